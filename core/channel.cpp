@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <places/core/channel.hpp>
+
+#include "core/process.hpp"
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+
+namespace places {
+
+std::string to_string(exit_status how) {
+    if (!how.signalled) return "exit code " + std::to_string(how.value);
+    const char* name = ::strsignal(how.value);
+    return "signal " + std::to_string(how.value) + (name ? std::string(" (") + name + ")" : "");
+}
+
+channel::channel() noexcept = default;
+channel::channel(std::unique_ptr<detail::channel_state> state) noexcept
+    : state_(std::move(state)) {}
+channel::channel(channel&&) noexcept = default;
+channel& channel::operator=(channel&&) noexcept = default;
+channel::~channel() = default;
+
+status channel::put_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
+                          clock::time_point until) {
+    if (!state_) return status::closed;
+    return state_->put(k, type, payload, until);
+}
+
+shm::peeked channel::next(clock::time_point until) {
+    if (!state_) return {status::closed, {}};
+    return state_->next_record(until);
+}
+
+status channel::send(const message& m, clock::time_point until) {
+    return put_bytes(m.what(), m.type(), m.bytes(), until);
+}
+
+result<message> channel::receive(clock::time_point until) {
+    const auto next_one = next(until);
+    if (next_one.state != status::ok) return make_error_code(next_one.state);
+    const auto& r = next_one.record;
+    message m{static_cast<kind>(r.kind), r.flags, {r.payload.begin(), r.payload.end()}};
+    release();
+    return m;
+}
+
+result<std::span<std::byte>> channel::loan(std::size_t size) {
+    if (!state_) return make_error_code(status::closed);
+    const auto room = state_->loan(size, clock::time_point::max());
+    if (room.state != status::ok) return make_error_code(room.state);
+    return room.payload;
+}
+
+void channel::publish(std::size_t used) {
+    if (state_) state_->end().out().publish(static_cast<std::uint16_t>(kind::bytes), 0, used);
+}
+
+result<std::span<const std::byte>> channel::peek() {
+    const auto next_one = next(clock::time_point::max());
+    if (next_one.state != status::ok) return make_error_code(next_one.state);
+    return next_one.record.payload;
+}
+
+void channel::release() {
+    if (state_) state_->end().in().release();
+}
+
+void channel::close() noexcept {
+    if (state_) state_->end().shut(shm::half_state::closed);
+}
+
+bool channel::is_open() const noexcept { return state_ && !state_->end().is_shut(); }
+
+std::size_t channel::message_bytes_max() const noexcept {
+    return state_ ? state_->end().out().record_bytes_max() : 0;
+}
+
+std::optional<exit_status> channel::peer_status() const {
+    if (!state_) return std::nullopt;
+    if (state_->home().is_notified()) state_->home().pump();
+    return state_->peer_status();
+}
+
+delivery channel::sent() const {
+    if (!state_) return {};
+    const auto a = state_->end().out().count();
+    return {a.accepted, a.delivered, a.undelivered, 0};
+}
+
+delivery channel::received() const {
+    if (!state_) return {};
+    const auto a = state_->end().in().count();
+    return {a.accepted, a.delivered, a.undelivered, 0};
+}
+
+std::optional<std::size_t> select(std::span<channel* const> channels,
+                                  std::chrono::nanoseconds limit) {
+    const auto now = channel::clock::now();
+    const auto until = limit >= channel::clock::time_point::max() - now
+                           ? channel::clock::time_point::max()
+                           : now + limit;
+    std::vector<detail::interest> on;
+    for (auto* c : channels) {
+        auto* state = c ? detail::state_of::get(*c) : nullptr;
+        if (!state) throw error(errc::bad_argument, "select over a channel that has no end");
+        on.push_back({.channel = state, .record = true});
+    }
+    if (on.empty() || on.size() > 120) {
+        throw error(errc::bad_argument, "select takes 1 to 120 channels, not " +
+                                            std::to_string(on.size()) + "; use an inbox for more");
+    }
+    thread_local std::size_t turn = 0;
+    std::optional<std::size_t> found;
+    const auto first = turn++;
+    const auto ready = [&] {
+        for (std::size_t i = 0; i < on.size() && !found; ++i) {
+            const auto at = (first + i) % on.size();
+            if (on[at].channel->end().in().is_ready()) found = at;
+        }
+        return found.has_value();
+    };
+    auto& front = *on.front().channel;
+    front.home().wait(on, ready, until, front.spin());
+    return found;
+}
+
+std::optional<std::size_t> select(std::initializer_list<channel*> channels,
+                                  std::chrono::nanoseconds limit) {
+    return select(std::span<channel* const>{channels.begin(), channels.size()}, limit);
+}
+
+}  // namespace places

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/child.hpp"
+
+#include <places/core/entry.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <exception>
+#include <iostream>
+#include <link.h>
+#include <tuple>
+#include <unistd.h>
+
+namespace places::detail {
+namespace {
+
+const registration*& registrations() noexcept {
+    static const registration* first = nullptr;
+    return first;
+}
+
+void* resolve(const control::code_address& a) {
+    // Objects that were loaded before the nursery was forked lie where they lay in the sender.
+    auto* object = static_cast<link_map*>(
+        ::dlopen(a.module.empty() ? nullptr : a.module.c_str(), RTLD_NOW | RTLD_GLOBAL));
+    if (!object) throw error(errc::load_failed, ::dlerror());
+    return reinterpret_cast<void*>(object->l_addr + a.offset);
+}
+
+struct runnable {
+    thunk run;
+    void* function;
+};
+
+int run_library_function(void* function, inbox& in) {
+    reinterpret_cast<void (*)(inbox&)>(function)(in);
+    return 0;
+}
+
+runnable load(const control::library_entry& e) {
+    auto* object = ::dlopen(e.path.c_str(), RTLD_NOW | RTLD_GLOBAL);
+    if (!object) throw error(errc::load_failed, ::dlerror());
+    ::dlerror();
+    auto* symbol = ::dlsym(object, e.symbol.c_str());
+    if (!symbol) {
+        const char* why = ::dlerror();
+        throw error(errc::load_failed, why ? why : e.symbol + " is a null symbol in " + e.path);
+    }
+    return {run_library_function, symbol};
+}
+
+runnable runnable_of(const control::entry_ref& entry) {
+    if (const auto* f = std::get_if<control::function_entry>(&entry)) {
+        return {reinterpret_cast<thunk>(resolve(f->thunk)), resolve(f->function)};
+    }
+    if (const auto* r = std::get_if<control::registered_entry>(&entry)) {
+        const auto* found = find_registration(r->name);
+        if (!found) throw error(errc::entry_not_found, "no entry " + r->name);
+        return {found->run, found->function};
+    }
+    return load(std::get<control::library_entry>(entry));
+}
+
+/// A library's entry is not known to work until it is loaded here: report it either way.
+runnable begin(const control::entry_ref& entry, channel& creator) {
+    if (!std::holds_alternative<control::library_entry>(entry)) return runnable_of(entry);
+    try {
+        auto found = runnable_of(entry);
+        (void)creator.send(message{kind::opened, 0, {}});
+        return found;
+    } catch (const error& e) {
+        // The caller is told in full; here the place just ends, with 1.
+        (void)creator.send(make_refused(errc::load_failed, e.what()));
+        return {[](void*, inbox&) { return 1; }, nullptr};
+    }
+}
+
+int run(child_start& start, process& home) {
+    inbox in{home, home.open(start.creator, std::move(start.fds)), start.takes_connections};
+    const auto entry = begin(start.entry, in.creator());
+    return entry.run(entry.function, in);
+}
+
+}  // namespace
+
+registration::registration(const char* n, thunk r, void* f, bool takes) noexcept
+    : name(n),
+      run(r),
+      function(f),
+      takes_connections(takes),
+      next(registrations()) {
+    registrations() = this;
+}
+
+const registration* find_registration(std::string_view name) noexcept {
+    for (const auto* r = registrations(); r; r = r->next) {
+        if (name == r->name) return r;
+    }
+    return nullptr;
+}
+
+std::string registered_names() {
+    std::string names;
+    for (const auto* r = registrations(); r; r = r->next) {
+        names += (names.empty() ? "" : ", ") + std::string(r->name);
+    }
+    return names.empty() ? "none" : names;
+}
+
+control::code_address code_address_of(const void* code) {
+    Dl_info info{};
+    link_map* object = nullptr;
+    if (!::dladdr1(code, &info, reinterpret_cast<void**>(&object), RTLD_DL_LINKMAP) || !object) {
+        throw error(errc::bad_argument, "an entry that lies in no loaded object");
+    }
+    return {object->l_name, reinterpret_cast<std::uintptr_t>(code) - object->l_addr};
+}
+
+namespace {
+
+template <class Main>
+[[noreturn]] void run_and_end(process::birth birth, Main&& main) {
+    // Never destroyed: the process ends with it, and a signal may come at any time.
+    auto& home = *new process(std::move(birth));
+    int code = 1;
+    try {
+        code = main(home);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "place %s ended by an exception: %s\n", home.name().c_str(), e.what());
+    } catch (...) {
+        std::fprintf(stderr, "place %s ended by an unknown exception\n", home.name().c_str());
+    }
+    std::cout.flush();
+    std::fflush(nullptr);
+    // Not exit(): the destructors of the program's statics belong to the process that made them.
+    ::_exit(code);
+}
+
+}  // namespace
+
+void run_child(child_start start) {
+    run_and_end(std::move(start.birth), [&](process& home) { return run(start, home); });
+}
+
+void run_child(process::birth birth, int (*main)(process& home)) {
+    run_and_end(std::move(birth), main);
+}
+
+message make_refused(errc code, const std::string& text) {
+    return message{kind::refused, 0,
+                   encode_datum(std::make_tuple(static_cast<std::int32_t>(code), text))};
+}
+
+message make_died(exit_status how) {
+    return message{kind::died, 0,
+                   encode_datum(std::make_tuple(how.signalled, std::int32_t{how.value}))};
+}
+
+message await_opened(channel& c) {
+    auto first = c.receive();
+    if (!first) {
+        throw error(errc::start_failed, "ended before it had begun: " + first.error().message());
+    }
+    if (first->what() == kind::opened) return std::move(*first);
+    if (first->what() == kind::refused) {
+        const auto why = decode_datum<std::tuple<std::int32_t, std::string>>(first->bytes());
+        if (why) throw error(static_cast<errc>(std::get<0>(*why)), std::get<1>(*why));
+    }
+    throw error(errc::protocol, "the first record of a new place is not what it must be");
+}
+
+}  // namespace places::detail

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a place and its nursery say to each other, and the socket they say it on. Not installed.
+#pragma once
+
+#include <places/core/error.hpp>
+#include <places/core/message.hpp>
+#include <places/shm/unique_fd.hpp>
+
+#include <boost/describe/class.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace places::control {
+
+/// A function of this program, good in every process forked from it.
+struct code_address {
+    std::string module;  ///< path of a shared object; empty for the executable
+    std::uint64_t offset = 0;
+};
+BOOST_DESCRIBE_STRUCT(code_address, (), (module, offset))
+
+struct function_entry {
+    code_address thunk;
+    code_address function;
+};
+BOOST_DESCRIBE_STRUCT(function_entry, (), (thunk, function))
+
+struct registered_entry {
+    std::string name;
+};
+BOOST_DESCRIBE_STRUCT(registered_entry, (), (name))
+
+/// The new place loads `path` and reports `opened` or `refused` as its first record.
+struct library_entry {
+    std::string path;
+    std::string symbol;
+};
+BOOST_DESCRIBE_STRUCT(library_entry, (), (path, symbol))
+
+using entry_ref = std::variant<function_entry, registered_entry, library_entry>;
+
+// -- a place asks --
+
+/// Starts a place. Descriptors: none, or standard output and standard error of the new place.
+struct spawn {
+    entry_ref entry;
+    std::string named;  ///< empty: anonymous
+    std::uint64_t ring_bytes = 0;
+    bool takes_connections = false;
+};
+BOOST_DESCRIBE_STRUCT(spawn, (), (entry, named, ring_bytes, takes_connections))
+
+/// A channel straight to the local place of that name.
+struct connect {
+    std::string name;
+    std::uint64_t ring_bytes = 0;
+};
+BOOST_DESCRIBE_STRUCT(connect, (), (name, ring_bytes))
+
+/// A channel to this node's bridge, which is started when there is none. `payload` and the
+/// descriptors are for the bridge alone.
+struct open_bridge {
+    bytes payload;
+    std::uint64_t ring_bytes = 0;
+};
+BOOST_DESCRIBE_STRUCT(open_bridge, (), (payload, ring_bytes))
+
+struct kill {
+    std::uint64_t place_id = 0;
+};
+BOOST_DESCRIBE_STRUCT(kill, (), (place_id))
+
+/// This side no longer holds an end of the channel. No answer.
+struct channel_closed {
+    std::uint64_t channel_id = 0;
+};
+BOOST_DESCRIBE_STRUCT(channel_closed, (), (channel_id))
+
+/// For the node's log. No answer; relayed to whoever takes the log: the root, or the bridge.
+struct log_note {
+    std::uint8_t severity = 0;
+    std::int64_t time_ns = 0;  ///< since the epoch
+    std::string node;          ///< empty: this one
+    std::string place;
+    std::string text;
+};
+BOOST_DESCRIBE_STRUCT(log_note, (), (severity, time_ns, node, place, text))
+
+/// The sender takes the node's log from now on.
+struct take_log {};
+BOOST_DESCRIBE_STRUCT(take_log, (), ())
+
+/// Only from the root: ends every place, the bridge included unless it is kept, and answers when
+/// they are gone. The nursery itself ends when the root's socket closes.
+struct end_places {
+    bool keep_bridge = false;
+};
+BOOST_DESCRIBE_STRUCT(end_places, (), (keep_bridge))
+
+// -- the nursery answers or tells --
+
+/// One end of a new channel. Descriptors: mine, theirs (read-only), the peer's doorbell.
+struct granted {
+    std::uint64_t channel_id = 0;
+    std::uint64_t peer_id = 0;
+    std::int32_t peer_pid = 0;
+    bool keeps_memory = false;  ///< do not seal: a restarted peer maps it again
+};
+BOOST_DESCRIBE_STRUCT(granted, (), (channel_id, peer_id, peer_pid, keeps_memory))
+
+struct failed {
+    std::int32_t code = 0;
+    std::string text;
+};
+BOOST_DESCRIBE_STRUCT(failed, (), (code, text))
+
+struct done {};
+BOOST_DESCRIBE_STRUCT(done, (), ())
+
+/// Somebody has connected to this place, or opened a channel to this bridge.
+/// Descriptors: as granted, then those of open_bridge.
+struct offered {
+    granted end;
+    bytes payload;
+};
+BOOST_DESCRIBE_STRUCT(offered, (), (end, payload))
+
+/// A process that shares a channel with this one, or that it created, has ended.
+struct died {
+    std::uint64_t place_id = 0;
+    bool signalled = false;
+    std::int32_t value = 0;  ///< exit code or signal number
+};
+BOOST_DESCRIBE_STRUCT(died, (), (place_id, signalled, value))
+
+using body = std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log,
+                          end_places, granted, failed, done, offered, died>;
+
+struct packet {
+    std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due
+    control::body body;
+};
+BOOST_DESCRIBE_STRUCT(packet, (), (request_id, body))
+
+struct received {
+    control::packet packet;
+    std::vector<unique_fd> fds;
+};
+
+inline constexpr std::size_t packet_bytes_max = 64 * 1024;
+inline constexpr std::size_t packet_fds_max = 16;
+
+/// Sends one packet. Throws: std::system_error (EPIPE when the other side has ended).
+/// Blocks: while the socket is full.
+void send(int socket, const packet& p, const std::vector<int>& fds);
+/// The same without blocking. Returns: false when the socket is full; nothing was sent.
+bool try_send(int socket, const packet& p, const std::vector<int>& fds);
+/// Takes one packet if one is there.
+/// Returns: nothing when the socket is empty.
+/// Throws: error{node_down} at the end of the stream; error{protocol} for a malformed packet.
+std::optional<received> receive(int socket);
+
+/// The words on which the nursery announces that a packet waits, one line per place. Written by
+/// the nursery only; places map it read-only and watch their slot with the ring's own words.
+struct board_slot {
+    alignas(64) std::atomic<std::uint32_t> word;
+};
+inline constexpr std::size_t board_slots = 4096;
+
+}  // namespace places::control

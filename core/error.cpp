@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <places/core/error.hpp>
+
+namespace places {
+namespace {
+
+class category final : public boost::system::error_category {
+  public:
+    const char* name() const noexcept override { return "places"; }
+    std::string message(int code) const override {
+        switch (static_cast<errc>(code)) {
+            case errc::empty: return "no message is there";
+            case errc::full: return "the channel is full";
+            case errc::timeout: return "the deadline passed";
+            case errc::closed: return "the other end closed the channel";
+            case errc::peer_dead: return "the process at the other end has ended";
+            case errc::too_large:
+                return "the message is over the channel's limit; nothing was sent";
+            case errc::corrupt:
+                return "the other end broke the channel's rules; the channel is shut";
+            case errc::wrong_type: return "the message is of another type than the one asked for";
+            case errc::name_not_found: return "no place of that name";
+            case errc::name_taken: return "a living place already has that name";
+            case errc::entry_not_found: return "no entry is registered under that name";
+            case errc::load_failed: return "the shared object or its symbol could not be loaded";
+            case errc::remote_error: return "the body of a remote call threw";
+            case errc::node_unreachable: return "no connection to the node";
+            case errc::address_in_use: return "the address is in use";
+            case errc::bad_key: return "the other side does not hold the node's key";
+            case errc::protocol: return "the other side broke the protocol";
+            case errc::node_down: return "the node has ended";
+            case errc::not_a_connection: return "the place takes no named connections";
+            case errc::bad_argument: return "a value the call cannot take";
+            case errc::start_failed:
+                return "the operating system refused a new process or its memory";
+        }
+        return "unknown error";
+    }
+};
+
+}  // namespace
+
+const boost::system::error_category& places_category() noexcept {
+    static const category instance;
+    return instance;
+}
+
+boost::system::error_code make_error_code(status s) noexcept {
+    return {static_cast<int>(s), places_category()};
+}
+
+error::error(errc code, const std::string& text) : error(make_error_code(code), text) {}
+error::error(boost::system::error_code code)
+    : boost::system::system_error(code),
+      text_(code.message()) {}
+error::error(boost::system::error_code code, const std::string& text)
+    : boost::system::system_error(code),
+      text_(text) {}
+
+static_assert(static_cast<int>(errc::corrupt) == static_cast<int>(status::corrupt));
+
+}  // namespace places

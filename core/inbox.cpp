@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <places/core/inbox.hpp>
+
+#include "core/process.hpp"
+
+#include <array>
+#include <cerrno>
+#include <deque>
+#include <poll.h>
+#include <unordered_map>
+
+namespace places {
+namespace detail {
+
+struct connection {
+    explicit connection(std::unique_ptr<channel_state> s) : state(s.get()), end(std::move(s)) {}
+    channel_state* state;
+    channel end;
+};
+
+using connection_ptr = std::shared_ptr<connection>;
+
+/// Invariant: a connection is hot (in `hot`, not parked) or cold (parked in doorbell mode).
+struct inbox_state {
+    inbox_state(process& h, bool takes) : home(h), takes_connections(takes) {}
+
+    process& home;
+    bool takes_connections;
+    connection_ptr creator;
+    bool creator_gone = false;
+    std::unordered_map<std::uint64_t, connection_ptr> all;
+    std::deque<connection_ptr> hot;
+    shm::spin_budget spin;
+
+    void warm(const connection_ptr& c) {
+        if (!c->state->end().in().is_parked()) return;
+        c->state->end().in().unpark();
+        hot.push_back(c);
+    }
+    void drop(const connection_ptr& c) {
+        all.erase(c->state->id());
+        if (c == creator) {
+            creator_gone = true;  // the object stays: the entry may hold a reference to its channel
+        } else {
+            c->end.close();
+        }
+    }
+    bool any_hot_ready() {
+        for (const auto& c : hot) {
+            if (c->state->end().in().is_ready()) return true;
+        }
+        return home.is_notified();
+    }
+    /// Parks every hot connection; those with news stay hot. Returns whether any does.
+    bool cool() {
+        std::deque<connection_ptr> still;
+        for (const auto& c : hot) {
+            auto& in = c->state->end().in();
+            in.park(shm::park_mode::doorbell);
+            if (in.is_ready()) {
+                in.unpark();
+                still.push_back(c);
+            }
+        }
+        hot.swap(still);
+        return !hot.empty();
+    }
+    /// Returns: false when `until` has passed.
+    bool sleep(shm::deadline until) {
+        std::array<pollfd, 2> fds{pollfd{home.calls().native_handle(), POLLIN, 0},
+                                  pollfd{home.control_handle(), POLLIN, 0}};
+        timespec limit{};
+        if (until != shm::no_deadline) {
+            const auto left = until - std::chrono::steady_clock::now();
+            if (left <= left.zero()) return false;
+            const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+            limit = {static_cast<time_t>(ns / 1'000'000'000),
+                     static_cast<long>(ns % 1'000'000'000)};
+        }
+        (void)::ppoll(fds.data(), fds.size(), until == shm::no_deadline ? nullptr : &limit,
+                      nullptr);
+        const auto calls = home.calls().take();
+        for (const auto id : calls.channel_ids) {
+            if (const auto found = all.find(id); found != all.end()) warm(found->second);
+        }
+        if (calls.overflowed) {
+            for (const auto& [id, c] : all) warm(c);
+        }
+        if (fds[1].revents) home.pump();
+        return true;
+    }
+};
+
+}  // namespace detail
+
+status reply_end::send(const message& m) {
+    const auto to = to_.lock();
+    return to ? to->end.send(m) : status::closed;
+}
+
+inbox::inbox(detail::process& home, std::unique_ptr<detail::channel_state> creator,
+             bool takes_connections)
+    : state_(std::make_unique<detail::inbox_state>(home, takes_connections)) {
+    state_->creator = std::make_shared<detail::connection>(std::move(creator));
+    state_->all.emplace(state_->creator->state->id(), state_->creator);
+    state_->hot.push_back(state_->creator);
+}
+
+inbox::~inbox() = default;
+
+channel& inbox::creator() noexcept { return state_->creator->end; }
+
+bool inbox::accept_offers() {
+    auto& s = *state_;
+    if (s.home.is_notified()) s.home.pump();
+    for (auto& offer : s.home.take_offers()) {
+        const auto& grant = std::get<control::offered>(offer.packet.body).end;
+        auto c = std::make_shared<detail::connection>(s.home.open(grant, std::move(offer.fds)));
+        s.all.emplace(c->state->id(), c);
+        s.hot.push_back(std::move(c));
+    }
+    return !s.home.is_orphan();
+}
+
+result<inbox::item> inbox::get(channel::clock::time_point until) {
+    auto& s = *state_;
+    while (true) {
+        if (!accept_offers()) return make_error_code(errc::node_down);
+        for (auto turns = s.hot.size(); turns > 0; --turns) {
+            auto c = std::move(s.hot.front());
+            s.hot.pop_front();
+            const auto next = c->state->end().in().try_peek();
+            if (next.state == status::empty) {
+                s.hot.push_back(std::move(c));
+                continue;
+            }
+            if (next.state != status::ok) {
+                s.drop(c);
+                continue;
+            }
+            message m{static_cast<kind>(next.record.kind),
+                      next.record.flags,
+                      {next.record.payload.begin(), next.record.payload.end()}};
+            c->state->end().in().release();
+            item result{std::move(m), reply_end{c, c->state->id()}};
+            s.hot.push_back(std::move(c));
+            return result;
+        }
+        if (s.all.empty() && !s.takes_connections) return make_error_code(errc::closed);
+        if (!s.hot.empty() && s.spin.spin([&] { return s.any_hot_ready(); })) continue;
+        if (s.cool()) continue;
+        if (!s.sleep(until)) return make_error_code(errc::timeout);
+    }
+}
+
+}  // namespace places

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// One end of a two-way channel between two processes.
+#pragma once
+
+#include <places/core/error.hpp>
+#include <places/core/message.hpp>
+#include <places/shm/ring.hpp>
+#include <places/shm/status.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+namespace places {
+
+namespace detail {
+class channel_state;
+struct state_of;
+}  // namespace detail
+
+/// How a place ended: `value` is its completion value 0..255, or the signal's number.
+struct exit_status {
+    bool signalled = false;
+    int value = 0;
+    friend bool operator==(const exit_status&, const exit_status&) = default;
+};
+std::string to_string(exit_status how);
+
+/// What became of the messages of one direction; accepted == delivered + undelivered + unknown.
+struct delivery {
+    std::uint64_t accepted = 0;     ///< put returned ok
+    std::uint64_t delivered = 0;    ///< the receiver took it out
+    std::uint64_t undelivered = 0;  ///< still in the ring
+    std::uint64_t unknown = 0;      ///< on a link that broke; always 0 between places of one node
+};
+
+/// Default size of each of a channel's two rings.
+inline constexpr std::size_t ring_bytes_default = 64 * 1024;
+
+/// A movable end of a channel: an ordered stream of messages each way, bounded by its ring.
+/// Invariant: whatever was accepted is delivered in order, once, even when the sender has died.
+/// Thread:  one at a time.  Process: the one that holds the end; not usable after fork().
+/// Dying:   a process killed inside put() leaves a message that is either whole or absent; killed
+///          inside get() leaves it undelivered or delivered, as delivery() says.
+class channel {
+  public:
+    using clock = std::chrono::steady_clock;
+
+    channel() noexcept;  ///< no end: every call answers `closed`
+    explicit channel(std::unique_ptr<detail::channel_state> state) noexcept;
+    channel(channel&&) noexcept;
+    channel& operator=(channel&&) noexcept;
+    ~channel();
+
+    /// Sends `v` as one message.
+    /// Shape:   any message_type; its encoding at most message_bytes_max().
+    /// Returns: ok | too_large | closed | peer_dead | corrupt.  Only ok has sent anything.
+    /// Blocks:  while the ring is full; inside a router body suspends that body only.
+    template <message_type T>
+    status put(const T& v) {
+        return put_until(v, clock::time_point::max());
+    }
+    /// As put. Returns: also full.  Blocks: never.
+    template <message_type T>
+    status try_put(const T& v) {
+        const auto outcome = put_until(v, clock::time_point::min());
+        return outcome;
+    }
+    /// As put. Returns: also timeout.
+    template <message_type T, class Rep, class Period>
+    status put_for(const T& v, std::chrono::duration<Rep, Period> limit) {
+        return put_until(v, clock::now() + limit);
+    }
+
+    /// The next message as a T, `value` when nothing else is asked for.
+    /// Returns: the value | closed | peer_dead | corrupt | wrong_type. A message of another type
+    ///          stays where it is: get it as what it is, or take it with receive().
+    /// Blocks:  until there is one; inside a router body suspends that body only.
+    template <message_type T = value>
+    result<T> get() {
+        return get_until<T>(clock::time_point::max());
+    }
+    /// As get. Returns: also empty.  Blocks: never.
+    template <message_type T = value>
+    result<T> try_get() {
+        return get_until<T>(clock::time_point::min());
+    }
+    /// As get. Returns: also timeout.
+    template <message_type T = value, class Rep, class Period>
+    result<T> get_for(std::chrono::duration<Rep, Period> limit) {
+        return get_until<T>(clock::now() + limit);
+    }
+
+    /// The next message whatever its type, and its counterpart.
+    result<message> receive(clock::time_point until = clock::time_point::max());
+    status send(const message& m, clock::time_point until = clock::time_point::max());
+
+    /// Room for a message of `size` bytes, built where it will be read. publish() sends its first
+    /// `used` bytes; until then nothing has happened. One loan at a time.
+    /// Returns: the room | too_large | closed | peer_dead | corrupt.  Blocks: while full.
+    result<std::span<std::byte>> loan(std::size_t size);
+    void publish(std::size_t used);
+    /// The next message's bytes where they lie, until release() gives them back; the sender could
+    /// still change them if it is broken. Returns: as get.
+    result<std::span<const std::byte>> peek();
+    void release();
+
+    /// Sends nothing more; the other end reads what is there, then sees `closed`. Idempotent.
+    /// Blocks: never.
+    void close() noexcept;
+    bool is_open() const noexcept;
+    explicit operator bool() const noexcept { return state_ != nullptr; }
+
+    /// Largest encoding that put takes: a quarter of the ring.
+    std::size_t message_bytes_max() const noexcept;
+    /// How the process at the other end ended, once that is known.
+    std::optional<exit_status> peer_status() const;
+    /// What became of what this end sent; exact once the other side has stopped.
+    delivery sent() const;
+    /// What this end has received and what is still to be read.
+    delivery received() const;
+
+  protected:
+    friend struct detail::state_of;
+    template <message_type T>
+    status put_until(const T& v, clock::time_point until);
+    template <message_type T>
+    result<T> get_until(clock::time_point until);
+    status put_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
+                     clock::time_point until);
+    shm::peeked next(clock::time_point until);
+
+    std::unique_ptr<detail::channel_state> state_;
+};
+
+/// Waits until one of `channels` has a message or is down, and tells which. Takes turns when
+/// several are ready.
+/// Shape:   1..120 channels, each open.
+/// Returns: the index, or nothing when `limit` has passed.
+/// Blocks:  until then; inside a router body suspends that body only.
+std::optional<std::size_t> select(std::span<channel* const> channels,
+                                  std::chrono::nanoseconds limit = std::chrono::nanoseconds::max());
+std::optional<std::size_t> select(std::initializer_list<channel*> channels,
+                                  std::chrono::nanoseconds limit = std::chrono::nanoseconds::max());
+
+// -- bodies --
+
+template <message_type T>
+status channel::put_until(const T& v, clock::time_point until) {
+    if constexpr (detail::is_raw<T>) {
+        return put_bytes(kind::raw, detail::fingerprint<T>(), std::as_bytes(std::span{&v, 1}),
+                         until);
+    } else {
+        return send(message::of(v), until);
+    }
+}
+
+template <message_type T>
+result<T> channel::get_until(clock::time_point until) {
+    const auto next_one = next(until);
+    if (next_one.state != status::ok) return make_error_code(next_one.state);
+    const auto& record = next_one.record;
+    if constexpr (detail::is_raw<T>) {
+        if (record.kind == static_cast<std::uint16_t>(kind::raw) &&
+            record.flags == detail::fingerprint<T>() && record.payload.size() == sizeof(T)) {
+            T v;
+            std::memcpy(&v, record.payload.data(), sizeof(T));
+            release();
+            return v;
+        }
+    }
+    // Copied first: what is decoded must not change under the decoder.
+    auto v = message{static_cast<kind>(record.kind), record.flags,
+                     {record.payload.begin(), record.payload.end()}}
+                 .template as<T>();
+    if (v.has_value()) release();
+    return v;
+}
+
+}  // namespace places

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+// What may travel, and in which form, decided once per type at compile time.
+// Containers are recognised by what they offer, not by name: no container header is included,
+// and those of other libraries travel too.
+#pragma once
+
+#include <places/core/value.hpp>
+
+#include <boost/describe/bases.hpp>
+#include <boost/describe/members.hpp>
+
+#include <array>
+#include <bit>
+#include <optional>
+#include <span>
+#include <tuple>
+#include <typeinfo>
+
+// Raw messages and packed numbers are memory as it is: both ends must agree on the order of bytes.
+static_assert(std::endian::native == std::endian::little);
+
+namespace places::detail {
+
+/// How a type is written into a tree. `opaque` is a trivially copyable class without a
+/// description: its memory, labelled with its fingerprint.
+enum class shape {
+    refused,
+    nothing,
+    boolean,
+    integer,
+    real,
+    character,
+    enumeration,
+    symbol,
+    text,
+    char_array,
+    octet_vector,
+    octet_span,
+    value,
+    optional,
+    variant,
+    tuple,
+    duration,
+    array,
+    sequence,
+    map,
+    record,
+    opaque,
+};
+
+template <class T, template <class...> class Template>
+inline constexpr bool is_a = false;
+template <template <class...> class Template, class... Arguments>
+inline constexpr bool is_a<Template<Arguments...>, Template> = true;
+
+template <class... Ts>
+struct types {};
+template <class T>
+struct arguments_of;
+template <template <class...> class Template, class... Arguments>
+struct arguments_of<Template<Arguments...>> {
+    using type = types<Arguments...>;
+};
+
+template <class T>
+struct fixed_array {
+    static constexpr bool value = false;
+};
+template <class T, std::size_t n>
+struct fixed_array<std::array<T, n>> {
+    static constexpr bool value = true;
+    static constexpr std::size_t size = n;
+    using element = T;
+};
+template <class T, std::size_t n>
+struct fixed_array<T[n]> {
+    static constexpr bool value = true;
+    static constexpr std::size_t size = n;
+    using element = T;
+};
+
+template <class T>
+inline constexpr bool is_char_array = false;
+template <std::size_t n>
+inline constexpr bool is_char_array<char[n]> = true;
+
+template <class T>
+inline constexpr bool is_octet_span = false;
+template <std::size_t extent>
+inline constexpr bool is_octet_span<std::span<const std::byte, extent>> = true;
+
+template <class T>
+inline constexpr bool is_any_span = false;
+template <class T, std::size_t extent>
+inline constexpr bool is_any_span<std::span<T, extent>> = true;
+
+template <class T>
+inline constexpr bool is_any_string_view = false;
+template <class Char, class Traits>
+inline constexpr bool is_any_string_view<std::basic_string_view<Char, Traits>> = true;
+
+/// std::reference_wrapper, without the weight of <functional>.
+template <class T>
+concept reference_like = requires(const T& r) {
+    typename T::type;
+    { r.get() } -> std::same_as<typename T::type&>;
+};
+
+/// Trivially copyable, yet only an address: the receiver would read memory it does not have.
+template <class T>
+concept view_like =
+    std::is_pointer_v<T> || std::is_member_pointer_v<T> || std::is_null_pointer_v<T> ||
+    is_any_span<T> || is_any_string_view<T> || is_a<T, std::initializer_list> ||
+    reference_like<T> || requires { typename T::iterator_category; } ||
+    requires { typename T::iterator_concept; };
+
+/// A closure: what it captured by reference cannot be seen from outside.
+template <class T>
+concept function_like = std::is_function_v<T> || requires { &T::operator(); };
+
+template <class T>
+concept duration_like = requires(const T& d) {
+    typename T::rep;
+    typename T::period;
+    { d.count() } -> std::same_as<typename T::rep>;
+};
+
+template <class T>
+concept growing = requires(T& c, const T& k, typename T::value_type& e) {
+    k.begin();
+    k.end();
+    { k.size() } -> std::convertible_to<std::size_t>;
+    c.clear();
+    c.insert(c.end(), e);
+};
+
+template <class T>
+concept map_like = growing<T> && requires { typename T::mapped_type; };
+
+template <class T>
+inline constexpr bool is_described = false;
+template <class T>
+    requires(std::is_class_v<T> && boost::describe::has_describe_members<T>::value &&
+             boost::describe::has_describe_bases<T>::value)
+inline constexpr bool is_described<T> = true;
+
+/// Every described member, those of bases first; private ones too, since describing them is
+/// the permission.
+template <class T>
+using members_of =
+    boost::describe::describe_members<T, boost::describe::mod_any_access |
+                                             boost::describe::mod_inherited>;
+template <class T, class Descriptor>
+using member_type = std::remove_cvref_t<decltype(std::declval<T&>().*Descriptor::pointer)>;
+
+template <class T>
+consteval shape shape_of() {
+    if constexpr (!std::is_same_v<T, std::remove_cvref_t<T>>) return shape::refused;
+    else if constexpr (is_octet_span<T>) return shape::octet_span;
+    else if constexpr (view_like<T> || function_like<T>) return shape::refused;
+    else if constexpr (std::is_same_v<T, void_value> || std::is_same_v<T, std::monostate>)
+        return shape::nothing;
+    else if constexpr (std::is_same_v<T, bool>) return shape::boolean;
+    else if constexpr (std::is_same_v<T, char32_t>) return shape::character;
+    else if constexpr (std::is_integral_v<T> && sizeof(T) <= 8) return shape::integer;
+    else if constexpr (std::is_floating_point_v<T> && sizeof(T) <= 8) return shape::real;
+    else if constexpr (std::is_enum_v<T>) return shape::enumeration;
+    else if constexpr (std::is_same_v<T, places::symbol>) return shape::symbol;
+    else if constexpr (std::is_same_v<T, std::string>) return shape::text;
+    else if constexpr (std::is_same_v<T, places::bytes>) return shape::octet_vector;
+    else if constexpr (std::is_same_v<T, places::value>) return shape::value;
+    else if constexpr (is_a<T, std::optional>) return shape::optional;
+    else if constexpr (is_a<T, std::variant>) return shape::variant;
+    else if constexpr (is_a<T, std::pair> || is_a<T, std::tuple>) return shape::tuple;
+    else if constexpr (is_char_array<T>) return shape::char_array;
+    else if constexpr (fixed_array<T>::value) return shape::array;
+    else if constexpr (duration_like<T>) return shape::duration;
+    else if constexpr (is_described<T>) return shape::record;
+    else if constexpr (map_like<T>) return shape::map;
+    else if constexpr (growing<T>) return shape::sequence;
+    else if constexpr (std::is_trivially_copyable_v<T> && std::is_object_v<T> &&
+                       !std::is_array_v<T>)
+        return shape::opaque;
+    else return shape::refused;
+}
+
+// -- which types are sent as their memory --
+
+template <class T>
+consteval bool is_raw_type();
+
+template <class T, class... Descriptors, template <class...> class List>
+consteval bool all_members_raw(List<Descriptors...>*) {
+    return (is_raw_type<member_type<T, Descriptors>>() && ...);
+}
+
+template <class T>
+consteval bool is_raw_type() {
+    constexpr shape s = shape_of<T>();
+    if constexpr (s == shape::boolean || s == shape::character || s == shape::integer ||
+                  s == shape::real || s == shape::enumeration || s == shape::char_array ||
+                  s == shape::opaque) {
+        return true;
+    } else if constexpr (s == shape::array) {
+        return is_raw_type<typename fixed_array<T>::element>();
+    } else if constexpr (s == shape::record && std::is_trivially_copyable_v<T>) {
+        return all_members_raw<T>(static_cast<members_of<T>*>(nullptr));
+    } else {
+        return false;
+    }
+}
+
+/// Sent as kind::raw, and packed when it is the element of a vector or array.
+template <class T>
+inline constexpr bool is_raw = is_raw_type<T>();
+
+// -- which types travel at all --
+
+// `Seen` holds the described types above this one: a tree whose children are trees travels if
+// the rest of it does.
+template <class T, class... Seen>
+consteval bool travels_below(types<Seen...> seen);
+
+template <class... Ts, class... Seen>
+consteval bool all_travel(types<Ts...>, [[maybe_unused]] types<Seen...> seen) {
+    return (travels_below<Ts>(seen) && ...);
+}
+
+template <class T, class... Descriptors, template <class...> class List, class Seen>
+consteval bool members_travel(List<Descriptors...>*, [[maybe_unused]] Seen seen) {
+    return (travels_below<member_type<T, Descriptors>>(seen) && ...);
+}
+
+template <class... Descriptors, template <class...> class List>
+consteval bool all_bases_described(List<Descriptors...>*) {
+    return (is_described<typename Descriptors::type> && ...);
+}
+
+template <class... Ts, template <class...> class List>
+consteval std::size_t length_of(List<Ts...>*) {
+    return sizeof...(Ts);
+}
+
+// A member hidden by one of the same name would be lost on the way, so such types are refused.
+template <class T>
+consteval bool hides_no_member() {
+    using all = boost::describe::describe_members<
+        T, boost::describe::mod_any_access | boost::describe::mod_inherited |
+               boost::describe::mod_hidden>;
+    return length_of(static_cast<all*>(nullptr)) ==
+           length_of(static_cast<members_of<T>*>(nullptr));
+}
+
+template <class T, class... Seen>
+consteval bool travels_below([[maybe_unused]] types<Seen...> seen) {
+    constexpr shape s = shape_of<T>();
+    if constexpr (s == shape::refused) {
+        return false;
+    } else if constexpr ((std::is_same_v<T, Seen> || ...)) {
+        return true;
+    } else if constexpr (s == shape::optional || s == shape::variant || s == shape::tuple) {
+        return all_travel(typename arguments_of<T>::type{}, seen);
+    } else if constexpr (s == shape::array) {
+        return travels_below<typename fixed_array<T>::element>(seen);
+    } else if constexpr (s == shape::duration) {
+        return std::is_arithmetic_v<typename T::rep>;
+    } else if constexpr (s == shape::sequence) {
+        return travels_below<typename T::value_type>(seen);
+    } else if constexpr (s == shape::map) {
+        return travels_below<typename T::key_type>(seen) &&
+               travels_below<typename T::mapped_type>(seen);
+    } else if constexpr (s == shape::record) {
+        using bases = boost::describe::describe_bases<T, boost::describe::mod_any_access>;
+        if constexpr (all_bases_described(static_cast<bases*>(nullptr))) {
+            return hides_no_member<T>() &&
+                   members_travel<T>(static_cast<members_of<T>*>(nullptr), types<T, Seen...>{});
+        } else {
+            return false;
+        }
+    } else {
+        return true;
+    }
+}
+
+// char[n] is for string literals; any other bare array would lose its type on the way out.
+template <class T>
+inline constexpr bool travels =
+    travels_below<T>(types<>{}) && (!std::is_array_v<T> || is_char_array<T>);
+
+/// Stops the build with the reason why T does not travel.
+template <class T>
+consteval void explain_refusal() {
+    static_assert(!std::is_pointer_v<T> && !std::is_member_pointer_v<T> &&
+                      !std::is_null_pointer_v<T>,
+                  "a pointer cannot travel: the receiver has another memory; send what it "
+                  "points to, or a std::string for a const char*");
+    static_assert(std::is_pointer_v<T> || std::is_member_pointer_v<T> ||
+                      std::is_null_pointer_v<T> || !view_like<T>,
+                  "a view or iterator cannot travel: the receiver has another memory; send an "
+                  "owner of the elements, std::string or std::vector for example");
+    static_assert(!function_like<T>,
+                  "a function object cannot travel: it may hold references; send data, and name "
+                  "the function to call");
+    static_assert(!is_described<T> || travels<T>,
+                  "a member or base of this described struct cannot travel (it is a pointer, a "
+                  "view, a type that is not described, or hides another member)");
+    static_assert(view_like<T> || function_like<T> || is_described<T> || travels<T>,
+                  "this type cannot travel: describe it with BOOST_DESCRIBE_STRUCT or make it "
+                  "trivially copyable; of a container, do so for its elements");
+}
+
+// -- fingerprints --
+
+/// Labels of memory sent as it is. Those below `first_hashed` are numbers any receiver knows.
+enum packed_type : std::uint16_t {
+    packed_bool = 1,
+    packed_char = 2,
+    packed_int8 = 4,
+    packed_int16 = 5,
+    packed_int32 = 6,
+    packed_int64 = 7,
+    packed_uint8 = 8,
+    packed_uint16 = 9,
+    packed_uint32 = 10,
+    packed_uint64 = 11,
+    packed_float = 12,
+    packed_double = 13,
+    first_hashed = 64,
+};
+
+/// FNV-1a folded to 16 bits, kept out of the range of numbers.
+/// Source: Fowler, Noll, Vo; the fold is theirs, the reserved range is ours.
+std::uint16_t hashed_name(const char* name) noexcept;
+
+/// Tells apart types of one size; long and long long share theirs. Two types may collide (one in
+/// 65,000): it catches mistakes, it is not a proof.
+template <class T>
+std::uint16_t fingerprint() noexcept {
+    constexpr shape s = shape_of<T>();
+    if constexpr (s == shape::boolean) {
+        return packed_bool;
+    } else if constexpr (s == shape::character) {
+        return packed_char;
+    } else if constexpr (s == shape::integer) {
+        constexpr int size_log2 = std::countr_zero(sizeof(T));
+        return static_cast<std::uint16_t>(
+            (std::is_signed_v<T> ? packed_int8 : packed_uint8) + size_log2);
+    } else if constexpr (s == shape::real) {
+        return sizeof(T) == sizeof(double) ? packed_double : packed_float;
+    } else {
+        static const std::uint16_t computed = hashed_name(typeid(T).name());
+        return computed;
+    }
+}
+
+}  // namespace places::detail

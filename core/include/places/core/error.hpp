@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <places/shm/status.hpp>
+
+#include <boost/system/error_code.hpp>
+#include <boost/system/result.hpp>
+#include <boost/system/system_error.hpp>
+
+#include <string>
+
+namespace places {
+
+/// Everything that can go wrong between two places, as an error code.
+/// The first seven have the meaning and the value of `status`.
+enum class errc {
+    empty = 1,
+    full,
+    timeout,
+    closed,
+    peer_dead,
+    too_large,
+    corrupt,
+    wrong_type,        ///< the message is well formed but is not a T
+    name_not_found,    ///< no place of that name on that node
+    name_taken,        ///< a living place already has the name; it keeps it
+    entry_not_found,   ///< no entry registered under that name
+    load_failed,       ///< shared object or symbol missing
+    remote_error,      ///< the body of a remote call threw; what() is its text
+    node_unreachable,  ///< no connection to host and port
+    address_in_use,    ///< host and port are taken
+    bad_key,           ///< the other side could not prove the node's key
+    protocol,          ///< the other side speaks another version or broke the protocol
+    node_down,         ///< the node, its nursery or its bridge has ended
+    not_a_connection,  ///< the place was not written to take named connections
+    bad_argument,      ///< a value the call cannot take
+    start_failed,      ///< the operating system refused a new process or its memory
+};
+
+}  // namespace places
+
+template <>
+struct boost::system::is_error_code_enum<places::errc> : std::true_type {};
+
+namespace places {
+
+const boost::system::error_category& places_category() noexcept;
+inline boost::system::error_code make_error_code(errc e) noexcept {
+    return {static_cast<int>(e), places_category()};
+}
+/// `ok` becomes the empty code.
+boost::system::error_code make_error_code(status s) noexcept;
+
+template <class T>
+using result = boost::system::result<T>;
+
+/// Thrown by set-up calls and by client stubs: code() says which kind, what() names the
+/// thing, the cause and what to try.
+class error : public boost::system::system_error {
+  public:
+    error(errc code, const std::string& text);
+    explicit error(boost::system::error_code code);
+    error(boost::system::error_code code, const std::string& text);
+    const char* what() const noexcept override { return text_.c_str(); }
+
+  private:
+    std::string text_;
+};
+
+/// A server body threw; what() is the text of that exception, and the server lives on.
+class remote_error : public error {
+  public:
+    explicit remote_error(const std::string& text) : error(errc::remote_error, text) {}
+};
+
+}  // namespace places

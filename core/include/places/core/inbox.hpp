@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a place is given: the channel to its creator, and every connection made to its name.
+#pragma once
+
+#include <places/core/channel.hpp>
+
+#include <cstdint>
+#include <memory>
+
+namespace places {
+
+namespace detail {
+struct inbox_state;
+struct connection;
+class process;
+}  // namespace detail
+
+/// Where the answer to one message goes: the end it came from. Copyable; outlives the connection,
+/// after which put answers `closed` or `peer_dead`.
+/// Thread: the inbox's.
+class reply_end {
+  public:
+    template <message_type T>
+    status put(const T& v) {
+        return send(message::of(v));
+    }
+    status send(const message& m);
+    /// Tells connections apart; unique on this node.
+    std::uint64_t connection_id() const noexcept { return id_; }
+
+  private:
+    friend class inbox;
+    reply_end(std::weak_ptr<detail::connection> to, std::uint64_t id) noexcept
+        : to_(std::move(to)), id_(id) {}
+    std::weak_ptr<detail::connection> to_;
+    std::uint64_t id_;
+};
+
+/// All channels of one place, read in turn; thousands of them cost what the active ones cost.
+/// Made by the library; a place's entry takes it as `places::inbox&`.
+/// Thread: one.
+class inbox {
+  public:
+    struct item {
+        message content;
+        reply_end from;
+    };
+
+    inbox(detail::process& home, std::unique_ptr<detail::channel_state> creator,
+          bool takes_connections);
+    ~inbox();
+    inbox(const inbox&) = delete;
+    inbox& operator=(const inbox&) = delete;
+
+    /// The next message of whoever has one, and the end to answer it on.
+    /// Returns: the pair | timeout | closed: nobody can send here any more.
+    /// Blocks:  until then.
+    result<item> get(channel::clock::time_point until = channel::clock::time_point::max());
+
+    /// The channel to the place that started this one. A message is taken by get() of either.
+    channel& creator() noexcept;
+
+  private:
+    bool accept_offers();
+    std::unique_ptr<detail::inbox_state> state_;
+};
+
+}  // namespace places

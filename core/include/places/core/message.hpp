@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// One message, whatever it holds: what a channel puts and gets.
+#pragma once
+
+#include <places/core/detail/codec.hpp>
+
+namespace places {
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"  // g++ 12 takes the scoped kind::bytes for places::bytes
+/// What the bytes of a record are. Those from 64 on belong to channels; users never see them.
+enum class kind : std::uint16_t {
+    bytes = 0,  ///< octets without meaning to us
+    raw = 1,    ///< one trivially copyable value, as it is in memory
+    datum = 2,  ///< a tree, see core/message.capnp
+    capnp = 3,  ///< a user's own Cap'n Proto message
+    request = 16,
+    reply = 17,
+    opened = 64,
+    refused = 65,
+    died = 66,
+};
+#pragma GCC diagnostic pop
+
+/// What can travel: bytes; trivially copyable types; strings, symbols, values, structs described
+/// with Boost.Describe, and std containers, tuples, optionals, variants and durations of these.
+/// Not: pointers, views, references, closures, nor a described struct with such a member.
+/// A trivially copyable struct that is not described is taken on trust, since its members are
+/// hidden from us; its padding travels with it.
+template <class T>
+concept message_type = detail::travels<T>;
+
+/// Owns one message; an ordinary copyable value.
+class message {
+  public:
+    message() noexcept = default;
+    message(kind k, std::uint16_t type, std::vector<std::byte> bytes) noexcept
+        : what_(k), type_(type), bytes_(std::move(bytes)) {}
+
+    /// bytes travel as they are, raw types as their memory, all else as a tree. A string literal
+    /// becomes a std::string.
+    /// Throws: places::error{too_large} over 2 GiB; places::error{bad_argument} when nested
+    /// deeper than 128, or for a variant without a value.
+    template <message_type T>
+    static message of(const T& v);
+    template <class T>
+    static message of(const T&) {
+        detail::explain_refusal<T>();
+        return {};
+    }
+
+    /// Raw memory is read only as the type it was written from; a tree as whatever has its
+    /// structure. A `value` can be asked of every tree that holds no opaque struct, of bytes,
+    /// and of a raw number.
+    /// Returns: a T | wrong_type | corrupt.
+    template <message_type T>
+    result<T> as() const;
+
+    places::kind what() const noexcept { return what_; }
+    /// Of a raw message the fingerprint of its type, else 0.
+    std::uint16_t type() const noexcept { return type_; }
+    std::span<const std::byte> bytes() const& noexcept { return bytes_; }
+    std::vector<std::byte> bytes() && noexcept { return std::move(bytes_); }
+
+  private:
+    places::kind what_ = kind::bytes;
+    std::uint16_t type_ = 0;
+    std::vector<std::byte> bytes_;
+};
+
+// -- bodies --
+
+template <message_type T>
+message message::of(const T& v) {
+    if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
+        return {kind::bytes, 0, v};
+    } else if constexpr (detail::is_octet_span<T>) {
+        return {kind::bytes, 0, {v.begin(), v.end()}};
+    } else if constexpr (detail::is_raw<T> && !std::is_array_v<T>) {
+        std::vector<std::byte> memory(sizeof(T));
+        std::memcpy(memory.data(), &v, sizeof(T));
+        return {kind::raw, detail::fingerprint<T>(), std::move(memory)};
+    } else {
+        return {kind::datum, 0, detail::encode_datum(v)};
+    }
+}
+
+template <message_type T>
+result<T> message::as() const {
+    static_assert(!detail::is_octet_span<T>, "receive bytes as std::vector<std::byte>");
+    static_assert(!std::is_array_v<T>, "receive a string literal as std::string");
+    if (what_ == kind::datum) return detail::decode_datum<T>(bytes_);
+    if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
+        if (what_ == kind::bytes) return bytes_;
+    } else if constexpr (std::is_same_v<T, value>) {
+        if (what_ == kind::bytes) return value(bytes_);
+        if (what_ == kind::raw) {
+            const detail::packed_view packed{type_, bytes_};
+            auto fits = detail::match::no;
+            value v = packed.number_bytes() != 0 && packed.number_bytes() == bytes_.size()
+                          ? detail::to_value(packed.at(0), fits)
+                          : value();
+            if (fits == detail::match::yes) return v;
+        }
+    } else if constexpr (std::is_same_v<T, bool>) {
+        // Any octet but 0 counts as true: no other process can make us a bool that is neither.
+        if (what_ == kind::raw && type_ == detail::packed_bool && bytes_.size() == 1) {
+            return bytes_[0] != std::byte{0};
+        }
+    } else if constexpr (detail::is_raw<T>) {
+        if (what_ == kind::raw && type_ == detail::fingerprint<T>() &&
+            bytes_.size() == sizeof(T)) {
+            T out = detail::blank<T>();
+            std::memcpy(static_cast<void*>(&out), bytes_.data(), sizeof(T));
+            return result<T>(boost::system::in_place_value, std::move(out));
+        }
+    }
+    return result<T>(boost::system::in_place_error, make_error_code(errc::wrong_type));
+}
+
+}  // namespace places

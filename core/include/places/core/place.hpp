@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Places: forked processes with one entry and a channel to their creator.
+#pragma once
+
+#include <places/core/channel.hpp>
+#include <places/core/entry.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace places {
+
+struct spawn_options {
+    std::string named{};  ///< registers the place in the node's name table; empty: anonymous
+    std::size_t ring_bytes = ring_bytes_default;  ///< of each direction; a power of two >= 4096
+};
+
+/// A place this process has started: its channel, and its life.
+/// The destructor closes the channel, waits two seconds for an anonymous place to end, and kills
+/// it after that; a named place lives on, as others may hold connections to it.
+/// Thread: one at a time.
+class place : public channel {
+  public:
+    place() noexcept;
+    place(std::unique_ptr<detail::channel_state> state, bool is_named) noexcept;
+    place(place&&) noexcept;
+    place& operator=(place&& other) noexcept;
+    ~place();
+
+    std::uint64_t id() const noexcept;
+    int pid() const noexcept;
+
+    /// How the place ended; the same answer every time.
+    /// Blocks: until it has ended; inside a router body suspends that body only.
+    exit_status wait();
+    /// Returns: nothing when `limit` has passed.
+    std::optional<exit_status> wait_for(std::chrono::nanoseconds limit);
+    bool is_dead() const { return peer_status().has_value(); }
+    /// Ends the place at once, without its cleanup; returns when it is gone. Idempotent.
+    void kill();
+
+  private:
+    void end() noexcept;
+    bool is_named_ = false;
+};
+
+namespace detail {
+
+place spawn_function(const spawn_options& options, thunk run, void* function, bool takes_inbox);
+
+template <class F, class... Args>
+place spawn_with(const spawn_options& options, F f, Args&&... args) {
+    const auto function = as_function(f);
+    using entry = entry_of<std::remove_const_t<decltype(function)>>;
+    using tuple = typename entry::tuple;
+    auto p = spawn_function(options, &entry::run, reinterpret_cast<void*>(function),
+                            entry::takes_inbox);
+    if constexpr (std::tuple_size_v<tuple> > 0) {
+        const auto sent = p.put(tuple{std::forward<Args>(args)...});
+        if (sent != status::ok) {
+            throw error(make_error_code(sent), "the arguments for a place's entry: " +
+                                                   std::string(to_string(sent)) +
+                                                   "; a larger ring_bytes takes larger arguments");
+        }
+    } else {
+        static_assert(sizeof...(Args) == 0, "this entry takes no arguments");
+    }
+    return p;
+}
+
+template <class T>
+concept entry_like = !std::same_as<std::decay_t<T>, registered> &&
+                        !std::same_as<std::decay_t<T>, library> &&
+                        !std::same_as<std::decay_t<T>, spawn_options>;
+
+}  // namespace detail
+
+/// Starts a place of this node that runs `f(end, args…)`, where `end` is `places::channel&`,
+/// `places::inbox&` (for a named place), or left out.
+/// Shape:   f a function or a lambda without captures; args convertible to its parameters, which
+///          are message types taken by value or const reference.
+/// Returns: the place, running.
+/// Throws:  error: name_taken, not_a_connection, start_failed, too_large, node_down.
+/// Blocks:  until the nursery has forked it.
+/// Thread:  any.
+template <detail::entry_like F, class... Args>
+place spawn(F f, Args&&... args) {
+    return detail::spawn_with({}, f, std::forward<Args>(args)...);
+}
+template <detail::entry_like F, class... Args>
+place spawn(const spawn_options& options, F f, Args&&... args) {
+    return detail::spawn_with(options, f, std::forward<Args>(args)...);
+}
+/// Throws: also entry_not_found, naming what is registered.
+place spawn(const registered& entry, const spawn_options& options = {});
+/// Throws: also load_failed with the loader's words.
+/// Blocks: until the new place has loaded it.
+place spawn(const library& entry, const spawn_options& options = {});
+
+/// A new connection straight to the local place of that name.
+/// Throws: error: name_not_found naming it.
+channel connect_to_named_place(const std::string& name,
+                               std::size_t ring_bytes = ring_bytes_default);
+
+enum class severity : std::uint8_t { debug, info, warning, error };
+const char* to_string(severity s) noexcept;
+
+/// Writes to the log of the node's root, or of the root that started this node: there it appears
+/// with node, place and time. Never throws; a dead node hears nothing.
+void log_to_parent(severity s, const std::string& text) noexcept;
+
+}  // namespace places

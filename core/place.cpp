@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <places/core/place.hpp>
+
+#include "core/child.hpp"
+#include "core/process.hpp"
+
+#include <chrono>
+
+namespace places {
+namespace {
+
+constexpr std::chrono::seconds grace{2};
+
+place start(control::spawn what, bool confirm) {
+    auto& home = detail::process::current();
+    const bool named = !what.named.empty();
+    auto answer = home.request(std::move(what));
+    const auto& grant = std::get<control::granted>(answer.packet.body);
+    place p{home.open(grant, std::move(answer.fds)), named};
+    if (confirm) (void)detail::await_opened(p);
+    return p;
+}
+
+}  // namespace
+
+const char* to_string(severity s) noexcept {
+    switch (s) {
+        case severity::debug: return "debug";
+        case severity::info: return "info";
+        case severity::warning: return "warning";
+        case severity::error: return "error";
+    }
+    return "unknown";
+}
+
+void log_to_parent(severity s, const std::string& text) noexcept {
+    auto* home = detail::process::current_or_null();
+    if (!home) return;
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    try {
+        control::log_note note;
+        note.severity = static_cast<std::uint8_t>(s);
+        note.time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+        note.place = home->name();
+        note.text = text.substr(0, control::packet_bytes_max / 2);
+        home->tell(std::move(note));
+    } catch (const std::exception&) {
+        // Out of memory: the log is the least of it.
+    }
+}
+
+place::place() noexcept = default;
+place::place(std::unique_ptr<detail::channel_state> state, bool is_named) noexcept
+    : channel(std::move(state)),
+      is_named_(is_named) {}
+place::place(place&&) noexcept = default;
+place& place::operator=(place&& other) noexcept {
+    if (this != &other) {
+        end();
+        channel::operator=(std::move(other));
+        is_named_ = other.is_named_;
+    }
+    return *this;
+}
+place::~place() { end(); }
+
+void place::end() noexcept {
+    if (!state_ || is_named_) return;
+    try {
+        close();
+        if (!wait_for(grace)) kill();
+    } catch (const std::exception&) {
+        // The nursery has ended, and every place with it.
+    }
+    state_.reset();
+}
+
+std::uint64_t place::id() const noexcept { return state_ ? state_->peer_id() : 0; }
+int place::pid() const noexcept { return state_ ? state_->peer_pid() : 0; }
+
+std::optional<exit_status> place::wait_for(std::chrono::nanoseconds limit) {
+    if (!state_) return exit_status{};
+    auto& home = state_->home();
+    const auto now = clock::now();
+    const auto until =
+        limit >= clock::time_point::max() - now ? clock::time_point::max() : now + limit;
+    const auto ready = [&] { return state_->peer_status().has_value(); };
+    (void)home.wait({}, ready, until, state_->spin());
+    return state_->peer_status();
+}
+
+exit_status place::wait() {
+    const auto how = wait_for(std::chrono::nanoseconds::max());
+    if (!how) throw error(errc::node_down, "the nursery ended before it told how the place did");
+    return *how;
+}
+
+void place::kill() {
+    if (!state_ || is_dead()) return;
+    (void)state_->home().request(control::kill{state_->peer_id()});
+    (void)wait();
+}
+
+place spawn(const registered& entry, const spawn_options& options) {
+    return start({control::registered_entry{entry.name}, options.named, options.ring_bytes, false},
+                 false);
+}
+
+place spawn(const library& entry, const spawn_options& options) {
+    return start(
+        {control::library_entry{entry.path, entry.symbol}, options.named, options.ring_bytes, true},
+        true);
+}
+
+place detail::spawn_function(const spawn_options& options, thunk run, void* function,
+                             bool takes_inbox) {
+    const control::function_entry entry{code_address_of(reinterpret_cast<void*>(run)),
+                                        code_address_of(function)};
+    return start({entry, options.named, options.ring_bytes, takes_inbox}, false);
+}
+
+channel connect_to_named_place(const std::string& name, std::size_t ring_bytes) {
+    auto& home = detail::process::current();
+    auto answer = home.request(control::connect{name, ring_bytes});
+    const auto& grant = std::get<control::granted>(answer.packet.body);
+    return channel{home.open(grant, std::move(answer.fds))};
+}
+
+}  // namespace places

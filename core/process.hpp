@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// This process as a member of its node: what channels, inboxes, routers and bridges wait with.
+// Not installed.
+#pragma once
+
+#include "core/control.hpp"
+
+#include <places/core/place.hpp>
+#include <places/shm/endpoint.hpp>
+#include <places/shm/ready_set.hpp>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+// Edges (the nursery's ends are in launcher/nursery.cpp):
+//   [notice]  board word   nursery release -> place acquire   a packet waits in the control socket
+
+namespace places::detail {
+
+class process;
+
+/// One open end of a channel. Made by process; closing tells peer and nursery.
+/// One thread at a time, but for what process::pump marks: the peer's death.
+class channel_state {
+  public:
+    channel_state(process& home, const control::granted& grant, std::vector<unique_fd> fds);
+    ~channel_state();
+    channel_state(const channel_state&) = delete;
+    channel_state& operator=(const channel_state&) = delete;
+
+    shm::endpoint& end() noexcept { return end_; }
+    process& home() noexcept { return home_; }
+    std::uint64_t id() const noexcept { return end_.channel_id(); }
+    std::uint64_t peer_id() const noexcept { return peer_id_; }
+    int peer_pid() const noexcept { return peer_pid_; }
+
+    shm::peeked next_record(shm::deadline until);
+    status put(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
+    shm::loan loan(std::size_t bytes, shm::deadline until);
+    shm::spin_budget& spin() noexcept { return spin_; }
+
+    /// How the place at the other end ended, once that is known. Any thread.
+    std::optional<exit_status> peer_status() const;
+    void peer_died(exit_status how);
+
+  private:
+    void peer_reported(const shm::record_view& record);
+
+    process& home_;
+    std::uint64_t peer_id_;
+    int peer_pid_;
+    std::shared_ptr<unique_fd> peer_doorbell_;
+    shm::endpoint end_;
+    shm::spin_budget spin_;
+    mutable std::mutex mutex_;
+    std::optional<exit_status> peer_status_;
+};
+
+/// The state of a channel, for those who wait on several.
+struct state_of {
+    static channel_state* get(channel& c) noexcept { return c.state_.get(); }
+};
+
+/// What a wait is about: a record to read, or room to write, on one channel.
+struct interest {
+    channel_state* channel = nullptr;
+    bool record = false;
+    bool room = false;
+    std::size_t room_bytes = 0;
+};
+
+/// Waits in place of the thread; a router puts one here while a body of its runs.
+class suspender {
+  public:
+    virtual bool wait(std::span<const interest> on, const std::function<bool()>& ready,
+                      shm::deadline until) = 0;
+
+  protected:
+    ~suspender() = default;
+};
+
+/// Owns the control socket, the ready set, the board and the table of open channels.
+/// Exactly one per process, made by the runtime or by the child trampoline.
+/// Thread: any, unless said otherwise; handlers run on the thread that called pump().
+class process {
+  public:
+    struct birth {
+        unique_fd control;
+        unique_fd calls;  ///< reading end of the ready set
+        unique_fd board;  ///< descriptor of the board's memory
+        std::uint32_t slot = 0;
+        std::uint64_t place_id = 0;
+        std::string name;  ///< as shown in the log
+    };
+    explicit process(birth b);
+    ~process();
+    process(const process&) = delete;
+    process& operator=(const process&) = delete;
+
+    /// Throws: error{bad_argument} before a runtime exists.
+    static process& current();
+    static process* current_or_null() noexcept;
+
+    std::uint64_t place_id() const noexcept { return place_id_; }
+    const std::string& name() const noexcept { return name_; }
+
+    /// Asks the nursery and waits for the answer.
+    /// Throws: error with the nursery's code and words; error{node_down} when it has ended.
+    /// Blocks: until answered; inside a router body suspends that body only.
+    control::received request(control::body what, const std::vector<int>& fds = {});
+    /// The same without waiting; `on_answer` runs in pump(). An answer may be `failed`.
+    void request_async(control::body what, const std::vector<int>& fds,
+                       std::function<void(control::received)> on_answer);
+    /// Tells the nursery something that has no answer. Throws: never; a dead nursery hears nothing.
+    void tell(control::body what) noexcept;
+
+    /// The end described by a `granted` answer.
+    std::unique_ptr<channel_state> open(const control::granted& grant, std::vector<unique_fd> fds);
+
+    /// Whether a packet may wait. One load; cheap enough for every put and get.
+    bool is_notified() const noexcept;
+    /// Takes every packet that waits and acts on it.
+    /// Throws: what a handler throws. A nursery that has ended is reported by the requests.
+    void pump();
+    bool is_orphan() const noexcept;
+    /// The nursery has ended, seen from outside. Wakes every wait.
+    void orphaned() noexcept;
+
+    int control_handle() const noexcept { return control_.get(); }
+    /// The root's last word: the nursery ends the node, and nothing can be asked any more.
+    void close_control() noexcept;
+    shm::ready_set& calls() noexcept { return calls_; }
+
+    /// Connections offered to this place, in order of arrival.
+    std::deque<control::received> take_offers();
+    void on_log(std::function<void(const control::log_note&)> handler);
+    void on_died(std::function<void(std::uint64_t, exit_status)> handler);
+
+    /// Waits until `ready`, or `until` has passed: returns false then. `ready` is called often.
+    /// Shape:  at most 120 interests.
+    /// Blocks: after a short spin without CPU; inside a router body suspends that body only.
+    bool wait(std::span<const interest> on, const std::function<bool()>& ready, shm::deadline until,
+              shm::spin_budget& spin);
+
+    void add(channel_state& c);
+    void remove(channel_state& c) noexcept;
+    std::shared_ptr<unique_fd> doorbell_of(std::uint64_t peer_id, unique_fd offered);
+
+  private:
+    void act_on(control::received r);
+    void fail_requests();
+    const std::atomic<std::uint32_t>& word() const noexcept;
+
+    unique_fd control_;
+    shm::ready_set calls_;
+    boost::interprocess::mapped_region board_;
+    std::uint32_t slot_;
+    std::uint64_t place_id_;
+    std::string name_;
+    shm::spin_budget request_spin_;
+
+    std::atomic<std::uint32_t> seen_ = 0;       // of our board word
+    std::atomic<std::uint32_t> orphan_word_ = 0;  // becomes 1; watched in every wait
+
+    mutable std::mutex mutex_;  // guards all below, and reading from the control socket
+    std::uint64_t next_request_ = 1;
+    std::unordered_map<std::uint64_t, std::function<void(control::received)>> requests_;
+    std::unordered_map<std::uint64_t, channel_state*> channels_;
+    std::unordered_map<std::uint64_t, std::weak_ptr<unique_fd>> doorbells_;
+    std::map<std::uint64_t, exit_status> dead_;  // the last peers to die, for grants on their way
+    std::deque<control::received> offers_;
+    std::function<void(const control::log_note&)> on_log_;
+    std::function<void(std::uint64_t, exit_status)> on_died_;
+};
+
+/// The suspender of the router body that runs on this thread now; null outside of one.
+suspender* current_suspender() noexcept;
+void set_current_suspender(suspender* s) noexcept;
+
+}  // namespace places::detail

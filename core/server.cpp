@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <places/core/server.hpp>
+
+#include "core/process.hpp"
+
+#include <stdexcept>
+
+namespace places::detail {
+namespace {
+
+[[noreturn]] void throw_outcome(boost::system::error_code outcome, const channel& to,
+                                const char* what) {
+    std::string text = std::string(what) + ": " + outcome.message();
+    if (const auto how = to.peer_status()) text += " (" + to_string(*how) + ")";
+    throw error(outcome, text);
+}
+
+/// The reply to one call; whatever the method throws becomes its text.
+message answer(const request& call, const char* server_name, message (*run)(void*, const request&),
+               void* server) {
+    try {
+        return run(server, call);
+    } catch (const std::exception& e) {
+        if (call.id() == 0) {
+            log_to_parent(severity::error, std::string(server_name) + "::" +
+                                               std::string(call.method()) + " threw: " + e.what());
+        }
+        return make_error_reply(call.id(), e.what());
+    } catch (...) {
+        return make_error_reply(call.id(), "the method threw something that is no std::exception");
+    }
+}
+
+}  // namespace
+
+void refuse_arguments(const request& call, std::size_t wanted) {
+    throw error(errc::wrong_type, "call of " + std::string(call.method()) + " with " +
+                                      std::to_string(call.argument_count()) +
+                                      " arguments that do not fit its " + std::to_string(wanted) +
+                                      " parameters");
+}
+
+int serve(inbox& in, const char* server_name, message (*run)(void* server, const request& call),
+          void* server) {
+    while (true) {
+        auto next = in.get();
+        if (!next) return 0;
+        auto call = request::parse(std::move(next->content));
+        if (!call) {
+            (void)next->from.send(
+                make_error_reply(0, std::string(server_name) + " takes calls, not other messages"));
+            continue;
+        }
+        const auto reply = answer(*call, server_name, run, server);
+        if (call->id() == 0) continue;
+        // A caller that has gone is no concern of the server's.
+        if (next->from.send(reply) == status::too_large) {
+            (void)next->from.send(
+                make_error_reply(call->id(), "the result of " + std::string(call->method()) +
+                                                 " is " + std::to_string(reply.bytes().size()) +
+                                                 " bytes, over the limit of this connection"));
+        }
+    }
+}
+
+reply caller::call(channel& to, const char* what, std::uint64_t id, const message& m) {
+    cast(to, what, m);
+    auto* state = state_of::get(to);
+    while (true) {
+        // Another body may have taken our reply from the channel while we were suspended.
+        const auto ready = [&] { return answers_.contains(id) || state->end().in().is_ready(); };
+        const interest on{.channel = state, .record = true};
+        state->home().wait({&on, 1}, ready, shm::no_deadline, state->spin());
+        if (auto mine = answers_.extract(id)) return std::move(mine.mapped());
+        auto received = to.receive(channel::clock::time_point::min());
+        if (!received) {
+            if (received.error() == errc::empty) continue;
+            throw_outcome(received.error(), to, what);
+        }
+        auto parsed = reply::parse(std::move(*received));
+        if (!parsed) throw error(parsed.error(), std::string(what) + ": the answer is no reply");
+        if (parsed->id() == id) {
+            if (parsed->is_error()) throw remote_error(std::string(parsed->error_text()));
+            return std::move(*parsed);
+        }
+        answers_.emplace(parsed->id(), std::move(*parsed));
+    }
+}
+
+void caller::cast(channel& to, const char* what, const message& m) {
+    const auto sent = to.send(m);
+    if (sent == status::ok) return;
+    throw_outcome(make_error_code(sent), to, what);
+}
+
+}  // namespace places::detail

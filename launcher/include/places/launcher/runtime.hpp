@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The root of a node: made on the first line of main.
+#pragma once
+
+#include <places/core/place.hpp>
+#include <places/core/router.hpp>
+#include <places/launcher/remote_node.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace places {
+
+/// One line of the log, wherever in the federation it was written.
+struct log_record {
+    places::severity severity = places::severity::info;
+    std::chrono::system_clock::time_point time;
+    std::string node;  ///< empty: this one
+    std::string place;
+    std::string text;
+};
+
+/// Makes this process the root of a node: forks its nursery, from which all places start. When
+/// this process ends for any reason, everything of the node ends within a second.
+/// In a process started as a node by another, the constructor does not return: it serves the node
+/// and ends the process.
+/// Exactly one at a time. Thread: the main one.
+class runtime {
+  public:
+    /// Throws: error{bad_argument} when the process has more than one thread already;
+    ///         std::system_error.
+    runtime(int argc, char** argv);
+    /// Ends the nodes this process has started, and all local places.
+    /// Blocks: until they are gone, two seconds at most for what does not end by itself.
+    ~runtime();
+    runtime(const runtime&) = delete;
+    runtime& operator=(const runtime&) = delete;
+
+    /// Starts this program as a node on `host` and connects to it.
+    /// Shape:  "localhost", or an address of the loopback network.
+    /// Throws: error: address_in_use, node_unreachable, bad_key, start_failed, naming host and
+    ///         port, with what the node printed.
+    /// Blocks: until the node is ready, at most options.deadline.
+    remote_node spawn_remote_node(const std::string& host, const node_options& options = {});
+
+    /// The message router: watches the nodes and runs the events' bodies until exit() or stop().
+    /// Throws: what a body throws.
+    /// Blocks: until then.
+    template <class... Items>
+    void route(Items&&... items) {
+        (add(std::forward<Items>(items)), ...);
+        run();
+    }
+    /// One more event for the running router.
+    void add(event e);
+    void add(const remote_node& node);
+    /// Ends route(); it returns.
+    void stop();
+
+    /// Ends nodes, places and this process, with `status`. In a router body: after it has
+    /// suspended or returned.
+    void exit(int status);
+
+    /// Where the log goes instead of standard error. Runs on the thread that waits in this library.
+    void on_log(std::function<void(const log_record&)> handler);
+
+  private:
+    struct state;
+    void run();
+    std::unique_ptr<state> state_;
+};
+
+}  // namespace places

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <places/launcher/runtime.hpp>
+
+#include "core/process.hpp"
+#include "launcher/node.hpp"
+#include "launcher/nursery.hpp"
+#include "net/bridge.hpp"
+
+#include <places/shm/ready_set.hpp>
+#include <places/shm/sealed_memory.hpp>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
+namespace places {
+namespace {
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool sanitizer_has_threads = true;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+constexpr bool sanitizer_has_threads = true;
+#else
+constexpr bool sanitizer_has_threads = false;
+#endif
+#else
+constexpr bool sanitizer_has_threads = false;
+#endif
+
+int thread_count() {
+    std::ifstream status("/proc/self/status");
+    std::string line;
+    while (std::getline(status, line)) {
+        if (line.starts_with("Threads:")) return std::atoi(line.c_str() + 8);
+    }
+    return 1;
+}
+
+/// Thousands of places need thousands of descriptors; the soft limit is made for select().
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+void print_log(const log_record& r) {
+    const auto seconds = std::chrono::system_clock::to_time_t(r.time);
+    const auto ms =
+        std::chrono::duration_cast<std::chrono::milliseconds>(r.time.time_since_epoch()).count() %
+        1000;
+    std::tm when{};
+    ::gmtime_r(&seconds, &when);
+    std::array<char, 32> stamp{};
+    std::strftime(stamp.data(), stamp.size(), "%Y-%m-%dT%H:%M:%S", &when);
+    std::fprintf(stderr, "%s.%03dZ %s %s%s%s: %s\n", stamp.data(), static_cast<int>(ms),
+                 to_string(r.severity), r.node.c_str(), r.node.empty() ? "" : "/", r.place.c_str(),
+                 r.text.c_str());
+}
+
+log_record record_of(const control::log_note& note) {
+    log_record r;
+    r.severity = static_cast<severity>(std::min<std::uint8_t>(note.severity, 3));
+    r.time = std::chrono::system_clock::time_point{
+        std::chrono::duration_cast<std::chrono::system_clock::duration>(
+            std::chrono::nanoseconds{note.time_ns})};
+    r.node = note.node;
+    r.place = note.place;
+    r.text = note.text;
+    return r;
+}
+
+}  // namespace
+
+struct runtime::state {
+    pid_t nursery_pid = 0;
+    unique_fd nursery_pidfd;
+    std::unique_ptr<detail::process> home;
+    std::thread nursery_watch;
+    std::vector<std::weak_ptr<remote_node::state>> nodes;
+    std::unique_ptr<router> loop;
+    std::optional<int> exit_asked;
+    bool ended = false;
+
+    void start_nursery();
+    void end_places(bool keep_bridge);
+    void end() noexcept;
+    router& the_loop() {
+        if (!loop) loop = std::make_unique<router>();
+        return *loop;
+    }
+};
+
+void runtime::state::start_nursery() {
+    if (!sanitizer_has_threads && thread_count() > 1) {
+        throw error(errc::bad_argument,
+                    "places::runtime must be made before any thread: fork() copies only one. Make "
+                    "it on the first line of main");
+    }
+    raise_descriptor_limit();
+    std::array<int, 2> sockets;
+    checked(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets.data()),
+            "make a control socket");
+    unique_fd ours{sockets[0]};
+    unique_fd theirs{sockets[1]};
+    auto calls = shm::ready_set::make();
+    auto board =
+        shm::create_memory(sizeof(control::board_slot) * control::board_slots, "places-board");
+    const auto root_pid = ::getpid();
+    std::cout.flush();
+    std::fflush(nullptr);
+    nursery_pid = static_cast<pid_t>(checked(::fork(), "fork the nursery"));
+    if (nursery_pid == 0) {
+        ours.reset();
+        calls.reader.reset();
+        launcher::run_nursery({std::move(theirs), std::move(calls.doorbell), std::move(board),
+                               root_pid, &net::bridge_main});
+    }
+    nursery_pidfd =
+        checked_fd(static_cast<int>(::syscall(SYS_pidfd_open, nursery_pid, 0)), "pidfd_open");
+    home = std::make_unique<detail::process>(
+        detail::process::birth{std::move(ours), std::move(calls.reader), std::move(board),
+                               launcher::root_slot, launcher::root_place_id, "root"});
+    home->on_log([](const control::log_note& note) { print_log(record_of(note)); });
+    // A sleeping root must hear of the nursery's end, and the nursery can no longer tell.
+    nursery_watch = std::thread([this] {
+        pollfd life{nursery_pidfd.get(), POLLIN, 0};
+        while (::poll(&life, 1, -1) < 0) {
+        }
+        home->orphaned();
+    });
+}
+
+void runtime::state::end_places(bool keep_bridge) {
+    (void)home->request(control::end_places{keep_bridge});
+}
+
+void runtime::state::end() noexcept {
+    if (std::exchange(ended, true)) return;
+    for (auto& weak : nodes) {
+        if (const auto node = weak.lock()) node->end();
+    }
+    loop.reset();
+    try {
+        end_places(false);
+    } catch (const std::exception&) {
+        // The nursery has ended already, and the places with it.
+    }
+    home->close_control();
+    ::waitpid(nursery_pid, nullptr, 0);
+    nursery_watch.join();
+}
+
+runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
+    state_->start_nursery();
+    if (argc == 2 && std::strcmp(argv[1], launcher::node_argument) == 0) {
+        const int code = launcher::serve_node(*state_->home, [this] { state_->end_places(true); });
+        state_->end();
+        // Not exit(): nothing of the program has begun here.
+        ::_exit(code);
+    }
+}
+
+runtime::~runtime() { state_->end(); }
+
+remote_node runtime::spawn_remote_node(const std::string& host, const node_options& options) {
+    auto s = launcher::start_node(*state_->home, host, options);
+    std::erase_if(state_->nodes, [](const auto& weak) { return weak.expired(); });
+    state_->nodes.push_back(s);
+    return remote_node{std::move(s)};
+}
+
+void runtime::add(event e) { state_->the_loop().add(std::move(e)); }
+
+void runtime::add(const remote_node& node) {
+    state_->the_loop().post([s = node.state_] {
+        while (s->next_event()) {
+        }
+    });
+}
+
+void runtime::run() {
+    state_->the_loop().run();
+    if (state_->exit_asked) exit(*state_->exit_asked);
+}
+
+void runtime::stop() {
+    if (state_->loop) state_->loop->stop();
+}
+
+void runtime::exit(int status) {
+    if (detail::current_suspender()) {
+        state_->exit_asked = status;
+        state_->loop->stop();
+        return;
+    }
+    state_->end();
+    std::exit(status);
+}
+
+void runtime::on_log(std::function<void(const log_record&)> handler) {
+    state_->home->on_log(
+        [handler = std::move(handler)](const control::log_note& n) { handler(record_of(n)); });
+}
+
+}  // namespace places

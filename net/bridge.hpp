@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bridge: the one process of a node with sockets and keys. To the places it is an ordinary
+// end of their channels; to other nodes it speaks frames.
+#pragma once
+
+#include "core/control.hpp"
+#include "core/process.hpp"
+
+#include <boost/describe/class.hpp>
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+namespace places::net {
+
+// -- what a process asks with control::open_bridge; the new channel then carries the answer --
+
+/// Listens for other nodes. Answer: `opened` with a `listening`, or `refused`. The channel then
+/// brings bridge_events and takes a `finish`; when it closes, the bridge ends.
+struct listen_command {
+    std::string address;
+    std::uint16_t port = 0;
+    bytes key;  ///< 32 octets
+    std::string node_name;
+};
+BOOST_DESCRIBE_STRUCT(listen_command, (), (address, port, key, node_name))
+
+/// Connects to a node. Descriptors: its standard output and standard error, whose lines go to our
+/// standard error. Answer: `opened` with a `linked`, or `refused`. The channel then brings
+/// bridge_events and takes an `end_node`; when it closes, so does the link.
+struct dial_command {
+    std::string host;
+    std::uint16_t port = 0;
+    bytes key;  ///< 32 octets
+    std::string own_name;
+    std::string label;  ///< how the node is called in our log
+};
+BOOST_DESCRIBE_STRUCT(dial_command, (), (host, port, key, own_name, label))
+
+/// Starts a place on the node behind `link_id`; the channel becomes the one to it.
+/// Answer: `opened` or `refused`.
+struct start_command {
+    std::uint64_t link_id = 0;
+    std::variant<control::registered_entry, control::library_entry> entry;
+    std::string named;
+};
+BOOST_DESCRIBE_STRUCT(start_command, (), (link_id, entry, named))
+
+/// Connects to a named place there. Answer: `opened` or `refused`.
+struct connect_command {
+    std::uint64_t link_id = 0;
+    std::string name;
+};
+BOOST_DESCRIBE_STRUCT(connect_command, (), (link_id, name))
+
+using command = std::variant<listen_command, dial_command, start_command, connect_command>;
+
+/// A channel to another node carries records that fit one frame: no larger rings than this.
+inline constexpr std::size_t remote_ring_bytes_max = 128 * 1024;
+
+// -- bodies of `opened` --
+
+struct listening {
+    std::uint16_t port = 0;
+    std::string incarnation;  ///< 32 hexadecimal digits
+};
+BOOST_DESCRIBE_STRUCT(listening, (), (port, incarnation))
+
+struct linked {
+    std::uint64_t link_id = 0;
+    std::string node_name;
+};
+BOOST_DESCRIBE_STRUCT(linked, (), (link_id, node_name))
+
+// -- messages on a node's channel --
+
+/// The link of a dial_command has ended.
+struct node_lost {
+    std::string reason;
+};
+BOOST_DESCRIBE_STRUCT(node_lost, (), (reason))
+
+/// The node that started ours asks it to end.
+struct exit_asked {
+    std::int32_t status = 0;
+};
+BOOST_DESCRIBE_STRUCT(exit_asked, (), (status))
+
+using bridge_event = std::variant<node_lost, exit_asked>;
+
+struct end_node {
+    std::int32_t status = 0;
+};
+BOOST_DESCRIBE_STRUCT(end_node, (), (status))
+
+/// Every place has ended: forward what they printed, hang up in order, and end.
+struct finish {};
+BOOST_DESCRIBE_STRUCT(finish, (), ())
+
+using bridge_request = std::variant<end_node, finish>;
+
+/// Runs the bridge. Returns: its exit code, once it has been told to finish, or its last
+/// controller has gone.
+/// Dying: killed here, both sides' channels end with peer_dead; local channels do not notice.
+int bridge_main(detail::process& home);
+
+}  // namespace places::net

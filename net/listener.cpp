@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/listener.hpp"
+
+#include <boost/asio/connect.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+
+#include <exception>
+#include <optional>
+#include <sstream>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+namespace places::net {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+using clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds accept_pause{100};
+
+constexpr const char* loopback_only =
+    "plain TCP is for loopback only (127.0.0.1, ::1): it would carry messages in the clear";
+
+std::string to_string(const tcp::endpoint& endpoint) {
+    std::ostringstream text;
+    text << endpoint;
+    return std::move(text).str();
+}
+
+// -- one handshake over one socket --
+
+// Owns the socket until the handshake is over, within a deadline and a budget of bytes; keeps
+// itself alive meanwhile. `done` is called once, or never after drop().
+class greeting : public std::enable_shared_from_this<greeting> {
+  public:
+    greeting(tcp::socket socket, std::string address, handshake shake,
+             std::function<void(dial_result)> done)
+        : socket_(std::move(socket)),
+          timer_(socket_.get_executor()),
+          address_(std::move(address)),
+          handshake_(std::move(shake)),
+          done_(std::move(done)) {}
+
+    void start(clock::time_point deadline) {
+        timer_.expires_at(deadline);
+        timer_.async_wait([self = shared_from_this()](error_code ec) {
+            if (!ec) self->fail(errc::node_unreachable, "no whole handshake within the deadline");
+        });
+        act(handshake_.start());
+    }
+
+    void drop() {
+        over_ = true;
+        done_ = nullptr;
+        timer_.cancel();
+        error_code ignored;
+        socket_.close(ignored);
+    }
+
+  private:
+    void act(handshake::step step) {
+        if (!step.send) return conclude(std::move(step.then));
+        out_ = encode(*step.send);
+        asio::async_write(socket_, asio::buffer(out_),
+                          [self = shared_from_this(), then = std::move(step.then)](
+                              error_code ec, std::size_t) mutable {
+                              if (self->over_) return;
+                              // A peer that is gone misses its last word, not its place in the log.
+                              if (ec && !std::holds_alternative<failure>(then))
+                                  return self->on_error("writing", ec);
+                              self->guarded([&] { self->conclude(std::move(then)); });
+                          });
+    }
+
+    void conclude(handshake::outcome then) {
+        if (auto* f = std::get_if<failure>(&then)) return fail(f->code, std::move(f->text));
+        if (auto* peer = std::get_if<peer_info>(&then)) {
+            peer->address = address_;
+            return finish(std::make_shared<link>(std::move(socket_), std::move(*peer)));
+        }
+        read_length();
+    }
+
+    // Exactly one frame at a time: what follows the last one belongs to the link.
+    void read_length() {
+        asio::async_read(socket_, asio::buffer(prefix_),
+                         [self = shared_from_this()](error_code ec, std::size_t bytes) {
+                             self->guarded([&] { self->on_length(ec, bytes); });
+                         });
+    }
+
+    void on_length(error_code ec, std::size_t bytes) {
+        if (over_) return;
+        bytes_read_ += bytes;
+        if (ec) return on_error("reading", ec);
+        const std::size_t left = handshake_limits.frame_bytes_max - bytes_read_;
+        const auto length = decode_length(prefix_, {left});
+        if (!length) return not_ours(length.error());
+        body_.resize(*length);
+        asio::async_read(socket_, asio::buffer(body_),
+                         [self = shared_from_this()](error_code read_ec, std::size_t read) {
+                             self->guarded([&] { self->on_body(read_ec, read); });
+                         });
+    }
+
+    void on_body(error_code ec, std::size_t bytes) {
+        if (over_) return;
+        bytes_read_ += bytes;
+        if (ec) return on_error("reading", ec);
+        if (handshake_limits.frame_bytes_max - bytes_read_ < length_prefix_bytes)
+            return not_ours(errc::too_large);
+        const auto f = decode(body_);
+        if (!f) return not_ours(f.error());
+        act(handshake_.feed(*f));
+    }
+
+    void not_ours(error_code ec) {
+        act(handshake_.breach(errc::protocol,
+                              ec == errc::too_large
+                                  ? "not the places protocol: more bytes than a handshake has"
+                                  : "not the places protocol: bytes that are no frame"));
+    }
+
+    // What memory or the crypto library refuse ends this handshake only.
+    template <class Body>
+    void guarded(Body body) {
+        try {
+            body();
+        } catch (const std::exception& e) {
+            fail(errc::start_failed, e.what());
+        }
+    }
+
+    void on_error(const char* where, error_code ec) {
+        if (ec == asio::error::eof)
+            return fail(errc::node_unreachable, bytes_read_ == 0 ? "hung up without a word"
+                                                                 : "hung up during the handshake");
+        fail(errc::node_unreachable, std::string{where} + ": " + ec.message());
+    }
+
+    void fail(errc code, std::string text) {
+        if (over_) return;
+        error_code ignored;
+        socket_.shutdown(tcp::socket::shutdown_both, ignored);
+        socket_.close(ignored);
+        finish(failure{code, std::move(text)});
+    }
+
+    void finish(dial_result r) {
+        over_ = true;
+        timer_.cancel();
+        // `done` may own whoever owns this.
+        const auto done = std::exchange(done_, nullptr);
+        if (done) done(std::move(r));
+    }
+
+    tcp::socket socket_;
+    asio::steady_timer timer_;
+    std::string address_;
+    handshake handshake_;
+    std::function<void(dial_result)> done_;
+    bool over_ = false;
+    std::array<std::byte, length_prefix_bytes> prefix_{};
+    std::vector<std::byte> body_;
+    std::vector<std::byte> out_;
+    std::size_t bytes_read_ = 0;
+};
+
+}  // namespace
+
+// -- listener --
+
+class listener::state : public std::enable_shared_from_this<listener::state> {
+  public:
+    state(asio::io_context& context, listen_options options)
+        : options_(std::move(options)), acceptor_(context), pause_(context), window_(context) {
+        open();
+    }
+
+    std::uint16_t port() const noexcept { return endpoint_.port(); }
+
+    void accept() {
+        acceptor_.async_accept(peer_endpoint_, [self = shared_from_this()](error_code ec,
+                                                                           tcp::socket socket) {
+            if (self->closed_) return;
+            if (ec) return self->on_error(ec);
+            self->failing_ = false;
+            self->greet(std::move(socket), to_string(self->peer_endpoint_));
+            self->accept();
+        });
+    }
+
+    void close() {
+        if (closed_) return;
+        summarise();
+        closed_ = true;
+        error_code ignored;
+        acceptor_.close(ignored);
+        pause_.cancel();
+        window_.cancel();
+        for (const auto& one : std::exchange(pending_, {})) one->drop();
+    }
+
+  private:
+    void open() {
+        const std::string where = options_.address + ":" + std::to_string(options_.port);
+        const auto refuse = [&](errc code, const std::string& why) {
+            throw error{code, "cannot listen on " + where + ": " + why};
+        };
+        error_code ec;
+        const auto address = asio::ip::make_address(options_.address, ec);
+        if (ec) refuse(errc::bad_argument, "not an address in numbers, such as 127.0.0.1");
+        if (!address.is_loopback()) refuse(errc::bad_argument, loopback_only);
+        make_handshake();  // a name that no peer accepts is refused here, not at the first peer
+
+        endpoint_ = {address, options_.port};
+        acceptor_.open(endpoint_.protocol(), ec);
+        if (!ec) acceptor_.set_option(tcp::acceptor::reuse_address{true}, ec);
+        if (!ec) acceptor_.bind(endpoint_, ec);
+        if (!ec) acceptor_.listen(asio::socket_base::max_listen_connections, ec);
+        if (!ec) endpoint_ = acceptor_.local_endpoint(ec);
+        if (ec == asio::error::address_in_use)
+            refuse(errc::address_in_use,
+                   ec.message() + "; choose another port, or 0 for any that is free");
+        if (ec) refuse(errc::node_unreachable, ec.message());
+    }
+
+    handshake make_handshake() const {
+        return {handshake::role::accepting,
+                {options_.key, options_.name, options_.incarnation, options_.protocols, {}}};
+    }
+
+    void greet(tcp::socket socket, std::string address) {
+        if (pending_.size() >= options_.pending_max)
+            return refused(address, std::to_string(pending_.size()) +
+                                        " handshakes are under way already; try again later");
+        try {
+            auto shared = std::make_shared<std::weak_ptr<greeting>>();
+            auto one = std::make_shared<greeting>(
+                std::move(socket), address, make_handshake(),
+                [self = shared_from_this(), shared, address](dial_result r) {
+                    self->pending_.erase(shared->lock());
+                    self->on_greeted(address, std::move(r));
+                });
+            *shared = one;
+            pending_.insert(one);
+            one->start(clock::now() + options_.handshake_deadline);
+        } catch (const std::exception& e) {
+            refused(address, e.what());
+        }
+    }
+
+    void on_greeted(const std::string& address, dial_result r) {
+        if (closed_) return;
+        if (!r) return refused(address, r.error().text);
+        try {
+            const peer_info peer = (*r)->peer();
+            if (options_.on_link) options_.on_link(std::move(*r), peer);
+        } catch (const std::exception& e) {
+            log("dropped the link from " + address + ": " + e.what());
+        }
+    }
+
+    // Descriptors or memory have run out: whoever frees some is not helped by our spinning.
+    void on_error(error_code ec) {
+        if (!std::exchange(failing_, true))
+            log("cannot accept connections on " + to_string(endpoint_) + ": " + ec.message() +
+                "; trying again every " + std::to_string(accept_pause.count()) + " ms");
+        pause_.expires_after(accept_pause);
+        pause_.async_wait([self = shared_from_this()](error_code wait_ec) {
+            if (!wait_ec && !self->closed_) self->accept();
+        });
+    }
+
+    void refused(const std::string& address, const std::string& cause) {
+        std::string line = "refused a connection from " + address + ": " + cause;
+        if (refused_in_window_++ == 0) {
+            window_.expires_after(options_.log_window);
+            window_.async_wait([self = shared_from_this()](error_code ec) {
+                if (!ec && !self->closed_) self->summarise();
+            });
+        }
+        if (refused_in_window_ > options_.refusals_logged_max)
+            last_unlogged_ = std::move(line);
+        else
+            log(std::move(line));
+    }
+
+    void summarise() {
+        const std::size_t refused = std::exchange(refused_in_window_, 0);
+        if (refused <= options_.refusals_logged_max) return;
+        const std::size_t unlogged = refused - options_.refusals_logged_max;
+        log(std::to_string(unlogged) + " more refused; the last: " + last_unlogged_);
+    }
+
+    void log(std::string line) {
+        if (options_.log) options_.log(std::move(line));
+    }
+
+    listen_options options_;
+    tcp::acceptor acceptor_;
+    tcp::endpoint endpoint_;
+    tcp::endpoint peer_endpoint_;  // of the accept under way
+    std::unordered_set<std::shared_ptr<greeting>> pending_;
+    asio::steady_timer pause_;
+    asio::steady_timer window_;
+    std::size_t refused_in_window_ = 0;
+    std::string last_unlogged_;
+    bool failing_ = false;
+    bool closed_ = false;
+};
+
+listener::listener(asio::io_context& context, listen_options options)
+    : state_(std::make_shared<state>(context, std::move(options))) {
+    state_->accept();
+}
+
+listener::~listener() { close(); }
+std::uint16_t listener::port() const noexcept { return state_->port(); }
+void listener::close() { state_->close(); }
+
+// -- dial --
+
+namespace {
+
+// One attempt, which keeps itself alive until `done` was called.
+class attempt : public std::enable_shared_from_this<attempt> {
+  public:
+    attempt(asio::io_context& context, dial_options options, std::function<void(dial_result)> done)
+        : options_(std::move(options)),
+          where_(options_.host + ":" + std::to_string(options_.port)),
+          deadline_(clock::now() + options_.deadline),
+          resolver_(context),
+          socket_(context),
+          timer_(context),
+          done_(std::move(done)) {}
+
+    void start() {
+        timer_.expires_at(deadline_);
+        timer_.async_wait([self = shared_from_this()](error_code ec) {
+            if (!ec) self->fail(errc::node_unreachable, "no answer within the deadline");
+        });
+        error_code ec;
+        const auto address = asio::ip::make_address(options_.host, ec);
+        if (!ec) return connect({{address, options_.port}});
+        // By RFC 6761 always this machine, whatever a name server says.
+        if (options_.host == "localhost")
+            return connect({{asio::ip::address_v4::loopback(), options_.port},
+                            {asio::ip::address_v6::loopback(), options_.port}});
+        resolver_.async_resolve(options_.host, std::to_string(options_.port),
+                                [self = shared_from_this()](error_code resolve_ec,
+                                                            tcp::resolver::results_type found) {
+                                    if (resolve_ec) return self->on_error(resolve_ec);
+                                    self->connect({found.begin(), found.end()});
+                                });
+    }
+
+  private:
+    void connect(std::vector<tcp::endpoint> endpoints) {
+        if (over_) return;
+        std::erase_if(endpoints, [](const auto& e) { return !e.address().is_loopback(); });
+        if (endpoints.empty()) return fail(errc::bad_argument, loopback_only);
+        endpoints_ = std::move(endpoints);
+        asio::async_connect(socket_, endpoints_,
+                            [self = shared_from_this()](error_code ec, const tcp::endpoint& to) {
+                                if (ec) return self->on_error(ec);
+                                self->greet(to);
+                            });
+    }
+
+    void greet(const tcp::endpoint& to) {
+        if (over_) return;
+        timer_.cancel();
+        const auto done = [self = shared_from_this()](dial_result r) {
+            if (!r) return self->fail(r.error().code, r.error().text);
+            self->finish(std::move(r));
+        };
+        try {
+            handshake shake{handshake::role::dialing,
+                            {options_.key, options_.name, options_.incarnation, options_.protocols,
+                             options_.expected_name}};
+            const auto one = std::make_shared<greeting>(std::move(socket_), to_string(to),
+                                                        std::move(shake), done);
+            one->start(deadline_);
+        } catch (const error& e) {
+            fail(static_cast<errc>(e.code().value()), e.what());
+        }
+    }
+
+    void on_error(error_code ec) {
+        std::string hint;
+        if (ec == asio::error::connection_refused) hint = "; is the node running?";
+        fail(errc::node_unreachable, ec.message() + hint);
+    }
+
+    void fail(errc code, const std::string& text) {
+        if (over_) return;
+        resolver_.cancel();
+        error_code ignored;
+        socket_.close(ignored);
+        finish(failure{code, "no link to " + where_ + ": " + text});
+    }
+
+    void finish(dial_result r) {
+        over_ = true;
+        timer_.cancel();
+        const auto done = std::exchange(done_, nullptr);
+        if (done) done(std::move(r));
+    }
+
+    dial_options options_;
+    std::string where_;
+    clock::time_point deadline_;
+    tcp::resolver resolver_;
+    tcp::socket socket_;
+    asio::steady_timer timer_;
+    std::vector<tcp::endpoint> endpoints_;
+    std::function<void(dial_result)> done_;
+    bool over_ = false;
+};
+
+}  // namespace
+
+void dial(asio::io_context& context, dial_options options, std::function<void(dial_result)> done) {
+    auto one = std::make_shared<attempt>(context, std::move(options), std::move(done));
+    asio::post(context, [one] { one->start(); });
+}
+
+}  // namespace places::net

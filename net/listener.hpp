@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// How links come to be: wait for them, or dial. Either way nobody sees a connection before the
+// other side has proved the node's key. Plain TCP, hence loopback only.
+#pragma once
+
+#include "net/handshake.hpp"
+#include "net/link.hpp"
+
+#include <boost/asio/io_context.hpp>
+#include <boost/system/result.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace places::net {
+
+struct listen_options {
+    std::string address = "127.0.0.1";  // one address as numbers; loopback
+    std::uint16_t port = 0;             // 0: the system chooses
+    node_key key{};
+    std::string name;
+    incarnation_id incarnation{};
+    std::function<void(std::string)> log;  // one line, without line feed; must not throw
+    /// The link is not started yet: queue and start() it. Not called after close(). What it throws
+    /// is logged.
+    std::function<void(std::shared_ptr<link>, peer_info)> on_link;
+
+    protocol_range protocols{};
+    std::chrono::milliseconds handshake_deadline{5000};
+    std::size_t pending_max = 64;          // handshakes at a time; one more is closed at once
+    std::size_t refusals_logged_max = 10;  // per log_window; the rest share a line at its end
+    std::chrono::milliseconds log_window{1000};
+};
+
+/// Accepts connections on one address and turns those that prove the key into links. Every other
+/// connection is closed, with one log line that names its address and the cause. Running out of
+/// descriptors pauses accepting for 100 ms at a time; it never ends the listener. The handlers in
+/// its options must not own it.
+/// Thread:  the one thread that runs the io_context.
+class listener {
+  public:
+    /// Throws: places::error{bad_argument} for an address that is not loopback or a name that no
+    ///         peer accepts, {address_in_use} or {node_unreachable} when the system refuses.
+    listener(boost::asio::io_context& context, listen_options options);
+    listener(const listener&) = delete;
+    listener& operator=(const listener&) = delete;
+    ~listener();
+
+    /// The port it listens on, also after close().
+    std::uint16_t port() const noexcept;
+
+    /// Stops listening and drops unfinished handshakes; links already handed out live on.
+    /// Idempotent.
+    void close();
+
+  private:
+    class state;
+    std::shared_ptr<state> state_;
+};
+
+struct dial_options {
+    std::string host;  // name or address; loopback
+    std::uint16_t port = 0;
+    node_key key{};
+    std::string name;  // of this node
+    incarnation_id incarnation{};
+
+    std::string expected_name{};  // the node there must be called so; empty: any
+    protocol_range protocols{};
+    std::chrono::milliseconds deadline{5000};  // for all of it
+};
+
+/// A link that is not started yet, or why there is none: node_unreachable (nobody there, hung up,
+/// or too late), bad_key, protocol, bad_argument, or what the node's reject said. The text names
+/// host, port and cause. value() throws places::error.
+using dial_result = boost::system::result<std::shared_ptr<link>, failure>;
+
+/// Connects to a node and shakes hands. `done` is called once, never from inside dial(); not at all
+/// if the io_context ends first. It must not throw.
+/// Blocks:  never. A name that is neither an address nor "localhost" is looked up on a thread of
+///          Asio's, which may keep the io_context running past the deadline.
+/// Throws:  std::bad_alloc.
+/// Thread:  the one that runs the io_context.
+void dial(boost::asio::io_context& context, dial_options options,
+          std::function<void(dial_result)> done);
+
+}  // namespace places::net

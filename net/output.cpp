@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/output.hpp"
+
+#include <boost/asio/buffer.hpp>
+
+#include <cerrno>
+#include <unistd.h>
+
+namespace places::net {
+
+output::output(boost::asio::io_context& io, unique_fd pipe, handlers h)
+    : pipe_(io, pipe.release()),
+      handlers_(std::move(h)) {}
+
+void output::follow(boost::asio::io_context& io, unique_fd pipe, handlers h) {
+    const std::shared_ptr<output> self(new output(io, std::move(pipe), std::move(h)));
+    self->read_more();
+}
+
+void output::read_more() {
+    pipe_.async_read_some(
+        boost::asio::buffer(buffer_),
+        [self = shared_from_this()](boost::system::error_code ec, std::size_t count) {
+            if (ec) {
+                if (!self->line_.empty()) self->handlers_.on_line(self->line_);
+                self->handlers_.on_end();
+                return;
+            }
+            self->take({self->buffer_.data(), count});
+            self->read_more();
+        });
+}
+
+void output::take(std::string_view text) {
+    while (!text.empty()) {
+        const auto end = text.find('\n');
+        line_ += text.substr(0, end);
+        if (end == text.npos && line_.size() < line_bytes_max) return;
+        handlers_.on_line(line_);
+        line_.clear();
+        if (end == text.npos) return;
+        text.remove_prefix(end + 1);
+    }
+}
+
+void print_line(std::string_view label, std::string_view line) noexcept {
+    try {
+        std::string text = "[";
+        text.append(label).append("] ").append(line).append("\n");
+        const char* from = text.data();
+        std::size_t left = text.size();
+        while (left > 0) {
+            const auto written = ::write(STDERR_FILENO, from, left);
+            if (written < 0 && errno != EINTR) return;
+            if (written > 0) {
+                from += written;
+                left -= static_cast<std::size_t>(written);
+            }
+        }
+    } catch (const std::bad_alloc&) {
+        // A line less.
+    }
+}
+
+}  // namespace places::net

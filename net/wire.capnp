@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+@0xc1a7d0b5e96f2843;
+# What two nodes say to each other. This file is the specification; net/README.md tells the story.
+#
+# On the wire a frame is
+#     u32 little-endian N      bytes of body: a multiple of 8, 16 or more
+#     N bytes                  one Cap'n Proto message, one segment, without a segment table
+# Before the handshake is over a side reads at most 16 KiB in all; afterwards N is at most 65 KiB
+# (64 KiB of records and 1 KiB around them). N is compared with the limit before anything is
+# allocated.
+#
+# Reading: traversal limit twice the words of the body (1024 at least), nesting 16. A union member,
+# an enum or a length that this version does not allow ends the connection with `protocol` or
+# `tooLarge`.
+#
+# Sides: the *dialing* side opened the TCP connection, the *accepting* side listens. After the
+# handshake both may send every frame unless said otherwise, and what a peer may ask for is a matter
+# of its rights.
+#
+# Order: frames that are not `data` overtake `data`. Nothing here relies on the order of a `data`
+# frame and another frame, except that a channel's `data` frames come in rising position.
+#
+# Channel numbers belong to the session of two nodes: the side that opens a channel chooses the
+# number, odd if it dialed the session's first connection, else even, never one used before in that
+# session. 0 is "no channel". A place's number is chosen by the node that runs the place.
+#
+# Positions are byte counts since the ring was made, always between two records. Being absolute,
+# they may be said twice: after a reconnect both sides repeat `credit` for every channel they still
+# hold, and the sender goes on from `placed`.
+#
+# Codes (reject, refused, close): 0 none, 1 empty, 2 full, 3 timeout, 4 closed, 5 peerDead, 6
+# tooLarge, 7 corrupt, 8 wrongType, 9 nameNotFound, 10 nameTaken, 11 entryNotFound, 12 loadFailed,
+# 13 remoteError, 14 nodeUnreachable, 15 addressInUse, 16 badKey, 17 protocol, 18 nodeDown, 19
+# notAConnection, 20 badArgument, 21 startFailed. A number is never given a second meaning; an
+# unknown one reads as 17.
+#
+# Texts are UTF-8 for people, at most 32 KiB. Names, symbols and paths are at most 4 KiB, without
+# NUL.
+#
+# Who died:
+#   a place                its bridge says `placeDied`, and `close` with the position where its
+#                          records end
+#   a bridge, or the TCP   no frame at all: both rings keep what is not acknowledged, and the next
+#                          connection of the same two incarnations goes on from `placed`
+#   a node                 the next handshake shows another incarnation, or there is none before the
+#                          session's end: every channel of the session ends with `nodeDown`
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("places::net::wire");
+
+struct Frame {
+  union {
+    challenge @0 :Challenge;
+    hello @1 :Hello;
+    welcome @2 :Welcome;
+    reject @3 :Reject;
+    open @4 :Open;
+    opened @5 :Opened;
+    refused @6 :Refused;
+    data @7 :Records;
+    credit @8 :Credit;
+    close @9 :Close;
+    placeDied @10 :PlaceDied;
+    log @11 :Log;
+    output @12 :Output;
+    exit @13 :Exit;
+    ping @14 :Ping;
+    pong @15 :Pong;
+  }
+}
+
+# Handshake: challenge, hello, welcome, each once and in this order; each again later is a breach.
+#
+# A proof is HMAC-SHA256 with the node's 32-byte key over these fields, each after its u32 length:
+#   role          "dialing" (in hello) or "accepting" (in welcome): neither proof can be sent back
+#   "places/1"    the first protocol's name: the shape of this very computation
+#   ranges        protocolMin and protocolMax of challenge, then of hello, four fields of u16
+#                 little-endian: nobody between the two can talk them down to an old version
+#   nonces        of challenge, then of hello: an old proof is of no use
+#   dialing name and incarnation
+#   in welcome only: the chosen protocol, accepting name and incarnation
+# Proofs are compared in constant time. The key itself never travels here.
+
+struct Challenge {
+  # Accepting side, first of all, unasked.
+  # Check: min <= max, the ranges meet (else the dialing side sends `reject` and closes), nonce is
+  # 32 bytes.
+  protocolMin @0 :UInt16;
+  protocolMax @1 :UInt16;
+  nonce @2 :Data;                # 32 random bytes, fresh for each connection
+}
+
+struct Hello {
+  # Dialing side, after `challenge`.
+  # Check: min <= max, the ranges meet, name of 1..255 bytes without control characters, lengths,
+  # proof. Nothing is started, mapped or logged by name for a peer whose proof failed: `reject` with
+  # badKey, and close.
+  protocolMin @0 :UInt16;
+  protocolMax @1 :UInt16;
+  nodeName @2 :Text;             # what the peer calls itself; believed because the proof covers it
+  incarnation @3 :Data;          # 16 random bytes, fresh for each start of that node
+  nonce @4 :Data;                # 32
+  proof @5 :Data;                # 32
+}
+
+struct Welcome {
+  # Accepting side, after a good `hello`; the last frame of the handshake.
+  # Check: protocol is the highest that both ranges hold, name and lengths as above, proof. If the
+  # proof fails the other side is an impostor: close without a word.
+  protocol @0 :UInt16;
+  nodeName @1 :Text;
+  incarnation @2 :Data;
+  proof @3 :Data;
+}
+
+struct Reject {
+  # Either side, during the handshake, at most once, then it closes. The receiver reports `text` and
+  # closes.
+  code @0 :UInt16;
+  text @1 :Text;                 # names both protocol ranges where they are the cause
+  protocolMin @2 :UInt16;        # the sender's own range
+  protocolMax @3 :UInt16;
+}
+
+struct Open {
+  # Asks for a channel to a new place or to a named one. Answered by `opened` or `refused`, once.
+  # Check: number new and of the sender's parity, ringBytes within this node's limits, the sender's
+  # rights: starting a place needs another right than connecting to a name.
+  channel @0 :UInt64;
+  ringBytes @1 :UInt64;          # wanted capacity of each of the two rings
+  union {
+    startPlace :group {
+      named @2 :Text;            # name under which the place can be found; empty: anonymous
+      union {
+        entry @3 :Text;          # an entry that the node's executable has registered
+        module :group {          # a symbol in a shared object on the node's own disk
+          library @4 :Text;
+          symbol @5 :Text;
+        }
+      }
+    }
+    connectName @6 :Text;        # a connection to the living place of that name
+  }
+}
+
+struct Opened {
+  # Answers `open`; `limit` is the first credit. The side that asked sends `credit` for its own ring
+  # in return, and the channel's records flow both ways from then on.
+  # Check: the channel was asked for and not answered yet.
+  channel @0 :UInt64;
+  limit @1 :UInt64;              # absolute position up to which the asked side's ring has room
+  place @2 :UInt64;              # the place's number on that node, as in `placeDied`
+}
+
+struct Refused {
+  # Answers `open` when there is no channel. The number is used up.
+  channel @0 :UInt64;
+  code @1 :UInt16;
+  text @2 :Text;
+}
+
+struct Records {
+  # A span of whole ring records, header and padding included, byte for byte as in the sender's
+  # ring.
+  # Check: channel is open; position is where the last one ended (lower: sent again after a
+  # reconnect, skip what is placed already; higher: a breach); the end is within the limit that was
+  # granted; and each record as if a hostile place had written it, before any of it is put into a
+  # ring.
+  # Dying: not acknowledged by `credit` means still in the sender's ring, so a lost frame is sent
+  # again.
+  channel @0 :UInt64;
+  position @1 :UInt64;           # of the first record
+  records @2 :Data;              # 1..64 KiB, a multiple of the ring's 64 bytes; last in the message
+}
+
+struct Credit {
+  # The receiver of a channel's data tells its sender how far it is. Sent when a quarter of the ring
+  # is free again, in step with data, and first of all after a reconnect.
+  # Check: placed never falls, placed <= what was sent, placed <= limit, limit never falls. For an
+  # unknown channel: answered with `close` and nameNotFound, so that the other side lets go of it.
+  channel @0 :UInt64;
+  placed @1 :UInt64;             # acknowledges: everything below is in the destination ring
+  limit @2 :UInt64;              # absolute position up to which the destination ring has room
+}
+
+struct Close {
+  # The sender of a channel's data will send nothing after `position`. It may overtake that data:
+  # the receiver closes its ring when it has placed everything up to there, not before.
+  # Check: position >= what was placed. Saying it twice is harmless, with another position a breach.
+  channel @0 :UInt64;
+  position @1 :UInt64;
+  reason @2 :UInt16;             # closed: in order; peerDead: the place died; corrupt: broken ring
+}
+
+struct PlaceDied {
+  # The node that ran the place tells every peer that started it or holds a channel to it.
+  # Says why, not how much: the channel's records are still delivered up to `close`.
+  place @0 :UInt64;
+  channel @1 :UInt64;            # the channel it concerns; 0: the place as a whole
+  reason @2 :DeathReason;
+  status @3 :Int32;              # exit code 0..255, or the signal's number
+}
+
+enum DeathReason {
+  exited @0;
+  signalled @1;
+  unknown @2;                    # also what a receiver makes of a number it does not know
+}
+
+struct Log {
+  # A line of a node's or place's log, for the node that started it. Never an order, never parsed.
+  place @0 :Text;                # name or number for people; empty: the node itself
+  severity @1 :UInt8;            # as syslog: 0 emergency .. 7 debug; higher reads as 7
+  time @2 :Int64;                # ns since 1970, by the sender's clock
+  text @3 :Text;
+}
+
+struct Output {
+  # A line that a place wrote to stdout or stderr, without the line feed; longer ones come in
+  # pieces.
+  place @0 :Text;
+  stream @1 :UInt8;              # 1 stdout, 2 stderr; nothing else
+  line @2 :Data;                 # any bytes, at most 32 KiB
+}
+
+struct Exit {
+  # Asks the node to end with `status`. Needs the right to stop it; else ignored and logged. It
+  # overtakes data: whoever wants its records delivered first waits for their `credit`.
+  status @0 :Int32;
+}
+
+struct Ping {
+  # Any frame is a sign of life; this one is for a connection that is idle. Answered at once.
+  sequence @0 :UInt64;
+}
+
+struct Pong {
+  sequence @0 :UInt64;           # of the ping it answers
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <places/shm/ring.hpp>
+#include <places/shm/sealed_memory.hpp>
+#include <places/shm/wake.hpp>
+
+#include <cstdint>
+
+namespace places::shm {
+
+/// One end of a channel in this process: a producer on its own memory, a consumer on the peer's.
+/// Not movable: roles point into it. One thread of one process.
+class endpoint final : private waker {
+  public:
+    /// Who may write the memory later: `sealed` is for good; `kept` lets a restarted bridge map
+    /// its memory again from the nursery's copy.
+    enum class seal { sealed, kept };
+
+    /// Maps `mine` writable and `theirs` read-only, and closes both descriptors.
+    /// Throws: std::system_error; std::runtime_error when either memory is not what it must be.
+    endpoint(unique_fd mine, unique_fd theirs, seal mode);
+    ~endpoint();
+    endpoint(const endpoint&) = delete;
+    endpoint& operator=(const endpoint&) = delete;
+
+    std::uint64_t channel_id() const noexcept { return mine_.id().channel_id; }
+    producer& out() noexcept { return out_; }
+    consumer& in() noexcept { return in_; }
+
+    /// The descriptor that the peer's ready_set reads; borrowed, -1 for none.
+    void set_peer_doorbell(int fd) noexcept { peer_doorbell_ = fd; }
+
+    /// Publishes nothing more; the peer reads what is there, then sees `why`. Idempotent.
+    /// Blocks: never.  Thread: the owner's.
+    void shut(half_state why) noexcept;
+    bool is_shut() const noexcept;
+
+    /// The peer's process has ended: both roles report it from now on.
+    void peer_died() noexcept;
+
+    /// The word to watch while a role of this end is parked in futex mode. Read it before park.
+    watched_word bell() const noexcept;
+
+    /// Blocking forms over the two roles. Nothing but the ring ends them: a process that must hear
+    /// of its peer's death watches bell() and the word of whoever tells it.
+    /// Returns: as try_put and try_peek, and timeout.
+    /// Blocks:  until done; after a short spin it takes no CPU.
+    status put_for(std::uint16_t kind, std::uint16_t flags, std::span<const std::byte> payload,
+                   deadline until);
+    status put(std::uint16_t kind, std::uint16_t flags, std::span<const std::byte> payload) {
+        return put_for(kind, flags, payload, no_deadline);
+    }
+    peeked peek_for(deadline until);
+    peeked peek() { return peek_for(no_deadline); }
+
+  private:
+    void wake(std::uint32_t park_word) noexcept override;
+    bool wait_record(deadline until);
+    bool wait_room(std::size_t bytes, deadline until);
+
+    half_mapping mine_;
+    half_mapping theirs_;
+    producer out_;
+    consumer in_;
+    spin_budget spin_;
+    int peer_doorbell_ = -1;
+};
+
+}  // namespace places::shm

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+// Everything that is mapped by two processes. It is an ABI between binaries: a change of meaning
+// raises layout_major, a new field in reserved space raises layout_minor.
+//
+// A channel is two memories, one per side. Each side writes its own and maps the other's read-only:
+//
+//   [ half_header, one page ][ data: the records this side sends ][ the same data mapped again ]
+
+namespace places::shm {
+
+inline constexpr std::size_t line_bytes = 64;
+/// Words of different writers, or of different rhythm, stand this far apart: the adjacent-line
+/// prefetcher of x86 moves lines in pairs.
+inline constexpr std::size_t apart_bytes = 2 * line_bytes;
+inline constexpr std::size_t header_bytes = 4096;
+inline constexpr std::size_t ring_bytes_min = 4096;
+inline constexpr std::size_t ring_bytes_max = std::size_t{1} << 32;
+inline constexpr std::uint64_t layout_magic = 0x31'65'63'61'6c'70'00'00;  // "\0\0place1"
+inline constexpr std::uint16_t layout_major = 1;
+inline constexpr std::uint16_t layout_minor = 0;
+
+/// Written once by the creator, before anyone maps; copied once at attach, never read again.
+struct identity {
+    std::uint64_t magic;
+    std::uint16_t major;
+    std::uint16_t minor;
+    std::uint32_t header_bytes;
+    std::uint64_t capacity_bytes;  ///< of the data area; a power of two
+    std::uint64_t nonce;           ///< of the ring in this memory; see tag_at
+    std::uint64_t channel_id;      ///< the same in both memories of a channel
+    std::uint64_t reserved[3];
+};
+
+/// One record. The tag is stored last, so it says "all of me is here".
+struct record_header {
+    std::atomic<std::uint64_t> tag;
+    std::atomic<std::uint32_t> length;  ///< payload bytes that follow this header
+    std::atomic<std::uint16_t> kind;
+    std::atomic<std::uint16_t> flags;
+};
+
+/// What a side says of itself; park words are 0 when awake, else (epoch << 2 | park_mode).
+struct half_header {
+    identity id;
+    /// Position up to which this side, as a consumer, has released the ring it receives.
+    alignas(apart_bytes) std::atomic<std::uint64_t> released;
+    /// Read by the other side after every publish or release; written only to sleep.
+    alignas(apart_bytes) std::atomic<std::uint32_t> reader_park;
+    std::atomic<std::uint32_t> writer_park;
+    std::atomic<std::uint64_t> writer_wake_at;  ///< wake the writer once `released` is here
+    /// Bumped by this side to wake the other, which waits for it to change.
+    alignas(apart_bytes) std::atomic<std::uint32_t> bell;
+    /// One of half_state.
+    alignas(apart_bytes) std::atomic<std::uint32_t> state;
+};
+
+enum class park_mode : std::uint32_t { awake = 0, futex = 1, doorbell = 2 };
+
+enum class half_state : std::uint32_t {
+    open = 0,
+    closed = 1,     ///< this side publishes nothing more
+    peer_dead = 2,  ///< a bridge speaking for a process that has ended
+    corrupt = 3,    ///< this side found the other's memory broken and has stopped
+};
+
+/// The tag of the record at `position`. A record is there when the stored tag is this one, so old
+/// bytes, payload and zeroes cannot pass for a record.
+/// Source: the finaliser of splitmix64 (public domain), over position + nonce.
+constexpr std::uint64_t tag_at(std::uint64_t position, std::uint64_t nonce) noexcept {
+    std::uint64_t z = position + nonce;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+}
+
+/// Bytes of ring that a record of `payload_bytes` takes, header included.
+constexpr std::uint64_t span_of(std::uint64_t payload_bytes) noexcept {
+    return (payload_bytes + sizeof(record_header) + line_bytes - 1) &
+           ~std::uint64_t{line_bytes - 1};
+}
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(sizeof(identity) == line_bytes && std::is_standard_layout_v<identity>);
+static_assert(sizeof(record_header) == 16 && std::is_standard_layout_v<record_header>);
+static_assert(offsetof(half_header, released) == 128);
+static_assert(offsetof(half_header, reader_park) == 256);
+static_assert(offsetof(half_header, writer_park) == 260);
+static_assert(offsetof(half_header, writer_wake_at) == 264);
+static_assert(offsetof(half_header, bell) == 384);
+static_assert(offsetof(half_header, state) == 512);
+static_assert(sizeof(half_header) <= header_bytes && std::is_standard_layout_v<half_header>);
+
+}  // namespace places::shm

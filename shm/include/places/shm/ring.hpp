@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <places/shm/layout.hpp>
+#include <places/shm/status.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+// One producer, one consumer, no lock. Records are published in band: the tag of a record is a mix
+// of its position and a nonce, stored last, so one cache line moves per small message.
+//
+// Edges (grep a name to see both ends):
+//   [publish]   tag          producer -> consumer   the record's bytes are complete
+//   [reclaim]   released     consumer -> producer   the consumer reads no byte below it
+//   [doze]      tag | reader_park        a store and then a load on each side, in one total order:
+//                            the producer sees the park word, or the sleeper sees the tag
+//   [stall]     released | writer_park   the same for a producer that waits for room
+//   [shut]      state        closer -> other end    all it published is visible
+//   [bell]      bell         waker -> sleeper       the word has changed since the park
+//   [obituary]  peer_dead    herald -> role         all that the dead process wrote is visible
+//
+// Who died, and what the survivor sees:
+//   producer before the tag store   the record does not exist; the space belongs to nobody else
+//   producer after the tag store    the record is read, then `peer_dead` once the owner is told
+//   consumer before release         the record counts as undelivered
+//   consumer after release          the record counts as delivered
+
+namespace places::shm {
+
+/// One side's memory as the ring sees it.
+struct half {
+    half_header* header;
+    std::byte* data;
+};
+struct peer_half {
+    const half_header* header;
+    const std::byte* data;
+};
+
+/// Wakes the process at the other end of a channel.
+class waker {
+  public:
+    virtual void wake(std::uint32_t park_word) noexcept = 0;
+
+  protected:
+    ~waker() = default;
+};
+
+/// A record as it lies in the ring; valid until it is released.
+struct record_view {
+    std::uint16_t kind = 0;
+    std::uint16_t flags = 0;
+    std::span<const std::byte> payload;
+};
+
+/// Room for one record, to be filled in place. Dropping it publishes nothing.
+struct loan {
+    status state = status::full;
+    std::span<std::byte> payload;
+};
+
+struct peeked {
+    status state = status::empty;
+    record_view record;
+};
+
+/// Whole records lying one after the other, headers included; valid until released.
+struct peeked_span {
+    status state = status::empty;
+    std::uint64_t position = 0;  ///< of the first record
+    std::span<const std::byte> records;
+    std::uint64_t count = 0;
+};
+
+/// What both positions say: accepted == delivered + undelivered, exactly.
+struct account {
+    std::uint64_t accepted = 0;
+    std::uint64_t delivered = 0;
+    std::uint64_t undelivered = 0;
+};
+
+/// The sending role. Owns nothing; the memory outlives it. One thread of one process.
+class producer {
+  public:
+    producer(half mine, peer_half theirs, const identity& mine_id, waker& other) noexcept;
+
+    /// Largest payload of one record: a quarter of the ring.
+    std::size_t record_bytes_max() const noexcept { return capacity_ / 4; }
+    std::size_t capacity_bytes() const noexcept { return capacity_; }
+
+    /// Copies `payload` into the ring as one record; the consumer sees all of it or none.
+    /// Shape:   0..record_bytes_max() bytes, any alignment.
+    /// Returns: ok | full | too_large | closed | peer_dead | corrupt.  Only ok has written
+    /// anything. Blocks:  never.  Allocates: never.  Throws: never. Thread:  one at a time.
+    /// Process: the one that holds the producer role. Dying:   killed inside = as if never called.
+    status try_put(std::uint16_t kind, std::uint16_t flags,
+                   std::span<const std::byte> payload) noexcept;
+
+    /// Room for `bytes` in place. A second loan before publish() replaces the first.
+    /// Returns: as try_put.
+    loan try_loan(std::size_t bytes) noexcept;
+    /// Publishes the first `bytes` of the last loan.
+    /// Dying:   before the tag is stored = as if never called.
+    void publish(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept;
+
+    /// Takes whole records as another ring laid them (headers with foreign tags) and publishes
+    /// each. Every header is checked before use: the bytes may come from another machine.
+    /// Returns: ok: all are in | full: none is | corrupt: a header is wrong and none is in.
+    status try_put_span(std::span<const std::byte> records) noexcept;
+
+    /// Whether a record of `bytes` fits now.
+    /// Returns: ok | full | too_large | closed | peer_dead | corrupt.
+    status has_room(std::size_t bytes) noexcept;
+
+    /// Announces that this process is about to sleep until a record of `bytes` fits; look once
+    /// more with has_room before sleeping. [stall]
+    void park(park_mode mode, std::size_t bytes) noexcept;
+    void unpark() noexcept;
+    bool is_parked() const noexcept { return parked_; }
+
+    /// Position after the last published record.
+    std::uint64_t head() const noexcept { return head_; }
+    /// Absolute position up to which the ring has room now.
+    std::uint64_t limit() noexcept;
+    std::uint64_t accepted() const noexcept { return accepted_; }
+    /// Walks the unreleased records. Exact once the consumer has stopped or died.
+    account count() noexcept;
+
+    /// The consumer's process has ended; put reports it from now on. Any thread.
+    void peer_died() noexcept {
+        // release [obituary]
+        peer_dead_.store(true, std::memory_order_release);
+    }
+
+  private:
+    status check_open() noexcept;
+    status room_for(std::uint64_t span_bytes) noexcept;
+    void refresh_released() noexcept;
+    void write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t flags,
+                      std::size_t bytes) noexcept;
+    void wake_reader() noexcept;
+    record_header* header_at(std::uint64_t position) noexcept;
+
+    half mine_;
+    peer_half theirs_;
+    waker& other_;
+    const std::uint64_t capacity_;
+    const std::uint64_t nonce_;
+    std::uint64_t head_ = 0;
+    std::uint64_t released_cache_ = 0;
+    std::uint64_t accepted_ = 0;
+    std::size_t loaned_ = 0;
+    std::uint32_t rung_ = 0;  // the park word that was answered last
+    std::uint32_t park_epoch_ = 0;
+    bool parked_ = false;
+    std::atomic<bool> peer_dead_ = false;
+    bool corrupt_ = false;
+};
+
+/// The receiving role. Owns nothing; the memory outlives it. One thread of one process.
+class consumer {
+  public:
+    consumer(half mine, peer_half theirs, const identity& their_id, waker& other) noexcept;
+
+    std::size_t record_bytes_max() const noexcept { return capacity_ / 4; }
+
+    /// The next unread record, left where it is; release() gives it back.
+    /// Returns: ok | empty | closed | peer_dead | corrupt.
+    /// Blocks:  never.  Allocates: never.  Throws: never.
+    /// Dying:   the record counts as undelivered.
+    peeked try_peek() noexcept;
+    /// Steps over the record last peeked without giving its space back yet.
+    void skip() noexcept;
+    /// Gives back the space of every record stepped over, and of the one last peeked.
+    void release() noexcept;
+
+    /// The run of complete records from the read cursor on, at most `bytes_max` of them, stepped
+    /// over but not released.
+    /// Returns: as try_peek | full: there is a record, and it alone is more than `bytes_max`.
+    peeked_span try_peek_span(std::size_t bytes_max) noexcept;
+    /// Gives back the space below `position`, which must lie between released() and read().
+    void release_to(std::uint64_t position) noexcept;
+    /// Sets the read cursor back to the first unreleased record.
+    void rewind() noexcept;
+
+    /// Whether try_peek would say anything but empty.
+    bool is_ready() noexcept;
+
+    /// Announces that this process is about to sleep until there is a record; look once more with
+    /// is_ready before sleeping. [doze]
+    void park(park_mode mode) noexcept;
+    void unpark() noexcept;
+    bool is_parked() const noexcept { return parked_; }
+
+    std::uint64_t read() const noexcept { return read_; }
+    std::uint64_t released() const noexcept { return released_; }
+    std::uint64_t delivered() const noexcept { return delivered_; }
+    /// What the dead producer left: delivered by release, the rest still to be read.
+    account count() noexcept;
+
+    /// The producer's process has ended; what it published is still read, then peer_dead.
+    /// Any thread.
+    void peer_died() noexcept {
+        // release [obituary]
+        peer_dead_.store(true, std::memory_order_release);
+    }
+
+  private:
+    bool has_record() noexcept;
+    status why_empty() noexcept;
+    status fail() noexcept;
+    void wake_writer() noexcept;
+    const record_header* header_at(std::uint64_t position) const noexcept;
+
+    half mine_;
+    peer_half theirs_;
+    waker& other_;
+    const std::uint64_t capacity_;
+    const std::uint64_t nonce_;
+    std::uint64_t read_ = 0;
+    std::uint64_t released_ = 0;
+    std::uint64_t delivered_ = 0;
+    std::uint64_t unreleased_count_ = 0;
+    std::uint64_t peeked_span_bytes_ = 0;  // of the record last peeked; 0 when none
+    std::uint32_t rung_ = 0;
+    std::uint32_t park_epoch_ = 0;
+    bool parked_ = false;
+    std::atomic<bool> peer_dead_ = false;
+    bool corrupt_ = false;
+};
+
+}  // namespace places::shm

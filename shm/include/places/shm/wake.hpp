@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <span>
+
+// Sleeping and waking between processes. Never std::atomic::wait: libstdc++ uses private futexes.
+
+namespace places::shm {
+
+using deadline = std::chrono::steady_clock::time_point;
+inline constexpr deadline no_deadline = deadline::max();
+
+/// A word that ends a wait once it differs from `expected`. A read-only mapping will do.
+struct watched_word {
+    const std::atomic<std::uint32_t>* word;
+    std::uint32_t expected;
+};
+
+inline constexpr std::size_t watched_words_max = 128;  // FUTEX_WAITV_MAX of Linux
+
+/// Sleeps until one of `words` differs from its expected value and was woken, a signal arrives, or
+/// `until` passes. May return early: the caller looks again.
+/// Shape:   1..watched_words_max words.
+/// Returns: false when `until` has passed.
+/// Throws:  std::system_error where the kernel has no futex_waitv (before Linux 5.16).
+bool sleep_until_changed(std::span<const watched_word> words, deadline until);
+
+/// Wakes every process that sleeps on `word`. Never blocks.
+void wake_all(const std::atomic<std::uint32_t>& word) noexcept;
+
+/// Says whether a short wait is likely to be short, from how the last ones went: spins with
+/// `pause`, then gives the core away with sched_yield, up to a budget of at most 50 µs.
+/// One thread.
+class spin_budget {
+  public:
+    /// Calls `ready` until it is true or the budget is spent. Returns whether it became true.
+    template <class Ready>
+    bool spin(Ready&& ready);
+
+  private:
+    using clock = std::chrono::steady_clock;
+    static constexpr int pause_count = 200;
+    static constexpr std::chrono::nanoseconds most{50'000};
+    static constexpr std::chrono::nanoseconds least{2'000};
+    static void pause() noexcept;
+    static void yield() noexcept;
+
+    std::chrono::nanoseconds budget_ = most;
+};
+
+// -- bodies --
+
+template <class Ready>
+bool spin_budget::spin(Ready&& ready) {
+    for (int i = 0; i < pause_count; ++i) {
+        if (ready()) return true;
+        pause();
+    }
+    const auto start = clock::now();
+    do {
+        yield();
+        if (ready()) {
+            budget_ = most;
+            return true;
+        }
+    } while (clock::now() - start < budget_);
+    budget_ = std::max(budget_ / 2, least);
+    return false;
+}
+
+inline void spin_budget::pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+}  // namespace places::shm

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <places/shm/ring.hpp>
+
+#include <algorithm>
+
+namespace places::shm {
+namespace {
+
+/// Park words carry an epoch, so that each sleep is answered once and never twice.
+std::uint32_t park_word(std::uint32_t epoch, park_mode mode) noexcept {
+    return (epoch << 2) | static_cast<std::uint32_t>(mode);
+}
+
+status status_of(half_state state) noexcept {
+    switch (state) {
+        case half_state::open: return status::ok;
+        case half_state::peer_dead: return status::peer_dead;
+        case half_state::corrupt: return status::corrupt;
+        case half_state::closed: break;
+    }
+    return status::closed;
+}
+
+/// A span that covers `count` whole records with believable headers, or nothing.
+struct checked_records {
+    bool valid = false;
+    std::uint64_t count = 0;
+};
+
+checked_records check_records(std::span<const std::byte> records, std::uint64_t length_max) {
+    checked_records result;
+    std::uint64_t at = 0;
+    while (at < records.size()) {
+        if (records.size() - at < sizeof(record_header)) return result;
+        std::uint32_t length;
+        std::memcpy(&length, records.data() + at + offsetof(record_header, length), sizeof length);
+        if (length > length_max || span_of(length) > records.size() - at) return result;
+        at += span_of(length);
+        ++result.count;
+    }
+    result.valid = true;
+    return result;
+}
+
+}  // namespace
+
+producer::producer(half mine, peer_half theirs, const identity& mine_id, waker& other) noexcept
+    : mine_(mine),
+      theirs_(theirs),
+      other_(other),
+      capacity_(mine_id.capacity_bytes),
+      nonce_(mine_id.nonce) {}
+
+record_header* producer::header_at(std::uint64_t position) noexcept {
+    return reinterpret_cast<record_header*>(mine_.data + (position & (capacity_ - 1)));
+}
+
+status producer::check_open() noexcept {
+    if (corrupt_) return status::corrupt;
+    // acquire [obituary]
+    if (peer_dead_.load(std::memory_order_acquire)) return status::peer_dead;
+    // relaxed: only a hint to stop; whoever needs what the peer published reads it as a consumer.
+    const auto own = mine_.header->state.load(std::memory_order_relaxed);
+    if (own != 0) return status_of(static_cast<half_state>(own));
+    // relaxed: as above.
+    return status_of(
+        static_cast<half_state>(theirs_.header->state.load(std::memory_order_relaxed)));
+}
+
+void producer::refresh_released() noexcept {
+    // seq_cst [reclaim] [stall]: every byte below this position may be overwritten.
+    const auto released = theirs_.header->released.load(std::memory_order_seq_cst);
+    if (released < released_cache_ || released > head_ || released % line_bytes != 0) {
+        corrupt_ = true;  // the consumer moved backwards, past the head, or into a record
+        return;
+    }
+    released_cache_ = released;
+}
+
+std::uint64_t producer::limit() noexcept {
+    refresh_released();
+    return released_cache_ + capacity_;
+}
+
+status producer::room_for(std::uint64_t span_bytes) noexcept {
+    if (head_ + span_bytes - released_cache_ > capacity_) {
+        refresh_released();
+        if (corrupt_) return status::corrupt;
+        if (head_ + span_bytes - released_cache_ > capacity_) return status::full;
+    }
+    return status::ok;
+}
+
+status producer::has_room(std::size_t bytes) noexcept {
+    if (bytes > record_bytes_max()) return status::too_large;
+    if (const auto open = check_open(); open != status::ok) return open;
+    return room_for(span_of(bytes));
+}
+
+loan producer::try_loan(std::size_t bytes) noexcept {
+    const auto room = has_room(bytes);
+    if (room != status::ok) return {room, {}};
+    loaned_ = bytes;
+    return {status::ok, {mine_.data + (head_ & (capacity_ - 1)) + sizeof(record_header), bytes}};
+}
+
+void producer::write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t flags,
+                            std::size_t bytes) noexcept {
+    auto* header = header_at(at);
+    // relaxed: length, kind, flags and payload are ordered by the tag that follows.
+    header->length.store(static_cast<std::uint32_t>(bytes), std::memory_order_relaxed);
+    header->kind.store(kind, std::memory_order_relaxed);    // relaxed: as above
+    header->flags.store(flags, std::memory_order_relaxed);  // relaxed: as above
+    // seq_cst [publish] [doze]: all of the record is written before this can be seen, and the
+    // look at the park word that follows cannot move before it.
+    header->tag.store(tag_at(at, nonce_), std::memory_order_seq_cst);
+}
+
+void producer::wake_reader() noexcept {
+    // seq_cst [doze]: the other half of the store above.
+    const auto parked = theirs_.header->reader_park.load(std::memory_order_seq_cst);
+    if (parked != 0 && parked != rung_) {
+        rung_ = parked;
+        other_.wake(parked);
+    }
+}
+
+void producer::publish(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept {
+    const auto length = std::min(bytes, loaned_);
+    write_header(head_, kind, flags, length);
+    head_ += span_of(length);
+    ++accepted_;
+    loaned_ = 0;
+    wake_reader();
+}
+
+status producer::try_put(std::uint16_t kind, std::uint16_t flags,
+                         std::span<const std::byte> payload) noexcept {
+    const auto room = try_loan(payload.size());
+    if (room.state != status::ok) return room.state;
+    if (!payload.empty()) std::memcpy(room.payload.data(), payload.data(), payload.size());
+    publish(kind, flags, payload.size());
+    return status::ok;
+}
+
+status producer::try_put_span(std::span<const std::byte> records) noexcept {
+    const auto checked = check_records(records, record_bytes_max());
+    if (!checked.valid || records.size() > capacity_) return status::corrupt;
+    if (const auto open = check_open(); open != status::ok) return open;
+    if (const auto room = room_for(records.size()); room != status::ok) return room;
+    for (std::uint64_t at = 0; at < records.size();) {
+        std::uint32_t length;
+        std::uint16_t kind;
+        std::uint16_t flags;
+        const auto* from = records.data() + at;
+        std::memcpy(&length, from + offsetof(record_header, length), sizeof length);
+        std::memcpy(&kind, from + offsetof(record_header, kind), sizeof kind);
+        std::memcpy(&flags, from + offsetof(record_header, flags), sizeof flags);
+        std::memcpy(reinterpret_cast<std::byte*>(header_at(head_)) + sizeof(record_header),
+                    from + sizeof(record_header), length);
+        write_header(head_, kind, flags, length);
+        head_ += span_of(length);
+        at += span_of(length);
+        ++accepted_;
+    }
+    wake_reader();
+    return status::ok;
+}
+
+void producer::park(park_mode mode, std::size_t bytes) noexcept {
+    // Exactly the room asked for: a consumer that frees no more than that and then waits for us
+    // elsewhere must not leave us asleep.
+    const auto end = head_ + span_of(bytes);
+    const auto wake_at = end > capacity_ ? end - capacity_ : 0;
+    // relaxed: ordered by the park word that follows.
+    mine_.header->writer_wake_at.store(wake_at, std::memory_order_relaxed);
+    // seq_cst [stall]: announced before the last look at `released`.
+    mine_.header->writer_park.store(park_word(++park_epoch_, mode), std::memory_order_seq_cst);
+    parked_ = true;
+}
+
+void producer::unpark() noexcept {
+    if (!parked_) return;
+    parked_ = false;
+    // relaxed: a consumer that still sees the old word rings once for nothing.
+    mine_.header->writer_park.store(0, std::memory_order_relaxed);
+}
+
+account producer::count() noexcept {
+    account result{.accepted = accepted_, .delivered = 0, .undelivered = 0};
+    refresh_released();
+    for (auto at = released_cache_; at < head_; ++result.undelivered) {
+        // relaxed: our own stores.
+        at += span_of(header_at(at)->length.load(std::memory_order_relaxed));
+    }
+    result.delivered = result.accepted - result.undelivered;
+    return result;
+}
+
+consumer::consumer(half mine, peer_half theirs, const identity& their_id, waker& other) noexcept
+    : mine_(mine),
+      theirs_(theirs),
+      other_(other),
+      capacity_(their_id.capacity_bytes),
+      nonce_(their_id.nonce) {}
+
+const record_header* consumer::header_at(std::uint64_t position) const noexcept {
+    return reinterpret_cast<const record_header*>(theirs_.data + (position & (capacity_ - 1)));
+}
+
+bool consumer::has_record() noexcept {
+    // A full ring of unreleased records: what lies at the cursor is the oldest of them.
+    if (read_ - released_ >= capacity_) return false;
+    // seq_cst [publish] [doze]: with the tag, all of the record is here.
+    return header_at(read_)->tag.load(std::memory_order_seq_cst) == tag_at(read_, nonce_);
+}
+
+status consumer::why_empty() noexcept {
+    if (corrupt_) return status::corrupt;
+    // relaxed: our own word.
+    const auto own = mine_.header->state.load(std::memory_order_relaxed);
+    if (own != 0) return status_of(static_cast<half_state>(own));
+    // acquire [shut]: what was published before it is visible to the look that follows.
+    const auto state = theirs_.header->state.load(std::memory_order_acquire);
+    auto reason = status_of(static_cast<half_state>(state));
+    // acquire [obituary]: the look for a record that follows sees all the dead process published.
+    const bool dead = peer_dead_.load(std::memory_order_acquire);
+    if (reason == status::ok && dead) reason = status::peer_dead;
+    if (reason == status::ok) return status::empty;
+    return has_record() ? status::ok : reason;
+}
+
+status consumer::fail() noexcept {
+    corrupt_ = true;
+    // release [shut]: the producer stops too; nothing of ours depends on it.
+    mine_.header->state.store(static_cast<std::uint32_t>(half_state::corrupt),
+                              std::memory_order_release);
+    return status::corrupt;
+}
+
+bool consumer::is_ready() noexcept {
+    return corrupt_ || has_record() || why_empty() != status::empty;
+}
+
+peeked consumer::try_peek() noexcept {
+    if (corrupt_) return {status::corrupt, {}};
+    if (!has_record()) {
+        if (const auto reason = why_empty(); reason != status::ok) return {reason, {}};
+    }
+    const auto* header = header_at(read_);
+    // relaxed: ordered by the tag; copied once, checked, and only the copy is used.
+    const auto length = header->length.load(std::memory_order_relaxed);
+    const auto kind = header->kind.load(std::memory_order_relaxed);    // relaxed: as above
+    const auto flags = header->flags.load(std::memory_order_relaxed);  // relaxed: as above
+    if (length > record_bytes_max() || read_ + span_of(length) - released_ > capacity_) {
+        return {fail(), {}};
+    }
+    peeked_span_bytes_ = span_of(length);
+    const auto* payload = reinterpret_cast<const std::byte*>(header) + sizeof(record_header);
+    return {status::ok, {kind, flags, {payload, length}}};
+}
+
+void consumer::skip() noexcept {
+    if (peeked_span_bytes_ == 0) return;
+    read_ += peeked_span_bytes_;
+    peeked_span_bytes_ = 0;
+    ++unreleased_count_;
+}
+
+void consumer::release() noexcept {
+    skip();
+    if (released_ == read_) return;
+    released_ = read_;
+    delivered_ += unreleased_count_;
+    unreleased_count_ = 0;
+    // seq_cst [reclaim] [stall]: we read no byte below it any more; the look at the park word that
+    // follows cannot move before it.
+    mine_.header->released.store(released_, std::memory_order_seq_cst);
+    wake_writer();
+}
+
+void consumer::wake_writer() noexcept {
+    // seq_cst [stall]: the other half of the store above.
+    const auto parked = theirs_.header->writer_park.load(std::memory_order_seq_cst);
+    if (parked == 0 || parked == rung_) return;
+    // relaxed: written before the park word that was just read.
+    if (released_ < theirs_.header->writer_wake_at.load(std::memory_order_relaxed)) return;
+    rung_ = parked;
+    other_.wake(parked);
+}
+
+peeked_span consumer::try_peek_span(std::size_t bytes_max) noexcept {
+    peeked_span result;
+    result.position = read_;
+    const auto* first = reinterpret_cast<const std::byte*>(header_at(read_));
+    while (true) {
+        const auto next = try_peek();
+        if (next.state != status::ok) {
+            if (result.count == 0 || next.state == status::corrupt) result.state = next.state;
+            break;
+        }
+        if (result.records.size() + peeked_span_bytes_ > bytes_max) {
+            peeked_span_bytes_ = 0;
+            if (result.count == 0) result.state = status::full;
+            break;
+        }
+        result.state = status::ok;
+        result.records = {first, result.records.size() + peeked_span_bytes_};
+        ++result.count;
+        skip();
+    }
+    return result;
+}
+
+void consumer::release_to(std::uint64_t position) noexcept {
+    if (position <= released_ || position > read_) return;
+    while (released_ < position) {
+        // relaxed: ordered by the tag read when it was peeked; bounded again, for it may have
+        // been scribbled over since.
+        const auto length = header_at(released_)->length.load(std::memory_order_relaxed);
+        if (length > record_bytes_max() || released_ + span_of(length) > position) {
+            (void)fail();
+            return;
+        }
+        released_ += span_of(length);
+        ++delivered_;
+        --unreleased_count_;
+    }
+    // seq_cst [reclaim] [stall]: as in release().
+    mine_.header->released.store(released_, std::memory_order_seq_cst);
+    wake_writer();
+}
+
+void consumer::rewind() noexcept {
+    read_ = released_;
+    unreleased_count_ = 0;
+    peeked_span_bytes_ = 0;
+}
+
+void consumer::park(park_mode mode) noexcept {
+    // seq_cst [doze]: announced before the last look at the tag.
+    mine_.header->reader_park.store(park_word(++park_epoch_, mode), std::memory_order_seq_cst);
+    parked_ = true;
+}
+
+void consumer::unpark() noexcept {
+    if (!parked_) return;
+    parked_ = false;
+    // relaxed: a producer that still sees the old word rings once for nothing.
+    mine_.header->reader_park.store(0, std::memory_order_relaxed);
+}
+
+account consumer::count() noexcept {
+    account result{.accepted = delivered_, .delivered = delivered_, .undelivered = 0};
+    const auto read = read_;
+    const auto unreleased = unreleased_count_;
+    read_ = released_;
+    while (try_peek().state == status::ok) {
+        ++result.undelivered;
+        read_ += peeked_span_bytes_;
+    }
+    result.accepted += result.undelivered;
+    read_ = read;
+    unreleased_count_ = unreleased;
+    peeked_span_bytes_ = 0;
+    return result;
+}
+
+}  // namespace places::shm

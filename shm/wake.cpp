@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <places/shm/wake.hpp>
+
+#include <climits>
+#include <array>
+#include <cerrno>
+#include <ctime>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <system_error>
+#include <unistd.h>
+
+namespace places::shm {
+
+bool sleep_until_changed(std::span<const watched_word> words, deadline until) {
+    std::array<futex_waitv, watched_words_max> vector;
+    std::size_t count = 0;
+    for (const auto& w : words) {
+        vector[count++] = {.val = w.expected,
+                           .uaddr = reinterpret_cast<std::uintptr_t>(w.word),
+                           .flags = FUTEX_32,
+                           .__reserved = 0};
+    }
+    timespec limit{};
+    if (until != no_deadline) {
+        // steady_clock is CLOCK_MONOTONIC in libstdc++ and libc++ on Linux.
+        const auto since = until.time_since_epoch();
+        const auto whole = std::chrono::duration_cast<std::chrono::seconds>(since);
+        limit.tv_sec = whole.count();
+        limit.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - whole).count();
+    }
+    const long woken = ::syscall(SYS_futex_waitv, vector.data(), count, 0,
+                                 until == no_deadline ? nullptr : &limit, CLOCK_MONOTONIC);
+    if (woken >= 0 || errno == EAGAIN || errno == EINTR) return true;
+    if (errno == ETIMEDOUT) return false;
+    throw std::system_error(
+        errno, std::generic_category(),
+        "futex_waitv (needs Linux 5.16 or newer and a container that allows it)");
+}
+
+void wake_all(const std::atomic<std::uint32_t>& word) noexcept {
+    // No private flag: the sleeper has its own, read-only, mapping of this word.
+    ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+void spin_budget::yield() noexcept { ::sched_yield(); }
+
+}  // namespace places::shm

@@ -1,0 +1,700 @@
+// SPDX-License-Identifier: Apache-2.0
+// What goes in comes out, what does not fit is refused, and no bytes whatever do harm.
+// Not shown here: two hosts of other byte order, which the headers refuse to compile on.
+#include <places/core/detail/call.hpp>
+#include <places/core/message.hpp>
+
+#include <boost/describe.hpp>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <limits>
+#include <list>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace {
+
+using places::bytes;
+using places::errc;
+using places::kind;
+using places::message;
+using places::message_type;
+using places::symbol;
+using places::value;
+namespace detail = places::detail;
+
+// Functions that argument-dependent lookup must not prefer to the library's own.
+template <class To, class T>
+void write(To, const T&) = delete;
+template <class From, class T>
+void read(From, T&) = delete;
+
+enum class colour : std::uint8_t { red, green };
+
+struct point {
+    double x, y;
+    bool operator==(const point&) const = default;
+};
+
+struct fixed {
+    std::int32_t id;
+    char name[12];
+    point at;
+    bool operator==(const fixed& o) const {
+        return id == o.id && std::memcmp(name, o.name, sizeof name) == 0 && at == o.at;
+    }
+};
+BOOST_DESCRIBE_STRUCT(fixed, (), (id, name, at))
+
+struct base {
+    std::string owner;
+    bool operator==(const base&) const = default;
+};
+BOOST_DESCRIBE_STRUCT(base, (), (owner))
+
+struct account : base {
+    std::uint64_t id = 0;
+    double amount = 0;
+    std::optional<std::string> note;
+    std::vector<point> path;
+    colour mood = colour::red;
+    char code[4] = {};
+    bool operator==(const account& o) const {
+        return base::operator==(o) && id == o.id && amount == o.amount && note == o.note &&
+               path == o.path && mood == o.mood && std::memcmp(code, o.code, 4) == 0;
+    }
+};
+BOOST_DESCRIBE_STRUCT(account, (base), (id, amount, note, path, mood, code))
+
+class hidden {
+  public:
+    hidden() = default;
+    explicit hidden(std::string text) : text_(std::move(text)) {}
+    const std::string& text() const { return text_; }
+
+  private:
+    BOOST_DESCRIBE_CLASS(hidden, (), (), (), (text_))
+    std::string text_;
+};
+
+struct tree {
+    int label = 0;
+    std::vector<tree> children;
+    bool operator==(const tree&) const = default;
+};
+BOOST_DESCRIBE_STRUCT(tree, (), (label, children))
+
+// One struct as an old and a new program declare it.
+struct settings_old {
+    std::string name;
+    int level = 0;
+};
+BOOST_DESCRIBE_STRUCT(settings_old, (), (name, level))
+struct settings_new {
+    int level = 0;
+    std::optional<double> ratio = 9;
+    std::string name;
+    std::vector<std::string> extra;
+};
+BOOST_DESCRIBE_STRUCT(settings_new, (), (level, ratio, name, extra))
+
+struct settings_tolerant {
+    std::optional<double> ratio = 9;
+    std::string name;
+};
+BOOST_DESCRIBE_STRUCT(settings_tolerant, (), (ratio, name))
+
+struct with_pointer {
+    int a;
+    int* p;
+};
+BOOST_DESCRIBE_STRUCT(with_pointer, (), (a, p))
+struct below_undescribed : point {
+    std::string s;
+};
+BOOST_DESCRIBE_STRUCT(below_undescribed, (point), (s))
+struct hiding : base {
+    int owner;
+};
+BOOST_DESCRIBE_STRUCT(hiding, (base), (owner))
+struct opaque {
+    std::string s;
+};
+
+// What may travel.
+static_assert(message_type<int> && message_type<colour> && message_type<point>);
+static_assert(message_type<bytes> && message_type<std::span<const std::byte>>);
+static_assert(message_type<std::array<int, 3>> && message_type<std::monostate>);
+static_assert(message_type<std::map<std::string, std::vector<std::optional<account>>>>);
+static_assert(message_type<std::variant<int, std::string>> && message_type<tree>);
+static_assert(message_type<std::chrono::milliseconds> && message_type<hidden>);
+static_assert(message_type<char[6]> && message_type<long double>);
+// What may not.
+static_assert(!message_type<int*> && !message_type<const char*> && !message_type<void*>);
+static_assert(!message_type<int&> && !message_type<std::nullptr_t> && !message_type<const int>);
+static_assert(!message_type<void (*)()> && !message_type<int point::*>);
+static_assert(!message_type<std::string_view> && !message_type<std::span<int>>);
+static_assert(!message_type<std::reference_wrapper<int>> && !message_type<std::function<void()>>);
+static_assert(!message_type<std::vector<int>::iterator>);
+static_assert(!message_type<std::initializer_list<int>>);
+static_assert(!message_type<std::unique_ptr<int>> && !message_type<std::shared_ptr<int>>);
+static_assert(!message_type<decltype([] {})> && !message_type<int[3]>);
+static_assert(!message_type<with_pointer> && !message_type<opaque>);
+static_assert(!message_type<below_undescribed> && !message_type<hiding>);
+static_assert(!message_type<std::vector<int*>> && !message_type<std::array<int*, 2>>);
+static_assert(!message_type<std::optional<int*>> && !message_type<std::variant<int, int*>>);
+static_assert(!message_type<std::pair<int, std::string_view>>);
+static_assert(!message_type<std::map<int, opaque>> && !message_type<std::vector<with_pointer>>);
+// Which go as memory.
+static_assert(detail::is_raw<int> && detail::is_raw<point> && detail::is_raw<fixed>);
+static_assert(detail::is_raw<std::array<point, 2>> && detail::is_raw<colour>);
+static_assert(!detail::is_raw<account> && !detail::is_raw<std::optional<int>>);
+static_assert(!detail::is_raw<std::pair<int, int>> && !detail::is_raw<std::chrono::seconds>);
+
+template <class T>
+void expect_round_trip(const T& v, kind expected) {
+    const message m = message::of(v);
+    EXPECT_EQ(m.what(), expected);
+    const auto back = m.as<T>();
+    ASSERT_TRUE(back.has_value()) << back.error().message();
+    EXPECT_TRUE(*back == v);
+    const auto through_tree = detail::decode_datum<T>(detail::encode_datum(v));
+    ASSERT_TRUE(through_tree.has_value()) << through_tree.error().message();
+    EXPECT_TRUE(*through_tree == v);
+}
+
+template <class T, class U>
+void expect_wrong_type(const U& v) {
+    const auto got = message::of(v).template as<T>();
+    ASSERT_TRUE(got.has_error());
+    EXPECT_EQ(got.error(), errc::wrong_type);
+}
+
+template <class T>
+bool same_bits(T a, T b) {
+    return std::memcmp(&a, &b, sizeof a) == 0;
+}
+
+bytes octets(std::string_view text) {
+    bytes b;
+    for (const char c : text) b.push_back(static_cast<std::byte>(c));
+    return b;
+}
+
+value every_kind() {
+    return value::list(value(), true, -7, 2.5, U'\u03bb', symbol{"sym"}, "text", octets("\xff\0"),
+                       value::vector(1, value::list()), value::hash({{"k", value::list(1, 2)}}));
+}
+
+account some_account() {
+    account a;
+    a.owner = "user0";
+    a.id = std::numeric_limits<std::uint64_t>::max();
+    a.amount = -0.0;
+    a.note = "";
+    a.path = {{1, 2}, {3, 4}};
+    a.mood = colour::green;
+    std::memcpy(a.code, "ab\0d", 4);
+    return a;
+}
+
+TEST(message, default_is_no_bytes) {
+    EXPECT_EQ(message().what(), kind::bytes);
+    EXPECT_TRUE(message().bytes().empty());
+}
+
+TEST(message, bytes_travel_untouched) {
+    expect_round_trip(octets("some\0bytes"), kind::bytes);
+    expect_round_trip(bytes{}, kind::bytes);
+    const bytes b = octets("seen through a span");
+    const message m = message::of(std::span<const std::byte>(b));
+    EXPECT_EQ(m.what(), kind::bytes);
+    EXPECT_EQ(*m.as<bytes>(), b);
+}
+
+TEST(message, trivially_copyable_types_travel_as_memory) {
+    expect_round_trip(42, kind::raw);
+    expect_round_trip(std::numeric_limits<std::uint64_t>::max(), kind::raw);
+    expect_round_trip(std::numeric_limits<std::int64_t>::min(), kind::raw);
+    expect_round_trip(true, kind::raw);
+    expect_round_trip('c', kind::raw);
+    expect_round_trip(U'c', kind::raw);
+    expect_round_trip(2.5F, kind::raw);
+    expect_round_trip(colour::green, kind::raw);
+    expect_round_trip(point{1, 2}, kind::raw);
+    expect_round_trip(fixed{7, "eleven char", {1, 2}}, kind::raw);
+    expect_round_trip(std::array<int, 3>{1, 2, 3}, kind::raw);
+    expect_round_trip(std::array<std::array<bool, 2>, 2>{{{true, false}, {false, true}}},
+                      kind::raw);
+    EXPECT_EQ(message::of(point{}).bytes().size(), sizeof(point));
+}
+
+TEST(message, raw_is_read_only_as_the_type_it_was) {
+    expect_wrong_type<unsigned>(1);
+    expect_wrong_type<long>(1);
+    expect_wrong_type<float>(1);
+    expect_wrong_type<colour>(std::uint8_t{1});
+    expect_wrong_type<fixed>(point{});
+    expect_wrong_type<std::string>(1);
+    expect_wrong_type<bytes>(1);
+    EXPECT_EQ(*message::of(5L).as<long long>(), 5);
+    EXPECT_EQ(*message::of(5LL).as<std::int64_t>(), 5);
+}
+
+TEST(message, raw_of_another_size_is_refused) {
+    const message m(kind::raw, detail::fingerprint<point>(), bytes(sizeof(point) - 1));
+    EXPECT_EQ(m.as<point>().error(), errc::wrong_type);
+}
+
+TEST(message, raw_bool_is_never_neither) {
+    const message m(kind::raw, detail::fingerprint<bool>(), bytes(1, std::byte{0x5a}));
+    EXPECT_EQ(*m.as<bool>(), true);
+}
+
+TEST(message, strings_hold_any_octets) {
+    expect_round_trip(std::string(), kind::datum);
+    expect_round_trip(std::string("with\0zero", 9), kind::datum);
+    expect_round_trip(std::string("\xff\xfe\x80 not UTF-8"), kind::datum);
+    expect_round_trip(std::string(100'000, 'x'), kind::datum);
+    expect_round_trip(symbol{"a symbol"}, kind::datum);
+}
+
+TEST(message, literal_arrives_as_a_string) {
+    EXPECT_EQ(*message::of("hello").as<std::string>(), "hello");
+    EXPECT_EQ(*message::of("").as<std::string>(), "");
+    EXPECT_EQ(*message::of("hello").as<value>(), value("hello"));
+}
+
+TEST(message, containers_round_trip) {
+    expect_round_trip(std::vector<int>{1, 2, 3}, kind::datum);
+    expect_round_trip(std::vector<point>{{1, 2}, {3, 4}}, kind::datum);
+    expect_round_trip(std::vector<fixed>{{1, "a", {}}, {2, "b", {}}}, kind::datum);
+    expect_round_trip(std::vector<bool>{true, false, true}, kind::datum);
+    expect_round_trip(std::vector<std::string>{"a", "", "c"}, kind::datum);
+    expect_round_trip(std::vector<std::vector<double>>{{1}, {}, {2, 3}}, kind::datum);
+    expect_round_trip(std::vector<std::array<float, 3>>{{1, 2, 3}}, kind::datum);
+    expect_round_trip(std::array<std::string, 2>{"a", "b"}, kind::datum);
+    expect_round_trip(std::deque<int>{1, 2}, kind::datum);
+    expect_round_trip(std::list<std::string>{"a"}, kind::datum);
+    expect_round_trip(std::set<std::string>{"b", "a"}, kind::datum);
+    expect_round_trip(std::unordered_set<int>{1, 2, 3}, kind::datum);
+    expect_round_trip(std::map<std::string, int>{{"a", 1}, {"b", 2}}, kind::datum);
+    expect_round_trip(std::unordered_map<int, std::vector<std::string>>{{1, {"x"}}, {2, {}}},
+                      kind::datum);
+    expect_round_trip(std::vector<bytes>{octets("a"), {}}, kind::datum);
+    expect_round_trip(std::u16string(u"wide"), kind::datum);
+}
+
+TEST(message, empty_containers_round_trip) {
+    expect_round_trip(std::vector<double>{}, kind::datum);
+    expect_round_trip(std::vector<std::string>{}, kind::datum);
+    expect_round_trip(std::vector<bool>{}, kind::datum);
+    expect_round_trip(std::map<int, int>{}, kind::datum);
+    expect_round_trip(std::set<int>{}, kind::datum);
+    expect_round_trip(std::tuple<>{}, kind::datum);
+    expect_round_trip(std::array<std::string, 0>{}, kind::datum);
+}
+
+TEST(message, products_and_sums_round_trip) {
+    expect_round_trip(std::pair<int, std::string>{1, "a"}, kind::datum);
+    expect_round_trip(std::tuple<int, std::string, point>{1, "a", {1, 2}}, kind::datum);
+    expect_round_trip(std::optional<int>{5}, kind::datum);
+    expect_round_trip(std::optional<int>{}, kind::datum);
+    expect_round_trip(std::optional<std::optional<int>>{std::optional<int>{}}, kind::datum);
+    expect_round_trip(std::optional<std::optional<int>>{}, kind::datum);
+    expect_round_trip(std::optional<value>{value()}, kind::datum);
+    expect_round_trip(std::variant<int, std::string>{"second"}, kind::datum);
+    expect_round_trip(std::variant<int, int>{std::in_place_index<1>, 5}, kind::datum);
+    expect_round_trip(std::variant<std::monostate, point>{}, kind::datum);
+    expect_round_trip(std::chrono::milliseconds(1500), kind::datum);
+    expect_round_trip(std::chrono::duration<double>(0.25), kind::datum);
+}
+
+TEST(message, doubles_keep_every_bit) {
+    const double special[] = {0.0,
+                              -0.0,
+                              std::numeric_limits<double>::infinity(),
+                              std::numeric_limits<double>::denorm_min(),
+                              std::bit_cast<double>(0x7ff8'0000'dead'beefULL),
+                              std::bit_cast<double>(0xfff8'0000'0000'0001ULL)};
+    for (const double d : special) {
+        EXPECT_TRUE(same_bits(*message::of(d).as<double>(), d));
+        EXPECT_TRUE(same_bits(*detail::decode_datum<double>(detail::encode_datum(d)), d));
+        EXPECT_TRUE(same_bits(message::of(value(d)).as<value>()->as_real(), d));
+        EXPECT_TRUE(same_bits(message::of(std::vector<double>{d}).as<std::vector<double>>()->at(0),
+                              d));
+    }
+}
+
+TEST(message, described_structs_round_trip) {
+    expect_round_trip(some_account(), kind::datum);
+    expect_round_trip(std::vector<account>{some_account(), {}}, kind::datum);
+    expect_round_trip(std::map<std::string, account>{{"a", some_account()}}, kind::datum);
+    expect_round_trip(tree{1, {{2, {}}, {3, {{4, {}}}}}}, kind::datum);
+    EXPECT_EQ(message::of(hidden("kept")).as<hidden>()->text(), "kept");
+}
+
+TEST(message, fields_are_found_by_name) {
+    settings_new sent;
+    sent.level = 3;
+    sent.name = "n";
+    sent.extra = {"x"};
+    const auto old = message::of(sent).as<settings_old>();
+    ASSERT_TRUE(old.has_value());
+    EXPECT_EQ(old->name, "n");
+    EXPECT_EQ(old->level, 3);
+}
+
+TEST(message, missing_field_is_refused_unless_optional) {
+    const message m = message::of(settings_old{"n", 3});
+    EXPECT_EQ(m.as<settings_new>().error(), errc::wrong_type);
+    const auto got = m.as<settings_tolerant>();
+    ASSERT_TRUE(got.has_value());
+    EXPECT_FALSE(got->ratio.has_value());
+    EXPECT_EQ(got->name, "n");
+}
+
+TEST(message, values_round_trip) {
+    expect_round_trip(every_kind(), kind::datum);
+    for (const value& v : every_kind().as_list()) expect_round_trip(v, kind::datum);
+}
+
+TEST(message, value_can_be_asked_of_most_messages) {
+    EXPECT_EQ(*message::of(42).as<value>(), value(42));
+    EXPECT_EQ(*message::of(true).as<value>(), value(true));
+    EXPECT_EQ(*message::of(2.5F).as<value>(), value(2.5));
+    EXPECT_EQ(*message::of(U'c').as<value>(), value(U'c'));
+    EXPECT_EQ(*message::of(octets("b")).as<value>(), value(octets("b")));
+    EXPECT_EQ(*message::of(std::vector<int>{1, 2}).as<value>(), value::vector(1, 2));
+    EXPECT_EQ(*message::of(std::vector<bool>{true}).as<value>(), value::vector(true));
+    EXPECT_EQ(*message::of(std::set<int>{1, 2}).as<value>(), value::list(1, 2));
+    EXPECT_EQ(*message::of(std::tuple(1, std::string("a"))).as<value>(), value::list(1, "a"));
+    EXPECT_EQ(*message::of(std::map<int, bool>{{1, true}}).as<value>(), value::hash({{1, true}}));
+    EXPECT_EQ(*message::of(std::variant<int, bool>{true}).as<value>(), value(true));
+    EXPECT_EQ(*message::of(std::optional<int>{}).as<value>(), value());
+    EXPECT_EQ(*message::of(settings_old{"n", 3}).as<value>(),
+              value::hash({{symbol{"name"}, "n"}, {symbol{"level"}, 3}}));
+}
+
+TEST(message, value_of_what_has_no_value_is_refused) {
+    expect_wrong_type<value>(point{});
+    expect_wrong_type<value>(std::vector<point>{{}});
+    expect_wrong_type<value>(std::numeric_limits<std::uint64_t>::max());
+    expect_wrong_type<value>(std::vector<std::uint64_t>{~std::uint64_t{0}});
+}
+
+TEST(message, types_are_read_from_values_by_structure) {
+    EXPECT_EQ(*message::of(value(5)).as<int>(), 5);
+    EXPECT_EQ(*message::of(value(5)).as<double>(), 5.0);
+    EXPECT_EQ(*message::of(value("s")).as<std::string>(), "s");
+    EXPECT_EQ(*message::of(value(octets("b"))).as<bytes>(), octets("b"));
+    EXPECT_EQ(*message::of(value::list(1, 2)).as<std::vector<int>>(), (std::vector<int>{1, 2}));
+    EXPECT_EQ(*message::of(value::vector(1, 2)).as<std::list<int>>(), (std::list<int>{1, 2}));
+    EXPECT_EQ((*message::of(value::list(1, "a")).as<std::pair<int, std::string>>()),
+              (std::pair<int, std::string>{1, "a"}));
+    EXPECT_EQ((*message::of(value::hash({{"a", 1}})).as<std::map<std::string, long>>()),
+              (std::map<std::string, long>{{"a", 1}}));
+    EXPECT_EQ(*message::of(value()).as<std::optional<int>>(), std::nullopt);
+    EXPECT_EQ((*message::of(std::vector<int>{1, 2}).as<std::array<std::int8_t, 2>>()),
+              (std::array<std::int8_t, 2>{1, 2}));
+    EXPECT_EQ(*message::of(std::vector<int>{1, 2}).as<std::vector<value>>(),
+              (std::vector<value>{1, 2}));
+    EXPECT_EQ(*message::of(std::vector<point>{{1, 2}}).as<std::list<point>>(),
+              (std::list<point>{{1, 2}}));
+}
+
+TEST(message, other_structures_are_wrong_types) {
+    expect_wrong_type<int>(value("5"));
+    expect_wrong_type<int>(value(5.0));
+    expect_wrong_type<std::int8_t>(value(200));
+    expect_wrong_type<std::uint32_t>(value(-1));
+    expect_wrong_type<bool>(value(1));
+    expect_wrong_type<float>(value(1e300));
+    expect_wrong_type<char32_t>(value(65));
+    expect_wrong_type<std::string>(value(symbol{"s"}));
+    expect_wrong_type<symbol>(value("s"));
+    expect_wrong_type<bytes>(value("s"));
+    expect_wrong_type<std::string>(value(octets("s")));
+    expect_wrong_type<point>(value::list(1.0, 2.0));
+    expect_wrong_type<std::vector<int>>(value::list(1, "two"));
+    expect_wrong_type<std::vector<std::int8_t>>(std::vector<int>{1, 200});
+    expect_wrong_type<std::vector<int>>(value::hash({{1, 2}}));
+    expect_wrong_type<std::array<int, 3>>(std::vector<int>{1, 2});
+    expect_wrong_type<std::array<int, 1>>(std::vector<int>{1, 2});
+    expect_wrong_type<std::array<std::string, 1>>(std::vector<std::string>{"a", "b"});
+    expect_wrong_type<std::pair<int, int>>(value::list(1, 2, 3));
+    expect_wrong_type<std::map<int, int>>(value::list(1, 2));
+    expect_wrong_type<account>(base{"x"});
+    expect_wrong_type<base>(std::string("x"));
+    expect_wrong_type<std::variant<int>>(std::variant<int, int>{std::in_place_index<1>, 5});
+    expect_wrong_type<std::chrono::seconds>(value(1.5));
+    expect_wrong_type<int>(std::optional<int>{});
+}
+
+TEST(message, other_kinds_are_wrong_types) {
+    const bytes tree_bytes = detail::encode_datum(value(5));
+    for (const kind k : {kind::capnp, kind::request, kind::reply, kind::opened}) {
+        EXPECT_EQ(message(k, 0, tree_bytes).as<int>().error(), errc::wrong_type);
+        EXPECT_EQ(message(k, 0, tree_bytes).as<value>().error(), errc::wrong_type);
+    }
+    expect_wrong_type<int>(octets("\1\0\0\0"));
+}
+
+TEST(message, exact_size_estimate_saves_the_copy) {
+    // One root pointer, one Datum, then just what it points to.
+    const auto bytes_of = [](const auto& v) { return detail::encode_datum(v).size(); };
+    EXPECT_EQ(bytes_of(1), 8U * (1 + 3));
+    EXPECT_EQ(bytes_of(std::string(9, 'x')), 8U * (1 + 3 + 2));
+    for (const value& v : every_kind().as_list()) {
+        EXPECT_EQ(bytes_of(v), 8 * (1 + 3 + detail::words_of(v))) << v;
+    }
+    EXPECT_EQ(bytes_of(some_account()), 8 * (1 + 3 + detail::words_of(some_account())));
+    const std::variant<int, std::optional<value>> sum{value("x")};
+    EXPECT_EQ(bytes_of(sum), 8 * (1 + 3 + detail::words_of(sum)));
+}
+
+TEST(message, wrong_size_estimate_costs_only_a_copy) {
+    const std::vector<std::string> v(1000, "some text of a length");
+    const auto write_it = [](detail::datum_writer to, const void* context) {
+        detail::write(to, *static_cast<const std::vector<std::string>*>(context));
+    };
+    const bytes built = detail::build(0, write_it, &v);
+    EXPECT_EQ(built.size(), detail::encode_datum(v).size());
+    EXPECT_EQ(*detail::decode_datum<std::vector<std::string>>(built), v);
+}
+
+TEST(message, unaligned_bytes_are_read) {
+    const bytes aligned = detail::encode_datum(every_kind());
+    for (std::size_t shift = 0; shift < 8; ++shift) {
+        bytes moved(aligned.size() + shift);
+        std::copy(aligned.begin(), aligned.end(),
+                  moved.begin() + static_cast<std::ptrdiff_t>(shift));
+        const auto got = detail::decode_datum<value>(std::span(moved).subspan(shift));
+        ASSERT_TRUE(got.has_value());
+        EXPECT_EQ(*got, every_kind());
+    }
+}
+
+value nested(unsigned depth) {
+    value v = "leaf";
+    for (unsigned i = 0; i < depth; ++i) v = value::list(std::move(v));
+    return v;
+}
+
+TEST(message, nesting_ends_at_128_on_both_sides) {
+    expect_round_trip(nested(detail::depth_max), kind::datum);
+    try {
+        (void)message::of(nested(detail::depth_max + 1));
+        FAIL() << "encoded";
+    } catch (const places::error& e) {
+        EXPECT_EQ(e.code(), errc::bad_argument);
+    }
+    tree t;
+    for (unsigned i = 0; i < 63; ++i) t = tree{1, {t}};
+    expect_round_trip(t, kind::datum);
+}
+
+TEST(message, pointer_into_itself_is_corrupt) {
+    // A list whose only element is the list: written by hand, as no builder would.
+    bytes b = detail::encode_datum(value::list(value::list(1)));
+    // Word 0 root pointer, 1..3 Datum, 4 tag, 5..7 element; word 7 points to the inner list.
+    // The inner list's pointer, turned back to the outer tag: offset -4.
+    const std::uint64_t outer = [&] {
+        std::uint64_t w;
+        std::memcpy(&w, &b[3 * 8], 8);
+        return w;
+    }();
+    const std::uint64_t back =
+        (outer & ~0xffff'fffcULL) | (static_cast<std::uint32_t>(-4) << 2);
+    std::memcpy(&b[7 * 8], &back, 8);
+    EXPECT_EQ(detail::decode_datum<value>(b).error(), errc::corrupt);
+    EXPECT_EQ(detail::decode_datum<tree>(b).error(), errc::wrong_type);
+}
+
+TEST(message, large_messages_stay_within_the_limits_of_the_reader) {
+    expect_round_trip(std::vector<account>(3000, some_account()), kind::datum);
+    expect_round_trip(std::vector<std::string>(50'000, "x"), kind::datum);
+    expect_round_trip(value::vector_of(std::vector<value>(5000, every_kind())), kind::datum);
+    // Read twice: first as a block of the wrong type, then number by number.
+    const auto longs = message::of(std::vector<int>(100'000, 7)).as<std::vector<long>>();
+    ASSERT_TRUE(longs.has_value());
+    EXPECT_EQ(*longs, std::vector<long>(100'000, 7));
+    // Fields in another order than ours.
+    settings_new one;
+    one.name = "n";
+    const auto many = message::of(std::vector<settings_new>(5000, one))
+                          .as<std::vector<settings_old>>();
+    ASSERT_TRUE(many.has_value());
+    EXPECT_EQ(many->size(), 5000U);
+}
+
+TEST(message, promised_elements_are_not_allocated_before_they_are_seen) {
+    // A list of 2^29-1 elements of no size at all fits three words.
+    bytes b = detail::encode_datum(value::list());
+    const std::uint64_t pointer = 1 | (std::uint64_t{0x1fff'ffff} << 35);
+    std::memcpy(&b[3 * 8], &pointer, 8);
+    EXPECT_EQ(detail::decode_datum<value>(b).error(), errc::corrupt);
+    EXPECT_EQ(detail::decode_datum<std::vector<std::optional<account>>>(b).error(),
+              errc::corrupt);
+}
+
+TEST(message, empty_and_odd_sized_trees_are_corrupt) {
+    EXPECT_EQ(message(kind::datum, 0, {}).as<value>().error(), errc::corrupt);
+    EXPECT_EQ(message(kind::datum, 0, bytes(7)).as<value>().error(), errc::corrupt);
+    EXPECT_EQ(message(kind::datum, 0, bytes(8, std::byte{0xff})).as<value>().error(),
+              errc::corrupt);
+}
+
+/// Decodes as everything we know; only the absence of a crash counts.
+void read_in_every_way(const bytes& b) {
+    const message m(kind::datum, 0, b);
+    (void)m.as<value>();
+    (void)m.as<account>();
+    (void)m.as<tree>();
+    (void)m.as<std::vector<std::string>>();
+    (void)m.as<std::vector<bool>>();
+    (void)m.as<std::map<std::string, value>>();
+    (void)m.as<std::variant<int, std::string, value>>();
+    (void)m.as<std::tuple<int, std::string>>();
+    (void)m.as<std::optional<std::optional<double>>>();
+    if (auto q = detail::request::parse(message(kind::request, 0, b))) {
+        (void)q->arguments<int, std::string, value>();
+        (void)q->arguments<value>();
+    }
+    if (auto r = detail::reply::parse(message(kind::reply, 0, b))) (void)r->as<value>();
+}
+
+std::vector<bytes> specimens() {
+    const auto owned = [](const message& m) { return bytes(m.bytes().begin(), m.bytes().end()); };
+    return {detail::encode_datum(every_kind()),
+            detail::encode_datum(some_account()),
+            detail::encode_datum(tree{1, {{2, {}}, {3, {{4, {}}}}}}),
+            detail::encode_datum(std::vector<bool>(70, true)),
+            detail::encode_datum(std::variant<int, std::string, value>{every_kind()}),
+            owned(detail::make_request(7, "method", 1, "two", every_kind())),
+            owned(detail::make_reply(7, every_kind())),
+            owned(detail::make_error_reply(7, "what went wrong"))};
+}
+
+TEST(message, truncated_bytes_do_no_harm) {
+    for (const bytes& whole : specimens()) {
+        for (std::size_t size = 0; size < whole.size(); ++size) {
+            read_in_every_way({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)});
+        }
+    }
+}
+
+TEST(message, flipped_bits_do_no_harm) {
+    std::mt19937_64 random(20240607);
+    const std::vector<bytes> all = specimens();
+    for (int round = 0; round < 8000; ++round) {
+        bytes b = all[random() % all.size()];
+        for (auto flips = 1 + random() % 6; flips > 0; --flips) {
+            b[random() % b.size()] ^= static_cast<std::byte>(1U << random() % 8);
+        }
+        read_in_every_way(b);
+    }
+}
+
+TEST(message, random_words_do_no_harm) {
+    std::mt19937_64 random(42);
+    for (int round = 0; round < 4000; ++round) {
+        bytes b(8 * (1 + random() % 24));
+        for (std::size_t i = 0; i < b.size(); i += 8) {
+            // Small numbers, as those look like pointers that lead somewhere.
+            const std::uint64_t word = random() & (random() % 2 ? 0x0000'001f'0000'003fULL : ~0ULL);
+            std::memcpy(&b[i], &word, 8);
+        }
+        read_in_every_way(b);
+    }
+}
+
+TEST(fingerprint, tells_types_of_one_size_apart) {
+    const std::set<std::uint16_t> distinct{
+        detail::fingerprint<std::int32_t>(), detail::fingerprint<std::uint32_t>(),
+        detail::fingerprint<float>(),        detail::fingerprint<char32_t>(),
+        detail::fingerprint<point>(),        detail::fingerprint<fixed>(),
+        detail::fingerprint<colour>(),       detail::fingerprint<bool>()};
+    EXPECT_EQ(distinct.size(), 8U);
+    EXPECT_EQ(detail::fingerprint<long>(), detail::fingerprint<long long>());
+    EXPECT_GE(detail::fingerprint<point>(), detail::first_hashed);
+}
+
+TEST(arguments, round_trip_as_a_tuple) {
+    const bytes b = detail::encode_arguments(1, "two", some_account(), point{1, 2});
+    const auto got = detail::decode_arguments<int, std::string, account, point>(b);
+    ASSERT_TRUE(got.has_value());
+    EXPECT_EQ(std::get<0>(*got), 1);
+    EXPECT_EQ(std::get<1>(*got), "two");
+    EXPECT_EQ(std::get<2>(*got), some_account());
+    EXPECT_EQ(std::get<3>(*got), (point{1, 2}));
+    EXPECT_TRUE(detail::decode_arguments<>(detail::encode_arguments()).has_value());
+}
+
+TEST(arguments, another_number_or_type_is_wrong) {
+    const bytes b = detail::encode_arguments(1, "two");
+    EXPECT_EQ((detail::decode_arguments<int>(b).error()), errc::wrong_type);
+    EXPECT_EQ((detail::decode_arguments<int, int>(b).error()), errc::wrong_type);
+    EXPECT_EQ((detail::decode_arguments<int, std::string, int>(b).error()), errc::wrong_type);
+}
+
+TEST(request, carries_id_method_and_arguments) {
+    const message m = detail::make_request(~std::uint64_t{0}, "set", "user0", value(100));
+    EXPECT_EQ(m.what(), kind::request);
+    const auto q = detail::request::parse(m);
+    ASSERT_TRUE(q.has_value());
+    EXPECT_EQ(q->id(), ~std::uint64_t{0});
+    EXPECT_EQ(q->method(), "set");
+    EXPECT_EQ(q->argument_count(), 2U);
+    const auto got = q->arguments<std::string, value>();
+    ASSERT_TRUE(got.has_value());
+    EXPECT_EQ(std::get<0>(*got), "user0");
+    EXPECT_EQ(std::get<1>(*got), value(100));
+    EXPECT_EQ(q->arguments<int>().error(), errc::wrong_type);
+    EXPECT_EQ((q->arguments<int, value>().error()), errc::wrong_type);
+    EXPECT_TRUE(detail::request::parse(detail::make_request(1, "hello"))->arguments<>());
+}
+
+TEST(request, other_messages_are_not_requests) {
+    EXPECT_EQ(detail::request::parse(message::of(5)).error(), errc::wrong_type);
+    EXPECT_EQ(detail::request::parse(message(kind::request, 0, bytes(3))).error(), errc::corrupt);
+}
+
+TEST(reply, carries_its_result) {
+    const auto r = detail::reply::parse(detail::make_reply(9, some_account()));
+    ASSERT_TRUE(r.has_value());
+    EXPECT_EQ(r->id(), 9U);
+    EXPECT_FALSE(r->is_error());
+    EXPECT_EQ(r->error_text(), "");
+    EXPECT_EQ(*r->as<account>(), some_account());
+    EXPECT_EQ(r->as<int>().error(), errc::wrong_type);
+}
+
+TEST(reply, of_nothing_is_void) {
+    const auto r = detail::reply::parse(detail::make_void_reply(9));
+    ASSERT_TRUE(r.has_value());
+    EXPECT_TRUE(r->as<void>().has_value());
+    EXPECT_EQ(*r->as<value>(), value());
+    EXPECT_EQ(r->as<int>().error(), errc::wrong_type);
+}
+
+TEST(reply, carries_the_text_of_an_error) {
+    const std::string text = "no account \xff of that name";
+    const auto r = detail::reply::parse(detail::make_error_reply(9, text));
+    ASSERT_TRUE(r.has_value());
+    EXPECT_EQ(r->id(), 9U);
+    EXPECT_TRUE(r->is_error());
+    EXPECT_EQ(r->error_text(), text);
+    EXPECT_EQ(r->as<int>().error(), errc::remote_error);
+    EXPECT_EQ(r->as<void>().error(), errc::remote_error);
+}
+
+}  // namespace

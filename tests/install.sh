@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=sh
+# What examples/run.sh and tests/run.sh share; sourced from the top folder by any POSIX shell.
+#   install_packages build|tests         what is missing on Debian 12 or Ubuntu 24.04; nothing when all is there
+#   configure PRESET [cmake argument…]   build/PRESET, with Ninja when it is new
+#   build PRESET [target…]               under the command prefix $under
+# PLACES_INSTALL=no leaves the machine alone, for libraries that did not come as packages.
+# CXX names another compiler; it has to be there.
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+is_installed() { dpkg-query -W -f='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
+# A name that is only mentioned by other packages has no record of its own.
+is_known() { apt-cache show "$1" 2>/dev/null | grep -q '^Package:'; }
+
+# The newest Boost 1.8x whose headers are "$1": is_installed or is_known.  Versions exclude each other.
+boost_that() {
+    for minor in 9 8 7 6 5 4 3 2 1 0; do
+        if "$1" "libboost1.8$minor-dev"; then echo "1.8$minor"; return 0; fi
+    done
+    return 1
+}
+has_boost() { boost=$(boost_that is_installed) && is_installed "libboost-context$boost-dev"; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then env DEBIAN_FRONTEND=noninteractive "$@"
+    else sudo env DEBIAN_FRONTEND=noninteractive "$@"
+    fi
+}
+
+install_packages() {
+    [ "${PLACES_INSTALL:-yes}" != no ] || return 0
+    missing=
+    case ${CXX:-g++} in
+        g++ | c++) command -v "${CXX:-c++}" >/dev/null || missing="$missing g++" ;;
+        *) command -v "$CXX" >/dev/null || die "CXX=$CXX: there is no such compiler here." ;;
+    esac
+    command -v cmake >/dev/null || missing="$missing cmake"
+    command -v ninja >/dev/null || missing="$missing ninja-build"
+    command -v pkg-config >/dev/null || missing="$missing pkg-config"
+    command -v capnp >/dev/null || missing="$missing capnproto"
+    libraries="libcapnp-dev libssl-dev libssh2-1-dev"
+    [ "$1" = build ] || libraries="$libraries libgtest-dev libbenchmark-dev"
+    for package in $libraries; do
+        is_installed "$package" || missing="$missing $package"
+    done
+    if has_boost; then
+        [ -n "$missing" ] || return 0
+        boost_packages=
+    else
+        boost_packages="libboost1.8x-dev libboost-context1.8x-dev"
+    fi
+
+    lacking="$missing${boost_packages:+ $boost_packages}"
+    by_hand="To install by hand:$lacking
+With libraries that are not packages, set PLACES_INSTALL=no."
+    command -v apt-get >/dev/null || die "Missing:$lacking
+There is no apt-get here to install them. $by_hand"
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "Missing:$lacking
+Installing needs root, and there is no sudo here. $by_hand"
+
+    say "Missing:$lacking"
+    say "Running apt-get update…"
+    as_root apt-get update -qq >&2 || say "apt-get update failed; going on with the lists at hand."
+    if [ -n "$boost_packages" ]; then
+        boost=$(boost_that is_installed || boost_that is_known) ||
+            die "No package source knows a Boost 1.8x. Is the network reachable? $by_hand"
+        missing="$missing libboost$boost-dev libboost-context$boost-dev"
+    fi
+    say "Installing:$missing"
+    # --no-remove: an older Boost that somebody put here is in the way, but not ours to take away.
+    # shellcheck disable=SC2086  # a list of names
+    as_root apt-get install -y -qq --no-install-recommends --no-remove \
+        -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 $missing >&2 ||
+        die "Could not install:$missing
+Is the network reachable, or is another version (libboost1.74-dev, say) in the way? $by_hand"
+}
+
+configure() {
+    preset=$1
+    shift
+    # CMake keeps the compiler of a configured directory whatever CXX says later.
+    if [ -n "${CXX:-}" ] && [ -f "build/$preset/CMakeCache.txt" ]; then
+        kept=$(sed -n 's/^CMAKE_CXX_COMPILER:[A-Z]*=//p' "build/$preset/CMakeCache.txt")
+        [ "$kept" = "$(command -v "$CXX")" ] || set -- --fresh "$@"
+    fi
+    CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja} cmake --preset "$preset" "$@"
+}
+
+build() {
+    preset=$1
+    shift
+    # Only Ninja knows targets by path; any other generator builds everything.
+    if [ -f "build/$preset/build.ninja" ] && [ $# -gt 0 ]; then set -- --target "$@"; else set --; fi
+    ${under:-} cmake --build "build/$preset" --parallel "${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}" "$@"
+}

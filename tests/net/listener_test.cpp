@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/listener.hpp"
+
+#include "tests/net/event_loop.hpp"
+
+#include <boost/asio/read.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+#include <gtest/gtest.h>
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+
+namespace places::net {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using namespace std::chrono_literals;
+
+const node_key right_key = [] {
+    node_key key;
+    key.fill(std::byte{7});
+    return key;
+}();
+const node_key wrong_key{};
+
+std::string text_of(const tcp::endpoint& endpoint) {
+    std::ostringstream text;
+    text << endpoint;
+    return text.str();
+}
+
+// Its check of virtual calls opens a pipe to see whether memory can be read, and takes a failure
+// for a broken object.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool sanitizer_needs_descriptors = true;
+#elif defined(__has_feature)
+constexpr bool sanitizer_needs_descriptors = __has_feature(address_sanitizer);
+#else
+constexpr bool sanitizer_needs_descriptors = false;
+#endif
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != text.npos;
+}
+
+class listening : public testing::Test {
+  protected:
+    ~listening() override {
+        node.reset();
+        for (auto& [one, peer] : accepted) one->close("the test is over");
+        loop.run_ready();
+    }
+
+    listen_options options() {
+        return {.address = "127.0.0.1",
+                .port = 0,
+                .key = right_key,
+                .name = "node",
+                .incarnation = make_incarnation_id(),
+                .log = [this](std::string line) { lines.push_back(std::move(line)); },
+                .on_link = [this](std::shared_ptr<link> one,
+                                  peer_info peer) { accepted.emplace_back(one, peer); }};
+    }
+    void listen(listen_options with) { node.emplace(loop.context, std::move(with)); }
+    void listen() { listen(options()); }
+
+    dial_options to(std::uint16_t port, const node_key& key = right_key) {
+        return {.host = "127.0.0.1",
+                .port = port,
+                .key = key,
+                .name = "client",
+                .incarnation = make_incarnation_id()};
+    }
+
+    dial_result dialed(dial_options with) {
+        std::optional<dial_result> outcome;
+        dial(loop.context, std::move(with), [&](dial_result r) { outcome = std::move(r); });
+        EXPECT_FALSE(outcome) << "from inside dial()";
+        if (!loop.run_until([&] { return outcome.has_value(); })) {
+            ADD_FAILURE() << "dial() never ended";
+            std::abort();
+        }
+        return std::move(*outcome);
+    }
+
+    void expect_that_a_good_client_works() {
+        const std::size_t before = accepted.size();
+        const std::size_t lines_before = lines.size();
+        auto r = dialed(to(node->port()));
+        ASSERT_TRUE(r) << r.error().text;
+        ASSERT_TRUE(loop.run_until([&] { return accepted.size() == before + 1; }));
+        EXPECT_EQ(lines.size(), lines_before);
+        EXPECT_EQ(accepted.back().second.name, "client");
+    }
+
+    // A client that speaks bytes.
+    tcp::socket raw() {
+        tcp::socket socket{loop.context};
+        socket.connect({asio::ip::address_v4::loopback(), node->port()});
+        return socket;
+    }
+
+    void expect_one_line(const std::string& address, const std::string& cause) {
+        ASSERT_TRUE(loop.run_until([&] { return !lines.empty(); }));
+        loop.run_ready();
+        ASSERT_EQ(lines.size(), 1u);
+        EXPECT_TRUE(contains(lines[0], address)) << lines[0];
+        EXPECT_TRUE(contains(lines[0], cause)) << lines[0];
+        EXPECT_TRUE(accepted.empty());
+        expect_that_a_good_client_works();
+    }
+
+    event_loop loop;
+    std::vector<std::string> lines;
+    std::vector<std::pair<std::shared_ptr<link>, peer_info>> accepted;
+    std::optional<listener> node;
+};
+
+TEST_F(listening, and_dial_tell_each_side_who_the_other_is) {
+    auto with = options();
+    listen(with);
+    auto client = to(node->port());
+    auto r = dialed(client);
+    ASSERT_TRUE(r) << r.error().text;
+    ASSERT_TRUE(loop.run_until([&] { return accepted.size() == 1; }));
+    EXPECT_EQ((*r)->peer().name, "node");
+    EXPECT_EQ((*r)->peer().incarnation, with.incarnation);
+    EXPECT_EQ((*r)->peer().address, "127.0.0.1:" + std::to_string(node->port()));
+    EXPECT_EQ(accepted[0].second.name, "client");
+    EXPECT_EQ(accepted[0].second.incarnation, client.incarnation);
+    EXPECT_TRUE(lines.empty());
+}
+
+TEST_F(listening, frames_right_behind_the_welcome_are_not_lost) {
+    auto with = options();
+    with.on_link = [this](std::shared_ptr<link> one, peer_info peer) {
+        one->start({});
+        for (std::uint64_t i = 0; i < 100; ++i) one->send(ping_frame{i});
+        accepted.emplace_back(std::move(one), std::move(peer));
+    };
+    listen(std::move(with));
+    auto r = dialed(to(node->port()));
+    ASSERT_TRUE(r);
+    std::uint64_t pings = 0;
+    bool closed = false;
+    (*r)->start({.on_frame =
+                     [&](frame&& f) { EXPECT_EQ(std::get<ping_frame>(f).sequence, pings++); },
+                 .on_closed = [&](auto, const std::string&) { closed = true; }});
+    ASSERT_TRUE(loop.run_until([&] { return pings == 100; }));
+    (*r)->close("done");
+    ASSERT_TRUE(loop.run_until([&] { return closed; }));
+}
+
+TEST_F(listening, dial_by_the_name_localhost_works) {
+    listen();
+    auto with = to(node->port());
+    with.host = "localhost";
+    EXPECT_TRUE(dialed(with));
+}
+
+// -- who does not get in --
+
+TEST_F(listening, noise_is_refused_with_one_line) {
+    listen();
+    auto socket = raw();
+    const std::string length{"\x40\0\0\0", 4};  // a good length, and a body that is none
+    asio::write(socket, asio::buffer(length + std::string(64, '\xEE')));
+    expect_one_line(text_of(socket.local_endpoint()), "not the places protocol");
+}
+
+TEST_F(listening, http_request_is_refused_with_one_line) {
+    listen();
+    auto socket = raw();
+    asio::write(socket, asio::buffer(std::string{"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"}));
+    expect_one_line(text_of(socket.local_endpoint()), "not the places protocol");
+}
+
+TEST_F(listening, length_over_the_limit_is_refused_with_one_line) {
+    listen();
+    auto socket = raw();
+    asio::write(socket, asio::buffer("\x00\x41\x00\x00", 4));  // 16 KiB and 256 bytes
+    expect_one_line(text_of(socket.local_endpoint()), "more bytes than a handshake has");
+}
+
+TEST_F(listening, client_that_hangs_up_at_once_is_reported_with_one_line) {
+    listen();
+    auto socket = raw();
+    const auto address = text_of(socket.local_endpoint());
+    socket.close();
+    expect_one_line(address, "hung up without a word");
+}
+
+TEST_F(listening, client_that_hangs_up_in_the_middle_is_reported_with_one_line) {
+    listen();
+    auto socket = raw();
+    const auto address = text_of(socket.local_endpoint());
+    const auto hello = encode(hello_frame{1, 1, "x", {}, {}, {}});
+    asio::write(socket, asio::buffer(hello, hello.size() / 2));
+    socket.shutdown(tcp::socket::shutdown_send);
+    expect_one_line(address, "hung up during the handshake");
+}
+
+TEST_F(listening, wrong_key_is_refused_with_one_line_and_the_client_learns_why) {
+    listen();
+    const auto r = dialed(to(node->port(), wrong_key));
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, errc::bad_key);
+    EXPECT_TRUE(contains(r.error().text, "127.0.0.1:" + std::to_string(node->port())));
+    expect_one_line("127.0.0.1:", "does not hold the node's key");
+}
+
+TEST_F(listening, no_common_protocol_is_refused_with_both_ranges_at_both_ends) {
+    auto with = options();
+    with.protocols = {4, 5};
+    listen(std::move(with));
+    const auto r = dialed(to(node->port()));
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, errc::protocol);
+    ASSERT_TRUE(loop.run_until([&] { return !lines.empty(); }));
+    for (const std::string& text : {r.error().text, lines[0]}) {
+        EXPECT_TRUE(contains(text, "1..1")) << text;
+        EXPECT_TRUE(contains(text, "4..5")) << text;
+    }
+}
+
+TEST_F(listening, silent_client_is_dropped_at_the_deadline) {
+    auto with = options();
+    with.handshake_deadline = 200ms;
+    listen(std::move(with));
+    auto socket = raw();
+    expect_one_line(text_of(socket.local_endpoint()), "within the deadline");
+    // Its side sees the challenge and then the end.
+    std::string seen;
+    boost::system::error_code ec;
+    asio::read(socket, asio::dynamic_buffer(seen), ec);
+    EXPECT_TRUE(ec);
+}
+
+TEST_F(listening, client_that_drips_bytes_gains_no_time) {
+    auto with = options();
+    with.handshake_deadline = 200ms;
+    listen(std::move(with));
+    auto socket = raw();
+    const auto hello = encode(hello_frame{1, 1, "x", {}, {}, {}});
+    asio::steady_timer timer{loop.context};
+    std::size_t sent = 0;
+    std::function<void()> drip = [&] {
+        timer.expires_after(10ms);
+        timer.async_wait([&](boost::system::error_code ec) {
+            if (ec || sent + 1 == hello.size()) return;
+            boost::system::error_code ignored;
+            asio::write(socket, asio::buffer(&hello[sent++], 1), ignored);
+            drip();
+        });
+    };
+    drip();
+    expect_one_line(text_of(socket.local_endpoint()), "within the deadline");
+    EXPECT_GT(sent, 0u);
+}
+
+TEST_F(listening, hundred_pending_connections_do_not_keep_a_good_client_out) {
+    auto with = options();
+    with.log_window = 300ms;
+    listen(std::move(with));
+    // Connections that the log accounts for, on a line each or together.
+    const auto refused = [&] {
+        std::size_t sum = 0;
+        for (const auto& line : lines)
+            sum += contains(line, " more refused; the last: ") ? std::stoul(line) : 1;
+        return sum;
+    };
+    std::vector<tcp::socket> crowd;
+    for (int i = 0; i < 100; ++i) crowd.push_back(raw());
+    // 64 wait, 36 are turned away: ten with lines of their own and 26 in one, if within one window.
+    ASSERT_TRUE(loop.run_until([&] { return refused() == 36; }));
+    EXPECT_LT(lines.size(), 36u);
+    EXPECT_TRUE(contains(lines[0], "64 handshakes are under way")) << lines[0];
+    crowd.clear();
+    ASSERT_TRUE(loop.run_until([&] { return refused() == 100; }));
+    EXPECT_LT(lines.size(), 72u);
+    loop.run_ready();
+    EXPECT_EQ(refused(), 100u);
+    expect_that_a_good_client_works();
+}
+
+TEST_F(listening, good_client_gets_in_while_others_are_pending) {
+    listen();
+    std::vector<tcp::socket> crowd;
+    for (int i = 0; i < 60; ++i) crowd.push_back(raw());
+    expect_that_a_good_client_works();
+}
+
+// -- the system refuses --
+
+TEST_F(listening, on_a_port_that_is_taken_names_it) {
+    listen();
+    auto second = options();
+    second.port = node->port();
+    try {
+        listener another{loop.context, second};
+        FAIL();
+    } catch (const error& e) {
+        EXPECT_EQ(e.code(), errc::address_in_use);
+        EXPECT_TRUE(contains(e.what(), "cannot listen on 127.0.0.1:" +
+                                           std::to_string(node->port()) +
+                                           ": Address already in use; "))
+            << e.what();
+    }
+}
+
+TEST_F(listening, anywhere_but_on_loopback_is_refused) {
+    for (const char* address : {"0.0.0.0", "192.0.2.1", "::", "example.org", ""}) {
+        auto with = options();
+        with.address = address;
+        try {
+            listener one{loop.context, with};
+            FAIL() << address;
+        } catch (const error& e) {
+            EXPECT_EQ(e.code(), errc::bad_argument) << address;
+        }
+    }
+    auto with = options();
+    with.name = "";
+    EXPECT_THROW((listener{loop.context, with}), error);
+}
+
+TEST_F(listening, running_out_of_descriptors_is_logged_once_and_survived) {
+    if (sanitizer_needs_descriptors) GTEST_SKIP() << "the sanitizer does not survive it itself";
+    listen();
+    std::vector<tcp::socket> crowd;
+    for (int i = 0; i < 2; ++i) crowd.push_back(raw());  // wait in the kernel's queue
+    const int spare = ::dup(0);
+    ASSERT_GE(spare, 0);
+    ::close(spare);
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    rlimit none = before;
+    none.rlim_cur = static_cast<rlim_t>(spare);  // the lowest free number is over the limit
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+
+    asio::steady_timer later{loop.context, 350ms};  // more than three attempts
+    bool over = false;
+    later.async_wait([&](boost::system::error_code) { over = true; });
+    std::size_t steps = 0;
+    const bool waited = loop.run_until([&] { return ++steps, over; });
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    ASSERT_TRUE(waited);
+    ASSERT_EQ(lines.size(), 1u);
+    EXPECT_TRUE(contains(lines[0], "Too many open files")) << lines[0];
+    EXPECT_LT(steps, 100u) << "it spins";
+    expect_that_a_good_client_works();
+}
+
+TEST_F(listening, failure_in_on_link_is_logged_and_drops_that_link_only) {
+    auto with = options();
+    with.on_link = [this, first = true](std::shared_ptr<link> one, peer_info peer) mutable {
+        if (std::exchange(first, false)) throw std::runtime_error{"no memory for a session"};
+        accepted.emplace_back(std::move(one), std::move(peer));
+    };
+    listen(std::move(with));
+    auto r = dialed(to(node->port()));
+    ASSERT_TRUE(loop.run_until([&] { return !lines.empty(); }));
+    EXPECT_TRUE(contains(lines[0], "no memory for a session")) << lines[0];
+    expect_that_a_good_client_works();
+}
+
+// -- the end --
+
+TEST_F(listening, that_ends_drops_unfinished_handshakes_and_calls_nobody) {
+    listen();
+    auto socket = raw();
+    std::array<std::byte, 8> first;
+    bool challenged = false;
+    asio::async_read(socket, asio::buffer(first), [&](auto, auto) { challenged = true; });
+    ASSERT_TRUE(loop.run_until([&] { return challenged; }));
+    node.reset();
+    loop.run_ready();
+    EXPECT_TRUE(lines.empty());
+    std::string rest;
+    boost::system::error_code ec;
+    asio::read(socket, asio::dynamic_buffer(rest), ec);
+    EXPECT_TRUE(ec) << "the connection is gone";
+}
+
+TEST_F(listening, may_end_from_inside_on_link_and_its_links_live_on) {
+    auto with = options();
+    with.on_link = [this](std::shared_ptr<link> one, peer_info peer) {
+        accepted.emplace_back(std::move(one), std::move(peer));
+        node->close();
+    };
+    listen(std::move(with));
+    auto r = dialed(to(node->port()));
+    ASSERT_TRUE(r);
+    ASSERT_TRUE(loop.run_until([&] { return accepted.size() == 1; }));
+    int pings = 0;
+    accepted[0].first->start({.on_frame = [&](frame&&) { ++pings; }, .on_closed = {}});
+    (*r)->start({});
+    (*r)->send(ping_frame{1});
+    ASSERT_TRUE(loop.run_until([&] { return pings == 1; }));
+    (*r)->close("done");
+    EXPECT_FALSE(dialed(to(node->port())));
+}
+
+// -- dial --
+
+TEST_F(listening, not_at_all_makes_dial_name_host_port_and_cause) {
+    listen();
+    const auto port = node->port();
+    node.reset();
+    loop.run_ready();
+    auto r = dialed(to(port));
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, errc::node_unreachable);
+    EXPECT_TRUE(contains(r.error().text, "127.0.0.1:" + std::to_string(port))) << r.error().text;
+    EXPECT_TRUE(contains(r.error().text, "Connection refused")) << r.error().text;
+    try {
+        (void)std::move(r).value();
+        FAIL();
+    } catch (const error& e) {
+        EXPECT_EQ(e.code(), errc::node_unreachable);
+    }
+}
+
+TEST_F(listening, elsewhere_than_loopback_is_not_dialed) {
+    for (const char* host : {"192.0.2.1", "0.0.0.0", "2001:db8::1"}) {
+        auto with = to(6344);
+        with.host = host;
+        const auto r = dialed(with);
+        ASSERT_FALSE(r);
+        EXPECT_EQ(r.error().code, errc::bad_argument);
+        EXPECT_TRUE(contains(r.error().text, "loopback only")) << r.error().text;
+    }
+    auto nameless = to(6344);
+    nameless.name = "";
+    EXPECT_FALSE(dialed(nameless));
+}
+
+class other_server : public listening {
+  protected:
+    // Accepts once and says `text`.
+    dial_result dialed_a_server_that_says(const std::string& text, bool hang_up) {
+        tcp::acceptor acceptor{loop.context, {asio::ip::address_v4::loopback(), 0}};
+        tcp::socket peer{loop.context};
+        acceptor.async_accept(peer, [&](boost::system::error_code) {
+            asio::write(peer, asio::buffer(text));
+            if (hang_up) peer.close();
+        });
+        auto with = to(acceptor.local_endpoint().port());
+        with.deadline = 200ms;
+        return dialed(with);
+    }
+};
+
+TEST_F(other_server, that_says_nothing_is_given_up_at_the_deadline) {
+    const auto r = dialed_a_server_that_says("", false);
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, errc::node_unreachable);
+    EXPECT_TRUE(contains(r.error().text, "deadline")) << r.error().text;
+}
+
+TEST_F(other_server, that_hangs_up_is_unreachable) {
+    const auto r = dialed_a_server_that_says("", true);
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, errc::node_unreachable);
+    EXPECT_TRUE(contains(r.error().text, "hung up")) << r.error().text;
+}
+
+TEST_F(other_server, that_speaks_another_protocol_is_told_apart) {
+    const auto r = dialed_a_server_that_says("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", false);
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, errc::protocol);
+    EXPECT_TRUE(contains(r.error().text, "not the places protocol")) << r.error().text;
+}
+
+}  // namespace
+}  // namespace places::net

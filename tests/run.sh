@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs what is missing, builds, and tests: the rings under ThreadSanitizer, everything under
+# AddressSanitizer and UndefinedBehaviorSanitizer, everything optimised.  The first failure ends it.
+#   tests/run.sh [--quick] [ctest argument…]
+#   --quick   the optimised build only
+#   CXX=clang++, PLACES_INSTALL=no, CMAKE_BUILD_PARALLEL_LEVEL=1: see tests/install.sh
+set -eu
+cd "$(dirname "$0")/.."
+. tests/install.sh
+
+quick=no
+case ${1:-} in
+    --quick) quick=yes; shift ;;
+    -h | --help) sed -n '3,/^set/s/^# \{0,1\}//p' tests/run.sh; exit 0 ;;
+esac
+
+install_packages tests
+
+if [ -n "${CI:-}" ]; then
+    echo "kernel    $(uname -srm)"
+    echo "cpu       $(nproc) x $(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)"
+    echo "memory    $(sed -n 's/^MemTotal: *//p' /proc/meminfo)"
+    echo "compiler  $("${CXX:-c++}" --version | head -n 1)"
+    echo "cmake     $(cmake --version | head -n 1)"
+fi
+
+# prepare PRESET [target…]
+prepare() {
+    echo "== $1: build"
+    configure "$1" -DPLACES_TESTS=ON -DPLACES_EXAMPLES=ON
+    build "$@"
+}
+
+# check PRESET [ctest argument…]
+check() {
+    tested=$1
+    shift
+    echo "== $tested: ctest"
+    $under ctest --test-dir "build/$tested" --output-on-failure -j2 "$@"
+}
+
+under=
+if [ "$quick" = no ]; then
+    # The sanitizers of g++ 12 and 13 may fail to start where the kernel randomises addresses by more
+    # than 28 bits.  Building runs programs too, to list their tests.  A container may forbid this.
+    if setarch -R true 2>/dev/null; then under="setarch -R"; fi
+    prepare tsan tests/shm/all
+    # A label nobody carries is a failure, but a choice on the command line may leave no ring test.
+    if [ $# = 0 ]; then check tsan -L ring --no-tests=error; else check tsan -L ring "$@"; fi
+    prepare asan
+    check asan --no-tests=error "$@"
+    under=
+fi
+prepare release
+check release --no-tests=error "$@"
