@@ -36,16 +36,8 @@ endpoint::endpoint(unique_fd mine, unique_fd theirs, seal mode)
 endpoint::~endpoint() { shut(half_state::closed); }
 
 void endpoint::shut(half_state why) noexcept {
-    if (is_shut()) return;
-    // seq_cst [shut] [doze] [stall]: all we published is visible first, and the look at the park
-    // words cannot move before it.
-    mine_.header()->state.store(static_cast<std::uint32_t>(why), std::memory_order_seq_cst);
-    // seq_cst [doze]: the peer either sees the state or is seen here.
-    const auto reader = theirs_.header()->reader_park.load(std::memory_order_seq_cst);
-    // seq_cst [stall]: the same.
-    const auto writer = theirs_.header()->writer_park.load(std::memory_order_seq_cst);
-    if (reader != 0) wake(reader);
-    if (writer != 0) wake(writer);
+    out_.drop_loan();
+    shut_half(half_of(mine_), peer_half_of(theirs_), why, *this);
 }
 
 bool endpoint::is_shut() const noexcept {

@@ -38,13 +38,16 @@ ready_set::calls ready_set::take() {
         if (got <= 0) break;
         const auto bytes = static_cast<std::size_t>(got);
         total += bytes;
+        // Every caller writes whole ids at once; one that did not has garbled its neighbours'.
+        if (bytes % sizeof(std::uint64_t) != 0) result.overflowed = true;
         result.channel_ids.insert(result.channel_ids.end(), buffer.begin(),
                                   buffer.begin() + static_cast<std::ptrdiff_t>(bytes / 8));
         // Stop at a whole queue: a flood must not keep us here.
         if (total >= capacity_bytes_) break;
     }
-    // A caller that found the queue full left no id; then a whole queue has just been read.
-    result.overflowed = total >= capacity_bytes_;
+    // A caller that found the queue full left no id. Full is counted in pages, of which the first
+    // may have been read in part: so half a queue is the least that can have been full.
+    if (total >= capacity_bytes_ / 2) result.overflowed = true;
     return result;
 }
 

@@ -21,28 +21,30 @@ status status_of(half_state state) noexcept {
     return status::closed;
 }
 
-/// A span that covers `count` whole records with believable headers, or nothing.
-struct checked_records {
-    bool valid = false;
-    std::uint64_t count = 0;
-};
-
-checked_records check_records(std::span<const std::byte> records, std::uint64_t length_max) {
-    checked_records result;
-    std::uint64_t at = 0;
-    while (at < records.size()) {
-        if (records.size() - at < sizeof(record_header)) return result;
-        std::uint32_t length;
-        std::memcpy(&length, records.data() + at + offsetof(record_header, length), sizeof length);
-        if (length > length_max || span_of(length) > records.size() - at) return result;
-        at += span_of(length);
-        ++result.count;
-    }
-    result.valid = true;
-    return result;
+/// A field of a foreign header, which need not be aligned.
+template <class Field>
+Field read_field(const std::byte* header, std::size_t offset) noexcept {
+    Field value;
+    std::memcpy(&value, header + offset, sizeof value);
+    return value;
 }
 
 }  // namespace
+
+void shut_half(half mine, peer_half theirs, half_state why, waker& other) noexcept {
+    auto& state = mine.header->state;
+    // relaxed: our own word.
+    if (state.load(std::memory_order_relaxed) != 0) return;
+    // seq_cst [shut] [doze] [stall]: all we published is visible first, and the look at the park
+    // words cannot move before it.
+    state.store(static_cast<std::uint32_t>(why), std::memory_order_seq_cst);
+    // seq_cst [shut] [doze]: the peer either sees the state or is seen here.
+    const auto reader = theirs.header->reader_park.load(std::memory_order_seq_cst);
+    // seq_cst [shut] [stall]: the same.
+    const auto writer = theirs.header->writer_park.load(std::memory_order_seq_cst);
+    if (reader != 0) other.wake(reader);
+    if (writer != 0) other.wake(writer);
+}
 
 producer::producer(half mine, peer_half theirs, const identity& mine_id, waker& other) noexcept
     : mine_(mine),
@@ -59,19 +61,24 @@ status producer::check_open() noexcept {
     if (corrupt_) return status::corrupt;
     // acquire [obituary]
     if (peer_dead_.load(std::memory_order_acquire)) return status::peer_dead;
-    // relaxed: only a hint to stop; whoever needs what the peer published reads it as a consumer.
+    // relaxed: our own word.
     const auto own = mine_.header->state.load(std::memory_order_relaxed);
     if (own != 0) return status_of(static_cast<half_state>(own));
-    // relaxed: as above.
+    // seq_cst [shut] [stall]: after park(), the closer is seen here or has seen the park word.
     return status_of(
-        static_cast<half_state>(theirs_.header->state.load(std::memory_order_relaxed)));
+        static_cast<half_state>(theirs_.header->state.load(std::memory_order_seq_cst)));
+}
+
+void producer::fail() noexcept {
+    corrupt_ = true;
+    shut_half(mine_, theirs_, half_state::corrupt, other_);
 }
 
 void producer::refresh_released() noexcept {
     // seq_cst [reclaim] [stall]: every byte below this position may be overwritten.
     const auto released = theirs_.header->released.load(std::memory_order_seq_cst);
     if (released < released_cache_ || released > head_ || released % line_bytes != 0) {
-        corrupt_ = true;  // the consumer moved backwards, past the head, or into a record
+        fail();  // the consumer moved backwards, past the head, or into a line
         return;
     }
     released_cache_ = released;
@@ -101,6 +108,7 @@ loan producer::try_loan(std::size_t bytes) noexcept {
     const auto room = has_room(bytes);
     if (room != status::ok) return {room, {}};
     loaned_ = bytes;
+    loaned_span_ = span_of(bytes);
     return {status::ok, {mine_.data + (head_ & (capacity_ - 1)) + sizeof(record_header), bytes}};
 }
 
@@ -111,9 +119,14 @@ void producer::write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t 
     header->length.store(static_cast<std::uint32_t>(bytes), std::memory_order_relaxed);
     header->kind.store(kind, std::memory_order_relaxed);    // relaxed: as above
     header->flags.store(flags, std::memory_order_relaxed);  // relaxed: as above
+}
+
+void producer::publish_next(std::uint64_t span_bytes) noexcept {
     // seq_cst [publish] [doze]: all of the record is written before this can be seen, and the
     // look at the park word that follows cannot move before it.
-    header->tag.store(tag_at(at, nonce_), std::memory_order_seq_cst);
+    header_at(head_)->tag.store(tag_at(head_, nonce_), std::memory_order_seq_cst);
+    head_ += span_bytes;
+    ++accepted_;
 }
 
 void producer::wake_reader() noexcept {
@@ -126,11 +139,11 @@ void producer::wake_reader() noexcept {
 }
 
 void producer::publish(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept {
+    if (loaned_span_ == 0) return;
     const auto length = std::min(bytes, loaned_);
+    drop_loan();
     write_header(head_, kind, flags, length);
-    head_ += span_of(length);
-    ++accepted_;
-    loaned_ = 0;
+    publish_next(span_of(length));
     wake_reader();
 }
 
@@ -144,24 +157,26 @@ status producer::try_put(std::uint16_t kind, std::uint16_t flags,
 }
 
 status producer::try_put_span(std::span<const std::byte> records) noexcept {
-    const auto checked = check_records(records, record_bytes_max());
-    if (!checked.valid || records.size() > capacity_) return status::corrupt;
+    if (records.size() > capacity_) return status::corrupt;
     if (const auto open = check_open(); open != status::ok) return open;
     if (const auto room = room_for(records.size()); room != status::ok) return room;
+    drop_loan();
+    // All but the tags first: what turns out to be wrong half-way has not been seen by anybody.
     for (std::uint64_t at = 0; at < records.size();) {
-        std::uint32_t length;
-        std::uint16_t kind;
-        std::uint16_t flags;
+        const auto left = records.size() - at;
+        if (left < sizeof(record_header)) return status::corrupt;
         const auto* from = records.data() + at;
-        std::memcpy(&length, from + offsetof(record_header, length), sizeof length);
-        std::memcpy(&kind, from + offsetof(record_header, kind), sizeof kind);
-        std::memcpy(&flags, from + offsetof(record_header, flags), sizeof flags);
-        std::memcpy(reinterpret_cast<std::byte*>(header_at(head_)) + sizeof(record_header),
+        const auto length = read_field<std::uint32_t>(from, offsetof(record_header, length));
+        if (length > record_bytes_max() || span_of(length) > left) return status::corrupt;
+        std::memcpy(reinterpret_cast<std::byte*>(header_at(head_ + at)) + sizeof(record_header),
                     from + sizeof(record_header), length);
-        write_header(head_, kind, flags, length);
-        head_ += span_of(length);
+        write_header(head_ + at, read_field<std::uint16_t>(from, offsetof(record_header, kind)),
+                     read_field<std::uint16_t>(from, offsetof(record_header, flags)), length);
         at += span_of(length);
-        ++accepted_;
+    }
+    for (const auto end = head_ + records.size(); head_ < end;) {
+        // relaxed: our own store.
+        publish_next(span_of(header_at(head_)->length.load(std::memory_order_relaxed)));
     }
     wake_reader();
     return status::ok;
@@ -172,8 +187,10 @@ void producer::park(park_mode mode, std::size_t bytes) noexcept {
     // elsewhere must not leave us asleep.
     const auto end = head_ + span_of(bytes);
     const auto wake_at = end > capacity_ ? end - capacity_ : 0;
+    // Two may sleep on one ring: neither may be left asleep for the other's larger record.
+    wake_at_ = parked_ ? std::min(wake_at_, wake_at) : wake_at;
     // relaxed: ordered by the park word that follows.
-    mine_.header->writer_wake_at.store(wake_at, std::memory_order_relaxed);
+    mine_.header->writer_wake_at.store(wake_at_, std::memory_order_relaxed);
     // seq_cst [stall]: announced before the last look at `released`.
     mine_.header->writer_park.store(park_word(++park_epoch_, mode), std::memory_order_seq_cst);
     parked_ = true;
@@ -189,10 +206,21 @@ void producer::unpark() noexcept {
 account producer::count() noexcept {
     account result{.accepted = accepted_, .delivered = 0, .undelivered = 0};
     refresh_released();
-    for (auto at = released_cache_; at < head_; ++result.undelivered) {
+    for (auto at = released_cache_; at < head_;) {
+        const auto* header = header_at(at);
         // relaxed: our own stores.
-        at += span_of(header_at(at)->length.load(std::memory_order_relaxed));
+        if (header->tag.load(std::memory_order_relaxed) == tag_at(at, nonce_)) {
+            ++result.undelivered;
+            // relaxed: our own store.
+            at += span_of(header->length.load(std::memory_order_relaxed));
+        } else {
+            // The consumer has stopped inside a record, which no honest one does.
+            if (!corrupt_) ++result.undelivered;
+            fail();
+            at += line_bytes;
+        }
     }
+    result.undelivered = std::min(result.undelivered, result.accepted);
     result.delivered = result.accepted - result.undelivered;
     return result;
 }
@@ -220,8 +248,9 @@ status consumer::why_empty() noexcept {
     // relaxed: our own word.
     const auto own = mine_.header->state.load(std::memory_order_relaxed);
     if (own != 0) return status_of(static_cast<half_state>(own));
-    // acquire [shut]: what was published before it is visible to the look that follows.
-    const auto state = theirs_.header->state.load(std::memory_order_acquire);
+    // seq_cst [shut] [doze]: what was published before it is visible to the look that follows;
+    // after park(), the closer is seen here or has seen the park word.
+    const auto state = theirs_.header->state.load(std::memory_order_seq_cst);
     auto reason = status_of(static_cast<half_state>(state));
     // acquire [obituary]: the look for a record that follows sees all the dead process published.
     const bool dead = peer_dead_.load(std::memory_order_acquire);
@@ -232,9 +261,8 @@ status consumer::why_empty() noexcept {
 
 status consumer::fail() noexcept {
     corrupt_ = true;
-    // release [shut]: the producer stops too; nothing of ours depends on it.
-    mine_.header->state.store(static_cast<std::uint32_t>(half_state::corrupt),
-                              std::memory_order_release);
+    peeked_span_bytes_ = 0;
+    shut_half(mine_, theirs_, half_state::corrupt, other_);
     return status::corrupt;
 }
 
@@ -296,7 +324,7 @@ peeked_span consumer::try_peek_span(std::size_t bytes_max) noexcept {
     while (true) {
         const auto next = try_peek();
         if (next.state != status::ok) {
-            if (result.count == 0 || next.state == status::corrupt) result.state = next.state;
+            if (result.count == 0) result.state = next.state;
             break;
         }
         if (result.records.size() + peeked_span_bytes_ > bytes_max) {
@@ -314,18 +342,25 @@ peeked_span consumer::try_peek_span(std::size_t bytes_max) noexcept {
 
 void consumer::release_to(std::uint64_t position) noexcept {
     if (position <= released_ || position > read_) return;
-    while (released_ < position) {
+    auto at = released_;
+    std::uint64_t count = 0;
+    for (; at < position; ++count) {
         // relaxed: ordered by the tag read when it was peeked; bounded again, for it may have
         // been scribbled over since.
-        const auto length = header_at(released_)->length.load(std::memory_order_relaxed);
-        if (length > record_bytes_max() || released_ + span_of(length) > position) {
+        const auto length = header_at(at)->length.load(std::memory_order_relaxed);
+        if (length > record_bytes_max() || at + span_of(length) > position) {
             (void)fail();
             return;
         }
-        released_ += span_of(length);
-        ++delivered_;
-        --unreleased_count_;
+        at += span_of(length);
     }
+    if (count > unreleased_count_ || (count == unreleased_count_) != (position == read_)) {
+        (void)fail();  // other lengths than those stepped over
+        return;
+    }
+    released_ = position;
+    delivered_ += count;
+    unreleased_count_ -= count;
     // seq_cst [reclaim] [stall]: as in release().
     mine_.header->released.store(released_, std::memory_order_seq_cst);
     wake_writer();
@@ -353,7 +388,7 @@ void consumer::unpark() noexcept {
 account consumer::count() noexcept {
     account result{.accepted = delivered_, .delivered = delivered_, .undelivered = 0};
     const auto read = read_;
-    const auto unreleased = unreleased_count_;
+    const auto peeked_bytes = peeked_span_bytes_;
     read_ = released_;
     while (try_peek().state == status::ok) {
         ++result.undelivered;
@@ -361,8 +396,7 @@ account consumer::count() noexcept {
     }
     result.accepted += result.undelivered;
     read_ = read;
-    unreleased_count_ = unreleased;
-    peeked_span_bytes_ = 0;
+    peeked_span_bytes_ = corrupt_ ? 0 : peeked_bytes;
     return result;
 }
 

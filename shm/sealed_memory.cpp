@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <fcntl.h>
+#include <fstream>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <sys/mman.h>
@@ -74,15 +76,41 @@ identity checked_identity(const unique_fd& memory) {
     return id;
 }
 
+/// Memory without a name has no limit of its own: what is too much would call the OOM killer on
+/// everybody. Less than this is not worth the question.
+constexpr std::size_t large_bytes = std::size_t{16} << 20;
+
+/// What the machine could give now; a control group may allow less.
+std::uint64_t available_bytes() {
+    std::ifstream info{"/proc/meminfo"};
+    std::uint64_t kib = 0;
+    bool known = false;
+    for (std::string key, rest; info >> key; std::getline(info, rest)) {
+        std::uint64_t value = 0;
+        if (key != "MemAvailable:" && key != "SwapFree:") continue;
+        if (info >> value) kib += value;
+        known = known || key == "MemAvailable:";
+    }
+    return known ? kib * 1024 : std::numeric_limits<std::uint64_t>::max();
+}
+
 }  // namespace
 
 unique_fd create_memory(std::size_t size_bytes, const char* label) {
+    if (size_bytes >= large_bytes && size_bytes > available_bytes()) {
+        throw std::system_error(ENOMEM, std::generic_category(),
+                                "allocate " + std::to_string(size_bytes) +
+                                    " bytes of shared memory");
+    }
     auto memory =
         checked_fd(::memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create");
     checked(::ftruncate(memory.get(), static_cast<off_t>(size_bytes)), "size shared memory");
     // Sparse pages would turn a full machine into a SIGBUS at first touch.
-    checked(::fallocate(memory.get(), 0, 0, static_cast<off_t>(size_bytes)),
-            "allocate shared memory");
+    int allocated;
+    do {
+        allocated = ::fallocate(memory.get(), 0, 0, static_cast<off_t>(size_bytes));
+    } while (allocated < 0 && errno == EINTR);
+    checked(allocated, "allocate shared memory");
     checked(::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), "seal shared memory");
     return memory;
 }

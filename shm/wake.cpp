@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/shm/wake.hpp>
 
-#include <climits>
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <ctime>
 #include <linux/futex.h>
 #include <sched.h>
+#include <stdexcept>
 #include <sys/syscall.h>
 #include <system_error>
 #include <unistd.h>
@@ -14,6 +16,9 @@
 namespace places::shm {
 
 bool sleep_until_changed(std::span<const watched_word> words, deadline until) {
+    if (words.empty() || words.size() > watched_words_max) {
+        throw std::invalid_argument("a sleep watches 1 to 128 words");
+    }
     std::array<futex_waitv, watched_words_max> vector;
     std::size_t count = 0;
     for (const auto& w : words) {
@@ -25,7 +30,8 @@ bool sleep_until_changed(std::span<const watched_word> words, deadline until) {
     timespec limit{};
     if (until != no_deadline) {
         // steady_clock is CLOCK_MONOTONIC in libstdc++ and libc++ on Linux.
-        const auto since = until.time_since_epoch();
+        // The kernel refuses a time before its clock began; that has passed, like any other.
+        const auto since = std::max(until.time_since_epoch(), deadline::duration::zero());
         const auto whole = std::chrono::duration_cast<std::chrono::seconds>(since);
         limit.tv_sec = whole.count();
         limit.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - whole).count();

@@ -18,7 +18,8 @@
 //   [doze]      tag | reader_park        a store and then a load on each side, in one total order:
 //                            the producer sees the park word, or the sleeper sees the tag
 //   [stall]     released | writer_park   the same for a producer that waits for room
-//   [shut]      state        closer -> other end    all it published is visible
+//   [shut]      state        closer -> other end    all it published is visible; with [doze] and
+//                            [stall]: the closer sees the park word, or the sleeper the state
 //   [bell]      bell         waker -> sleeper       the word has changed since the park
 //   [obituary]  peer_dead    herald -> role         all that the dead process wrote is visible
 //
@@ -48,6 +49,10 @@ class waker {
   protected:
     ~waker() = default;
 };
+
+/// Says `why` this side publishes nothing more, unless it has said so before, and wakes the process
+/// at the other end.  Blocks: never.
+void shut_half(half mine, peer_half theirs, half_state why, waker& other) noexcept;
 
 /// A record as it lies in the ring; valid until it is released.
 struct record_view {
@@ -93,22 +98,28 @@ class producer {
 
     /// Copies `payload` into the ring as one record; the consumer sees all of it or none.
     /// Shape:   0..record_bytes_max() bytes, any alignment.
-    /// Returns: ok | full | too_large | closed | peer_dead | corrupt.  Only ok has written
-    /// anything. Blocks:  never.  Allocates: never.  Throws: never. Thread:  one at a time.
-    /// Process: the one that holds the producer role. Dying:   killed inside = as if never called.
+    /// Returns: ok | full | too_large | closed | peer_dead | corrupt.  Only ok has sent anything.
+    /// Blocks:  never.  Allocates: never.  Throws: never.
+    /// Thread:  one at a time.  Process: the one that holds the producer role.
+    /// Dying:   killed inside = as if never called.
     status try_put(std::uint16_t kind, std::uint16_t flags,
                    std::span<const std::byte> payload) noexcept;
 
-    /// Room for `bytes` in place. A second loan before publish() replaces the first.
+    /// Room for `bytes` in place. Whatever else is put before publish() takes the loan back.
     /// Returns: as try_put.
     loan try_loan(std::size_t bytes) noexcept;
-    /// Publishes the first `bytes` of the last loan.
+    /// Publishes the first `bytes` of the loan; nothing when there is none.
     /// Dying:   before the tag is stored = as if never called.
     void publish(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept;
+    /// Takes the loan back.
+    void drop_loan() noexcept { loaned_span_ = 0; }
 
     /// Takes whole records as another ring laid them (headers with foreign tags) and publishes
-    /// each. Every header is checked before use: the bytes may come from another machine.
-    /// Returns: ok: all are in | full: none is | corrupt: a header is wrong and none is in.
+    /// each. Every header is read once and checked: the bytes may come from another machine, and
+    /// may change meanwhile.
+    /// Returns: ok: all are in | full | closed | peer_dead | corrupt (a header is wrong, or the
+    ///          ring is): none is.
+    /// Dying:   a number of first records is in.
     status try_put_span(std::span<const std::byte> records) noexcept;
 
     /// Whether a record of `bytes` fits now.
@@ -116,7 +127,8 @@ class producer {
     status has_room(std::size_t bytes) noexcept;
 
     /// Announces that this process is about to sleep until a record of `bytes` fits; look once
-    /// more with has_room before sleeping. [stall]
+    /// more with has_room before sleeping. Parked already, for less: woken as soon as that fits.
+    /// [stall]
     void park(park_mode mode, std::size_t bytes) noexcept;
     void unpark() noexcept;
     bool is_parked() const noexcept { return parked_; }
@@ -126,7 +138,8 @@ class producer {
     /// Absolute position up to which the ring has room now.
     std::uint64_t limit() noexcept;
     std::uint64_t accepted() const noexcept { return accepted_; }
-    /// Walks the unreleased records. Exact once the consumer has stopped or died.
+    /// Walks the unreleased records. Exact once the consumer has stopped or died; a record that a
+    /// broken consumer has released in part counts as undelivered.
     account count() noexcept;
 
     /// The consumer's process has ended; put reports it from now on. Any thread.
@@ -137,10 +150,12 @@ class producer {
 
   private:
     status check_open() noexcept;
+    void fail() noexcept;
     status room_for(std::uint64_t span_bytes) noexcept;
     void refresh_released() noexcept;
     void write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t flags,
                       std::size_t bytes) noexcept;
+    void publish_next(std::uint64_t span_bytes) noexcept;
     void wake_reader() noexcept;
     record_header* header_at(std::uint64_t position) noexcept;
 
@@ -152,8 +167,10 @@ class producer {
     std::uint64_t head_ = 0;
     std::uint64_t released_cache_ = 0;
     std::uint64_t accepted_ = 0;
-    std::size_t loaned_ = 0;
-    std::uint32_t rung_ = 0;  // the park word that was answered last
+    std::size_t loaned_ = 0;         // payload bytes of the loan
+    std::uint64_t loaned_span_ = 0;  // 0 when there is no loan
+    std::uint64_t wake_at_ = 0;      // of the park that lasts
+    std::uint32_t rung_ = 0;         // the park word that was answered last
     std::uint32_t park_epoch_ = 0;
     bool parked_ = false;
     std::atomic<bool> peer_dead_ = false;
@@ -178,10 +195,12 @@ class consumer {
     void release() noexcept;
 
     /// The run of complete records from the read cursor on, at most `bytes_max` of them, stepped
-    /// over but not released.
+    /// over but not released. A corrupt record ends the run and is reported by the next call.
     /// Returns: as try_peek | full: there is a record, and it alone is more than `bytes_max`.
     peeked_span try_peek_span(std::size_t bytes_max) noexcept;
-    /// Gives back the space below `position`, which must lie between released() and read().
+    /// Gives back the space below `position`, the end of a record that was stepped over. Any
+    /// position outside of released()..read() is ignored; one inside a record closes the ring as
+    /// corrupt.
     void release_to(std::uint64_t position) noexcept;
     /// Sets the read cursor back to the first unreleased record.
     void rewind() noexcept;

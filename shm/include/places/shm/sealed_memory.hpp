@@ -14,7 +14,8 @@
 namespace places::shm {
 
 /// Makes a memfd of `size_bytes`, every page allocated, sealed against shrinking and growing.
-/// Throws: std::system_error; no memory is an error here, never a SIGBUS later.
+/// Throws: std::system_error; no memory is an error here, never a SIGBUS later. More than the
+///         machine has is refused before a page is touched; a control group's limit is not known.
 unique_fd create_memory(std::size_t size_bytes, const char* label);
 
 /// Makes the memory of one side of a channel, its identity filled in.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -24,8 +26,9 @@ inline constexpr std::size_t watched_words_max = 128;  // FUTEX_WAITV_MAX of Lin
 /// Sleeps until one of `words` differs from its expected value and was woken, a signal arrives, or
 /// `until` passes. May return early: the caller looks again.
 /// Shape:   1..watched_words_max words.
-/// Returns: false when `until` has passed.
-/// Throws:  std::system_error where the kernel has no futex_waitv (before Linux 5.16).
+/// Returns: false when `until` has passed. A word that differs comes first.
+/// Throws:  std::system_error where the kernel has no futex_waitv (before Linux 5.16);
+///          std::invalid_argument for the shape.
 bool sleep_until_changed(std::span<const watched_word> words, deadline until);
 
 /// Wakes every process that sleeps on `word`. Never blocks.

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+// Both ends as two processes have them: own memory writable, the other's read-only.
+#include "tests/shm/traffic.hpp"
+
+#include <fcntl.h>
+#include <fstream>
+#include <sched.h>
+#include <sys/mount.h>
+#include <thread>
+
+namespace places::shm {
+namespace {
+
+using seal = endpoint::seal;
+
+endpoint first_end(const channel_memory& m) {
+    return {m.first.duplicate(), reopen_read_only(m.second), seal::sealed};
+}
+endpoint second_end(const channel_memory& m) {
+    return {m.second.duplicate(), reopen_read_only(m.first), seal::sealed};
+}
+
+// -- traffic between two processes --
+
+// The real mapping, aliases and all, and real wake-ups. No sanitizer sees across processes: that
+// plain bytes are ordered is what traffic_test.cpp shows.
+class two_processes : public testing::TestWithParam<park_mode> {};
+
+TEST_P(two_processes, pass_everything_and_sleep_on_both_sides) {
+    constexpr std::uint64_t count = 30'000;
+    const auto seed = test_seed();
+    auto to_sender = ready_set::make();
+    auto to_receiver = ready_set::make();
+    const channel_memory memory;
+    child other{[&] {
+        ready_set calls{std::move(to_receiver.reader)};
+        auto end = second_end(memory);
+        end.set_peer_doorbell(to_sender.doorbell.get());
+        receive_blocking(end, {GetParam(), &calls}, seed, count);
+    }};
+    ready_set calls{std::move(to_sender.reader)};
+    auto end = first_end(memory);
+    end.set_peer_doorbell(to_receiver.doorbell.get());
+    send_blocking(end, {GetParam(), &calls}, seed, count);
+    EXPECT_EQ(other.wait(), 0);
+    const auto c = end.out().count();
+    EXPECT_EQ(c.accepted, count);
+    EXPECT_EQ(c.delivered, count);
+}
+
+INSTANTIATE_TEST_SUITE_P(endpoint, two_processes,
+                         testing::Values(park_mode::futex, park_mode::doorbell),
+                         [](const auto& mode) {
+                             return mode.param == park_mode::futex ? "futex" : "doorbell";
+                         });
+
+TEST(endpoint, blocking_put_and_peek_pass_everything) {
+    constexpr std::uint64_t count = 30'000;
+    const auto seed = test_seed();
+    const channel_memory memory;
+    child other{[&] {
+        auto end = second_end(memory);
+        for (std::uint64_t n = 0; n < count; ++n) {
+            const auto r = end.peek();
+            ASSERT_EQ(r.state, status::ok);
+            ASSERT_TRUE(is_record(r.record, plan_of(seed, n, end.in().record_bytes_max()))) << n;
+            end.in().release();
+        }
+        EXPECT_EQ(end.peek().state, status::closed);
+    }};
+    auto end = first_end(memory);
+    std::vector<std::byte> payload;
+    for (std::uint64_t n = 0; n < count; ++n) {
+        const auto plan = plan_of(seed, n, end.out().record_bytes_max());
+        payload.resize(plan.size);
+        fill(payload, plan);
+        ASSERT_EQ(end.put(plan.kind, plan.flags, payload), status::ok);
+    }
+    end.shut(half_state::closed);
+    EXPECT_EQ(other.wait(), 0);
+}
+
+TEST(endpoint, blocking_forms_end_with_their_deadline) {
+    const channel_memory memory;
+    auto end = first_end(memory);
+    const auto soon = std::chrono::steady_clock::now() + std::chrono::milliseconds{1};
+    EXPECT_EQ(end.peek_for(soon).state, status::timeout);
+    EXPECT_EQ(end.peek_for(deadline::min()).state, status::timeout);
+    while (end.out().try_put(0, 0, {}) == status::ok) {}
+    EXPECT_EQ(end.put_for(0, 0, {}, soon), status::timeout);
+    EXPECT_EQ(end.put_for(0, 0, {}, deadline::min()), status::timeout);
+    EXPECT_FALSE(end.out().is_parked());
+    EXPECT_FALSE(end.in().is_parked());
+}
+
+TEST(endpoint, a_loan_ends_when_its_end_is_shut) {
+    const channel_memory memory;
+    auto end = first_end(memory);
+    auto other = second_end(memory);
+    ASSERT_EQ(end.out().try_loan(10).state, status::ok);
+    end.shut(half_state::closed);
+    EXPECT_EQ(other.in().try_peek().state, status::closed);
+    end.out().publish(0, 0, 10);
+    EXPECT_EQ(end.out().accepted(), 0U);
+    EXPECT_EQ(other.in().try_peek().state, status::closed);
+}
+
+/// Waits in the child that `parked` says; then the other side surely sleeps or is about to.
+void await_park(const std::atomic<std::uint32_t>& parked) {
+    while (parked.load() == 0) ::sched_yield();
+}
+
+TEST(endpoint, a_close_wakes_whoever_sleeps_for_room_or_a_record) {
+    for (const bool for_room : {true, false}) {
+        for (int round = 0; round < 200; ++round) {
+            const channel_memory memory;
+            child closer{[&] {
+                const half_mapping peer{memory.first, access::read_only};
+                auto end = second_end(memory);
+                await_park(for_room ? peer.header()->writer_park : peer.header()->reader_park);
+            }};
+            auto end = first_end(memory);
+            if (for_room) {
+                while (end.out().try_put(0, 0, {}) == status::ok) {}
+                ASSERT_EQ(end.put(0, 0, {}), status::closed);
+            } else {
+                ASSERT_EQ(end.peek().state, status::closed);
+            }
+            ASSERT_EQ(closer.wait(), 0);
+        }
+    }
+}
+
+TEST(endpoint, a_peer_that_finds_corruption_wakes_the_blocked_writer) {
+    const channel_memory memory;
+    child reader{[&] {
+        const half_mapping peer{memory.first, access::read_only};
+        auto end = second_end(memory);
+        await_park(peer.header()->writer_park);
+        EXPECT_EQ(end.in().try_peek().state, status::corrupt);
+        for (;;) ::pause();  // alive, and never closing
+    }};
+    const half_mapping by_hand{memory.first, access::read_write};
+    auto end = first_end(memory);
+    while (end.out().try_put(0, 0, bytes_of(100, 1)) == status::ok) {}
+    reinterpret_cast<record_header*>(by_hand.data())->length.store(~0U);
+    EXPECT_EQ(end.put(0, 0, bytes_of(100, 1)), status::corrupt);
+    reader.kill();
+    EXPECT_TRUE(was_killed_by(reader.wait(), SIGKILL));
+}
+
+// -- what a process may write --
+
+TEST(endpoint, a_writer_through_the_read_only_mapping_dies_alone) {
+    const channel_memory memory;
+    auto end = first_end(memory);
+    ASSERT_EQ(end.out().try_put(1, 0, as_bytes("mine")), status::ok);
+    child scribbler{[&] {
+        std::signal(SIGSEGV, SIG_DFL);  // a sanitizer would report it and exit
+        auto other = second_end(memory);
+        const auto r = other.in().try_peek();
+        ASSERT_EQ(r.state, status::ok);
+        *const_cast<volatile std::byte*>(r.record.payload.data()) = std::byte{0};
+    }};
+    EXPECT_TRUE(was_killed_by(scribbler.wait(), SIGSEGV));
+    EXPECT_EQ(end.out().try_put(1, 0, as_bytes("more")), status::ok);
+    end.peer_died();
+    EXPECT_EQ(end.out().count().undelivered, 2U);
+    EXPECT_EQ(end.peek().state, status::peer_dead);
+}
+
+TEST(endpoint, a_small_or_read_only_dev_shm_is_no_limit) {
+    child elsewhere{[] {
+        const auto uid = std::to_string(::getuid());
+        if (::unshare(CLONE_NEWNS) != 0) {
+            if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ::_exit(77);
+            std::ofstream{"/proc/self/uid_map"} << "0 " << uid << " 1";
+        }
+        if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+            ::mount("none", "/dev/shm", "tmpfs", MS_RDONLY, "size=4k") != 0) {
+            ::_exit(77);
+        }
+        EXPECT_EQ(::open("/dev/shm/x", O_CREAT | O_RDWR, 0600), -1);
+        const channel_memory memory{std::size_t{1} << 23};
+        auto end = first_end(memory);
+        auto other = second_end(memory);
+        const auto large = bytes_of(end.out().record_bytes_max(), 3);
+        EXPECT_EQ(end.out().try_put(1, 0, large), status::ok);
+        EXPECT_EQ(other.in().try_peek().record.payload.size(), large.size());
+    }};
+    const int how = elsewhere.wait();
+    if (WIFEXITED(how) && WEXITSTATUS(how) == 77) GTEST_SKIP() << "no mount namespace here";
+    EXPECT_EQ(how, 0);
+}
+
+// -- death, step by step --
+
+// Each named step of a put, done by hand up to one and then killed there.
+TEST(endpoint, killed_before_publish_leaves_the_record_invisible) {
+    enum step { nothing, half_a_payload, payload, length, kind, flags, tag, last_step };
+    const auto text = std::string(100, 'x');
+    for (const std::size_t before : {0, 1, 63}) {  // records before it; 63 fill all but one line
+        for (int at = nothing; at < last_step; ++at) {
+            const auto size = before == 63 ? std::size_t{48} : text.size();
+            const channel_memory memory;
+            child writer{[&] {
+                const half_mapping mine{memory.first, access::read_write};
+                {
+                    auto* end = new endpoint{memory.first.duplicate(),
+                                             reopen_read_only(memory.second), seal::sealed};
+                    for (std::size_t n = 0; n < before; ++n) {
+                        ASSERT_EQ(end->out().try_put(1, 0, as_bytes("before")), status::ok);
+                    }
+                }  // never closed: it is about to die
+                const auto position = before * line_bytes;
+                auto* header = reinterpret_cast<record_header*>(mine.data() + position);
+                auto* bytes = mine.data() + position + sizeof(record_header);
+                if (at >= half_a_payload) std::memcpy(bytes, text.data(), size / 2);
+                if (at >= payload) std::memcpy(bytes, text.data(), size);
+                if (at >= length) header->length.store(static_cast<std::uint32_t>(size));
+                if (at >= kind) header->kind.store(2);
+                if (at >= flags) header->flags.store(3);
+                if (at >= tag) header->tag.store(tag_at(position, mine.id().nonce));
+                ::raise(SIGKILL);
+            }};
+            ASSERT_TRUE(was_killed_by(writer.wait(), SIGKILL));
+            auto end = second_end(memory);
+            for (std::size_t n = 0; n < before; ++n) {
+                ASSERT_EQ(text_of(end.in().try_peek().record.payload), "before");
+                end.in().release();
+            }
+            const auto r = end.in().try_peek();
+            if (at == tag) {
+                ASSERT_EQ(r.state, status::ok);
+                EXPECT_EQ(text_of(r.record.payload), text.substr(0, size));
+                end.in().release();
+            } else {
+                ASSERT_EQ(r.state, status::empty) << "step " << at;
+            }
+            end.peer_died();
+            EXPECT_EQ(end.in().try_peek().state, status::peer_dead);
+            EXPECT_EQ(end.in().count().delivered, before + (at == tag ? 1 : 0));
+        }
+    }
+}
+
+// The steps of a release: peek, read, store the position.
+TEST(endpoint, killed_before_release_leaves_the_record_undelivered) {
+    for (int steps = 0; steps < 3; ++steps) {
+        const channel_memory memory;
+        auto end = first_end(memory);
+        for (int n = 0; n < 3; ++n) ASSERT_EQ(end.put(1, 0, as_bytes("text")), status::ok);
+        child reader{[&] {
+            auto other = second_end(memory);
+            EXPECT_EQ(other.peek().state, status::ok);
+            other.in().release();
+            if (steps > 0) {
+                EXPECT_EQ(text_of(other.peek().record.payload), "text");
+            }
+            if (steps > 1) other.in().release();
+            ::raise(SIGKILL);
+        }};
+        ASSERT_TRUE(was_killed_by(reader.wait(), SIGKILL));
+        end.peer_died();
+        EXPECT_EQ(end.put(1, 0, {}), status::peer_dead);
+        const auto c = end.out().count();
+        EXPECT_EQ(c.accepted, 3U);
+        EXPECT_EQ(c.delivered, steps > 1 ? 2U : 1U);
+        EXPECT_EQ(c.undelivered, steps > 1 ? 1U : 2U);
+    }
+}
+
+// Nothing in the ring ends this sleep: a herald must, who is told by waitpid here.
+TEST(endpoint, a_writer_blocked_on_a_dead_reader_is_told_by_a_herald) {
+    for (int round = 0; round < 50; ++round) {
+        const channel_memory memory;
+        child reader{[] {
+            for (;;) ::pause();
+        }};
+        const half_mapping mine{memory.first, access::read_only};
+        auto end = first_end(memory);
+        std::atomic<std::uint32_t> news = 0;
+        std::thread herald{[&] {
+            await_park(mine.header()->writer_park);
+            reader.kill();
+            EXPECT_TRUE(was_killed_by(reader.wait(), SIGKILL));
+            end.peer_died();
+            news.store(1);
+            wake_all(news);
+        }};
+        std::uint64_t accepted = 0;
+        auto outcome = status::ok;
+        while (true) {
+            outcome = end.out().try_put(1, 0, bytes_of(40, 1));
+            if (outcome == status::ok) ++accepted;
+            else if (outcome != status::full) break;
+            if (outcome == status::ok) continue;
+            const watched_word words[] = {end.bell(), {&news, 0}};
+            end.out().park(park_mode::futex, 40);
+            if (end.out().has_room(40) == status::full) sleep_until_changed(words, no_deadline);
+            end.out().unpark();
+        }
+        herald.join();
+        EXPECT_EQ(outcome, status::peer_dead);
+        const auto c = end.out().count();
+        EXPECT_EQ(c.accepted, accepted);
+        EXPECT_EQ(c.undelivered, accepted);
+    }
+}
+
+}  // namespace
+}  // namespace places::shm

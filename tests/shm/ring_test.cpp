@@ -1,0 +1,570 @@
+// SPDX-License-Identifier: Apache-2.0
+// White-box tests: one side is the ring's, the other is played by hand on the same memory.
+#include "tests/shm/traffic.hpp"
+
+namespace places::shm {
+namespace {
+
+constexpr std::uint16_t some_kind = 3;
+
+struct ring : testing::Test {
+    open_pair pair;
+    producer& out = pair.a.out();
+    consumer& in = pair.b.in();
+    const std::size_t capacity = out.capacity_bytes();
+    const std::size_t largest = out.record_bytes_max();
+
+    status put(std::size_t size, int fill_byte = 1) {
+        return out.try_put(some_kind, 0, bytes_of(size, fill_byte));
+    }
+    void fill_ring(std::size_t size) {
+        while (put(size) == status::ok) {}
+    }
+    record_header& header_at(std::uint64_t position) {
+        return *reinterpret_cast<record_header*>(pair.one.data() + (position & (capacity - 1)));
+    }
+    std::uint64_t tag(std::uint64_t position) const {
+        return tag_at(position, pair.one.id().nonce);
+    }
+    /// Lays a record by hand; the tag makes it visible.
+    void lay(std::uint64_t position, std::uint32_t length, std::uint64_t with_tag) {
+        auto& header = header_at(position);
+        header.length.store(length);
+        header.kind.store(some_kind);
+        header.tag.store(with_tag);
+    }
+    void set_released(std::uint64_t position) { pair.two.header()->released.store(position); }
+};
+
+// -- what fits --
+
+TEST_F(ring, keeps_kind_flags_and_bytes) {
+    ASSERT_EQ(out.try_put(7, 9, as_bytes("hello")), status::ok);
+    const auto r = in.try_peek();
+    ASSERT_EQ(r.state, status::ok);
+    EXPECT_EQ(r.record.kind, 7);
+    EXPECT_EQ(r.record.flags, 9);
+    EXPECT_EQ(text_of(r.record.payload), "hello");
+}
+
+TEST_F(ring, carries_an_empty_record) {
+    ASSERT_EQ(put(0), status::ok);
+    const auto r = in.try_peek();
+    ASSERT_EQ(r.state, status::ok);
+    EXPECT_TRUE(r.record.payload.empty());
+    in.release();
+    EXPECT_EQ(in.try_peek().state, status::empty);
+    EXPECT_EQ(in.delivered(), 1U);
+}
+
+TEST_F(ring, refuses_more_than_a_quarter_and_stays_usable) {
+    EXPECT_EQ(put(largest + 1), status::too_large);
+    EXPECT_EQ(out.try_loan(std::size_t{1} << 40).state, status::too_large);
+    EXPECT_EQ(out.has_room(~std::size_t{0}), status::too_large);
+    EXPECT_EQ(out.head(), 0U);
+    EXPECT_EQ(put(largest), status::ok);
+    EXPECT_EQ(in.try_peek().record.payload.size(), largest);
+}
+
+TEST_F(ring, is_full_to_the_last_line_and_no_further) {
+    for (std::uint64_t n = 0; n < capacity / line_bytes; ++n) ASSERT_EQ(put(48), status::ok);
+    EXPECT_EQ(put(0), status::full);
+    EXPECT_EQ(out.has_room(0), status::full);
+    EXPECT_EQ(out.head(), capacity);
+    EXPECT_EQ(out.limit(), capacity);
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    in.release();
+    EXPECT_EQ(put(49), status::full);
+    EXPECT_EQ(put(48), status::ok);
+}
+
+TEST_F(ring, a_ring_of_unreleased_records_is_not_read_twice) {
+    fill_ring(48);
+    while (in.try_peek().state == status::ok) in.skip();
+    EXPECT_EQ(in.read(), capacity);
+    EXPECT_FALSE(in.is_ready());
+    EXPECT_EQ(in.count().undelivered, capacity / line_bytes);
+    in.rewind();
+    EXPECT_EQ(in.read(), 0U);
+    EXPECT_EQ(in.try_peek().state, status::ok);
+}
+
+TEST_F(ring, a_record_across_the_end_is_contiguous) {
+    for (int n = 0; n < 3; ++n) ASSERT_EQ(put(largest - 128), status::ok);
+    while (in.try_peek().state == status::ok) in.release();
+    ASSERT_EQ(put(largest, 5), status::ok);
+    const auto r = in.try_peek();
+    ASSERT_EQ(r.state, status::ok);
+    const auto* begin = pair.one.data();
+    ASSERT_EQ(put(largest, 6), status::ok);
+    in.release();
+    const auto across = in.try_peek();
+    EXPECT_LT(across.record.payload.data(), begin + capacity);
+    EXPECT_GT(across.record.payload.data() + largest, begin + capacity);
+    EXPECT_EQ(std::memcmp(across.record.payload.data(), bytes_of(largest, 6).data(), largest), 0);
+}
+
+// -- loans --
+
+TEST_F(ring, a_loan_is_invisible_until_published) {
+    const auto room = out.try_loan(100);
+    ASSERT_EQ(room.state, status::ok);
+    ASSERT_EQ(room.payload.size(), 100U);
+    std::fill(room.payload.begin(), room.payload.end(), std::byte{4});
+    EXPECT_EQ(in.try_peek().state, status::empty);
+    out.publish(some_kind, 1, 10);
+    EXPECT_EQ(in.try_peek().record.payload.size(), 10U);
+    EXPECT_EQ(out.head(), span_of(10));
+}
+
+TEST_F(ring, publish_sends_no_more_than_was_lent) {
+    ASSERT_EQ(out.try_loan(10).state, status::ok);
+    out.publish(some_kind, 0, 1000);
+    EXPECT_EQ(in.try_peek().record.payload.size(), 10U);
+}
+
+TEST_F(ring, publish_without_a_loan_overwrites_nothing) {
+    out.publish(some_kind, 0, 10);
+    EXPECT_EQ(out.accepted(), 0U);
+    fill_ring(48);
+    const auto accepted = out.accepted();
+    EXPECT_EQ(out.try_loan(48).state, status::full);
+    out.publish(some_kind, 0, 48);
+    EXPECT_EQ(out.accepted(), accepted);
+    EXPECT_EQ(in.count().undelivered, accepted);
+}
+
+TEST_F(ring, a_loan_ends_with_whatever_is_put_after_it) {
+    ASSERT_EQ(out.try_loan(largest).state, status::ok);
+    std::vector<std::byte> span;
+    for (std::uint64_t n = 0; n < capacity / line_bytes; ++n) lay_record(span, some_kind, 0, {});
+    ASSERT_EQ(out.try_put_span(span), status::ok);
+    out.publish(some_kind, 0, largest);  // there is no room for it any more
+    EXPECT_EQ(out.head(), capacity);
+    EXPECT_EQ(in.count().undelivered, capacity / line_bytes);
+}
+
+// -- what is not a record --
+
+TEST_F(ring, stale_and_guessable_bytes_never_pass_for_a_record) {
+    // Payload as a peer of a peer could make it: zeroes, ones, plain positions, the tags of other
+    // nonces and, worst of all, the true tags of positions that have gone by.
+    const auto other_nonce = pair.two.id().nonce;
+    for (int lap = 0; lap < 60; ++lap) {
+        const auto head = out.head();
+        const auto room = out.try_loan(largest);
+        ASSERT_EQ(room.state, status::ok);
+        for (std::size_t at = 0; at + 8 <= room.payload.size(); at += 8) {
+            const auto there = head + sizeof(record_header) + at;
+            const auto behind = there - capacity * static_cast<std::uint64_t>(lap % 5 + 1);
+            const std::uint64_t words[] = {0, ~std::uint64_t{0}, there + capacity,
+                                           tag_at(there + capacity, 0),
+                                           tag_at(there + capacity, other_nonce), tag(behind)};
+            std::memcpy(room.payload.data() + at, &words[lap % 6], 8);
+        }
+        out.publish(some_kind, 0, largest - static_cast<std::size_t>(lap));
+        ASSERT_EQ(in.try_peek().state, status::ok);
+        in.release();
+        for (std::uint64_t ahead = 0; ahead < capacity; ahead += line_bytes) {
+            const auto at = in.read() + ahead;
+            ASSERT_NE(header_at(at).tag.load(), tag(at)) << "forged at " << at;
+        }
+        ASSERT_EQ(in.try_peek().state, status::empty) << "lap " << lap;
+    }
+}
+
+TEST_F(ring, every_position_has_a_tag_of_its_own) {
+    std::vector<std::uint64_t> tags;
+    for (std::uint64_t at = 0; at < 200'000 * line_bytes; at += line_bytes) tags.push_back(tag(at));
+    std::sort(tags.begin(), tags.end());
+    EXPECT_EQ(std::adjacent_find(tags.begin(), tags.end()), tags.end());
+}
+
+TEST_F(ring, a_header_without_its_tag_is_invisible) {
+    lay(0, 10, tag(capacity));  // of the next lap
+    EXPECT_EQ(in.try_peek().state, status::empty);
+    lay(0, 10, tag(0) ^ 1);
+    EXPECT_EQ(in.try_peek().state, status::empty);
+    lay(0, 10, tag(0));
+    EXPECT_EQ(in.try_peek().state, status::ok);
+}
+
+TEST_F(ring, corrupt_length_is_reported_not_followed) {
+    for (const std::uint32_t length : {static_cast<std::uint32_t>(largest) + 1, 0x7fffffffU,
+                                       0x80000000U, 0xffffffc0U, 0xffffffffU}) {
+        open_pair fresh;
+        auto& header = *reinterpret_cast<record_header*>(fresh.one.data());
+        header.length.store(length);
+        header.tag.store(tag_at(0, fresh.one.id().nonce));
+        auto& reader = fresh.b.in();
+        EXPECT_TRUE(reader.is_ready());
+        EXPECT_EQ(reader.try_peek().state, status::corrupt) << length;
+        EXPECT_EQ(reader.try_peek_span(capacity).state, status::corrupt);
+        EXPECT_EQ(reader.read(), 0U);
+        reader.release();
+        EXPECT_EQ(reader.released(), 0U);
+        // This end is shut in both directions, and the other side is told.
+        EXPECT_EQ(fresh.b.out().has_room(0), status::corrupt);
+        EXPECT_EQ(fresh.a.out().has_room(0), status::corrupt);
+        EXPECT_EQ(fresh.a.in().try_peek().state, status::corrupt);
+    }
+}
+
+TEST_F(ring, more_than_a_ring_of_records_is_corrupt) {
+    std::uint64_t at = 0;
+    for (; at + span_of(largest) <= capacity; at += span_of(largest)) {
+        lay(at, static_cast<std::uint32_t>(largest), tag(at));
+        ASSERT_EQ(in.try_peek().state, status::ok);
+        in.skip();
+    }
+    lay(at, static_cast<std::uint32_t>(largest), tag(at));  // reaches into the first one
+    EXPECT_EQ(in.try_peek().state, status::corrupt);
+}
+
+TEST_F(ring, a_span_ends_before_the_corrupt_record) {
+    ASSERT_EQ(put(10), status::ok);
+    ASSERT_EQ(put(10), status::ok);
+    lay(2 * line_bytes, 0xffffffff, tag(2 * line_bytes));
+    const auto some = in.try_peek_span(capacity);
+    EXPECT_EQ(some.state, status::ok);
+    EXPECT_EQ(some.count, 2U);
+    EXPECT_EQ(some.records.size(), in.read());
+    EXPECT_EQ(in.try_peek_span(capacity).state, status::corrupt);
+}
+
+TEST_F(ring, whoever_sleeps_is_woken_when_the_ring_is_found_corrupt) {
+    out.park(park_mode::futex, 10);
+    pair.a.in().park(park_mode::futex);
+    const auto bell = pair.a.bell();
+    lay(0, 0xffffffff, tag(0));
+    EXPECT_EQ(in.try_peek().state, status::corrupt);
+    EXPECT_EQ(pair.b.wakes(), 2);
+    EXPECT_NE(bell.word->load(), bell.expected);
+}
+
+// -- a broken consumer --
+
+TEST_F(ring, a_position_that_no_consumer_may_report_is_detected) {
+    fill_ring(48);
+    const auto fair = 2 * line_bytes;
+    set_released(fair);
+    EXPECT_EQ(out.limit(), fair + capacity);
+    fill_ring(48);
+    const auto head = out.head();
+    for (const std::uint64_t wrong :
+         {fair - line_bytes, std::uint64_t{0}, head + line_bytes, fair + 1, fair + 8,
+          fair + (std::uint64_t{1} << 63), fair - (std::uint64_t{1} << 63), ~std::uint64_t{0}}) {
+        open_pair fresh;
+        auto& writer = fresh.a.out();
+        while (writer.try_put(0, 0, bytes_of(48, 1)) == status::ok) {}
+        fresh.two.header()->released.store(fair);
+        while (writer.try_put(0, 0, bytes_of(48, 1)) == status::ok) {}
+        fresh.two.header()->released.store(wrong);
+        const auto oldest = reinterpret_cast<record_header*>(fresh.one.data() + fair)->tag.load();
+
+        EXPECT_EQ(writer.try_put(0, 0, bytes_of(48, 1)), status::corrupt) << wrong;
+        EXPECT_EQ(writer.head(), head);
+        EXPECT_EQ(reinterpret_cast<record_header*>(fresh.one.data() + fair)->tag.load(), oldest);
+        // For good, even if it comes to its senses; and the other side is told.
+        fresh.two.header()->released.store(head);
+        EXPECT_EQ(writer.try_put(0, 0, bytes_of(48, 1)), status::corrupt);
+        EXPECT_EQ(fresh.b.out().has_room(0), status::corrupt);
+    }
+}
+
+TEST_F(ring, a_position_inside_a_record_reports_nothing_delivered_that_was_not) {
+    ASSERT_EQ(put(40), status::ok);
+    ASSERT_EQ(put(400, 0), status::ok);
+    ASSERT_EQ(put(40), status::ok);
+    set_released(3 * line_bytes);
+    const auto c = out.count();
+    EXPECT_EQ(c.accepted, 3U);
+    EXPECT_EQ(c.delivered, 1U);
+    EXPECT_EQ(c.undelivered, 2U);
+    EXPECT_EQ(put(0), status::corrupt);
+}
+
+// -- giving back --
+
+TEST_F(ring, release_to_takes_only_ends_of_records_stepped_over) {
+    for (int n = 0; n < 4; ++n) ASSERT_EQ(put(100), status::ok);
+    const auto span = span_of(100);
+    ASSERT_EQ(in.try_peek_span(3 * span).count, 3U);
+    in.release_to(span);
+    EXPECT_EQ(in.delivered(), 1U);
+    in.release_to(0);             // below
+    in.release_to(span);          // again
+    in.release_to(4 * span);      // beyond the cursor
+    in.release_to(~std::uint64_t{0});
+    EXPECT_EQ(in.released(), span);
+    EXPECT_EQ(in.delivered(), 1U);
+    in.release_to(3 * span);
+    EXPECT_EQ(in.delivered(), 3U);
+    EXPECT_EQ(pair.two.header()->released.load(), 3 * span);
+}
+
+TEST_F(ring, release_to_the_inside_of_a_record_is_corrupt_and_moves_nothing) {
+    for (int n = 0; n < 3; ++n) ASSERT_EQ(put(100), status::ok);
+    ASSERT_EQ(in.try_peek_span(capacity).count, 3U);
+    in.release_to(span_of(100) + line_bytes);
+    EXPECT_EQ(in.try_peek().state, status::corrupt);
+    EXPECT_EQ(in.released(), 0U);
+    EXPECT_EQ(in.delivered(), 0U);
+}
+
+TEST_F(ring, lengths_changed_after_they_were_peeked_do_not_spoil_the_accounts) {
+    ASSERT_EQ(put(300), status::ok);
+    ASSERT_EQ(put(300), status::ok);
+    ASSERT_EQ(in.try_peek_span(capacity).count, 2U);
+    std::memset(pair.one.data(), 0, capacity);  // every line is now an empty record
+    in.release_to(span_of(300));
+    EXPECT_EQ(in.try_peek().state, status::corrupt);
+    EXPECT_EQ(in.delivered(), 0U);
+    const auto c = in.count();
+    EXPECT_EQ(c.accepted, c.delivered + c.undelivered);
+}
+
+TEST_F(ring, counting_leaves_the_cursor_and_the_peeked_record_alone) {
+    for (int n = 0; n < 3; ++n) ASSERT_EQ(put(10, n), status::ok);
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    in.skip();
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    EXPECT_EQ(in.count().undelivered, 3U);
+    in.release();
+    EXPECT_EQ(in.delivered(), 2U);
+    EXPECT_EQ(in.try_peek().record.payload[0], std::byte{2});
+}
+
+TEST_F(ring, a_span_of_no_room_says_full_and_steps_over_nothing) {
+    ASSERT_EQ(put(100), status::ok);
+    EXPECT_EQ(in.try_peek_span(64).state, status::full);
+    in.release();
+    EXPECT_EQ(in.released(), 0U);
+    EXPECT_EQ(in.try_peek_span(0).state, status::full);
+    EXPECT_EQ(in.try_peek_span(128).count, 1U);
+    EXPECT_EQ(in.try_peek_span(128).state, status::empty);
+}
+
+// -- spans from elsewhere --
+
+TEST_F(ring, a_foreign_span_with_a_wrong_header_is_refused_whole) {
+    std::vector<std::byte> good;
+    lay_record(good, 1, 2, bytes_of(100, 1));
+    lay_record(good, 3, 4, bytes_of(0, 0));
+    lay_record(good, 5, 6, bytes_of(200, 2));
+    const auto last = span_of(100) + span_of(0);
+    const auto with_length = [&](std::size_t header, std::uint32_t length) {
+        auto bad = good;
+        std::memcpy(bad.data() + header + offsetof(record_header, length), &length, sizeof length);
+        return bad;
+    };
+    const auto cut = [&](std::size_t size) {
+        auto bad = good;
+        bad.resize(size);
+        return bad;
+    };
+    const std::vector<std::vector<std::byte>> bad{
+        with_length(0, 0xffffffff),      with_length(0, 0x80000000),
+        with_length(last, 0xffffffc0),   with_length(last, 300),
+        with_length(last, static_cast<std::uint32_t>(largest) + 1),
+        with_length(0, 1000),            cut(good.size() - 1),
+        cut(good.size() - line_bytes),   cut(last + 1),
+        cut(last + sizeof(record_header)), cut(1),
+        std::vector<std::byte>(capacity + line_bytes)};
+    for (std::size_t n = 0; n < bad.size(); ++n) {
+        EXPECT_EQ(out.try_put_span(bad[n]), status::corrupt) << "span " << n;
+        EXPECT_EQ(out.head(), 0U);
+        EXPECT_EQ(in.try_peek().state, status::empty);
+    }
+    // The bytes were at fault, not the ring.
+    ASSERT_EQ(out.try_put_span(good), status::ok);
+    EXPECT_EQ(out.accepted(), 3U);
+    EXPECT_EQ(in.try_peek_span(capacity).count, 3U);
+    EXPECT_EQ(out.try_put_span({}), status::ok);
+}
+
+TEST_F(ring, a_span_without_room_is_full_and_puts_nothing) {
+    std::vector<std::byte> span;
+    lay_record(span, 1, 0, bytes_of(100, 1));
+    lay_record(span, 1, 0, bytes_of(100, 1));
+    while (out.limit() - out.head() >= span.size()) ASSERT_EQ(put(0), status::ok);
+    const auto head = out.head();
+    EXPECT_EQ(out.try_put_span(span), status::full);
+    EXPECT_EQ(out.head(), head);
+}
+
+// -- the end --
+
+TEST_F(ring, closed_is_said_after_everything_was_read) {
+    ASSERT_EQ(put(1), status::ok);
+    pair.a.shut(half_state::closed);
+    EXPECT_EQ(put(1), status::closed);
+    EXPECT_EQ(pair.b.out().try_put(0, 0, {}), status::closed);
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    in.release();
+    EXPECT_EQ(in.try_peek().state, status::closed);
+    EXPECT_TRUE(in.is_ready());
+    EXPECT_EQ(in.try_peek_span(capacity).state, status::closed);
+}
+
+TEST_F(ring, the_first_reason_to_shut_stays) {
+    pair.a.shut(half_state::peer_dead);
+    pair.a.shut(half_state::closed);
+    EXPECT_EQ(in.try_peek().state, status::peer_dead);
+    EXPECT_EQ(put(1), status::peer_dead);
+}
+
+TEST_F(ring, an_unknown_state_closes) {
+    pair.one.header()->state.store(77);
+    EXPECT_EQ(in.try_peek().state, status::closed);
+}
+
+TEST_F(ring, peer_dead_is_said_after_everything_was_read) {
+    ASSERT_EQ(put(1), status::ok);
+    ASSERT_EQ(put(2), status::ok);
+    in.peer_died();
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    in.release();
+    const auto c = in.count();
+    EXPECT_EQ(c.delivered, 1U);
+    EXPECT_EQ(c.undelivered, 1U);
+    EXPECT_EQ(c.accepted, 2U);
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    in.release();
+    EXPECT_EQ(in.try_peek().state, status::peer_dead);
+}
+
+TEST_F(ring, a_put_to_the_dead_is_refused_and_accounted_for) {
+    for (int n = 0; n < 5; ++n) ASSERT_EQ(put(100), status::ok);
+    for (int n = 0; n < 2; ++n) {
+        ASSERT_EQ(in.try_peek().state, status::ok);
+        in.release();
+    }
+    ASSERT_EQ(in.try_peek().state, status::ok);  // in hand when it dies
+    out.peer_died();
+    EXPECT_EQ(put(1), status::peer_dead);
+    const auto c = out.count();
+    EXPECT_EQ(c.accepted, 5U);
+    EXPECT_EQ(c.delivered, 2U);
+    EXPECT_EQ(c.undelivered, 3U);
+}
+
+// -- parking --
+
+TEST_F(ring, each_park_is_answered_once) {
+    pair.b.in().park(park_mode::futex);
+    ASSERT_EQ(put(1), status::ok);
+    ASSERT_EQ(put(1), status::ok);
+    EXPECT_EQ(pair.a.wakes(), 1);
+    pair.b.in().unpark();
+    ASSERT_EQ(put(1), status::ok);
+    EXPECT_EQ(pair.a.wakes(), 1);
+    pair.b.in().park(park_mode::futex);
+    ASSERT_EQ(put(1), status::ok);
+    EXPECT_EQ(pair.a.wakes(), 2);
+}
+
+TEST_F(ring, a_writer_is_woken_when_what_it_wants_fits) {
+    fill_ring(48);
+    out.park(park_mode::futex, 48 + 2 * line_bytes);
+    for (int n = 0; n < 2; ++n) {
+        ASSERT_EQ(in.try_peek().state, status::ok);
+        in.release();
+        EXPECT_EQ(pair.b.wakes(), 0);
+    }
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    in.release();
+    EXPECT_EQ(pair.b.wakes(), 1);
+    EXPECT_EQ(out.has_room(48 + 2 * line_bytes), status::ok);
+}
+
+TEST_F(ring, a_second_writer_that_wants_more_does_not_hide_the_first) {
+    fill_ring(48);
+    out.park(park_mode::futex, 48);
+    out.park(park_mode::futex, largest);
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    in.release();
+    EXPECT_EQ(pair.b.wakes(), 1);
+    out.unpark();
+    // Alone, it is woken for what it wants.
+    out.park(park_mode::futex, largest);
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    in.release();
+    EXPECT_EQ(pair.b.wakes(), 1);
+}
+
+TEST_F(ring, shutting_wakes_both_roles_of_the_other_end) {
+    pair.b.in().park(park_mode::futex);
+    pair.b.out().park(park_mode::futex, 1);
+    pair.a.shut(half_state::closed);
+    EXPECT_EQ(pair.a.wakes(), 2);
+    EXPECT_TRUE(pair.b.in().is_ready());
+    EXPECT_EQ(pair.b.out().has_room(1), status::closed);
+}
+
+// -- the scribbler --
+
+// A peer that writes anything into all that it may write. Whatever comes of it lies inside the
+// mapping, adds up, and comes to an end.
+TEST_F(ring, survives_a_peer_that_scribbles) {
+    std::mt19937_64 random{test_seed()};
+    for (int round = 0; round < 400; ++round) {
+        open_pair fresh;
+        auto& reader = fresh.b.in();
+        auto& writer = fresh.b.out();
+        auto* theirs = fresh.one.header();
+        const auto nonce = fresh.one.id().nonce;
+        for (int n = 0; n < 60; ++n) {
+            // Headers that pass for records, at the cursor and all over the ring, of any length.
+            for (std::uint64_t at = 0; at < capacity; at += line_bytes) {
+                if (random() % 3 == 0) continue;
+                const auto position = reader.read() + at;
+                auto& header = *reinterpret_cast<record_header*>(
+                    fresh.one.data() + (position & (capacity - 1)));
+                header.length.store(static_cast<std::uint32_t>(
+                    random() % 400 ? random() % 300 : random()));
+                header.tag.store(tag_at(position, nonce));
+            }
+            theirs->released.store(random() % 20 ? reader.read() & ~std::uint64_t{63} : random());
+            theirs->reader_park.store(static_cast<std::uint32_t>(random()));
+            theirs->writer_park.store(static_cast<std::uint32_t>(random()));
+            theirs->writer_wake_at.store(random());
+            if (random() % 50 == 0) theirs->state.store(static_cast<std::uint32_t>(random()));
+
+            const auto expect_inside = [&](std::span<const std::byte> bytes) {
+                EXPECT_GE(bytes.data(), fresh.one.data());
+                EXPECT_LE(bytes.data() + bytes.size(), fresh.one.data() + 2 * capacity);
+                for (const auto b : bytes) (void)std::to_integer<int>(b);
+            };
+            switch (random() % 6) {
+                case 0:
+                    if (const auto r = reader.try_peek(); r.state == status::ok) {
+                        expect_inside(r.record.payload);
+                        reader.skip();
+                    }
+                    break;
+                case 1:
+                    if (const auto s = reader.try_peek_span(random() % (2 * capacity));
+                        s.state == status::ok) {
+                        expect_inside(s.records);
+                    }
+                    break;
+                case 2: reader.release(); break;
+                case 3: reader.release_to(random() % (reader.read() + 65)); break;
+                case 4: (void)writer.try_put(0, 0, bytes_of(random() % 200, 1)); break;
+                default: reader.rewind(); break;
+            }
+            const auto c = reader.count();
+            EXPECT_EQ(c.accepted, c.delivered + c.undelivered);
+            EXPECT_LE(c.undelivered, capacity / line_bytes);
+            EXPECT_LE(reader.read() - reader.released(), capacity);
+            const auto w = writer.count();
+            EXPECT_EQ(w.accepted, writer.accepted());
+            EXPECT_EQ(w.accepted, w.delivered + w.undelivered);
+            EXPECT_LE(w.undelivered, w.accepted);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace places::shm

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <places/shm/wake.hpp>
+
+#include <places/shm/sealed_memory.hpp>
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace places::shm {
+namespace {
+
+using std::chrono::steady_clock;
+
+TEST(wake, a_word_that_differs_ends_the_sleep_at_once) {
+    const std::atomic<std::uint32_t> one{1};
+    const std::atomic<std::uint32_t> two{2};
+    const watched_word words[] = {{&one, 1}, {&two, 1}};
+    EXPECT_TRUE(sleep_until_changed(words, no_deadline));
+    // Even if its time is over.
+    EXPECT_TRUE(sleep_until_changed(words, steady_clock::now() - std::chrono::hours{1}));
+}
+
+TEST(wake, a_time_gone_by_is_a_time_out) {
+    const std::atomic<std::uint32_t> word{1};
+    const watched_word words[] = {{&word, 1}};
+    EXPECT_FALSE(sleep_until_changed(words, steady_clock::now()));
+    EXPECT_FALSE(sleep_until_changed(words, deadline{}));
+    EXPECT_FALSE(sleep_until_changed(words, deadline::min()));
+    const auto soon = steady_clock::now() + std::chrono::milliseconds{2};
+    while (sleep_until_changed(words, soon)) {}
+    EXPECT_GE(steady_clock::now(), soon);
+}
+
+TEST(wake, refuses_no_words_and_too_many) {
+    const std::atomic<std::uint32_t> word{1};
+    const std::vector<watched_word> many(watched_words_max + 1, {&word, 1});
+    EXPECT_THROW(sleep_until_changed(many, no_deadline), std::invalid_argument);
+    EXPECT_THROW(sleep_until_changed({}, no_deadline), std::invalid_argument);
+    EXPECT_FALSE(sleep_until_changed(std::span{many}.first(watched_words_max), deadline{}));
+}
+
+TEST(wake, reaches_a_sleeper_on_another_mapping_that_is_read_only) {
+    const auto memory = create_memory(4096, "test");
+    const auto writable = map_memory(memory, access::read_write);
+    const auto readable = map_memory(memory, access::read_only);
+    auto& word = *static_cast<std::atomic<std::uint32_t>*>(writable.get_address());
+    const auto& watched = *static_cast<const std::atomic<std::uint32_t>*>(readable.get_address());
+    std::thread sleeper{[&] {
+        std::uint32_t seen = 0;
+        while ((seen = watched.load()) < 1000) {
+            const watched_word words[] = {{&watched, seen}};
+            EXPECT_TRUE(sleep_until_changed(words, no_deadline));
+        }
+    }};
+    for (int n = 0; n < 1000; ++n) {
+        word.fetch_add(1);
+        wake_all(word);
+    }
+    sleeper.join();
+}
+
+TEST(wake, a_spin_that_fails_often_becomes_short) {
+    spin_budget spin;
+    for (int n = 0; n < 10; ++n) EXPECT_FALSE(spin.spin([] { return false; }));
+    int calls = 0;
+    EXPECT_TRUE(spin.spin([&] { return ++calls == 3; }));
+    EXPECT_EQ(calls, 3);
+}
+
+}  // namespace
+}  // namespace places::shm
