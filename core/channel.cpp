@@ -111,18 +111,22 @@ std::optional<std::size_t> select(std::span<channel* const> channels,
         throw error(errc::bad_argument, "select takes 1 to 120 channels, not " +
                                             std::to_string(on.size()) + "; use an inbox for more");
     }
-    thread_local std::size_t turn = 0;
+    // Of several that are ready, the one picked longest ago.
+    thread_local std::uint64_t turn = 0;
+    const auto turn_of = [&](std::size_t i) -> std::uint64_t& {
+        return detail::state_of::last_selected(*on[i].channel);
+    };
     std::optional<std::size_t> found;
-    const auto first = turn++;
     const auto ready = [&] {
-        for (std::size_t i = 0; i < on.size() && !found; ++i) {
-            const auto at = (first + i) % on.size();
-            if (on[at].channel->end().in().is_ready()) found = at;
+        for (std::size_t i = 0; i < on.size(); ++i) {
+            if (found && turn_of(*found) <= turn_of(i)) continue;
+            if (on[i].channel->end().in().is_ready()) found = i;
         }
         return found.has_value();
     };
     auto& front = *on.front().channel;
     front.home().wait(on, ready, until, front.spin());
+    if (found) turn_of(*found) = ++turn;
     return found;
 }
 

@@ -121,15 +121,17 @@ namespace {
 
 template <class Main>
 [[noreturn]] void run_and_end(process::birth birth, Main&& main) {
-    // Never destroyed: the process ends with it, and a signal may come at any time.
-    auto& home = *new process(std::move(birth));
+    const auto name = birth.name;
     int code = 1;
+    // A place may be killed at any time; the lines it has printed are not to go with it.
+    std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
     try {
-        code = main(home);
+        // Never destroyed: the process ends with it, and a signal may come at any time.
+        code = main(*new process(std::move(birth)));
     } catch (const std::exception& e) {
-        std::fprintf(stderr, "place %s ended by an exception: %s\n", home.name().c_str(), e.what());
+        std::fprintf(stderr, "place %s ended by an exception: %s\n", name.c_str(), e.what());
     } catch (...) {
-        std::fprintf(stderr, "place %s ended by an unknown exception\n", home.name().c_str());
+        std::fprintf(stderr, "place %s ended by an unknown exception\n", name.c_str());
     }
     std::cout.flush();
     std::fflush(nullptr);

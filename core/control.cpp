@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <poll.h>
 #include <sys/socket.h>
 #include <system_error>
 
@@ -35,7 +36,13 @@ bool send_with(int socket, const packet& p, const std::vector<int>& fds, int fla
     }
     while (::sendmsg(socket, &header, MSG_NOSIGNAL | flags) < 0) {
         if (errno == EINTR) continue;
-        if (errno == EAGAIN) return false;
+        if (errno == EAGAIN) {
+            if (flags & MSG_DONTWAIT) return false;
+            // An event loop has made the socket non-blocking; the caller has not.
+            pollfd room{socket, POLLOUT, 0};
+            (void)::poll(&room, 1, -1);
+            continue;
+        }
         throw std::system_error(errno, std::generic_category(), "send to a control socket");
     }
     return true;

@@ -3,11 +3,14 @@
 
 #include "core/process.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <deque>
 #include <poll.h>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace places {
 namespace detail {
@@ -16,11 +19,13 @@ struct connection {
     explicit connection(std::unique_ptr<channel_state> s) : state(s.get()), end(std::move(s)) {}
     channel_state* state;
     channel end;
+    bool is_hot = false;
 };
 
 using connection_ptr = std::shared_ptr<connection>;
 
-/// Invariant: a connection is hot (in `hot`, not parked) or cold (parked in doorbell mode).
+/// Invariant: inside get(), a connection is hot (in `hot`, not parked) or cold (parked in doorbell
+/// mode). Between two calls the entry may have waited on creator(), which leaves it neither.
 struct inbox_state {
     inbox_state(process& h, bool takes) : home(h), takes_connections(takes) {}
 
@@ -31,9 +36,17 @@ struct inbox_state {
     std::unordered_map<std::uint64_t, connection_ptr> all;
     std::deque<connection_ptr> hot;
     shm::spin_budget spin;
+    std::uint64_t deaths_seen = 0;
 
+    /// The dead ring no doorbell.
+    void warm_the_dead() {
+        if (std::exchange(deaths_seen, home.death_count()) == home.death_count()) return;
+        for (const auto& [id, c] : all) {
+            if (c->state->end().in().is_ready()) warm(c);
+        }
+    }
     void warm(const connection_ptr& c) {
-        if (!c->state->end().in().is_parked()) return;
+        if (std::exchange(c->is_hot, true)) return;
         c->state->end().in().unpark();
         hot.push_back(c);
     }
@@ -60,19 +73,37 @@ struct inbox_state {
             if (in.is_ready()) {
                 in.unpark();
                 still.push_back(c);
+            } else {
+                c->is_hot = false;
             }
         }
         hot.swap(still);
         return !hot.empty();
     }
+    /// Inside a router body: its router alone may take the calls of this process.
+    bool suspend(suspender& body, shm::deadline until) {
+        std::vector<interest> on;
+        for (const auto& [id, c] : all) on.push_back({.channel = c->state, .record = true});
+        const auto ready = [&] {
+            return home.has_offers() || home.is_orphan() ||
+                   std::any_of(all.begin(), all.end(), [](const auto& each) {
+                       return each.second->state->end().in().is_ready();
+                   });
+        };
+        const bool in_time = body.wait(on, ready, until);
+        for (const auto& [id, c] : all) warm(c);
+        return in_time;
+    }
     /// Returns: false when `until` has passed.
     bool sleep(shm::deadline until) {
+        if (auto* body = current_suspender()) return suspend(*body, until);
         std::array<pollfd, 2> fds{pollfd{home.calls().native_handle(), POLLIN, 0},
                                   pollfd{home.control_handle(), POLLIN, 0}};
         timespec limit{};
         if (until != shm::no_deadline) {
-            const auto left = until - std::chrono::steady_clock::now();
-            if (left <= left.zero()) return false;
+            const auto now = std::chrono::steady_clock::now();
+            if (until <= now) return false;
+            const auto left = until - now;
             const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
             limit = {static_cast<time_t>(ns / 1'000'000'000),
                      static_cast<long>(ns % 1'000'000'000)};
@@ -103,7 +134,7 @@ inbox::inbox(detail::process& home, std::unique_ptr<detail::channel_state> creat
     : state_(std::make_unique<detail::inbox_state>(home, takes_connections)) {
     state_->creator = std::make_shared<detail::connection>(std::move(creator));
     state_->all.emplace(state_->creator->state->id(), state_->creator);
-    state_->hot.push_back(state_->creator);
+    state_->warm(state_->creator);
 }
 
 inbox::~inbox() = default;
@@ -113,11 +144,12 @@ channel& inbox::creator() noexcept { return state_->creator->end; }
 bool inbox::accept_offers() {
     auto& s = *state_;
     if (s.home.is_notified()) s.home.pump();
+    s.warm_the_dead();
     for (auto& offer : s.home.take_offers()) {
         const auto& grant = std::get<control::offered>(offer.packet.body).end;
         auto c = std::make_shared<detail::connection>(s.home.open(grant, std::move(offer.fds)));
         s.all.emplace(c->state->id(), c);
-        s.hot.push_back(std::move(c));
+        s.warm(c);
     }
     return !s.home.is_orphan();
 }
@@ -126,10 +158,11 @@ result<inbox::item> inbox::get(channel::clock::time_point until) {
     auto& s = *state_;
     while (true) {
         if (!accept_offers()) return make_error_code(errc::node_down);
+        if (!s.creator_gone && !s.creator->state->end().in().is_parked()) s.warm(s.creator);
         for (auto turns = s.hot.size(); turns > 0; --turns) {
             auto c = std::move(s.hot.front());
             s.hot.pop_front();
-            const auto next = c->state->end().in().try_peek();
+            const auto next = c->state->next_record(shm::deadline::min());
             if (next.state == status::empty) {
                 s.hot.push_back(std::move(c));
                 continue;
@@ -147,7 +180,11 @@ result<inbox::item> inbox::get(channel::clock::time_point until) {
             return result;
         }
         if (s.all.empty() && !s.takes_connections) return make_error_code(errc::closed);
-        if (!s.hot.empty() && s.spin.spin([&] { return s.any_hot_ready(); })) continue;
+        // A router body gives the thread to the others instead.
+        if (!s.hot.empty() && !detail::current_suspender() &&
+            s.spin.spin([&] { return s.any_hot_ready(); })) {
+            continue;
+        }
         if (s.cool()) continue;
         if (!s.sleep(until)) return make_error_code(errc::timeout);
     }

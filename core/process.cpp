@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstdio>
 #include <sys/socket.h>
 #include <utility>
 
@@ -18,7 +19,8 @@ thread_local suspender* suspender_of_thread = nullptr;
 
 constexpr std::size_t dead_remembered = 4096;
 
-// Of orphan_word_: 0 while the nursery lives, then these two in turn.
+// Of orphan_word_: 0 while the nursery lives, then these two in turn, the first of which may be
+// left out.
 constexpr std::uint32_t orphan_told = 1;   // somebody saw it end; pump() will find out
 constexpr std::uint32_t orphan_known = 2;  // requests have failed, peers are marked dead
 
@@ -158,9 +160,23 @@ bool process::is_orphan() const noexcept {
 }
 
 void process::orphaned() noexcept {
+    std::uint32_t living = 0;
     // relaxed: look at the control socket, whose end of stream is the news itself.
-    orphan_word_.store(orphan_told, std::memory_order_relaxed);
-    shm::wake_all(orphan_word_);
+    orphan_word_.compare_exchange_strong(living, orphan_told, std::memory_order_relaxed);
+    tell_news();
+}
+
+void process::tell_news() noexcept {
+    // release [news]: what the packet has changed is visible to those this wakes.
+    news_.fetch_add(1, std::memory_order_release);
+    shm::wake_all(news_);
+    const std::lock_guard lock(news_mutex_);
+    if (on_news_) on_news_();
+}
+
+void process::on_news(std::function<void()> handler) {
+    const std::lock_guard lock(news_mutex_);
+    on_news_ = std::move(handler);
 }
 
 void process::close_control() noexcept { ::shutdown(control_.get(), SHUT_RDWR); }
@@ -183,10 +199,16 @@ void process::request_async(control::body what, const std::vector<int>& fds,
     }
     try {
         control::send(control_.get(), {id, std::move(what)}, fds);
-    } catch (const std::system_error& e) {
-        const std::lock_guard lock(mutex_);
-        requests_.erase(id);
-        throw error(errc::node_down, std::string("the node's nursery has ended: ") + e.what());
+    } catch (...) {
+        {
+            const std::lock_guard lock(mutex_);
+            requests_.erase(id);
+        }
+        try {
+            throw;
+        } catch (const std::system_error& e) {
+            throw error(errc::node_down, std::string("the node's nursery has ended: ") + e.what());
+        }
     }
 }
 
@@ -200,7 +222,8 @@ control::received process::request(control::body what, const std::vector<int>& f
     });
     // acquire [answer]
     const auto ready = [&] { return arrived->load(std::memory_order_acquire); };
-    wait({}, ready, shm::no_deadline, request_spin_);
+    shm::spin_budget spin;
+    wait({}, ready, shm::no_deadline, spin);
     if (!ready()) throw error(errc::node_down, "the node's nursery has ended");
     if (auto* failure = std::get_if<control::failed>(&(*answer)->packet.body)) {
         throw error(static_cast<errc>(failure->code), failure->text);
@@ -211,30 +234,52 @@ control::received process::request(control::body what, const std::vector<int>& f
 std::unique_ptr<channel_state> process::open(const control::granted& grant,
                                              std::vector<unique_fd> fds) {
     if (fds.size() < 3) throw error(errc::protocol, "a channel was granted without its memory");
-    return std::make_unique<channel_state>(*this, grant, std::move(fds));
+    try {
+        return std::make_unique<channel_state>(*this, grant, std::move(fds));
+    } catch (...) {
+        tell(control::channel_closed{grant.channel_id});
+        throw;
+    }
 }
 
 void process::pump() {
-    while (true) {
-        std::optional<control::received> next;
-        {
-            const std::lock_guard lock(mutex_);
-            // relaxed: set before the read, so that a packet that comes in between is seen again.
-            seen_.store(word().load(std::memory_order_acquire), std::memory_order_relaxed);
-            // acquire [notice] above: the word first, then the socket.
-            if (is_orphan()) return;
-            try {
-                next = control::receive(control_.get());
-            } catch (const error& e) {
-                if (e.code() != errc::node_down) throw;
-                // relaxed: from here on there is no nursery; everything after is reported by it.
-                orphan_word_.store(orphan_known, std::memory_order_relaxed);
-            }
-        }
-        if (is_orphan()) return fail_requests();
-        if (!next) return;
-        act_on(std::move(*next));
+    bool acted = false;
+    try {
+        while (take_packet()) acted = true;
+    } catch (...) {
+        // What still waits in the socket is looked for again.
+        // relaxed: a hint for this process.
+        seen_.fetch_sub(1, std::memory_order_relaxed);
+        tell_news();
+        throw;
     }
+    if (acted) tell_news();
+}
+
+/// Returns: whether there was one, or the end of the nursery.
+bool process::take_packet() {
+    std::optional<control::received> next;
+    {
+        const std::lock_guard lock(mutex_);
+        // relaxed: set before the read, so that a packet that comes in between is seen again.
+        seen_.store(word().load(std::memory_order_acquire), std::memory_order_relaxed);
+        // acquire [notice] above: the word first, then the socket.
+        if (is_orphan()) return false;
+        try {
+            next = control::receive(control_.get());
+        } catch (const error& e) {
+            if (e.code() != errc::node_down) throw;
+            // relaxed: from here on there is no nursery; everything after is reported by it.
+            orphan_word_.store(orphan_known, std::memory_order_relaxed);
+        }
+    }
+    if (is_orphan()) {
+        fail_requests();
+        return true;
+    }
+    if (!next) return false;
+    act_on(std::move(*next));
+    return true;
 }
 
 void process::fail_requests() {
@@ -269,10 +314,16 @@ void process::act_on(control::received r) {
         {
             const std::lock_guard lock(mutex_);
             dead_[news->place_id] = status_of(*news);
-            if (dead_.size() > dead_remembered) dead_.erase(dead_.begin());
+            dead_order_.push_back(news->place_id);
+            if (dead_order_.size() > dead_remembered) {
+                dead_.erase(dead_order_.front());
+                dead_order_.pop_front();
+            }
             for (auto& [id, c] : channels_) {
                 if (c->peer_id() == news->place_id) c->peer_died(status_of(*news));
             }
+            // relaxed: as in death_count().
+            death_count_.fetch_add(1, std::memory_order_relaxed);
             handler = on_died_;
         }
         if (handler) handler(news->place_id, status_of(*news));
@@ -285,13 +336,23 @@ void process::act_on(control::received r) {
             const std::lock_guard lock(mutex_);
             handler = on_log_;
         }
-        if (handler) handler(*note);
+        // The packets after this one are other people's answers: no handler's exception loses them.
+        try {
+            if (handler) handler(*note);
+        } catch (const std::exception& e) {
+            std::fprintf(stderr, "places: the log's handler threw: %s\n", e.what());
+        }
     }
 }
 
 std::deque<control::received> process::take_offers() {
     const std::lock_guard lock(mutex_);
     return std::exchange(offers_, {});
+}
+
+bool process::has_offers() const {
+    const std::lock_guard lock(mutex_);
+    return !offers_.empty();
 }
 
 void process::on_log(std::function<void(const control::log_note&)> handler) {
@@ -309,8 +370,8 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
     if (auto* body = current_suspender()) return body->wait(on, ready, until);
     std::array<shm::watched_word, shm::watched_words_max> words;
     while (true) {
-        // relaxed: the value to compare with; a change after this ends the sleep.
-        const auto orphan_seen = orphan_word_.load(std::memory_order_relaxed);
+        // acquire [news]: what it tells of is looked at below; a change after this ends the sleep.
+        const auto news_seen = news_.load(std::memory_order_acquire);
         // relaxed: as above; pump() raises it before it looks.
         const auto notice_seen = seen_.load(std::memory_order_relaxed);
         if (is_notified()) pump();
@@ -326,11 +387,12 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
             if (i.room) i.channel->end().out().park(shm::park_mode::futex, i.room_bytes);
         }
         words[count++] = {&word(), notice_seen};
-        words[count++] = {&orphan_word_, orphan_seen};
+        words[count++] = {&news_, news_seen};
         if (!ready() && !is_notified()) shm::sleep_until_changed({words.data(), count}, until);
+        // Only what was parked here: an inbox keeps its own ends parked meanwhile.
         for (const auto& i : on) {
-            i.channel->end().in().unpark();
-            i.channel->end().out().unpark();
+            if (i.record) i.channel->end().in().unpark();
+            if (i.room) i.channel->end().out().unpark();
         }
     }
 }
@@ -339,11 +401,16 @@ void process::add(channel_state& c) {
     const std::lock_guard lock(mutex_);
     channels_.emplace(c.id(), &c);
     if (const auto dead = dead_.find(c.peer_id()); dead != dead_.end()) c.peer_died(dead->second);
+    // Granted just before the nursery ended, which has ended the peer.
+    if (is_orphan()) c.peer_died({.signalled = true, .value = SIGKILL});
 }
 
 void process::remove(channel_state& c) noexcept {
     const std::lock_guard lock(mutex_);
-    channels_.erase(c.id());
+    // Both ends may be ours: a place may connect to its own name.
+    const auto found = channels_.find(c.id());
+    if (found != channels_.end() && found->second == &c) channels_.erase(found);
+    if (c.is_last_user_of_doorbell()) doorbells_.erase(c.peer_id());
 }
 
 std::shared_ptr<unique_fd> process::doorbell_of(std::uint64_t peer_id, unique_fd offered) {

@@ -11,7 +11,6 @@
 
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -21,6 +20,7 @@
 
 // Edges (the nursery's ends are in launcher/nursery.cpp):
 //   [notice]  board word   nursery release -> place acquire   a packet waits in the control socket
+//   [news]    news_        pump release -> wait acquire       what a packet has changed
 
 namespace places::detail {
 
@@ -45,6 +45,7 @@ class channel_state {
     status put(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
     shm::loan loan(std::size_t bytes, shm::deadline until);
     shm::spin_budget& spin() noexcept { return spin_; }
+    bool is_last_user_of_doorbell() const noexcept { return peer_doorbell_.use_count() == 1; }
 
     /// How the place at the other end ended, once that is known. Any thread.
     std::optional<exit_status> peer_status() const;
@@ -61,11 +62,15 @@ class channel_state {
     shm::spin_budget spin_;
     mutable std::mutex mutex_;
     std::optional<exit_status> peer_status_;
+    std::uint64_t last_selected_ = 0;
+    friend struct state_of;
 };
 
 /// The state of a channel, for those who wait on several.
 struct state_of {
     static channel_state* get(channel& c) noexcept { return c.state_.get(); }
+    /// Larger the later select() has picked this channel.
+    static std::uint64_t& last_selected(channel_state& c) noexcept { return c.last_selected_; }
 };
 
 /// What a wait is about: a record to read, or room to write, on one channel.
@@ -127,11 +132,15 @@ class process {
     /// Whether a packet may wait. One load; cheap enough for every put and get.
     bool is_notified() const noexcept;
     /// Takes every packet that waits and acts on it.
-    /// Throws: what a handler throws. A nursery that has ended is reported by the requests.
+    /// Throws: what a handler of died throws. A nursery that has ended is reported by the requests.
     void pump();
     bool is_orphan() const noexcept;
     /// The nursery has ended, seen from outside. Wakes every wait.
     void orphaned() noexcept;
+
+    /// `handler` runs after every pump() that has acted on a packet, on that thread: whoever waits
+    /// by other means than wait() looks again. It may not call this object.
+    void on_news(std::function<void()> handler);
 
     int control_handle() const noexcept { return control_.get(); }
     /// The root's last word: the nursery ends the node, and nothing can be asked any more.
@@ -140,6 +149,13 @@ class process {
 
     /// Connections offered to this place, in order of arrival.
     std::deque<control::received> take_offers();
+    bool has_offers() const;
+    /// Grows with every peer that dies: whoever holds parked ends looks at them again.
+    std::uint64_t death_count() const noexcept {
+        // relaxed: the deaths themselves are read from the ends.
+        return death_count_.load(std::memory_order_relaxed);
+    }
+    /// What `handler` throws is printed on standard error.
     void on_log(std::function<void(const control::log_note&)> handler);
     void on_died(std::function<void(std::uint64_t, exit_status)> handler);
 
@@ -154,6 +170,8 @@ class process {
     std::shared_ptr<unique_fd> doorbell_of(std::uint64_t peer_id, unique_fd offered);
 
   private:
+    bool take_packet();
+    void tell_news() noexcept;
     void act_on(control::received r);
     void fail_requests();
     const std::atomic<std::uint32_t>& word() const noexcept;
@@ -164,20 +182,29 @@ class process {
     std::uint32_t slot_;
     std::uint64_t place_id_;
     std::string name_;
-    shm::spin_budget request_spin_;
 
-    std::atomic<std::uint32_t> seen_ = 0;       // of our board word
-    std::atomic<std::uint32_t> orphan_word_ = 0;  // becomes 1; watched in every wait
+    std::atomic<std::uint32_t> seen_ = 0;         // of our board word
+    std::atomic<std::uint32_t> orphan_word_ = 0;  // one of orphan_*
+    // Changes with everything a wait may be about: packets acted on, the nursery's end. Watched in
+    // every wait, for the thread that takes a packet may not be the one that waits for it.
+    std::atomic<std::uint32_t> news_ = 0;
+
+    std::atomic<std::uint64_t> death_count_ = 0;
 
     mutable std::mutex mutex_;  // guards all below, and reading from the control socket
     std::uint64_t next_request_ = 1;
     std::unordered_map<std::uint64_t, std::function<void(control::received)>> requests_;
     std::unordered_map<std::uint64_t, channel_state*> channels_;
     std::unordered_map<std::uint64_t, std::weak_ptr<unique_fd>> doorbells_;
-    std::map<std::uint64_t, exit_status> dead_;  // the last peers to die, for grants on their way
+    // The last peers to die, in that order, for grants on their way.
+    std::unordered_map<std::uint64_t, exit_status> dead_;
+    std::deque<std::uint64_t> dead_order_;
     std::deque<control::received> offers_;
     std::function<void(const control::log_note&)> on_log_;
     std::function<void(std::uint64_t, exit_status)> on_died_;
+
+    std::mutex news_mutex_;  // held while on_news_ runs, so that its owner can take it back
+    std::function<void()> on_news_;
 };
 
 /// The suspender of the router body that runs on this thread now; null outside of one.

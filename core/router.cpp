@@ -12,11 +12,22 @@
 #include <boost/context/protected_fixedsize_stack.hpp>
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cxxabi.h>
 #include <exception>
 #include <list>
 #include <memory>
 #include <unistd.h>
-#include <unordered_map>
+#include <utility>
+
+// Present in programs built with AddressSanitizer only.
+extern "C" {
+__attribute__((weak)) void __sanitizer_start_switch_fiber(void** fake_stack, const void* bottom,
+                                                          std::size_t size);
+__attribute__((weak)) void __sanitizer_finish_switch_fiber(void* fake_stack, const void** bottom,
+                                                           std::size_t* size);
+}
 
 namespace places {
 namespace {
@@ -27,6 +38,9 @@ using clock_type = std::chrono::steady_clock;
 // Bodies print, format and decode; a page fault costs less than an overflow, hence the guard page.
 constexpr std::size_t stack_bytes = 256 * 1024;
 
+// Of one channel, before timers and other bodies have their turn: a flood must not keep them out.
+constexpr unsigned messages_at_once = 32;
+
 /// A descriptor that Asio watches and somebody else owns.
 class borrowed_descriptor : public asio::posix::stream_descriptor {
   public:
@@ -35,6 +49,63 @@ class borrowed_descriptor : public asio::posix::stream_descriptor {
         if (is_open()) release();
     }
 };
+
+using stack_bounds = boost::context::stack_context;
+
+/// Tells where the one stack lies that it has allocated.
+struct recorded_stack {
+    stack_bounds allocate() { return *bounds = memory.allocate(); }
+    void deallocate(stack_bounds& stack) noexcept { memory.deallocate(stack); }
+    boost::context::protected_fixedsize_stack memory{stack_bytes};
+    std::shared_ptr<stack_bounds> bounds = std::make_shared<stack_bounds>();
+};
+
+/// What a thread has one of and every body needs its own: the exceptions being handled, for a
+/// body may wait in a catch block while others throw; and what AddressSanitizer takes for the
+/// stack, without which it finds overflows in what an exception has left behind.
+/// Source: the layout of __cxa_eh_globals is that of the Itanium C++ ABI, 2.2.2.
+class body_context {
+  public:
+    explicit body_context(const stack_bounds& own)
+        : bottom_(static_cast<const std::byte*>(own.sp) - own.size),
+          size_(own.size) {}
+
+    /// The body's code begins or goes on, on its stack.
+    void enter() noexcept {
+        std::swap(exceptions_, exceptions_of_thread());
+        switch_to(bottom_, size_, &thread_bottom_, &thread_size_);
+    }
+    /// It suspends or ends: what follows is the thread's.
+    void leave() noexcept {
+        switch_to(thread_bottom_, thread_size_, nullptr, nullptr);
+        std::swap(exceptions_, exceptions_of_thread());
+    }
+
+  private:
+    struct eh_globals {
+        void* caught = nullptr;
+        unsigned uncaught = 0;
+    };
+    static eh_globals& exceptions_of_thread() noexcept {
+        return *reinterpret_cast<eh_globals*>(abi::__cxa_get_globals());
+    }
+    static void switch_to(const void* bottom, std::size_t size, const void** old_bottom,
+                          std::size_t* old_size) noexcept {
+        if (!__sanitizer_start_switch_fiber) return;
+        void* fake_stack = nullptr;
+        __sanitizer_start_switch_fiber(&fake_stack, bottom, size);
+        __sanitizer_finish_switch_fiber(fake_stack, old_bottom, old_size);
+    }
+
+    const void* bottom_;
+    std::size_t size_;
+    const void* thread_bottom_ = nullptr;
+    std::size_t thread_size_ = 0;
+    eh_globals exceptions_;  // of whichever does not run
+};
+
+/// Thrown out of a body's wait when the router ends. No std::exception: bodies do not expect it.
+struct unwound {};
 
 }  // namespace
 
@@ -63,9 +134,10 @@ struct router::state {
     /// The suspender of one body: parks its channels in doorbell mode and leaves the thread.
     class body_suspender final : public detail::suspender {
       public:
-        body_suspender(state& r, asio::yield_context yield)
+        body_suspender(state& r, asio::yield_context yield, body_context& context)
             : router_(r),
-              yield_(std::move(yield)) {}
+              yield_(std::move(yield)),
+              context_(context) {}
 
         bool wait(std::span<const detail::interest> on, const std::function<bool()>& ready,
                   shm::deadline until) override {
@@ -75,6 +147,7 @@ struct router::state {
                 if (ready()) return true;
                 if (home.is_orphan() && on.empty()) return false;
                 if (clock_type::now() >= until) return false;
+                if (router_.unwinding) return wait_unwinding(on, ready, until);
                 const auto here = router_.sleepers.insert(
                     router_.sleepers.end(), sleeper{on, asio::steady_timer{router_.io}});
                 router_.park(on);
@@ -82,7 +155,9 @@ struct router::state {
                     here->timer.expires_at(until);
                     boost::system::error_code ignored;
                     detail::set_current_suspender(nullptr);
+                    context_.leave();
                     here->timer.async_wait(yield_[ignored]);
+                    context_.enter();
                     detail::set_current_suspender(this);
                 }
                 router_.sleepers.erase(here);
@@ -90,9 +165,31 @@ struct router::state {
             }
         }
 
+        /// Lets everything else that is due run first.
+        void pass() {
+            detail::set_current_suspender(nullptr);
+            context_.leave();
+            asio::post(router_.io, yield_);
+            context_.enter();
+            detail::set_current_suspender(this);
+            if (router_.unwinding) throw unwound{};
+        }
+
       private:
+        /// Ends the body; a destructor that waits on the way out of it holds the thread instead.
+        bool wait_unwinding(std::span<const detail::interest> on,
+                            const std::function<bool()>& ready, shm::deadline until) {
+            if (std::uncaught_exceptions() == 0) throw unwound{};
+            detail::set_current_suspender(nullptr);
+            shm::spin_budget spin;
+            const bool in_time = router_.home.wait(on, ready, until, spin);
+            detail::set_current_suspender(this);
+            return in_time;
+        }
+
         state& router_;
         asio::yield_context yield_;
+        body_context& context_;
     };
 
     detail::process& home = detail::process::current();
@@ -103,30 +200,58 @@ struct router::state {
     std::vector<event> waiting;  // until run()
     clock_type::time_point start{};
     bool running = false;
+    bool unwinding = false;
+    std::atomic<bool> news_posted = false;
     std::exception_ptr failure;
 
-    ~state() {
-        // Unwinds suspended bodies while the sleepers they refer to still exist.
-        io.stop();
+    state() {
+        // A body, or another thread, may take the packet that a sleeping body waits for.
+        home.on_news([this] {
+            // relaxed: posting orders what it announces.
+            if (!news_posted.exchange(true, std::memory_order_relaxed)) {
+                asio::post(io, [this] {
+                    news_posted.store(false, std::memory_order_relaxed);  // relaxed: as above
+                    wake_sleepers([](const sleeper&) { return true; });
+                });
+            }
+        });
     }
+    ~state() { home.on_news({}); }
 
     void park(std::span<const detail::interest> on) {
         for (const auto& i : on) {
             if (i.record) i.channel->end().in().park(shm::park_mode::doorbell);
-            if (i.room) i.channel->end().out().park(shm::park_mode::doorbell, i.room_bytes);
+            if (i.room) {
+                // The least that any of its sleepers wants: the consumer wakes them for that.
+                auto least = i.room_bytes;
+                for_each_watcher(*i.channel, [&](const detail::interest& j) {
+                    if (j.room) least = std::min(least, j.room_bytes);
+                });
+                i.channel->end().out().park(shm::park_mode::doorbell, least);
+            }
         }
     }
 
     /// A channel stays parked while any other body sleeps on it.
     void unpark_unwatched(std::span<const detail::interest> on) {
         for (const auto& i : on) {
-            const bool watched = std::any_of(sleepers.begin(), sleepers.end(), [&](const auto& s) {
-                return std::any_of(s.on.begin(), s.on.end(),
-                                   [&](const auto& j) { return j.channel == i.channel; });
+            bool record_watched = false;
+            bool room_watched = false;
+            for_each_watcher(*i.channel, [&](const detail::interest& j) {
+                record_watched = record_watched || j.record;
+                room_watched = room_watched || j.room;
             });
-            if (watched) continue;
-            i.channel->end().in().unpark();
-            i.channel->end().out().unpark();
+            if (i.record && !record_watched) i.channel->end().in().unpark();
+            if (i.room && !room_watched) i.channel->end().out().unpark();
+        }
+    }
+
+    template <class F>
+    void for_each_watcher(const detail::channel_state& c, F&& f) {
+        for (const auto& s : sleepers) {
+            for (const auto& j : s.on) {
+                if (j.channel == &c) f(j);
+            }
         }
     }
 
@@ -156,7 +281,6 @@ struct router::state {
         control.async_wait(borrowed_descriptor::wait_read, [this](boost::system::error_code ec) {
             if (ec) return;
             guarded([&] { home.pump(); });
-            wake_sleepers([](const sleeper&) { return true; });
             if (!home.is_orphan()) watch_control();
         });
     }
@@ -166,28 +290,51 @@ struct router::state {
     void guarded(F&& f) {
         try {
             f();
-        } catch (const std::exception&) {
-            failure = std::current_exception();
+        } catch (const boost::context::detail::forced_unwind&) {
+            throw;  // not ours: Boost destroys the coroutine
+        } catch (const unwound&) {
+        } catch (...) {
+            if (!failure) failure = std::current_exception();
             io.stop();
         }
     }
 
+    /// Soon, not now: the caller may itself be a body.
     void start_body(std::function<void()> body) {
+        asio::post(io, [this, body = std::move(body)] { run_body(body); });
+    }
+
+    void run_body(std::function<void()> body) {
+        if (unwinding) return;
+        recorded_stack stack;
         asio::spawn(
-            io, std::allocator_arg, boost::context::protected_fixedsize_stack{stack_bytes},
-            [this, body = std::move(body)](asio::yield_context yield) {
-                body_suspender suspender{*this, yield};
+            io, std::allocator_arg, stack,
+            [this, body = std::move(body), bounds = stack.bounds](asio::yield_context yield) {
+                body_context context{*bounds};
+                body_suspender suspender{*this, yield, context};
+                context.enter();
                 detail::set_current_suspender(&suspender);
                 guarded(body);
                 detail::set_current_suspender(nullptr);
+                context.leave();
             },
             asio::detached);
     }
 
+    /// Ends every suspended body, from inside: its destructors run while all they use still lives.
+    void unwind() {
+        unwinding = true;
+        do {
+            wake_sleepers([](const sleeper&) { return true; });
+            io.restart();
+            io.poll();
+        } while (!sleepers.empty());
+    }
+
     void start_timer(clock_type::time_point at, std::function<void()> on_time) {
         auto timer = std::make_shared<asio::steady_timer>(io, at);
-        timer->async_wait([timer, on_time = std::move(on_time)](boost::system::error_code ec) {
-            if (!ec) on_time();
+        timer->async_wait([this, timer, on_time = std::move(on_time)](auto ec) {
+            if (!ec && !unwinding) on_time();
         });
     }
 
@@ -208,10 +355,10 @@ struct router::state {
         } else {
             auto& handler = std::get<event::message_handler>(e.what);
             start_body([from_channel = handler.from, body = std::move(handler.body)] {
-                while (true) {
-                    auto next = from_channel->receive();
-                    if (!next) return;
+                for (unsigned count = 1; auto next = from_channel->receive(); ++count) {
                     body(std::move(*next));
+                    if (count % messages_at_once != 0) continue;
+                    static_cast<body_suspender*>(detail::current_suspender())->pass();
                 }
             });
         }
@@ -232,7 +379,7 @@ void router::add(event e) {
 }
 
 void router::post(std::function<void()> body) {
-    asio::post(state_->io, [s = state_.get(), body = std::move(body)] { s->start_body(body); });
+    state_->start_body(std::move(body));
 }
 
 void router::run() {
@@ -246,8 +393,11 @@ void router::run() {
     s.waiting.clear();
     s.begun = true;
     s.io.run();
-    s.running = false;
-    if (s.failure) std::rethrow_exception(std::exchange(s.failure, nullptr));
+    s.unwind();
+    const auto failure = s.failure;
+    state_.reset();
+    state_ = std::make_unique<state>();
+    if (failure) std::rethrow_exception(failure);
 }
 
 void router::stop() { state_->io.stop(); }

@@ -8,6 +8,8 @@
 namespace places::detail {
 namespace {
 
+constexpr std::size_t method_shown_max = 200;
+
 [[noreturn]] void throw_outcome(boost::system::error_code outcome, const channel& to,
                                 const char* what) {
     std::string text = std::string(what) + ": " + outcome.message();
@@ -55,9 +57,11 @@ int serve(inbox& in, const char* server_name, message (*run)(void* server, const
         if (call->id() == 0) continue;
         // A caller that has gone is no concern of the server's.
         if (next->from.send(reply) == status::too_large) {
+            // Short enough for the smallest ring, whatever the caller calls its method.
+            const auto method = call->method().substr(0, method_shown_max);
             (void)next->from.send(
-                make_error_reply(call->id(), "the result of " + std::string(call->method()) +
-                                                 " is " + std::to_string(reply.bytes().size()) +
+                make_error_reply(call->id(), "the result of " + std::string(method) + " is " +
+                                                 std::to_string(reply.bytes().size()) +
                                                  " bytes, over the limit of this connection"));
         }
     }

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <fstream>
 #include <map>
+#include <set>
 #include <string>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -27,6 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <unordered_map>
+#include <unordered_set>
 
 // Edges (the places' ends are in core/process.cpp):
 //   [notice]  board word   nursery release -> place acquire   a packet waits in the control socket
@@ -37,7 +39,9 @@ namespace {
 using control::packet;
 using clock_type = std::chrono::steady_clock;
 
-constexpr std::size_t queued_packets_max = 1024;  // per place; log notes beyond are dropped
+// Per place: log notes beyond are dropped, connections beyond are refused.
+constexpr std::size_t queued_packets_max = 1024;
+constexpr std::size_t answer_text_max = 4096;  // an answer that fits no packet would be none
 
 struct queued {
     packet content;
@@ -55,10 +59,17 @@ struct resident {
     std::string name;
     bool takes_connections = false;
     bool is_bridge = false;
+    std::uint64_t creator = 0;
     clock_type::time_point born = clock_type::now();
-    std::map<std::uint64_t, std::uint64_t> peers;  // by channel
-    std::deque<queued> outbox;                     // while its socket is full
+    std::unordered_set<std::uint64_t> channels;  // those of channels_ with an end given to it
+    std::deque<queued> outbox;                   // while its socket is full
     std::uint64_t dropped_notes = 0;
+};
+
+/// Who was given the ends of a channel, and which of them are still held. Forgotten with the last.
+struct channel_ends {
+    std::array<std::uint64_t, 2> places{};
+    std::array<bool, 2> held{true, true};
 };
 
 /// Both memories of a new channel, and what each side is given of them.
@@ -83,6 +94,7 @@ bool is_readable_now(const unique_fd& fd) {
 }
 
 packet failure(std::uint64_t request, errc code, std::string text) {
+    if (text.size() > answer_text_max) text = text.substr(0, answer_text_max) + "…";
     return {request, control::failed{static_cast<std::int32_t>(code), std::move(text)}};
 }
 
@@ -104,9 +116,9 @@ class nursery {
 
     // Processes.
     template <class Child>
-    resident& fork_place(std::string name, std::vector<unique_fd> stdio, std::vector<int> kept,
-                         Child&& run);
-    void start_bridge();
+    resident& fork_place(std::uint64_t creator, std::string name, std::vector<unique_fd> stdio,
+                         std::vector<int> kept, Child&& run);
+    void start_bridge(const resident& first_user);
     void reap(std::uint64_t id);
     void reap_stray(pid_t pid);
     void adopt_strays();
@@ -115,8 +127,10 @@ class nursery {
 
     // Words and packets.
     channel_memory make_channel(std::uint64_t id, std::size_t ring_bytes);
-    void grant(resident& to, std::uint64_t request, const resident& peer, std::uint64_t channel,
-               unique_fd mine, unique_fd theirs);
+    void offer(resident& to, resident& from, std::uint64_t request, std::size_t ring_bytes,
+               bytes payload, std::vector<unique_fd> extra);
+    void enter(std::uint64_t channel, resident& a, resident& b);
+    void let_go(std::uint64_t channel, std::uint64_t place);
     void send(resident& to, packet p, std::vector<unique_fd> fds = {});
     void flush(resident& to);
     void announce(const resident& to);
@@ -131,6 +145,7 @@ class nursery {
     int (*bridge_main_)(detail::process&);
     pid_t root_pid_;
     std::unordered_map<std::uint64_t, resident> residents_;  // references into it stay good
+    std::unordered_map<std::uint64_t, channel_ends> channels_;
     std::map<pid_t, unique_fd> strays_;
     std::vector<std::uint32_t> free_slots_;
     std::uint64_t next_id_ = root_place_id;
@@ -253,7 +268,7 @@ void nursery::handle(resident& from, control::received r) {
         } else if (auto* kill = std::get_if<control::kill>(&body)) {
             answer(from, request, *kill);
         } else if (auto* closed = std::get_if<control::channel_closed>(&body)) {
-            from.peers.erase(closed->channel_id);
+            let_go(closed->channel_id, from.id);
         } else if (auto* note = std::get_if<control::log_note>(&body)) {
             relay(from, std::move(*note));
         } else if (std::holds_alternative<control::take_log>(body)) {
@@ -277,19 +292,64 @@ channel_memory nursery::make_channel(std::uint64_t id, std::size_t ring_bytes) {
     return m;
 }
 
-void nursery::grant(resident& to, std::uint64_t request, const resident& peer,
-                    std::uint64_t channel, unique_fd mine, unique_fd theirs) {
-    std::vector<unique_fd> fds;
-    fds.push_back(std::move(mine));
-    fds.push_back(std::move(theirs));
-    fds.push_back(peer.doorbell.duplicate());
-    to.peers.emplace(channel, peer.id);
-    send(to, {request, control::granted{channel, peer.id, peer.pid, false}}, std::move(fds));
+/// Makes a channel between two residents: one end is offered, the other is the answer.
+void nursery::offer(resident& to, resident& from, std::uint64_t request, std::size_t ring_bytes,
+                    bytes payload, std::vector<unique_fd> extra) {
+    if (payload.size() > control::packet_bytes_max / 2 ||
+        extra.size() + 3 > control::packet_fds_max) {
+        send(from, failure(request, errc::too_large, "what goes with a new channel is too large"));
+        return;
+    }
+    if (to.outbox.size() >= queued_packets_max) {
+        send(from, failure(request, errc::start_failed,
+                           "place " + std::to_string(to.id) + " has not taken " +
+                               std::to_string(to.outbox.size()) + " connections before this one"));
+        return;
+    }
+    const auto channel = next_channel_++;
+    auto memory = make_channel(channel, ring_bytes);
+    std::vector<unique_fd> theirs;
+    theirs.push_back(std::move(memory.second));
+    theirs.push_back(std::move(memory.first_read_only));
+    theirs.push_back(from.doorbell.duplicate());
+    for (auto& fd : extra) theirs.push_back(std::move(fd));
+    std::vector<unique_fd> mine;
+    mine.push_back(std::move(memory.first));
+    mine.push_back(std::move(memory.second_read_only));
+    mine.push_back(to.doorbell.duplicate());
+    enter(channel, to, from);
+    send(to, {0, control::offered{{channel, from.id, from.pid, false}, std::move(payload)}},
+         std::move(theirs));
+    send(from, {request, control::granted{channel, to.id, to.pid, false}}, std::move(mine));
+}
+
+void nursery::enter(std::uint64_t channel, resident& a, resident& b) {
+    channels_[channel].places = {a.id, b.id};
+    a.channels.insert(channel);
+    b.channels.insert(channel);
+}
+
+/// `place` holds its end no longer. Only when neither does are they strangers: until then, the
+/// one that still holds an end is to hear of the other's death.
+void nursery::let_go(std::uint64_t channel, std::uint64_t place) {
+    const auto found = channels_.find(channel);
+    if (found == channels_.end()) return;
+    auto& [places, held] = found->second;
+    for (std::size_t i = 0; i < places.size(); ++i) {
+        if (places[i] != place || !held[i]) continue;
+        held[i] = false;
+        break;
+    }
+    if (held[0] || held[1]) return;
+    for (const auto id : places) {
+        if (auto* r = find(id)) r->channels.erase(channel);
+    }
+    channels_.erase(found);
 }
 
 template <class Child>
-resident& nursery::fork_place(std::string name, std::vector<unique_fd> stdio, std::vector<int> kept,
-                              Child&& run) {
+resident& nursery::fork_place(std::uint64_t creator, std::string name,
+                              std::vector<unique_fd> stdio, std::vector<int> kept, Child&& run) {
     if (free_slots_.empty()) {
         throw std::runtime_error("this node has " + std::to_string(control::board_slots) +
                                  " places, and no room for more");
@@ -305,9 +365,12 @@ resident& nursery::fork_place(std::string name, std::vector<unique_fd> stdio, st
     const auto slot = free_slots_.back();
     const auto shown = name.empty() ? "place-" + std::to_string(id) : name;
 
-    std::fflush(nullptr);
-    const auto pid = static_cast<pid_t>(checked(::fork(), "fork a place"));
-    if (pid == 0) {
+    resident place;
+    place.id = id;
+    place.slot = slot;
+    place.creator = creator;
+    // In the child; nothing unwinds from there into the nursery's own frames.
+    const auto become_the_place = [&]() noexcept {
         // The kernel ends us with the nursery; it may have ended between fork and here.
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (::getppid() != nursery_pid) ::_exit(1);
@@ -332,20 +395,27 @@ resident& nursery::fork_place(std::string name, std::vector<unique_fd> stdio, st
             std::move(theirs), std::move(calls.reader), std::move(board_memory_), slot, id, shown};
         run(std::move(birth));
         ::_exit(1);
-    }
-
-    free_slots_.pop_back();
-    auto& place = residents_[id];
-    place.id = id;
+    };
+    std::fflush(nullptr);
+    const auto pid = static_cast<pid_t>(checked(::fork(), "fork a place"));
+    if (pid == 0) become_the_place();
     place.pid = pid;
-    place.slot = slot;
     place.control = std::move(ours);
     place.doorbell = std::move(calls.doorbell);
     place.name = std::move(name);
-    place.pidfd = open_pidfd(pid);
-    watch(place.control.get(), tag_of(id, source::control), EPOLLIN);
-    watch(place.pidfd.get(), tag_of(id, source::life), EPOLLIN);
-    return place;
+    try {
+        place.pidfd = open_pidfd(pid);
+        watch(place.control.get(), tag_of(id, source::control), EPOLLIN);
+        watch(place.pidfd.get(), tag_of(id, source::life), EPOLLIN);
+        auto& entered = residents_.emplace(id, std::move(place)).first->second;
+        free_slots_.pop_back();
+        return entered;
+    } catch (...) {
+        // Out of descriptors: a place that nobody can watch must not be.
+        ::kill(pid, SIGKILL);
+        ::waitpid(pid, nullptr, 0);
+        throw;
+    }
 }
 
 void nursery::answer(resident& from, std::uint64_t request, control::spawn& what,
@@ -383,7 +453,7 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
     const auto channel = next_channel_++;
     auto memory = make_channel(channel, what.ring_bytes);
     auto doorbell = from.doorbell.duplicate();
-    auto& place = fork_place(what.named, std::move(fds),
+    auto& place = fork_place(from.id, what.named, std::move(fds),
                              {memory.second.get(), memory.first_read_only.get(), doorbell.get()},
                              [&](detail::process::birth birth) {
                                  std::vector<unique_fd> end;
@@ -397,9 +467,17 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
                                                     takes_connections && !what.named.empty()});
                              });
     place.takes_connections = takes_connections;
-    place.peers.emplace(channel, from.id);
-    grant(from, request, place, channel, std::move(memory.first),
-          std::move(memory.second_read_only));
+    std::vector<unique_fd> end;
+    end.push_back(std::move(memory.first));
+    end.push_back(std::move(memory.second_read_only));
+    try {
+        end.push_back(place.doorbell.duplicate());
+    } catch (...) {
+        ::kill(place.pid, SIGKILL);  // its creator will not know of it
+        throw;
+    }
+    enter(channel, place, from);
+    send(from, {request, control::granted{channel, place.id, place.pid, false}}, std::move(end));
 }
 
 void nursery::answer(resident& from, std::uint64_t request, control::connect& what) {
@@ -409,40 +487,23 @@ void nursery::answer(resident& from, std::uint64_t request, control::connect& wh
                            "no place is named \"" + what.name + "\" on this node"));
         return;
     }
-    const auto channel = next_channel_++;
-    auto memory = make_channel(channel, what.ring_bytes);
-    std::vector<unique_fd> fds;
-    fds.push_back(std::move(memory.second));
-    fds.push_back(std::move(memory.first_read_only));
-    fds.push_back(from.doorbell.duplicate());
-    place->peers.emplace(channel, from.id);
-    send(*place, {0, control::offered{{channel, from.id, from.pid, false}, {}}}, std::move(fds));
-    grant(from, request, *place, channel, std::move(memory.first),
-          std::move(memory.second_read_only));
+    offer(*place, from, request, what.ring_bytes, {}, {});
 }
 
-void nursery::start_bridge() {
-    auto& b = fork_place("places-bridge", {}, {}, [&](detail::process::birth birth) {
-        detail::run_child(std::move(birth), bridge_main_);
-    });
+void nursery::start_bridge(const resident& first_user) {
+    auto& b = fork_place(first_user.id, "places-bridge", {}, {},
+                         [&](detail::process::birth birth) {
+                             detail::run_child(std::move(birth), bridge_main_);
+                         });
     b.is_bridge = true;
 }
 
 void nursery::answer(resident& from, std::uint64_t request, control::open_bridge& what,
                      std::vector<unique_fd> extra) {
-    if (!bridge()) start_bridge();
-    auto& b = *bridge();
-    const auto channel = next_channel_++;
-    auto memory = make_channel(channel, what.ring_bytes);
-    std::vector<unique_fd> fds;
-    fds.push_back(std::move(memory.second));
-    fds.push_back(std::move(memory.first_read_only));
-    fds.push_back(from.doorbell.duplicate());
-    for (auto& fd : extra) fds.push_back(std::move(fd));
-    b.peers.emplace(channel, from.id);
-    send(b, {0, control::offered{{channel, from.id, from.pid, false}, std::move(what.payload)}},
-         std::move(fds));
-    grant(from, request, b, channel, std::move(memory.first), std::move(memory.second_read_only));
+    // One that has died since the last look takes nothing more.
+    if (const auto* dead = bridge()) reap(dead->id);
+    if (!bridge()) start_bridge(from);
+    offer(*bridge(), from, request, what.ring_bytes, std::move(what.payload), std::move(extra));
 }
 
 void nursery::answer(resident& from, std::uint64_t request, const control::kill& what) {
@@ -523,11 +584,19 @@ void nursery::reap(std::uint64_t id) {
         // Half a packet of a dead process.
     }
     const control::died news{id, info.si_code != CLD_EXITED, info.si_status};
-    std::vector<std::uint64_t> told;
-    for (const auto& [channel, peer] : gone.peers) {
-        if (std::find(told.begin(), told.end(), peer) != told.end()) continue;
-        told.push_back(peer);
-        if (auto* survivor = find(peer)) send(*survivor, {0, news});
+    std::set<std::uint64_t> told{gone.creator};
+    for (const auto channel : std::exchange(gone.channels, {})) {
+        const auto ends = channels_.at(channel);
+        for (std::size_t i = 0; i < ends.places.size(); ++i) {
+            if (ends.places[i] == id) {
+                let_go(channel, id);
+            } else if (ends.held[i]) {
+                told.insert(ends.places[i]);
+            }
+        }
+    }
+    for (const auto survivor : told) {
+        if (auto* r = find(survivor)) send(*r, {0, news});
     }
     free_slots_.push_back(gone.slot);
     residents_.erase(id);
@@ -537,11 +606,11 @@ void nursery::reap(std::uint64_t id) {
 void nursery::adopt_strays() {
     // As subreaper, the nursery inherits what a dead place has left running.
     std::ifstream children("/proc/self/task/" + std::to_string(::gettid()) + "/children");
+    std::unordered_set<pid_t> known;
+    for (const auto& [id, r] : residents_) known.insert(r.pid);
     pid_t pid;
     while (children >> pid) {
-        const bool known = std::any_of(residents_.begin(), residents_.end(),
-                                       [&](const auto& r) { return r.second.pid == pid; });
-        if (known || strays_.contains(pid)) continue;
+        if (known.contains(pid) || strays_.contains(pid)) continue;
         ::kill(pid, SIGKILL);
         auto& fd = strays_[pid] = open_pidfd(pid);
         watch(fd.get(), tag_of(static_cast<std::uint64_t>(pid), source::stray), EPOLLIN);

@@ -59,11 +59,11 @@ record_header* producer::header_at(std::uint64_t position) noexcept {
 
 status producer::check_open() noexcept {
     if (corrupt_) return status::corrupt;
-    // acquire [obituary]
-    if (peer_dead_.load(std::memory_order_acquire)) return status::peer_dead;
     // relaxed: our own word.
     const auto own = mine_.header->state.load(std::memory_order_relaxed);
     if (own != 0) return status_of(static_cast<half_state>(own));
+    // acquire [obituary]
+    if (peer_dead_.load(std::memory_order_acquire)) return status::peer_dead;
     // seq_cst [shut] [stall]: after park(), the closer is seen here or has seen the park word.
     return status_of(
         static_cast<half_state>(theirs_.header->state.load(std::memory_order_seq_cst)));

@@ -73,7 +73,7 @@ class channel {
     /// As put. Returns: also timeout.
     template <message_type T, class Rep, class Period>
     status put_for(const T& v, std::chrono::duration<Rep, Period> limit) {
-        return put_until(v, clock::now() + limit);
+        return put_until(v, after(limit));
     }
 
     /// The next message as a T, `value` when nothing else is asked for.
@@ -92,7 +92,7 @@ class channel {
     /// As get. Returns: also timeout.
     template <message_type T = value, class Rep, class Period>
     result<T> get_for(std::chrono::duration<Rep, Period> limit) {
-        return get_until<T>(clock::now() + limit);
+        return get_until<T>(after(limit));
     }
 
     /// The next message whatever its type, and its counterpart.
@@ -126,6 +126,16 @@ class channel {
 
   protected:
     friend struct detail::state_of;
+    /// Never, when the clock does not count that far.
+    template <class Rep, class Period>
+    static clock::time_point after(std::chrono::duration<Rep, Period> limit) {
+        const auto now = clock::now();
+        // In floating point: the limit itself may be more than the clock's unit can hold.
+        if (std::chrono::duration<double>(limit) >= clock::time_point::max() - now) {
+            return clock::time_point::max();
+        }
+        return now + std::chrono::ceil<clock::duration>(limit);
+    }
     template <message_type T>
     status put_until(const T& v, clock::time_point until);
     template <message_type T>
@@ -162,15 +172,19 @@ status channel::put_until(const T& v, clock::time_point until) {
 template <message_type T>
 result<T> channel::get_until(clock::time_point until) {
     const auto next_one = next(until);
-    if (next_one.state != status::ok) return make_error_code(next_one.state);
+    // In place: a bool or an error code as T would be taken for the other alternative.
+    if (next_one.state != status::ok) {
+        return result<T>(boost::system::in_place_error, make_error_code(next_one.state));
+    }
     const auto& record = next_one.record;
-    if constexpr (detail::is_raw<T>) {
+    // Not for bool: whatever octet came, as() makes one of it.
+    if constexpr (detail::is_raw<T> && !std::is_same_v<T, bool>) {
         if (record.kind == static_cast<std::uint16_t>(kind::raw) &&
             record.flags == detail::fingerprint<T>() && record.payload.size() == sizeof(T)) {
             T v;
             std::memcpy(&v, record.payload.data(), sizeof(T));
             release();
-            return v;
+            return result<T>(boost::system::in_place_value, v);
         }
     }
     // Copied first: what is decoded must not change under the decoder.

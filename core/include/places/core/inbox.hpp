@@ -54,7 +54,7 @@ class inbox {
 
     /// The next message of whoever has one, and the end to answer it on.
     /// Returns: the pair | timeout | closed: nobody can send here any more.
-    /// Blocks:  until then.
+    /// Blocks:  until then; inside a router body suspends that body only.
     result<item> get(channel::clock::time_point until = channel::clock::time_point::max());
 
     /// The channel to the place that started this one. A message is taken by get() of either.

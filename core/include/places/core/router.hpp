@@ -57,7 +57,8 @@ class router {
     /// Blocks: until stop(), or until a body throws.
     /// Thread: the one that made the router; not from inside a body.
     void run();
-    /// Ends run() once the body that calls it suspends or returns; suspended bodies are unwound.
+    /// Ends run() once the body that calls it suspends or returns; suspended bodies are unwound
+    /// before run() returns, and its events are gone. It may run again, with new ones.
     void stop();
 
   private:

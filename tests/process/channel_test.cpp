@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+// Channels between two processes, while both live and when one dies; select over several.
+#include "processes.hpp"
+#include "tests/support/node_main.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <sched.h>
+#include <vector>
+
+using namespace std::chrono_literals;
+using places::channel;
+using places::errc;
+using places::spawn;
+using places::status;
+
+namespace {
+
+constexpr std::size_t small_ring = 4096;
+
+void echo(channel& c) {
+    while (auto m = c.receive()) {
+        if (c.send(*m) != status::ok) return;
+    }
+}
+
+/// Reads nothing until there is nothing more to be written by the creator without it.
+void await_undelivered(channel& c, std::uint64_t count) {
+    while (c.received().undelivered < count) ::sched_yield();
+}
+
+struct point {
+    int x = 0;
+    int y = 0;
+    friend bool operator==(const point&, const point&) = default;
+};
+
+template <class T>
+bool survives_echo(channel& c, const T& v) {
+    if (c.put(v) != status::ok) return false;
+    const auto back = c.get<T>();
+    return back.has_value() && *back == v;
+}
+
+std::vector<std::byte> octets(std::size_t count) {
+    return std::vector<std::byte>(count, std::byte{7});
+}
+
+}  // namespace
+
+TEST(channel, carries_messages_of_every_kind_unchanged) {
+    auto p = spawn(echo);
+    EXPECT_TRUE(survives_echo(p, 5));
+    EXPECT_TRUE(survives_echo(p, 0.5));
+    EXPECT_TRUE(survives_echo(p, true));
+    EXPECT_TRUE(survives_echo(p, std::string()));
+    EXPECT_TRUE(survives_echo(p, std::string("text")));
+    EXPECT_TRUE(survives_echo(p, point{3, 4}));
+    EXPECT_TRUE(survives_echo(p, octets(0)));
+    EXPECT_TRUE(survives_echo(p, octets(p.message_bytes_max())));
+    EXPECT_TRUE(survives_echo(p, std::vector<std::string>{"a", "bb"}));
+    EXPECT_TRUE(survives_echo(p, std::make_tuple(1, std::string("two"), 3.0)));
+    EXPECT_TRUE(survives_echo(p, places::value("three")));
+}
+
+TEST(channel, keeps_the_order_of_ten_thousand_messages_through_a_small_ring) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        for (int i = 0; i < 10'000; ++i) {
+            if (c.get<int>().value() != i) return 1;
+        }
+        return 0;
+    });
+    for (int i = 0; i < 10'000; ++i) ASSERT_EQ(p.put(i), status::ok);
+    EXPECT_EQ(p.wait().value, 0);
+}
+
+TEST(channel, holds_a_put_back_until_the_reader_makes_room) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        int count = 0;
+        (void)c.receive();  // not before the ring was full
+        while (c.get<int>()) ++count;
+        return count == 200 ? 0 : 1;
+    });
+    ASSERT_EQ(p.put(std::string("begin")), status::ok);
+    for (int i = 0; i < 200; ++i) ASSERT_EQ(p.put(i), status::ok);
+    p.close();
+    EXPECT_EQ(p.wait().value, 0);
+}
+
+TEST(channel, says_full_and_timeout_while_nobody_reads) {
+    auto p = spawn({.ring_bytes = small_ring}, never_ends);
+    int sent = 0;
+    while (p.try_put(sent) == status::ok) ++sent;
+    EXPECT_GT(sent, 0);
+    EXPECT_EQ(p.try_put(0), status::full);
+    EXPECT_EQ(p.put_for(0, 1ms), status::timeout);
+    EXPECT_EQ(p.sent().accepted, static_cast<std::uint64_t>(sent));
+    p.kill();
+}
+
+TEST(channel, says_empty_and_timeout_while_nobody_writes) {
+    auto p = spawn(echo);
+    EXPECT_EQ(p.try_get<int>().error(), errc::empty);
+    EXPECT_EQ(p.get_for<int>(1ms).error(), errc::timeout);
+    EXPECT_EQ(p.receive(channel::clock::now() + 1ms).error(), errc::timeout);
+}
+
+TEST(channel, takes_limits_that_no_clock_can_count) {
+    auto p = spawn(echo);
+    ASSERT_EQ(p.put_for(1, std::chrono::hours::max()), status::ok);
+    EXPECT_EQ(p.get_for<int>(std::chrono::hours::max()).value(), 1);
+    ASSERT_EQ(p.put_for(2, std::chrono::nanoseconds::max()), status::ok);
+    EXPECT_EQ(p.get_for<int>(std::chrono::duration<double>(1e300)).value(), 2);
+}
+
+TEST(channel, leaves_a_message_of_another_type_where_it_is) {
+    auto p = spawn(echo);
+    ASSERT_EQ(p.put(std::string("text")), status::ok);
+    EXPECT_EQ(p.get<int>().error(), errc::wrong_type);
+    EXPECT_EQ(p.get<std::vector<double>>().error(), errc::wrong_type);
+    EXPECT_EQ(p.get<std::string>().value(), "text");
+}
+
+TEST(channel, sends_nothing_of_a_message_that_is_too_large) {
+    auto p = spawn({.ring_bytes = small_ring}, echo);
+    EXPECT_EQ(p.put(octets(p.message_bytes_max() + 1)), status::too_large);
+    EXPECT_EQ(p.try_put(octets(1 << 20)), status::too_large);
+    EXPECT_EQ(p.loan(p.message_bytes_max() + 1).error(), errc::too_large);
+    EXPECT_EQ(p.sent().accepted, 0U);
+    EXPECT_TRUE(survives_echo(p, 1));
+}
+
+TEST(channel, lends_room_whose_used_part_alone_is_sent) {
+    auto p = spawn(echo);
+    const auto room = p.loan(1000).value();
+    EXPECT_EQ(room.size(), 1000U);
+    std::fill(room.begin(), room.end(), std::byte{7});
+    p.publish(10);
+    EXPECT_EQ(p.get<std::vector<std::byte>>().value(), octets(10));
+}
+
+TEST(channel, shows_a_message_in_place_until_it_is_released) {
+    auto p = spawn(echo);
+    ASSERT_EQ(p.put(octets(3)), status::ok);
+    ASSERT_EQ(p.put(octets(4)), status::ok);
+    EXPECT_EQ(p.peek().value().size(), 3U);
+    EXPECT_EQ(p.peek().value().size(), 3U);
+    p.release();
+    EXPECT_EQ(p.peek().value().size(), 4U);
+    p.release();
+    EXPECT_EQ(p.try_get<int>().error(), errc::empty);
+}
+
+TEST(channel, without_an_end_answers_closed) {
+    channel none;
+    EXPECT_FALSE(none);
+    EXPECT_EQ(none.put(1), status::closed);
+    EXPECT_EQ(none.get<int>().error(), errc::closed);
+    EXPECT_EQ(none.loan(1).error(), errc::closed);
+    EXPECT_EQ(none.peek().error(), errc::closed);
+    EXPECT_FALSE(none.is_open());
+    none.close();
+}
+
+TEST(channel, closed_here_takes_nothing_more) {
+    auto p = spawn(never_ends);
+    EXPECT_TRUE(p.is_open());
+    p.close();
+    p.close();
+    EXPECT_FALSE(p.is_open());
+    EXPECT_EQ(p.put(1), status::closed);
+    EXPECT_EQ(p.try_put(1), status::closed);
+    p.kill();
+}
+
+TEST(channel, delivers_what_was_sent_before_the_other_end_was_closed) {
+    auto p = spawn([](channel& c) {
+        for (int i = 0; i < 3; ++i) (void)c.put(i);
+    });
+    (void)p.wait();
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(p.get<int>().value(), i);
+    EXPECT_EQ(p.get<int>().error(), errc::closed);
+    EXPECT_EQ(p.get<int>().error(), errc::closed);
+    EXPECT_NE(p.put(1), status::ok);
+}
+
+TEST(channel, delivers_what_was_sent_before_its_sender_was_killed) {
+    auto p = spawn([](channel& c) {
+        for (int i = 0; i < 3; ++i) (void)c.put(i);
+        (void)::raise(SIGKILL);
+    });
+    (void)p.wait();
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(p.get<int>().value(), i);
+    EXPECT_EQ(p.get<int>().error(), errc::peer_dead);
+    EXPECT_EQ(p.get<int>().error(), errc::peer_dead);
+    EXPECT_EQ(p.put(1), status::peer_dead);
+    EXPECT_EQ(p.peer_status()->value, SIGKILL);
+}
+
+TEST(channel, ends_a_blocked_get_when_the_sender_is_killed) {
+    auto p = spawn(never_ends);
+    auto killer = spawn([](int pid) { (void)::kill(pid, SIGKILL); }, p.pid());
+    EXPECT_EQ(p.get<int>().error(), errc::peer_dead);
+    EXPECT_TRUE(p.is_dead());
+}
+
+TEST(channel, ends_a_blocked_put_when_the_reader_is_killed) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        await_undelivered(c, small_ring / 64);
+        (void)::raise(SIGKILL);
+    });
+    auto outcome = status::ok;
+    while (outcome == status::ok) outcome = p.put(1);
+    EXPECT_EQ(outcome, status::peer_dead);
+}
+
+TEST(channel, ends_a_blocked_put_when_the_reader_closes) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        await_undelivered(c, small_ring / 64);
+        c.close();
+        never_ends();
+    });
+    auto outcome = status::ok;
+    while (outcome == status::ok) outcome = p.put(1);
+    EXPECT_EQ(outcome, status::closed);
+    p.kill();
+}
+
+TEST(channel, accounts_for_every_message_to_a_place_that_was_killed) {
+    auto p = spawn([](channel& c) {
+        await_undelivered(c, 10);
+        for (int i = 0; i < 3; ++i) (void)c.get<int>();
+        (void)::raise(SIGKILL);
+    });
+    for (int i = 0; i < 10; ++i) ASSERT_EQ(p.put(i), status::ok);
+    (void)p.wait();
+    const auto sent = p.sent();
+    EXPECT_EQ(sent.accepted, 10U);
+    EXPECT_EQ(sent.delivered, 3U);
+    EXPECT_EQ(sent.undelivered, 7U);
+    EXPECT_EQ(sent.unknown, 0U);
+}
+
+TEST(channel, accounts_for_every_message_from_a_place_that_was_killed) {
+    auto p = spawn([](channel& c) {
+        for (int i = 0; i < 10; ++i) (void)c.put(i);
+        (void)::raise(SIGKILL);
+    });
+    (void)p.wait();
+    for (int i = 0; i < 4; ++i) ASSERT_TRUE(p.get<int>());
+    const auto got = p.received();
+    EXPECT_EQ(got.accepted, 10U);
+    EXPECT_EQ(got.delivered, 4U);
+    EXPECT_EQ(got.undelivered, 6U);
+    EXPECT_EQ(p.get<int>().value(), 4);
+}
+
+TEST(channel, can_be_moved_while_messages_wait_in_it) {
+    auto p = spawn(echo);
+    ASSERT_EQ(p.put(1), status::ok);
+    auto q = std::move(p);
+    EXPECT_EQ(q.get<int>().value(), 1);
+    EXPECT_FALSE(p);
+    EXPECT_EQ(p.put(1), status::closed);
+}
+
+TEST(select, tells_which_channel_has_a_message) {
+    std::vector<places::place> all;
+    std::vector<channel*> ends;
+    for (int i = 0; i < 10; ++i) all.push_back(spawn(echo));
+    for (auto& p : all) ends.push_back(&p);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        ASSERT_EQ(all[i].put(1), status::ok);
+        ASSERT_EQ(places::select(ends), i);
+        ASSERT_TRUE(all[i].get<int>());
+    }
+}
+
+TEST(select, returns_nothing_when_its_time_has_passed) {
+    auto p = spawn(echo);
+    auto q = spawn(echo);
+    EXPECT_EQ(places::select({&p, &q}, 1ms), std::nullopt);
+    EXPECT_EQ(places::select({&p, &q}, 0ms), std::nullopt);
+}
+
+TEST(select, takes_turns_when_all_are_ready) {
+    const auto talks = [](channel& c) {
+        while (c.put(1) == status::ok) {
+        }
+    };
+    auto p = spawn(talks);
+    auto q = spawn(talks);
+    auto r = spawn(echo);  // never ready
+    ASSERT_TRUE(p.peek() && q.peek());
+    std::vector<int> picked(3);
+    for (int i = 0; i < 20; ++i) ++picked[places::select({&p, &q, &r}).value()];
+    EXPECT_EQ(picked, (std::vector<int>{10, 10, 0}));
+}
+
+TEST(select, takes_turns_although_another_select_runs_in_between) {
+    const auto talks = [](channel& c) {
+        while (c.put(1) == status::ok) {
+        }
+    };
+    auto p = spawn(talks);
+    auto q = spawn(talks);
+    auto s = spawn(talks);
+    auto t = spawn(talks);
+    ASSERT_TRUE(p.peek() && q.peek() && s.peek() && t.peek());
+    std::vector<int> picked(2);
+    for (int i = 0; i < 20; ++i) {
+        ++picked[places::select({&p, &q}).value()];
+        (void)places::select({&s, &t});
+    }
+    EXPECT_EQ(picked, (std::vector<int>{10, 10}));
+}
+
+TEST(select, counts_a_dead_or_closed_place_as_ready) {
+    auto lives = spawn(echo);
+    auto killed = spawn(never_ends);
+    auto ends = spawn([](channel& c) { (void)c.get<int>(); });
+    killed.kill();
+    ASSERT_EQ(places::select({&lives, &killed, &ends}), 1U);
+    EXPECT_EQ(killed.get<int>().error(), errc::peer_dead);
+    ASSERT_EQ(ends.put(1), status::ok);
+    EXPECT_EQ(places::select({&lives, &ends}), 1U);
+    EXPECT_EQ(ends.get<int>().error(), errc::closed);
+}
+
+TEST(select, wakes_when_a_place_is_killed_meanwhile) {
+    auto lives = spawn(echo);
+    auto victim = spawn(never_ends);
+    auto killer = spawn([](int pid) { (void)::kill(pid, SIGKILL); }, victim.pid());
+    EXPECT_EQ(places::select({&lives, &victim}), 1U);
+}
+
+TEST(select, refuses_none_too_many_and_a_channel_without_an_end) {
+    channel none;
+    EXPECT_THROW((void)places::select({&none}), places::error);
+    EXPECT_THROW((void)places::select(std::initializer_list<channel*>{}), places::error);
+    auto p = spawn(echo);
+    const std::vector<channel*> many(121, &p);
+    EXPECT_THROW((void)places::select(many), places::error);
+}

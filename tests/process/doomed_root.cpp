@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// A program that nursery_test starts and that comes to an end in one of several ways:
+//   doomed_root exit|return|abort|throw|wait|get|spawn
+// It starts places, prints a line with the ids of all processes it is responsible for, and waits
+// for a line on its standard input before it does what its argument says.
+#include "processes.hpp"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+/// A place with a child process of its own.
+void has_a_child(places::channel& c) {
+    const int child = ::fork();
+    if (child == 0) never_ends();
+    (void)c.put(child);
+    (void)c.get<int>();
+}
+
+void listen(places::channel& c) { (void)c.get<int>(); }
+
+void serve(places::inbox& in) {
+    while (in.get()) {
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    places::runtime runtime{argc, argv};
+    const std::string how = argc > 1 ? argv[1] : "";
+    std::vector<places::place> all;
+    for (int i = 0; i < 3; ++i) all.push_back(places::spawn(listen));
+    all.push_back(places::spawn({.named = "server"}, serve));
+    auto parent = places::spawn(has_a_child);
+    const int nursery = nursery_pid();
+
+    // In this order: the test picks the nursery and the grandchild by their place in the line.
+    std::cout << nursery << ' ' << parent.get<int>().value() << ' ' << parent.pid();
+    for (const auto& p : all) std::cout << ' ' << p.pid();
+    std::cout << std::endl;
+    std::string order;
+    if (how == "get") return all[0].get<int>().error().value();
+    if (how == "wait") return all[0].wait().value;
+    if (how == "spawn") {
+        try {
+            while (true) (void)places::spawn([] {}).wait();
+        } catch (const places::error& e) {
+            return e.code().value();
+        }
+    }
+    std::getline(std::cin, order);
+    if (how == "abort") std::abort();
+    if (how == "exit") ::_exit(3);
+    if (how == "throw") throw std::runtime_error("on purpose");
+    return 0;
+}

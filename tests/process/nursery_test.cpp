@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// The end of a node: whoever dies, no process of it is left. Says nothing of a place's own children
+// after the nursery itself was killed: the kernel then has nobody to give them to.
+#include "core/process.hpp"
+#include "processes.hpp"
+#include "tests/support/node_main.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <fcntl.h>
+#include <spawn.h>
+#include <sstream>
+#include <string>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <vector>
+
+using places::errc;
+using places::unique_fd;
+
+namespace {
+
+struct pipe_ends {
+    unique_fd reader;
+    unique_fd writer;
+};
+pipe_ends make_pipe() {
+    std::array<int, 2> fds{};
+    places::checked(::pipe2(fds.data(), O_CLOEXEC), "make a pipe");
+    return {unique_fd{fds[0]}, unique_fd{fds[1]}};
+}
+
+/// tests/process/doomed_root.cpp, running as a root of its own.
+class doomed_root {
+  public:
+    explicit doomed_root(const char* how) {
+        auto in = make_pipe();
+        auto out = make_pipe();
+        posix_spawn_file_actions_t actions;
+        ::posix_spawn_file_actions_init(&actions);
+        ::posix_spawn_file_actions_adddup2(&actions, in.reader.get(), 0);
+        ::posix_spawn_file_actions_adddup2(&actions, out.writer.get(), 1);
+        std::string program = DOOMED_ROOT;
+        std::string argument = how;
+        std::array<char*, 3> argv{program.data(), argument.data(), nullptr};
+        const int failed =
+            ::posix_spawn(&pid_, DOOMED_ROOT, &actions, nullptr, argv.data(), environ);
+        ::posix_spawn_file_actions_destroy(&actions);
+        if (failed != 0) throw std::runtime_error("cannot start " DOOMED_ROOT);
+        in.reader.reset();
+        out.writer.reset();
+        order_ = std::move(in.writer);
+
+        std::string line;
+        for (char c = 0; ::read(out.reader.get(), &c, 1) == 1 && c != '\n';) line += c;
+        std::istringstream numbers(line);
+        for (int each; numbers >> each;) {
+            pids_.push_back(each);
+            lives_.push_back(pidfd_of(each));
+        }
+        output_ = std::move(out.reader);
+    }
+    ~doomed_root() {
+        if (pid_ > 0) {
+            ::kill(pid_, SIGKILL);
+            ::waitpid(pid_, nullptr, 0);
+        }
+    }
+    doomed_root(const doomed_root&) = delete;
+    doomed_root& operator=(const doomed_root&) = delete;
+
+    int pid() const { return pid_; }
+    int nursery() const { return pids_.at(0); }
+    const unique_fd& life_of_nursery() const { return lives_.at(0); }
+    std::size_t process_count() const { return pids_.size(); }
+    void go_on() { order_.reset(); }
+    /// As waitpid tells it.
+    int wait() {
+        int how = 0;
+        places::checked(::waitpid(std::exchange(pid_, 0), &how, 0), "wait for the program");
+        return how;
+    }
+    /// Blocks: until none of its processes is left; the test's watchdog ends a wait in vain.
+    void await_all(bool with_grandchild = true) {
+        for (std::size_t i = 0; i < lives_.size(); ++i) {
+            if (i != 1 || with_grandchild) await_end(lives_[i]);
+        }
+    }
+    void kill_grandchild() { ::kill(pids_.at(1), SIGKILL); }
+
+  private:
+    pid_t pid_ = 0;
+    unique_fd order_;
+    unique_fd output_;
+    std::vector<int> pids_;
+    std::vector<unique_fd> lives_;
+};
+
+}  // namespace
+
+TEST(nursery, ends_every_process_when_its_root_is_killed) {
+    doomed_root root{"return"};
+    ASSERT_EQ(root.process_count(), 7U);
+    ::kill(root.pid(), SIGKILL);
+    EXPECT_EQ(root.wait(), SIGKILL);
+    root.await_all();
+}
+
+TEST(nursery, ends_every_process_when_its_root_leaves_without_a_word) {
+    doomed_root root{"exit"};
+    root.go_on();
+    EXPECT_EQ(WEXITSTATUS(root.wait()), 3);
+    root.await_all();
+}
+
+TEST(nursery, ends_every_process_when_its_root_aborts) {
+    doomed_root root{"abort"};
+    root.go_on();
+    EXPECT_EQ(WTERMSIG(root.wait()), SIGABRT);
+    root.await_all();
+}
+
+TEST(nursery, ends_every_process_when_its_root_throws_out_of_main) {
+    doomed_root root{"throw"};
+    root.go_on();
+    EXPECT_TRUE(WIFSIGNALED(root.wait()));
+    root.await_all();
+}
+
+TEST(nursery, has_ended_every_process_before_its_root_returns_from_main) {
+    doomed_root root{"return"};
+    root.go_on();
+    EXPECT_EQ(root.wait(), 0);
+    EXPECT_TRUE(has_ended(root.life_of_nursery()));
+    root.await_all();
+}
+
+TEST(nursery, takes_the_places_with_it_and_ends_a_get_of_the_root) {
+    doomed_root root{"get"};
+    ::kill(root.nursery(), SIGKILL);
+    EXPECT_EQ(WEXITSTATUS(root.wait()), static_cast<int>(errc::peer_dead));
+    root.kill_grandchild();
+    root.await_all();
+}
+
+TEST(nursery, takes_the_places_with_it_and_ends_a_wait_of_the_root) {
+    doomed_root root{"wait"};
+    ::kill(root.nursery(), SIGKILL);
+    EXPECT_EQ(WEXITSTATUS(root.wait()), SIGKILL);
+    root.kill_grandchild();
+    root.await_all();
+}
+
+TEST(nursery, killed_amid_requests_leaves_none_of_them_waiting) {
+    for (int i = 0; i < 20; ++i) {
+        doomed_root root{"spawn"};
+        ::kill(root.nursery(), SIGKILL);
+        EXPECT_EQ(WEXITSTATUS(root.wait()), static_cast<int>(errc::node_down));
+        root.kill_grandchild();
+        root.await_all();
+    }
+}
+
+TEST(nursery, reports_a_place_that_is_killed_while_it_starts) {
+    for (int i = 0; i < 200; ++i) {
+        auto p = places::spawn(places::registered{"never-ends"});
+        ::kill(p.pid(), SIGKILL);
+        EXPECT_EQ(p.get<int>().error(), errc::peer_dead);
+        EXPECT_EQ(p.wait().value, SIGKILL);
+    }
+}
+
+TEST(nursery, goes_on_when_many_places_die_at_once) {
+    std::vector<places::place> all;
+    for (int i = 0; i < 50; ++i) all.push_back(places::spawn(never_ends));
+    for (const auto& p : all) ::kill(p.pid(), SIGKILL);
+    for (auto& p : all) EXPECT_EQ(p.wait().value, SIGKILL);
+    EXPECT_EQ(places::spawn([] { return 3; }).wait().value, 3);
+}
+
+TEST(nursery, ends_a_place_that_sends_it_noise_and_serves_the_others) {
+    auto p = places::spawn([] {
+        const std::string noise(1000, '\xff');
+        const int control = places::detail::process::current().control_handle();
+        (void)::send(control, noise.data(), noise.size(), 0);
+        never_ends();
+    });
+    EXPECT_EQ(p.wait(), (places::exit_status{.signalled = true, .value = SIGKILL}));
+    EXPECT_EQ(places::spawn([] { return 3; }).wait().value, 3);
+}
+
+TEST(nursery, refuses_a_place_what_only_the_root_may_ask) {
+    auto p = places::spawn([] {
+        try {
+            (void)places::detail::process::current().request(places::control::end_places{});
+        } catch (const places::error& e) {
+            return e.code() == errc::protocol ? 3 : 4;
+        }
+        return 5;
+    });
+    EXPECT_EQ(p.wait().value, 3);
+}
+
+TEST(nursery, tells_of_a_death_although_a_stranger_has_called_the_channel_closed) {
+    auto victim = places::spawn(never_ends);
+    auto liar = places::spawn([] {
+        auto& home = places::detail::process::current();
+        for (std::uint64_t id = 0; id < 100; ++id) home.tell(places::control::channel_closed{id});
+        for (std::uint64_t id = 0; id < 100; ++id) home.tell(places::control::channel_closed{id});
+    });
+    // Its own channel is closed to the nursery now; its creator hears of it all the same.
+    EXPECT_EQ(liar.wait().value, 0);
+    ::kill(victim.pid(), SIGKILL);
+    EXPECT_EQ(victim.get<int>().error(), errc::peer_dead);
+}
+
+TEST(nursery, survives_the_signals_of_a_terminal) {
+    const int nursery = nursery_pid();
+    for (const int s : {SIGINT, SIGHUP, SIGQUIT}) ::kill(nursery, s);
+    EXPECT_EQ(places::spawn([] { return 3; }).wait().value, 3);
+}
+
+const auto never_ends_entry = places::register_entry<never_ends>("never-ends");

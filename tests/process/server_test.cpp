@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+// Named places, servers and what their callers are told.
+#include "processes.hpp"
+#include "tests/support/node_main.hpp"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <string>
+#include <vector>
+
+using places::channel;
+using places::connect_to_named_place;
+using places::errc;
+using places::inbox;
+using places::spawn;
+using places::spawn_server;
+using places::status;
+
+struct tally {
+    int add(int n) { return total_ += n; }
+    int total() const { return total_; }
+    int fail(const std::string& why) { throw std::runtime_error(why); }
+    int fail_strangely() { throw 5; }
+    void reset() { total_ = 0; }
+    void check() const noexcept {}
+    std::string join(std::string a, const std::string& b) const { return a + b; }
+    std::string large(std::size_t size) const { return std::string(size, 'x'); }
+    std::size_t descriptors() const { return count_descriptors(::getpid()); }
+    void end() { ::_exit(4); }
+    void throw_in_cast() { throw std::runtime_error("thrown in a cast"); }
+
+  private:
+    int total_ = 0;
+};
+PLACES_NAMED_SERVER(tally, (rpc, add), (rpc, total), (rpc, fail), (rpc, fail_strangely),
+                    (cast, reset), (rpc, check), (rpc, join), (rpc, large), (rpc, descriptors),
+                    (rpc, end), (cast, throw_in_cast))
+
+namespace a::b {
+struct counter {
+    int next() { return ++count_; }
+
+  private:
+    int count_ = 0;
+};
+PLACES_SERVER(counter, (rpc, next))
+}  // namespace a::b
+
+template <class Client>
+concept adds_text = requires(Client c) { c.add(std::string("text")); };
+template <class Client>
+concept adds_two = requires(Client c) { c.add(1, 2); };
+template <class Client>
+concept adds_one = requires(Client c) { c.add(1); };
+static_assert(adds_one<places::client<tally>>);
+static_assert(!adds_text<places::client<tally>>, "a wrong argument must not compile");
+static_assert(!adds_two<places::client<tally>>, "one argument too many must not compile");
+
+namespace {
+
+void reply_to_sender(inbox& in) {
+    while (auto item = in.get()) (void)item->from.send(item->content);
+}
+
+template <class F>
+std::string text_of_error(places::errc code, F&& f) {
+    try {
+        f();
+    } catch (const places::error& e) {
+        EXPECT_EQ(e.code(), code) << e.what();
+        return e.what();
+    }
+    ADD_FAILURE() << "nothing was thrown";
+    return {};
+}
+
+/// Owns a named place, which would live on otherwise.
+struct killed_at_end {
+    places::place it;
+    ~killed_at_end() { it.kill(); }
+};
+
+}  // namespace
+
+TEST(named_place, answers_each_connection_what_that_one_asked) {
+    const killed_at_end server{spawn({.named = "replies"}, reply_to_sender)};
+    std::vector<channel> connections;
+    for (int i = 0; i < 10; ++i) connections.push_back(connect_to_named_place("replies"));
+    for (int round = 0; round < 10; ++round) {
+        for (std::size_t i = 0; i < 10; ++i) {
+            ASSERT_EQ(connections[i].put(i * 100 + 1), status::ok);
+        }
+        for (std::size_t i = 10; i-- > 0;) {
+            ASSERT_EQ(connections[i].get<std::size_t>().value(), i * 100 + 1);
+            ASSERT_EQ(connections[i].try_get<std::size_t>().error(), errc::empty);
+        }
+    }
+}
+
+TEST(named_place, serves_three_hundred_connections) {
+    const killed_at_end server{spawn({.named = "many"}, reply_to_sender)};
+    std::vector<channel> connections;
+    for (int i = 0; i < 300; ++i) connections.push_back(connect_to_named_place("many", 4096));
+    for (int round = 0; round < 3; ++round) {
+        for (int i = 0; i < 300; ++i) {
+            ASSERT_EQ(connections[static_cast<std::size_t>(i)].put(i), status::ok);
+        }
+        for (int i = 0; i < 300; ++i) {
+            ASSERT_EQ(connections[static_cast<std::size_t>(i)].get<int>().value(), i);
+        }
+        // One alone, while all others have gone cold.
+        ASSERT_EQ(connections[7].put(round), status::ok);
+        ASSERT_EQ(connections[7].get<int>().value(), round);
+    }
+}
+
+TEST(named_place, gives_every_connection_an_id_of_its_own) {
+    const killed_at_end server{spawn({.named = "ids"}, [](inbox& in) {
+        while (auto item = in.get()) (void)item->from.put(item->from.connection_id());
+    })};
+    auto a = connect_to_named_place("ids");
+    auto b = connect_to_named_place("ids");
+    ASSERT_EQ(a.put(1), status::ok);
+    ASSERT_EQ(b.put(1), status::ok);
+    const auto id = a.get<std::uint64_t>().value();
+    EXPECT_NE(id, b.get<std::uint64_t>().value());
+    ASSERT_EQ(a.put(1), status::ok);
+    EXPECT_EQ(id, a.get<std::uint64_t>().value());
+}
+
+TEST(named_place, can_still_be_heard_by_its_creator_after_it_waited_on_that_channel_alone) {
+    const auto serve = [](inbox& in) {
+        while (auto item = in.get()) {
+            // The creator's end is cold by now: only the other connection has spoken.
+            (void)item->from.put(std::string("ready"));
+            const auto asked = in.creator().get<int>().value();
+            (void)item->from.put(asked);
+        }
+    };
+    killed_at_end server{spawn({.named = "both"}, serve)};
+    auto c = connect_to_named_place("both");
+    for (int i = 0; i < 100; ++i) {
+        ASSERT_EQ(c.put(0), status::ok);
+        ASSERT_EQ(c.get<std::string>().value(), "ready");
+        ASSERT_EQ(server.it.put(i), status::ok);
+        ASSERT_EQ(c.get<int>().value(), i);
+    }
+    // Now through the inbox.
+    ASSERT_EQ(server.it.put(7), status::ok);
+    ASSERT_EQ(server.it.get<std::string>().value(), "ready");
+    ASSERT_EQ(server.it.put(8), status::ok);
+    EXPECT_EQ(server.it.get<int>().value(), 8);
+}
+
+TEST(named_place, is_heard_on_a_connection_whose_reply_had_to_wait_for_room) {
+    // The reply end of one connection is used from another's turn, with a full ring.
+    const auto serve = [](inbox& in) {
+        auto first = in.get().value();
+        (void)first.from.put(std::string("first"));
+        while (auto item = in.get()) {
+            if (item->from.connection_id() == first.from.connection_id()) {
+                (void)item->from.put(std::string("again"));
+                continue;
+            }
+            for (int i = 0; i < 200; ++i) (void)first.from.put(i);
+            (void)item->from.put(std::string("done"));
+        }
+    };
+    const killed_at_end server{spawn({.named = "slow"}, serve)};
+    auto a = connect_to_named_place("slow", 4096);
+    auto b = connect_to_named_place("slow", 4096);
+    ASSERT_EQ(a.put(1), status::ok);
+    ASSERT_EQ(a.get<std::string>().value(), "first");
+    ASSERT_EQ(b.put(1), status::ok);
+    for (int i = 0; i < 200; ++i) ASSERT_EQ(a.get<int>().value(), i);
+    EXPECT_EQ(b.get<std::string>().value(), "done");
+    ASSERT_EQ(a.put(2), status::ok);
+    EXPECT_EQ(a.get<std::string>().value(), "again");
+}
+
+TEST(named_place, that_nobody_has_is_named_in_the_error) {
+    const auto text = text_of_error(errc::name_not_found,
+                                    [] { (void)connect_to_named_place("no-such-place"); });
+    EXPECT_NE(text.find("no-such-place"), std::string::npos) << text;
+    (void)text_of_error(errc::name_not_found, [] { (void)connect_to_named_place(""); });
+}
+
+TEST(named_place, with_an_endless_name_is_an_error_and_no_silence) {
+    (void)text_of_error(errc::name_not_found,
+                        [] { (void)connect_to_named_place(std::string(65'000, 'n')); });
+}
+
+TEST(named_place, keeps_its_name_against_a_second) {
+    const killed_at_end server{spawn({.named = "taken"}, reply_to_sender)};
+    const auto text = text_of_error(errc::name_taken,
+                                    [] { (void)spawn({.named = "taken"}, reply_to_sender); });
+    EXPECT_NE(text.find("taken"), std::string::npos) << text;
+    auto c = connect_to_named_place("taken");
+    ASSERT_EQ(c.put(1), status::ok);
+    EXPECT_EQ(c.get<int>().value(), 1);
+}
+
+TEST(named_place, frees_its_name_when_it_dies) {
+    for (int i = 0; i < 20; ++i) {
+        auto server = spawn({.named = "again"}, reply_to_sender);
+        auto c = connect_to_named_place("again");
+        ASSERT_EQ(c.put(i), status::ok);
+        ASSERT_EQ(c.get<int>().value(), i);
+        server.kill();
+        EXPECT_EQ(c.get<int>().error(), errc::peer_dead);
+    }
+    (void)text_of_error(errc::name_not_found, [] { (void)connect_to_named_place("again"); });
+}
+
+TEST(named_place, is_no_entry_that_takes_no_connections) {
+    (void)text_of_error(errc::not_a_connection,
+                        [] { (void)spawn({.named = "x"}, [](channel&) {}); });
+    (void)text_of_error(errc::not_a_connection,
+                        [] { (void)spawn_server<a::b::counter>({.named = "x"}); });
+    (void)text_of_error(errc::name_not_found, [] { (void)connect_to_named_place("x"); });
+}
+
+TEST(named_place, lives_on_when_its_creator_is_gone) {
+    auto creator = spawn([](channel& c) {
+        auto server = spawn({.named = "orphan"}, reply_to_sender);
+        (void)c.put(server.pid());
+    });
+    const auto life = pidfd_of(creator.get<int>().value());
+    EXPECT_EQ(creator.wait().value, 0);
+    auto c = connect_to_named_place("orphan");
+    ASSERT_EQ(c.put(5), status::ok);
+    EXPECT_EQ(c.get<int>().value(), 5);
+    EXPECT_FALSE(has_ended(life));
+}
+
+TEST(named_place, tells_every_connection_of_its_death) {
+    auto server = spawn({.named = "mortal"}, reply_to_sender);
+    std::vector<channel> connections;
+    for (int i = 0; i < 20; ++i) connections.push_back(connect_to_named_place("mortal"));
+    auto killer = spawn([](int pid) { (void)::kill(pid, SIGKILL); }, server.pid());
+    for (auto& c : connections) {
+        EXPECT_EQ(c.get<int>().error(), errc::peer_dead);
+        EXPECT_TRUE(c.peer_status()->signalled);
+    }
+    EXPECT_EQ(server.wait().value, SIGKILL);
+}
+
+TEST(named_place, can_be_connected_to_by_places_and_by_itself) {
+    killed_at_end server{spawn({.named = "self"}, [](inbox& in) {
+        auto mine = connect_to_named_place("self");
+        (void)mine.put(std::string("to myself"));
+        auto own = in.get();
+        (void)in.creator().put(0);
+        while (auto item = in.get()) (void)item->from.put(own->content.as<std::string>().value());
+    })};
+    ASSERT_TRUE(server.it.get<int>());
+    auto p = spawn([](channel& c) {
+        auto there = connect_to_named_place("self");
+        (void)there.put(1);
+        (void)c.put(there.get<std::string>().value());
+    });
+    EXPECT_EQ(p.get<std::string>().value(), "to myself");
+}
+
+TEST(named_place, leaves_no_descriptor_behind_in_a_thousand_connections) {
+    const int nursery = nursery_pid();
+    auto server = spawn_server<tally>({.named = "connected"});
+    const auto in_server = server.descriptors();
+    const auto connect = [] {
+        auto c = connect_to_named_place<tally>("connected", 4096);
+        return c.add(1);
+    };
+    (void)connect();
+    await_nursery();
+    const auto in_root = count_descriptors(::getpid());
+    const auto in_nursery = count_descriptors(nursery);
+    for (int i = 0; i < 1000; ++i) ASSERT_EQ(connect(), i + 2);
+    (void)server.total();
+    await_nursery();
+    EXPECT_EQ(count_descriptors(::getpid()), in_root);
+    EXPECT_EQ(count_descriptors(nursery), in_nursery);
+    // Connections to one process share its doorbell.
+    EXPECT_LE(server.descriptors(), in_server + 1);
+    server.link().kill();
+}
+
+TEST(server, answers_calls_with_values_references_and_nothing) {
+    auto c = spawn_server<tally>();
+    EXPECT_EQ(c.add(3), 3);
+    EXPECT_EQ(c.add(4), 7);
+    EXPECT_EQ(c.total(), 7);
+    c.check();
+    EXPECT_EQ(c.join("ab", "cd"), "abcd");
+}
+
+TEST(server, has_done_a_cast_before_the_call_that_follows) {
+    auto c = spawn_server<tally>();
+    for (int i = 0; i < 100; ++i) {
+        ASSERT_EQ(c.add(3), 3);
+        c.reset();
+        ASSERT_EQ(c.total(), 0);
+    }
+}
+
+TEST(server, tells_the_caller_what_a_method_threw_and_lives_on) {
+    auto c = spawn_server<tally>();
+    (void)c.add(1);
+    try {
+        (void)c.fail("the reason");
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const places::remote_error& e) {
+        EXPECT_NE(std::string(e.what()).find("the reason"), std::string::npos) << e.what();
+    }
+    EXPECT_THROW((void)c.fail_strangely(), places::remote_error);
+    EXPECT_THROW((void)c.fail(std::string(15'000, 'x')), places::remote_error);
+    EXPECT_EQ(c.total(), 1);
+}
+
+TEST(server, lives_on_after_an_exception_in_a_cast) {
+    auto c = spawn_server<tally>();
+    (void)c.add(1);
+    c.throw_in_cast();
+    EXPECT_EQ(c.total(), 1);
+}
+
+TEST(server, tells_the_caller_when_the_result_is_too_large) {
+    auto c = spawn_server<tally>({.ring_bytes = 4096});
+    EXPECT_THROW((void)c.large(100'000), places::remote_error);
+    EXPECT_EQ(c.large(10), std::string(10, 'x'));
+}
+
+TEST(server, tells_the_caller_when_the_arguments_are_too_large) {
+    auto c = spawn_server<tally>({.ring_bytes = 4096});
+    (void)text_of_error(errc::too_large, [&] { (void)c.join(std::string(5000, 'x'), ""); });
+    EXPECT_EQ(c.join("a", "b"), "ab");
+}
+
+TEST(server, ends_the_call_of_a_client_when_it_dies) {
+    auto c = spawn_server<tally>();
+    const auto text = text_of_error(errc::peer_dead, [&] { c.end(); });
+    EXPECT_NE(text.find("tally::end"), std::string::npos) << text;
+    (void)text_of_error(errc::peer_dead, [&] { (void)c.total(); });
+}
+
+TEST(server, refuses_an_unknown_method_and_lives_on) {
+    auto p = spawn(places::registered{"tally"});
+    ASSERT_EQ(p.send(places::detail::make_request(1, "subtract", 5)), status::ok);
+    auto reply = places::detail::reply::parse(p.receive().value()).value();
+    EXPECT_EQ(reply.id(), 1U);
+    EXPECT_TRUE(reply.is_error());
+    EXPECT_NE(reply.error_text().find("subtract"), std::string::npos) << reply.error_text();
+    ASSERT_EQ(p.send(places::detail::make_request(2, "add", 5)), status::ok);
+    reply = places::detail::reply::parse(p.receive().value()).value();
+    EXPECT_EQ(reply.as<int>().value(), 5);
+}
+
+TEST(server, refuses_arguments_of_another_number_or_type_and_lives_on) {
+    auto p = spawn(places::registered{"tally"});
+    const auto ask = [&p](const places::message& m) {
+        EXPECT_EQ(p.send(m), status::ok);
+        return places::detail::reply::parse(p.receive().value()).value();
+    };
+    EXPECT_TRUE(ask(places::detail::make_request(1, "add")).is_error());
+    EXPECT_TRUE(ask(places::detail::make_request(2, "add", 1, 2)).is_error());
+    EXPECT_TRUE(ask(places::detail::make_request(3, "add", std::string("five"))).is_error());
+    EXPECT_TRUE(ask(places::detail::make_request(4, std::string(9000, 'm'))).is_error());
+    EXPECT_EQ(ask(places::detail::make_request(5, "add", 5)).as<int>().value(), 5);
+}
+
+TEST(server, refuses_what_is_no_call_and_lives_on) {
+    auto p = spawn(places::registered{"tally"});
+    const auto ask = [&p](const places::message& m) {
+        EXPECT_EQ(p.send(m), status::ok);
+        return places::detail::reply::parse(p.receive().value()).value();
+    };
+    EXPECT_TRUE(ask(places::message::of(std::string("hello"))).is_error());
+    const std::vector<std::byte> noise(100, std::byte{0xff});
+    EXPECT_TRUE(ask({places::kind::request, 0, noise}).is_error());
+    EXPECT_EQ(ask(places::detail::make_request(5, "add", 5)).as<int>().value(), 5);
+}
+
+TEST(server, in_a_namespace_is_a_server_like_any_other) {
+    auto c = spawn_server<a::b::counter>();
+    EXPECT_EQ(c.next(), 1);
+    EXPECT_EQ(c.next(), 2);
+}
+
+TEST(server, shares_its_state_among_connections) {
+    auto owner = spawn_server<tally>({.named = "shared"});
+    auto c = connect_to_named_place<tally>("shared");
+    auto d = connect_to_named_place<tally>("shared");
+    EXPECT_EQ(c.add(1), 1);
+    EXPECT_EQ(d.add(1), 2);
+    EXPECT_EQ(owner.total(), 2);
+    owner.link().kill();
+}
+
+TEST(server, ends_when_its_only_caller_has_gone) {
+    places::unique_fd life;
+    {
+        auto c = spawn_server<tally>();
+        life = pidfd_of(c.link().pid());
+        EXPECT_FALSE(has_ended(life));
+    }
+    EXPECT_TRUE(has_ended(life));
+}
