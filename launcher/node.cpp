@@ -3,14 +3,19 @@
 
 #include "core/child.hpp"
 #include "net/bridge.hpp"
+#include "net/frame.hpp"
+#include "net/handshake.hpp"
+#include "net/output.hpp"
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <initializer_list>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/random.h>
@@ -26,6 +31,7 @@ using clock_type = std::chrono::steady_clock;
 
 constexpr int end_grace_ms = 2000;
 constexpr std::size_t order_bytes_max = 64 * 1024;
+constexpr std::size_t printed_bytes_max = 4 * 1024;  // of what a failing node says, in its error
 
 /// Opens a channel to this node's bridge for `what`.
 channel open_bridge(detail::process& home, const net::command& what, std::size_t ring_bytes,
@@ -113,7 +119,13 @@ started start_process() {
     ::posix_spawn_file_actions_destroy(&actions);
     ::posix_spawnattr_destroy(&attributes);
     if (failed) throw std::system_error(failed, std::generic_category(), "start a node");
-    s.pidfd = checked_fd(static_cast<int>(::syscall(SYS_pidfd_open, s.pid, 0)), "pidfd_open");
+    s.pidfd = unique_fd{static_cast<int>(::syscall(SYS_pidfd_open, s.pid, 0))};
+    if (!s.pidfd) {
+        const int cause = errno;
+        ::kill(s.pid, SIGKILL);
+        ::waitpid(s.pid, nullptr, 0);
+        throw std::system_error(cause, std::generic_category(), "pidfd_open");
+    }
     s.in = std::move(in.writer);
     s.out = std::move(out.reader);
     s.err = std::move(err.reader);
@@ -141,13 +153,20 @@ class answer_reader {
             if (ended_[0]) return std::nullopt;
         }
     }
+    /// What was printed without a line feed so far is a line: nobody reads its beginning again.
+    void finish_lines() {
+        for (auto& line : line_) {
+            if (!line.empty()) print(std::exchange(line, {}));
+        }
+    }
     const std::string& printed() const { return printed_; }
 
   private:
     std::optional<std::string> take(std::size_t stream) {
         char c;
-        // Octet by octet: what follows the marked line is for the bridge to read.
-        while (true) {
+        // Octet by octet: what follows the marked line is for the bridge to read. Not for ever: a
+        // flood must not outlast the deadline.
+        for (int turns = 0; turns < 4096; ++turns) {
             const auto got = ::read(streams_[stream]->get(), &c, 1);
             if (got <= 0) {
                 ended_[stream] = true;
@@ -161,12 +180,17 @@ class answer_reader {
                                     line.starts_with(launcher::failed_marker))) {
                     return line;
                 }
-                printed_ += (printed_.empty() ? "" : "; ") + line;
-                std::fprintf(stderr, "[%s] %s\n", label_.c_str(), line.c_str());
+                print(line);
             }
             pollfd more{streams_[stream]->get(), POLLIN, 0};
             if (::poll(&more, 1, 0) <= 0) return std::nullopt;
         }
+        return std::nullopt;
+    }
+
+    void print(const std::string& line) {
+        if (printed_.size() < printed_bytes_max) printed_ += (printed_.empty() ? "" : "; ") + line;
+        net::print_line(label_, line);
     }
 
     std::array<unique_fd*, 2> streams_;
@@ -207,12 +231,15 @@ int serve_node(detail::process& home, const std::function<void()>& end_places) {
     const auto order = detail::decode_datum<node_order>(octets);
     if (!order) return 2;
 
-    // Tether: the pipe ends with whoever started us; the nursery ends with us.
+    // Tether: the pipe ends with whoever started us; the nursery ends with us. Once we have been
+    // asked to end, that is under way and bounded, and the status is the one asked for.
+    static std::atomic<bool> is_ending = false;
     std::thread([] {
         char rest;
         while (read_all(0, &rest, 1)) {
         }
-        ::_exit(1);
+        // relaxed: only this one bit.
+        if (!is_ending.load(std::memory_order_relaxed)) ::_exit(1);
     }).detach();
 
     const auto report = [](int code, const char* text) {
@@ -238,6 +265,7 @@ int serve_node(detail::process& home, const std::function<void()>& end_places) {
             }
             const auto* asked = std::get_if<net::exit_asked>(&*event);
             if (!asked) continue;
+            is_ending.store(true, std::memory_order_relaxed);  // relaxed: as above
             end_places();
             (void)bridge.put(net::bridge_request{net::finish{}});
             // It hangs up when all is forwarded, and ends.
@@ -258,6 +286,11 @@ std::shared_ptr<remote_node::state> start_node(detail::process& home, const std:
                                                const node_options& options) {
     const auto until = clock_type::now() + options.deadline;
     const auto where = host + ":" + std::to_string(options.listen_port);
+    if (!options.name.empty() && !net::is_node_name(options.name)) {
+        throw error(errc::bad_argument,
+                    "node " + where + ": \"" + net::printable(options.name) +
+                        "\" is no name for a node: 1 to 255 bytes without control characters");
+    }
     if (host != "localhost" && host != "127.0.0.1") {
         throw error(errc::node_unreachable, "node " + where +
                                                 ": only localhost can be started on so far; other "
@@ -290,8 +323,10 @@ std::shared_ptr<remote_node::state> start_node(detail::process& home, const std:
         // It has ended already; what it printed says why.
     }
     const auto line = answers.wait(until);
+    answers.finish_lines();
     if (!line) {
         const bool ended = s->reap(0) || clock_type::now() < until;
+        if (!ended) s->kill();
         throw error(errc::node_unreachable,
                     "node " + where +
                         (ended ? " ended before it was ready" : " was not ready in time") +
@@ -301,9 +336,15 @@ std::shared_ptr<remote_node::state> start_node(detail::process& home, const std:
     s->port = port_in(*line);
     s->name = options.name.empty() ? host + ":" + std::to_string(s->port) : options.name;
 
-    net::dial_command dial{"127.0.0.1", s->port, order.key, "root", s->name};
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_type::now());
+    net::dial_command dial{"127.0.0.1", s->port, order.key, "root", s->name, left.count()};
     s->bridge = open_bridge(home, dial, ring_bytes_default, {process.out.get(), process.err.get()});
-    s->link_id = body_of<net::linked>(detail::await_opened(s->bridge)).link_id;
+    try {
+        s->link_id = body_of<net::linked>(detail::await_opened(s->bridge)).link_id;
+    } catch (const error& e) {
+        s->kill();
+        throw error(e.code(), "node " + where + ": " + e.what());
+    }
     return s;
 }
 
@@ -331,16 +372,22 @@ bool remote_node::state::reap(int wait_ms) noexcept {
 }
 
 void remote_node::state::end() noexcept {
+    up = false;
     bridge = {};
     life.reset();
-    if (!reap(end_grace_ms)) {
-        ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
-        (void)reap(-1);
-    }
+    if (!reap(end_grace_ms)) kill();
+}
+
+void remote_node::state::kill() noexcept {
+    if (ended) return;
+    ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+    (void)reap(-1);
 }
 
 void remote_node::state::went_down(const std::string& reason) {
     if (!std::exchange(up, false)) return;
+    // Nobody can reach it any more; unless it is ending already, this ends it.
+    life.reset();
     if (on_down) on_down(reason);
 }
 
@@ -358,7 +405,10 @@ remote_node::remote_node(std::shared_ptr<state> s) noexcept : state_(std::move(s
 const std::string& remote_node::name() const noexcept { return state_->name; }
 std::uint16_t remote_node::port() const noexcept { return state_->port; }
 int remote_node::pid() const noexcept { return state_->pid; }
-bool remote_node::is_up() const noexcept { return state_->up; }
+bool remote_node::is_up() const noexcept {
+    pollfd life_ends{state_->pidfd.get(), POLLIN, 0};
+    return state_->up && !state_->ended && ::poll(&life_ends, 1, 0) == 0;
+}
 
 namespace {
 
@@ -368,19 +418,39 @@ remote_place open_remote(const remote_node::state& node, const net::command& wha
         throw error(errc::bad_argument, "ring_bytes of " + std::to_string(ring_bytes) +
                                             ": a channel to another node has at most 131072");
     }
-    auto c = open_bridge(detail::process::current(), what, ring_bytes);
+    const auto fail = [&](boost::system::error_code code, const std::string& text) {
+        throw error(code, text + " (node " + node.name + ")");
+    };
+    if (!node.up) fail(errc::node_down, "the node has ended");
     try {
+        auto c = open_bridge(detail::process::current(), what, ring_bytes);
         (void)detail::await_opened(c);
+        return c;
     } catch (const error& e) {
-        throw error(e.code(), std::string(e.what()) + " (node " + node.name + ")");
+        // A bridge that dies can no longer say why there is no channel.
+        if (e.code() == errc::start_failed && node.bridge.peer_status()) {
+            fail(errc::node_down, "the bridge to it has ended");
+        }
+        fail(e.code(), e.what());
     }
-    return c;
+    return {};
+}
+
+void check_names(std::initializer_list<std::string_view> names) {
+    for (const auto name : names) {
+        if (!net::can_travel(name)) {
+            throw error(errc::bad_argument, "\"" + net::printable(name) +
+                                                "\": a name, symbol or path has at most 4 KiB, "
+                                                "none of them NUL");
+        }
+    }
 }
 
 }  // namespace
 
 remote_place remote_node::supervise_place(const registered& entry,
                                           const supervise_options& options) {
+    check_names({entry.name, options.named});
     return open_remote(
         *state_,
         net::start_command{state_->link_id, control::registered_entry{entry.name}, options.named},
@@ -388,6 +458,7 @@ remote_place remote_node::supervise_place(const registered& entry,
 }
 
 remote_place remote_node::supervise_place(const library& entry, const supervise_options& options) {
+    check_names({entry.path, entry.symbol, options.named});
     return open_remote(
         *state_,
         net::start_command{state_->link_id, control::library_entry{entry.path, entry.symbol},
@@ -396,6 +467,7 @@ remote_place remote_node::supervise_place(const library& entry, const supervise_
 }
 
 channel remote_node::connect_to_named_place(const std::string& place, std::size_t ring_bytes) {
+    check_names({place});
     return open_remote(*state_, net::connect_command{state_->link_id, place}, ring_bytes);
 }
 

@@ -50,8 +50,8 @@ struct remote_node::state {
     std::uint16_t port = 0;
     pid_t pid = 0;
     unique_fd pidfd;
-    unique_fd life;    ///< the node's standard input; closing it ends the node
-    channel bridge;    ///< events of the link
+    unique_fd life;  ///< the node's standard input; closing it ends the node
+    channel bridge;  ///< events of the link
     std::uint64_t link_id = 0;
     bool up = true;
     std::optional<exit_status> ended;
@@ -60,6 +60,7 @@ struct remote_node::state {
     ~state();
     /// Closes link and life line, waits for the process, kills it after two seconds.
     void end() noexcept;
+    void kill() noexcept;
     bool reap(int wait_ms) noexcept;
     /// One event from the bridge, or the end of the channel. Returns: whether there can be more.
     bool next_event();

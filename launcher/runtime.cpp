@@ -10,9 +10,11 @@
 #include <places/shm/sealed_memory.hpp>
 
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <fstream>
 #include <iostream>
 #include <poll.h>
@@ -110,6 +112,12 @@ void runtime::state::start_nursery() {
                     "it on the first line of main");
     }
     raise_descriptor_limit();
+    // Nothing of ours may lie where a place's standard streams go.
+    while (true) {
+        unique_fd probe = checked_fd(::open("/dev/null", O_RDWR | O_CLOEXEC), "open /dev/null");
+        if (probe.get() > STDERR_FILENO) break;
+        (void)probe.release();
+    }
     std::array<int, 2> sockets;
     checked(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets.data()),
             "make a control socket");
@@ -126,7 +134,11 @@ void runtime::state::start_nursery() {
         ours.reset();
         calls.reader.reset();
         launcher::run_nursery({std::move(theirs), std::move(calls.doorbell), std::move(board),
-                               root_pid, &net::bridge_main});
+                               root_pid, [](detail::process& bridge) {
+                                   // Who reads what it prints may be gone; its links live on.
+                                   ::signal(SIGPIPE, SIG_IGN);
+                                   return net::bridge_main(bridge);
+                               }});
     }
     nursery_pidfd =
         checked_fd(static_cast<int>(::syscall(SYS_pidfd_open, nursery_pid, 0)), "pidfd_open");
@@ -166,6 +178,8 @@ void runtime::state::end() noexcept {
 runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
     state_->start_nursery();
     if (argc == 2 && std::strcmp(argv[1], launcher::node_argument) == 0) {
+        // Its last words must not cost it its exit status when nobody hears them.
+        ::signal(SIGPIPE, SIG_IGN);
         const int code = launcher::serve_node(*state_->home, [this] { state_->end_places(true); });
         state_->end();
         // Not exit(): nothing of the program has begun here.

@@ -15,10 +15,12 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <deque>
 #include <fcntl.h>
 #include <memory>
+#include <system_error>
 #include <unistd.h>
 #include <unordered_map>
 #include <utility>
@@ -30,8 +32,16 @@ namespace asio = boost::asio;
 
 // Above this the rings wait: their memory is the queue, not ours.
 constexpr std::size_t link_queue_bytes_max = 256 * 1024;
+// What places print waits in their pipes above this, so that it never fills the queue alone.
+constexpr std::size_t output_queue_bytes_max = 64 * 1024;
+// Lines of the log above this are counted instead of sent.
+constexpr std::size_t log_queue_bytes_max = 1024 * 1024;
+// Only a peer that asks and asks and never reads gets us here.
+constexpr std::size_t answer_queue_bytes_max = 4 * 1024 * 1024;
 // What a node prints after this has passed since it was told to finish is not waited for.
 constexpr std::chrono::seconds drain_limit{1};
+// How long the `close` of a place's channel waits for the place's end.
+constexpr std::chrono::seconds obituary_limit{1};
 
 using relay_ptr = std::shared_ptr<relay>;
 
@@ -43,8 +53,12 @@ struct session {
     std::string label;
     std::uint64_t controller = 0;    ///< local channel of the dial_command; 0 when accepted
     std::uint64_t next_channel = 1;  ///< odd: chosen by the side that dialed
+    std::uint64_t last_opened = 0;   ///< by the other side
+    std::size_t opening = 0;         ///< asked for by the other side, not answered yet
     std::unordered_map<std::uint64_t, relay_ptr> relays;  ///< by id on the wire
     std::deque<relay_ptr> ready;                          ///< may have something to send
+    std::unordered_map<std::uint64_t, std::shared_ptr<output>> outputs;
+    std::uint64_t dropped_logs = 0;
 };
 using session_ptr = std::shared_ptr<session>;
 
@@ -74,6 +88,16 @@ node_key key_of(const bytes& octets) {
     }
     std::copy(octets.begin(), octets.end(), key.begin());
     return key;
+}
+
+bool fits_wire(const open_frame& f) {
+    if (const auto* e = std::get_if<start_entry>(&f.target)) {
+        return can_travel(e->entry) && can_travel(e->named);
+    }
+    if (const auto* m = std::get_if<start_module>(&f.target)) {
+        return can_travel(m->library) && can_travel(m->symbol) && can_travel(m->named);
+    }
+    return can_travel(std::get<connect_name>(f.target).name);
 }
 
 // Severities on the wire are those of syslog.
@@ -134,6 +158,8 @@ class bridge {
         s->link->close("a frame of the handshake after the handshake");
     }
     void on_lost(const session_ptr& s, const std::string& why);
+    void refuse_for_errno(const session_ptr& s, std::uint64_t channel);
+    void send_log(session& s, const control::log_note& note);
     void accept_place(const session_ptr& s, const open_frame& f, control::received answer);
     void forward_output(const session_ptr& s, unique_fd pipe, std::string place,
                         std::uint8_t stream);
@@ -142,6 +168,9 @@ class bridge {
     void add(const session_ptr& s, const relay_ptr& r);
     void make_ready(const session_ptr& s, const relay_ptr& r);
     void send_ready(const session_ptr& s);
+    void on_written(const session_ptr& s);
+    void resume_outputs(session& s);
+    void await_obituary(const session_ptr& s, const relay_ptr& r);
     void forget_if_over(const session_ptr& s, const relay_ptr& r);
     void breach(const session_ptr& s, const char* what);
     void begin_finish();
@@ -157,7 +186,8 @@ class bridge {
     std::unordered_map<std::uint64_t, controller_ptr> controllers_;
     std::unordered_map<std::uint64_t, session_ptr> sessions_;
     std::unordered_map<std::uint64_t, std::pair<std::weak_ptr<session>, relay_ptr>> by_channel_;
-    std::uint64_t next_session_ = 1;
+    std::uint64_t next_session_;
+    std::uint64_t next_output_ = 1;
     std::size_t open_outputs_ = 0;
     bool finishing_ = false;
 };
@@ -165,15 +195,15 @@ class bridge {
 bridge::bridge(detail::process& home)
     : home_(home),
       calls_(io_, home.calls().native_handle()),
-      control_(io_, home.control_handle()) {
+      control_(io_, home.control_handle()),
+      // Our number in the node is nobody else's, so a link's is not that of an earlier bridge.
+      next_session_(home.place_id() << 32 | 1) {
     home_.on_died([this](std::uint64_t id, exit_status) { on_peer_died(id); });
     home_.on_log([this](const control::log_note& note) {
         for (auto& [id, s] : sessions_) {
-            if (s->dialed) continue;
-            s->link->send(log_frame{note.place, to_syslog(note.severity), note.time_ns, note.text});
-            return;
+            if (!s->dialed) return send_log(*s, note);
         }
-        print_line(note.place, note.text);
+        print_line(printable(note.place), note.text);
     });
 }
 
@@ -183,6 +213,9 @@ int bridge::run() {
     home_.pump();
     take_offers();
     io_.run();
+    for (auto& [id, s] : sessions_) {
+        for (auto& [number, r] : s->relays) r->lose("the bridge has ended");
+    }
     // The descriptors belong to the process object.
     calls_.release();
     control_.release();
@@ -258,6 +291,8 @@ void bridge::take_offers() {
                 }
             } catch (const error& e) {
                 refuse(*c, static_cast<errc>(e.code().value()), e.what());
+            } catch (const std::exception& e) {
+                refuse(*c, errc::start_failed, e.what());
             }
             serve(c);
         }
@@ -304,9 +339,8 @@ void bridge::command_given(const controller_ptr& from, const dial_command& c, un
                            unique_fd err) {
     const auto forward = [&](unique_fd pipe) {
         if (!pipe) return;
-        output::follow(
-            io_, std::move(pipe),
-            {[label = c.label](std::string_view line) { print_line(label, line); }, [] {}});
+        const auto print = [label = c.label](std::string_view line) { print_line(label, line); };
+        (void)output::follow(io_, std::move(pipe), {print, [] {}});
     };
     forward(std::move(out));
     forward(std::move(err));
@@ -316,6 +350,8 @@ void bridge::command_given(const controller_ptr& from, const dial_command& c, un
     options.key = key_of(c.key);
     options.name = c.own_name;
     options.incarnation = incarnation_;
+    const auto deadline_ms = std::clamp<std::int64_t>(c.deadline_ms, 1, 60'000);
+    options.deadline = std::chrono::milliseconds{deadline_ms};
     dial(io_, std::move(options), [this, from, label = c.label](dial_result result) {
         if (!result) return refuse(*from, result.error().code, result.error().text);
         if (from->channel->end().is_shut()) return (*result)->close("the launcher has gone");
@@ -330,8 +366,13 @@ void bridge::command_given(const controller_ptr& from, const dial_command& c, un
 void bridge::open_remote(std::unique_ptr<detail::channel_state> end, std::uint64_t link_id,
                          open_frame request, bool announced_by_place) {
     const auto found = sessions_.find(link_id);
-    if (found == sessions_.end()) {
+    if (found == sessions_.end() || !found->second->dialed || !found->second->link->is_open()) {
         relay{std::move(end), 0}.refuse(errc::node_down, "the link to the node has ended");
+        return;
+    }
+    if (!fits_wire(request)) {
+        relay{std::move(end), 0}.refuse(errc::bad_argument,
+                                        "a name, symbol or path over 4 KiB or with a NUL in it");
         return;
     }
     const auto& s = found->second;
@@ -418,12 +459,17 @@ session_ptr bridge::adopt(std::shared_ptr<net::link> link, bool dialed, std::str
     s->label = std::move(label);
     s->controller = controller_id;
     sessions_.emplace(s->id, s);
-    s->link->start({[this, s](frame&& f) { on_frame(s, std::move(f)); },
-                    [this, s](boost::system::error_code, std::string why) { on_lost(s, why); }});
+    s->link->start(
+        {.on_frame = [this, s](frame&& f) { on_frame(s, std::move(f)); },
+         .on_written = [this, s] { on_written(s); },
+         .on_closed = [this, s](boost::system::error_code, std::string why) { on_lost(s, why); }});
     return s;
 }
 
 void bridge::on_frame(const session_ptr& s, frame&& f) {
+    if (s->link->queued_bytes() > answer_queue_bytes_max) {
+        return breach(s, "it asks and does not read the answers");
+    }
     std::visit([&](auto& each) { handle(s, each); }, f);
     send_ready(s);
 }
@@ -438,7 +484,15 @@ void bridge::handle(const session_ptr& s, const open_frame& f) {
                                     "a node that was started may not start places on its starter"});
         return;
     }
-    if (s->relays.contains(f.channel)) return breach(s, "a channel opened twice");
+    // Rising, so none is used twice, and nothing has to be remembered for that.
+    if (f.channel % 2 == 0 || f.channel <= s->last_opened) return breach(s, "a channel's number");
+    s->last_opened = f.channel;
+    if (s->relays.size() + s->opening >= channels_max) {
+        s->link->send(refused_frame{f.channel, errc::full,
+                                    "there are " + std::to_string(channels_max) +
+                                        " channels on this link already, the most it can have"});
+        return;
+    }
     if (f.ring_bytes > remote_ring_bytes_max) {
         s->link->send(refused_frame{
             f.channel, errc::bad_argument,
@@ -447,7 +501,9 @@ void bridge::handle(const session_ptr& s, const open_frame& f) {
     }
     const auto answered = [this, s, f](control::received a) { accept_place(s, f, std::move(a)); };
     if (const auto* c = std::get_if<connect_name>(&f.target)) {
-        return home_.request_async(control::connect{c->name, f.ring_bytes}, {}, answered);
+        home_.request_async(control::connect{c->name, f.ring_bytes}, {}, answered);
+        ++s->opening;
+        return;
     }
     control::spawn what;
     what.ring_bytes = f.ring_bytes;
@@ -465,25 +521,42 @@ void bridge::handle(const session_ptr& s, const open_frame& f) {
     }
     int out[2];
     int err[2];
-    checked(::pipe2(out, O_CLOEXEC), "make a pipe for a place's output");
+    if (::pipe2(out, O_CLOEXEC) < 0) return refuse_for_errno(s, f.channel);
     const unique_fd out_writer{out[1]};
     unique_fd out_reader{out[0]};
-    checked(::pipe2(err, O_CLOEXEC), "make a pipe for a place's output");
+    if (::pipe2(err, O_CLOEXEC) < 0) return refuse_for_errno(s, f.channel);
     const unique_fd err_writer{err[1]};
     unique_fd err_reader{err[0]};
     home_.request_async(std::move(what), {out_writer.get(), err_writer.get()}, answered);
+    ++s->opening;
     forward_output(s, std::move(out_reader), shown, 1);
     forward_output(s, std::move(err_reader), shown, 2);
 }
 
+void bridge::refuse_for_errno(const session_ptr& s, std::uint64_t channel) {
+    s->link->send(refused_frame{
+        channel, errc::start_failed,
+        "no pipe for a place's output: " + std::generic_category().message(errno)});
+}
+
 void bridge::accept_place(const session_ptr& s, const open_frame& f, control::received answer) {
-    if (!s->link->is_open() || s->relays.contains(f.channel)) return;
+    --s->opening;
     if (const auto* failed = std::get_if<control::failed>(&answer.packet.body)) {
         s->link->send(refused_frame{f.channel, static_cast<errc>(failed->code), failed->text});
         return;
     }
     const auto& grant = std::get<control::granted>(answer.packet.body);
-    auto r = std::make_shared<relay>(home_.open(grant, std::move(answer.fds)), f.channel);
+    std::unique_ptr<detail::channel_state> end;
+    try {
+        end = home_.open(grant, std::move(answer.fds));
+    } catch (const std::exception& e) {
+        s->link->send(refused_frame{f.channel, errc::start_failed, e.what()});
+        return;
+    }
+    // Whoever asked has gone: dropping our end tells the place.
+    if (!s->link->is_open()) return;
+    auto r = std::make_shared<relay>(std::move(end), f.channel);
+    r->awaits_obituary = true;
     r->open(false);
     s->link->send(opened_frame{f.channel, r->local().end().out().limit(), grant.peer_id});
     add(s, r);
@@ -493,19 +566,36 @@ void bridge::accept_place(const session_ptr& s, const open_frame& f, control::re
 
 void bridge::forward_output(const session_ptr& s, unique_fd pipe, std::string place,
                             std::uint8_t stream) {
+    const auto id = next_output_++;
+    const auto on_line = [s, place, stream](std::string_view line) {
+        if (s->link->is_open()) {
+            s->link->send(output_frame{place, stream, std::string(line)});
+        } else {
+            print_line(printable(place), line);
+        }
+    };
+    const auto on_end = [this, s, id] {
+        s->outputs.erase(id);
+        --open_outputs_;
+        end_if_done();
+    };
+    const auto may_read = [s] {
+        return !s->link->is_open() || s->link->queued_bytes() < output_queue_bytes_max;
+    };
+    s->outputs.emplace(id, output::follow(io_, std::move(pipe), {on_line, on_end, may_read}));
     ++open_outputs_;
-    output::follow(io_, std::move(pipe),
-                   {[s, place, stream](std::string_view line) {
-                        if (s->link->is_open()) {
-                            s->link->send(output_frame{place, stream, std::string(line)});
-                        } else {
-                            print_line(place, line);
-                        }
-                    },
-                    [this] {
-                        --open_outputs_;
-                        end_if_done();
-                    }});
+}
+
+void bridge::send_log(session& s, const control::log_note& note) {
+    if (s.link->queued_bytes() > log_queue_bytes_max) {
+        ++s.dropped_logs;
+        return;
+    }
+    auto text = note.text;
+    if (const auto dropped = std::exchange(s.dropped_logs, 0)) {
+        text += " [" + std::to_string(dropped) + " log lines before this one were dropped]";
+    }
+    s.link->send(log_frame{printable(note.place), to_syslog(note.severity), note.time_ns, text});
 }
 
 void bridge::handle(const session_ptr& s, const opened_frame& f) {
@@ -522,6 +612,7 @@ void bridge::handle(const session_ptr& s, const refused_frame& f) {
     const auto found = s->relays.find(f.channel);
     if (found == s->relays.end()) return;
     const auto r = found->second;
+    if (r->is_open()) return breach(s, "refused after opened");
     r->refuse(f.code, f.text);
     forget_if_over(s, r);
 }
@@ -548,7 +639,7 @@ void bridge::handle(const session_ptr& s, const close_frame& f) {
     const auto found = s->relays.find(f.channel);
     if (found == s->relays.end()) return;
     const auto r = found->second;
-    r->on_close(f);
+    if (!r->on_close(f)) return breach(s, "close");
     make_ready(s, r);
     forget_if_over(s, r);
 }
@@ -556,21 +647,24 @@ void bridge::handle(const session_ptr& s, const close_frame& f) {
 void bridge::handle(const session_ptr& s, const place_died_frame& f) {
     const auto found = s->relays.find(f.channel);
     if (found == s->relays.end()) return;
-    found->second->on_died({f.reason == death_reason::signalled, f.status});
+    found->second->on_died(f);
 }
 
 void bridge::handle(const session_ptr& s, const log_frame& f) {
+    if (!s->dialed) return breach(s, "a log is for the starter of a node");
     control::log_note note;
     note.severity = from_syslog(f.severity);
     note.time_ns = f.time_ns;
     note.node = s->label;
-    note.place = f.place;
+    note.place = printable(f.place);
     note.text = f.text;
     home_.tell(std::move(note));
 }
 
 void bridge::handle(const session_ptr& s, const output_frame& f) {
-    print_line(s->label + "/" + f.place, f.line);
+    if (!s->dialed) return breach(s, "output is for the starter of a node");
+    if (f.line.find('\n') != f.line.npos) return breach(s, "two lines in one");
+    print_line(s->label + "/" + printable(f.place), f.line);
 }
 
 void bridge::handle(const session_ptr& s, const exit_frame& f) {
@@ -583,11 +677,12 @@ void bridge::handle(const session_ptr& s, const exit_frame& f) {
 void bridge::on_lost(const session_ptr& s, const std::string& why) {
     sessions_.erase(s->id);
     for (auto& [id, r] : s->relays) {
-        r->lose();
+        r->lose("the link to the node has ended: " + why);
         by_channel_.erase(r->local().id());
     }
     s->relays.clear();
     s->ready.clear();
+    resume_outputs(*s);
     if (const auto c = controllers_.find(s->controller); c != controllers_.end()) {
         tell(*c->second, node_lost{why});
     }
@@ -611,10 +706,33 @@ void bridge::send_ready(const session_ptr& s) {
         const auto r = s->ready.front();
         s->ready.pop_front();
         // Holding the relay keeps the ring mapped while the kernel reads from it.
-        const auto outcome = r->send_some(*s->link, [this, s, r] { send_ready(s); });
+        const auto outcome = r->send_some(*s->link, [r] {});
         if (outcome == relay::progress::sent) s->ready.push_back(r);
+        if (outcome == relay::progress::closing) await_obituary(s, r);
         forget_if_over(s, r);
     }
+}
+
+void bridge::on_written(const session_ptr& s) {
+    send_ready(s);
+    resume_outputs(*s);
+}
+
+void bridge::resume_outputs(session& s) {
+    for (auto& [id, o] : s.outputs) o->resume();
+}
+
+void bridge::await_obituary(const session_ptr& s, const relay_ptr& r) {
+    auto timer = std::make_shared<asio::steady_timer>(io_, obituary_limit);
+    timer->async_wait([this, timer, weak_s = std::weak_ptr{s}, weak_r = std::weak_ptr{r}](
+                          boost::system::error_code ec) {
+        const auto session = weak_s.lock();
+        const auto one = weak_r.lock();
+        if (ec || !session || !one || one->is_over()) return;
+        one->stop_waiting();
+        make_ready(session, one);
+        send_ready(session);
+    });
 }
 
 void bridge::forget_if_over(const session_ptr& s, const relay_ptr& r) {
@@ -631,7 +749,9 @@ void bridge::begin_finish() {
     drain_timer_.async_wait([this](boost::system::error_code ec) {
         if (!ec) io_.stop();
     });
-    end_if_done();
+    // The nursery has told how each place ended before it let us be told to finish.
+    home_.pump();
+    asio::post(io_, [this] { end_if_done(); });
 }
 
 void bridge::end_if_done() {

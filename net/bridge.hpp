@@ -35,8 +35,9 @@ struct dial_command {
     bytes key;  ///< 32 octets
     std::string own_name;
     std::string label;  ///< how the node is called in our log
+    std::int64_t deadline_ms = 5000;
 };
-BOOST_DESCRIBE_STRUCT(dial_command, (), (host, port, key, own_name, label))
+BOOST_DESCRIBE_STRUCT(dial_command, (), (host, port, key, own_name, label, deadline_ms))
 
 /// Starts a place on the node behind `link_id`; the channel becomes the one to it.
 /// Answer: `opened` or `refused`.
@@ -58,6 +59,8 @@ using command = std::variant<listen_command, dial_command, start_command, connec
 
 /// A channel to another node carries records that fit one frame: no larger rings than this.
 inline constexpr std::size_t remote_ring_bytes_max = 128 * 1024;
+/// That one link carries at a time; an `open` beyond is refused.
+inline constexpr std::size_t channels_max = 1024;
 
 // -- bodies of `opened` --
 
@@ -68,7 +71,7 @@ struct listening {
 BOOST_DESCRIBE_STRUCT(listening, (), (port, incarnation))
 
 struct linked {
-    std::uint64_t link_id = 0;
+    std::uint64_t link_id = 0;  ///< never used again, by this bridge or a later one of the node
     std::string node_name;
 };
 BOOST_DESCRIBE_STRUCT(linked, (), (link_id, node_name))

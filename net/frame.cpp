@@ -312,7 +312,7 @@ std::string bounded_name(capnp::Text::Reader text) {
     if (text.size() > name_bytes_max) throw refusal{errc::too_large};
     const std::string_view view{text.begin(), text.size()};
     // A path that ends where C's strings do is another path than the one whose rights were checked.
-    if (view.find('\0') != view.npos) throw refusal{errc::protocol};
+    if (!can_travel(view)) throw refusal{errc::protocol};
     return std::string{view};
 }
 
@@ -420,6 +420,10 @@ frame read(wire::Frame::Reader root) {
 }
 
 }  // namespace
+
+bool can_travel(std::string_view name) noexcept {
+    return name.size() <= name_bytes_max && name.find('\0') == name.npos;
+}
 
 bool operator==(const data_frame& a, const data_frame& b) noexcept {
     return a.channel == b.channel && a.position == b.position &&

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -174,6 +175,9 @@ using frame = std::variant<challenge_frame, hello_frame, welcome_frame, reject_f
                            opened_frame, refused_frame, data_frame, credit_frame, close_frame,
                            place_died_frame, log_frame, output_frame, exit_frame, ping_frame,
                            pong_frame>;
+
+/// Whether a name, symbol or path can travel: at most name_bytes_max bytes, none of them NUL.
+bool can_travel(std::string_view name) noexcept;
 
 /// The bytes of `f` as they go on the wire, length prefix first.
 /// Shape:   a text or line over text_bytes_max is cut, since it is for people; nothing else is.

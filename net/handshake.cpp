@@ -27,11 +27,6 @@ Bytes random_bytes() {
 
 bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
 
-bool is_node_name(std::string_view name) noexcept {
-    return !name.empty() && name.size() <= node_name_bytes_max &&
-           std::ranges::none_of(name, is_control);
-}
-
 std::string no_node_name(std::string_view name) {
     std::string text = printable(name);
     text += " is no name for a node: 1 to 255 bytes without control characters";
@@ -228,6 +223,11 @@ proof_bytes handshake::prove(role prover) const {
         t.add(accepting_incarnation_);
     }
     return t.hmac(settings_.key);
+}
+
+bool is_node_name(std::string_view name) noexcept {
+    return !name.empty() && name.size() <= node_name_bytes_max &&
+           std::ranges::none_of(name, is_control);
 }
 
 std::string printable(std::string_view text) {

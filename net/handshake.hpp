@@ -105,6 +105,9 @@ class handshake {
     std::uint16_t protocol_ = 0;
 };
 
+/// Whether a node may be called so: 1..255 bytes without control characters.
+bool is_node_name(std::string_view name) noexcept;
+
 /// `text` as one line for a log: control bytes become '?', cut after 200 bytes.
 std::string printable(std::string_view text);
 

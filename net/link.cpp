@@ -168,15 +168,16 @@ void link::on_written(boost::system::error_code ec, std::size_t bytes) {
     queued_bytes_ -= bytes;
     control_writing_.clear();
     const auto written = std::exchange(data_writing_, {});
-    for (const auto& item : written) {
-        if (closed_) return;  // by the one before
-        if (!item.when_written) continue;
+    const auto call = [this](const std::function<void()>& handler) {
+        if (closed_ || !handler) return;  // closed by the one before
         try {
-            item.when_written();
+            handler();
         } catch (const std::exception& e) {
             end(errc::bad_argument, std::string{"what follows a write failed: "} + e.what());
         }
-    }
+    };
+    for (const auto& item : written) call(item.when_written);
+    call(handlers_.on_written);
     if (!closed_ && !writing_) write_more();
 }
 
@@ -240,6 +241,8 @@ void link::report_end() {
     boost::asio::post(socket_.get_executor(), [self = shared_from_this()] {
         control_queue_type{}.swap(self->control_queue_);
         data_queue_type{}.swap(self->data_queue_);
+        self->control_writing_.clear();
+        self->data_writing_.clear();
         self->queued_bytes_ = 0;
         // The owner's handlers may own this link: they must go, or neither ever does.
         const handlers last = std::exchange(self->handlers_, {});

@@ -32,6 +32,9 @@ class link : public std::enable_shared_from_this<link> {
         /// Each frame in order, never one of the handshake's. A data frame's records are valid
         /// during the call only. May call everything here; what it throws ends the link.
         std::function<void(frame&&)> on_frame;
+        /// What was being written has gone to the kernel, and there may be room for more. May call
+        /// everything here; what it throws ends the link.
+        std::function<void()> on_written{};
         /// Once, last of all, never from inside another call. The code is empty after close() and
         /// a completed finish(); `why` is one line for the log and names the peer. Must not throw.
         std::function<void(boost::system::error_code, std::string why)> on_closed;

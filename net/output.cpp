@@ -5,19 +5,30 @@
 
 #include <cerrno>
 #include <unistd.h>
+#include <utility>
 
 namespace places::net {
 
-output::output(boost::asio::io_context& io, unique_fd pipe, handlers h)
-    : pipe_(io, pipe.release()),
-      handlers_(std::move(h)) {}
+output::output(boost::asio::io_context& io, handlers h) : pipe_(io), handlers_(std::move(h)) {}
 
-void output::follow(boost::asio::io_context& io, unique_fd pipe, handlers h) {
-    const std::shared_ptr<output> self(new output(io, std::move(pipe), std::move(h)));
+std::shared_ptr<output> output::follow(boost::asio::io_context& io, unique_fd pipe, handlers h) {
+    const std::shared_ptr<output> self(new output(io, std::move(h)));
+    self->pipe_.assign(pipe.get());
+    (void)pipe.release();
     self->read_more();
+    return self;
+}
+
+void output::resume() {
+    if (!std::exchange(paused_, false)) return;
+    read_more();
 }
 
 void output::read_more() {
+    if (handlers_.may_read && !handlers_.may_read()) {
+        paused_ = true;
+        return;
+    }
     pipe_.async_read_some(
         boost::asio::buffer(buffer_),
         [self = shared_from_this()](boost::system::error_code ec, std::size_t count) {

@@ -27,11 +27,17 @@ class output : public std::enable_shared_from_this<output> {
     struct handlers {
         std::function<void(std::string_view line)> on_line;
         std::function<void()> on_end;  ///< once, last
+        /// Asked before each read; after a no nothing is read until resume(), and whoever prints
+        /// waits for room in the pipe. Empty: always yes.
+        std::function<bool()> may_read{};
     };
-    static void follow(boost::asio::io_context& io, unique_fd pipe, handlers h);
+    /// Throws: boost::system::system_error for a descriptor that cannot be waited for.
+    static std::shared_ptr<output> follow(boost::asio::io_context& io, unique_fd pipe, handlers h);
+    /// Goes on after a no, if it may. The caller keeps a paused one alive.
+    void resume();
 
   private:
-    output(boost::asio::io_context& io, unique_fd pipe, handlers h);
+    output(boost::asio::io_context& io, handlers h);
     void read_more();
     void take(std::string_view text);
 
@@ -39,6 +45,7 @@ class output : public std::enable_shared_from_this<output> {
     handlers handlers_;
     std::array<char, 4096> buffer_;
     std::string line_;
+    bool paused_ = false;
 };
 
 /// Writes `[label] line` to our standard error as one unit.

@@ -17,6 +17,8 @@ namespace places::net {
 /// Positions on the wire count the records that crossed; what the bridge itself puts into a ring
 /// (`opened`, `died`) lies outside of them.
 /// The ring is the retransmit buffer: a record is released only when the far side has placed it.
+/// What arrives for a local process that reads no more counts as placed and is dropped, as in a
+/// ring whose reader has closed.
 /// Thread: the bridge's.
 class relay : public std::enable_shared_from_this<relay> {
   public:
@@ -32,12 +34,19 @@ class relay : public std::enable_shared_from_this<relay> {
     /// The far side has not: the local process reads why.
     void refuse(errc code, const std::string& text);
     bool is_open() const noexcept { return open_; }
+    /// From now on a `closed` ring is reported as it is; see progress::closing.
+    void stop_waiting() noexcept { awaits_obituary = false; }
+    /// A place that ends closes its channels a moment before its process is gone. Set where the
+    /// local process is a place: its `close` then waits to bring its completion value along.
+    bool awaits_obituary = false;
 
     // -- ring to wire --
 
-    enum class progress { sent, idle, ended };
+    enum class progress { sent, idle, closing, ended };
     /// Sends one span of records, at most 64 KiB and as far as credit goes.
     /// Returns: sent: there may be more | idle: parked until the ring or the far side calls |
+    ///          closing, once: the local end is closed, and how its process ends is not known
+    ///          yet; on its death or after stop_waiting() call again |
     ///          ended: the local end is down and the far side has been told.
     progress send_some(link& to, std::function<void()> when_written);
     /// Returns: false when the frame breaks the protocol.
@@ -49,26 +58,37 @@ class relay : public std::enable_shared_from_this<relay> {
     bool on_data(const data_frame& f);
     /// Tells the far side how far we are, when that is news; parks for room when there is little.
     void send_credit(link& to);
-    void on_died(exit_status how) { died_ = how; }
-    void on_close(const close_frame& f);
+    void on_died(const place_died_frame& f);
+    /// Returns: false when the frame breaks the protocol.
+    bool on_close(const close_frame& f);
     /// Ends the local end once everything up to the far side's close is in its ring.
     void settle();
 
-    /// The link is gone: the local process sees peer_dead after what has arrived.
-    void lose();
+    /// The link is gone: the local process sees peer_dead after what has arrived, or why there
+    /// will be no channel.
+    void lose(const std::string& why);
 
     bool is_over() const noexcept { return out_ended_ && in_ended_; }
 
   private:
+    /// Whether the local process still takes records.
+    bool is_read();
+
     std::unique_ptr<detail::channel_state> local_;
     std::uint64_t wire_id_;
     bool open_ = false;
-    std::uint64_t remote_limit_ = 0;  // position on the wire up to which the far ring has room
-    std::uint64_t put_base_ = 0;      // where wire position 0 lies in the local ring
+    // Ring to wire: what was sent, and the position up to which the far ring has room.
+    std::uint64_t sent_ = 0;
+    std::uint64_t remote_limit_ = 0;
+    // Wire to ring: what has come, and where wire position 0 lies in the local ring.
+    std::uint64_t placed_ = 0;
+    std::uint64_t put_base_ = 0;
+    bool discards_ = false;  // the local process reads no more
+    bool said_closing_ = false;
     std::uint64_t told_placed_ = 0;
     std::uint64_t told_limit_ = 0;
     std::optional<exit_status> died_;
-    std::optional<close_frame> closing_;  // the far side has closed; not yet passed on
+    std::optional<close_frame> closing_;  // the far side has closed; perhaps not yet passed on
     bool out_ended_ = false;
     bool in_ended_ = false;
 };

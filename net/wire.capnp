@@ -20,13 +20,16 @@
 # Order: frames that are not `data` overtake `data`. Nothing here relies on the order of a `data`
 # frame and another frame, except that a channel's `data` frames come in rising position.
 #
-# Channel numbers belong to the session of two nodes: the side that opens a channel chooses the
-# number, odd if it dialed the session's first connection, else even, never one used before in that
-# session. 0 is "no channel". A place's number is chosen by the node that runs the place.
+# Channel numbers belong to one connection: the side that opens a channel chooses the number, odd if
+# it dialed, else even, each higher than the one before. 0 is "no channel". A place's number is
+# chosen by the node that runs the place. At most 1024 channels are open at a time.
 #
-# Positions are byte counts since the ring was made, always between two records. Being absolute,
-# they may be said twice: after a reconnect both sides repeat `credit` for every channel they still
-# hold, and the sender goes on from `placed`.
+# Positions are byte counts of the records that have crossed, always between two records. Being
+# absolute, they may be said twice.
+#
+# Rights: whoever dialed may open channels and end the node; whoever accepted may send `log` and
+# `output`. An `open` of the other side is refused, any other frame of the wrong side is a breach.
+# So is asking on and on without reading the answers.
 #
 # Codes (reject, refused, close): 0 none, 1 empty, 2 full, 3 timeout, 4 closed, 5 peerDead, 6
 # tooLarge, 7 corrupt, 8 wrongType, 9 nameNotFound, 10 nameTaken, 11 entryNotFound, 12 loadFailed,
@@ -40,10 +43,9 @@
 # Who died:
 #   a place                its bridge says `placeDied`, and `close` with the position where its
 #                          records end
-#   a bridge, or the TCP   no frame at all: both rings keep what is not acknowledged, and the next
-#                          connection of the same two incarnations goes on from `placed`
-#   a node                 the next handshake shows another incarnation, or there is none before the
-#                          session's end: every channel of the session ends with `nodeDown`
+#   a bridge, or the TCP,  no frame at all: every channel of the connection ends with `peerDead`
+#   or a node              once what has arrived is read, and what was asked for and is not
+#                          answered is refused with `nodeDown`
 
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("places::net::wire");
@@ -124,8 +126,8 @@ struct Reject {
 
 struct Open {
   # Asks for a channel to a new place or to a named one. Answered by `opened` or `refused`, once.
-  # Check: number new and of the sender's parity, ringBytes within this node's limits, the sender's
-  # rights: starting a place needs another right than connecting to a name.
+  # Check: number higher than the last one and of the sender's parity, else a breach; ringBytes
+  # within this node's limits (128 KiB), channels left, else `refused`.
   channel @0 :UInt64;
   ringBytes @1 :UInt64;          # wanted capacity of each of the two rings
   union {
@@ -133,7 +135,10 @@ struct Open {
       named @2 :Text;            # name under which the place can be found; empty: anonymous
       union {
         entry @3 :Text;          # an entry that the node's executable has registered
-        module :group {          # a symbol in a shared object on the node's own disk
+        # A symbol in a shared object on the node's own disk. `opened` then only says that the
+        # place is there; the place itself loads the object and puts what came of it into its first
+        # record.
+        module :group {
           library @4 :Text;
           symbol @5 :Text;
         }
@@ -162,22 +167,21 @@ struct Refused {
 struct Records {
   # A span of whole ring records, header and padding included, byte for byte as in the sender's
   # ring.
-  # Check: channel is open; position is where the last one ended (lower: sent again after a
-  # reconnect, skip what is placed already; higher: a breach); the end is within the limit that was
-  # granted; and each record as if a hostile place had written it, before any of it is put into a
-  # ring.
-  # Dying: not acknowledged by `credit` means still in the sender's ring, so a lost frame is sent
-  # again.
+  # Check: channel is open; position is where the last one ended; the end is within the room of the
+  # ring and not behind a `close`; and each record as if a hostile place had written it, before any
+  # of it is put into a ring. For an unknown channel: ignored, it has ended here meanwhile. For a
+  # local process that reads no more: counted as placed, and dropped.
+  # Dying: not acknowledged by `credit` means still in the sender's ring.
   channel @0 :UInt64;
   position @1 :UInt64;           # of the first record
   records @2 :Data;              # 1..64 KiB, a multiple of the ring's 64 bytes; last in the message
 }
 
 struct Credit {
-  # The receiver of a channel's data tells its sender how far it is. Sent when a quarter of the ring
-  # is free again, in step with data, and first of all after a reconnect.
-  # Check: placed never falls, placed <= what was sent, placed <= limit, limit never falls. For an
-  # unknown channel: answered with `close` and nameNotFound, so that the other side lets go of it.
+  # The receiver of a channel's data tells its sender how far it is: in step with data, and when
+  # half of the ring is free again.
+  # Check: channel is open, placed never falls, placed <= what was sent, placed <= limit <= placed +
+  # 4 GiB, limit never falls. For an unknown channel: ignored.
   channel @0 :UInt64;
   placed @1 :UInt64;             # acknowledges: everything below is in the destination ring
   limit @2 :UInt64;              # absolute position up to which the destination ring has room
@@ -185,18 +189,24 @@ struct Credit {
 
 struct Close {
   # The sender of a channel's data will send nothing after `position`. It may overtake that data:
-  # the receiver closes its ring when it has placed everything up to there, not before.
-  # Check: position >= what was placed. Saying it twice is harmless, with another position a breach.
+  # the receiver closes its ring when it has placed everything up to there, not before. It then
+  # sends what is left in its own ring, as far as credit goes, and answers with its own `close`;
+  # after both the channel is gone.
+  # A place that ends closes its channels a moment before its process is gone. Its node waits for
+  # that end, 1 s at most, so that `placeDied` can go ahead of the `close`.
+  # Check: channel is open, position >= what was placed. Saying it twice is harmless, with another
+  # position a breach. For an unknown channel: ignored.
   channel @0 :UInt64;
   position @1 :UInt64;
   reason @2 :UInt16;             # closed: in order; peerDead: the place died; corrupt: broken ring
 }
 
 struct PlaceDied {
-  # The node that ran the place tells every peer that started it or holds a channel to it.
-  # Says why, not how much: the channel's records are still delivered up to `close`.
+  # Whose local process has ended tells the other side, once for each channel, just before `close`.
+  # Says why, not how much: the channel's records are still delivered up to `close`. For an unknown
+  # channel, and with a status that is none: ignored.
   place @0 :UInt64;
-  channel @1 :UInt64;            # the channel it concerns; 0: the place as a whole
+  channel @1 :UInt64;            # the channel it concerns
   reason @2 :DeathReason;
   status @3 :Int32;              # exit code 0..255, or the signal's number
 }
@@ -209,6 +219,7 @@ enum DeathReason {
 
 struct Log {
   # A line of a node's or place's log, for the node that started it. Never an order, never parsed.
+  # Where a mebibyte waits to be sent, lines are counted instead; the next one tells how many.
   place @0 :Text;                # name or number for people; empty: the node itself
   severity @1 :UInt8;            # as syslog: 0 emergency .. 7 debug; higher reads as 7
   time @2 :Int64;                # ns since 1970, by the sender's clock
@@ -217,20 +228,22 @@ struct Log {
 
 struct Output {
   # A line that a place wrote to stdout or stderr, without the line feed; longer ones come in
-  # pieces.
+  # pieces of 16 KiB. Where 64 KiB wait to be sent, the rest waits in the place's pipe, and the
+  # place with it.
+  # Check: no line feed.
   place @0 :Text;
   stream @1 :UInt8;              # 1 stdout, 2 stderr; nothing else
   line @2 :Data;                 # any bytes, at most 32 KiB
 }
 
 struct Exit {
-  # Asks the node to end with `status`. Needs the right to stop it; else ignored and logged. It
-  # overtakes data: whoever wants its records delivered first waits for their `credit`.
+  # Asks the node to end with `status`. It overtakes data: whoever wants its records delivered first
+  # waits for their answers.
   status @0 :Int32;
 }
 
 struct Ping {
-  # Any frame is a sign of life; this one is for a connection that is idle. Answered at once.
+  # Answered at once. Nobody sends it unasked yet: a connection ends when the kernel says so.
   sequence @0 :UInt64;
 }
 

@@ -43,11 +43,13 @@ class remote_node {
     const std::string& name() const noexcept;
     std::uint16_t port() const noexcept;
     int pid() const noexcept;
+    /// Whether its process runs and, as far as the router has heard, the link to it stands.
     bool is_up() const noexcept;
 
     /// Starts a place there.
     /// Throws: error: entry_not_found, name_taken, not_a_connection, load_failed (with the loader's
-    ///         words), start_failed, node_down.
+    ///         words), start_failed, node_down, bad_argument (a name over 4 KiB, ring_bytes), full
+    ///         (1024 channels to that node are open).
     /// Blocks: until the node has answered; inside a router body suspends that body only.
     remote_place supervise_place(const registered& entry, const supervise_options& options = {});
     remote_place supervise_place(const library& entry, const supervise_options& options = {});
@@ -68,12 +70,13 @@ class remote_node {
         return client<S>{connect_to_named_place(place, ring_bytes)};
     }
 
-    /// Asks the node to end with `status`; its places are ended, what they printed is forwarded.
+    /// Asks the node to end with `status` (0..255); its places are ended, what they printed is
+    /// forwarded. To a node that is down already: nothing.
     /// Blocks: never. Its end is an event of the router.
     void send_exit(int status = 0);
     /// How the node's process ended. Blocks: until it has; not for use in a router body.
     exit_status wait();
-    /// Runs, while the router runs, once the node is down; `reason` is one line.
+    /// Runs, while the router runs, once the node is down; `reason` is one line. Set it before.
     void on_down(std::function<void(const std::string& reason)> handler);
 
   private:

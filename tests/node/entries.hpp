@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Places that the tests start on another node.
+#pragma once
+
+#include <places/places.hpp>
+
+#include <cstdint>
+#include <iostream>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <unistd.h>
+#include <utility>
+
+/// Sends back whatever comes, to whoever sent it.
+inline void echo(places::inbox& in) {
+    while (auto next = in.get()) (void)next->from.send(next->content);
+}
+inline const auto echo_entry = places::register_entry<echo>("echo");
+
+/// Ends as it is told: with a completion value, or never.
+inline int end_with(places::channel& to_creator) {
+    (void)to_creator.put(std::int64_t{::getpid()});
+    return static_cast<int>(to_creator.get<std::int64_t>().value());
+}
+inline const auto end_with_entry = places::register_entry<end_with>("end-with");
+
+/// Gives to whoever asks "?" what another connection sends.
+inline void hand_over(places::inbox& in) {
+    while (auto first = in.get()) {
+        auto second = in.get();
+        if (!second) return;
+        if (first->content.as<std::string>().value() != "?") std::swap(*first, *second);
+        (void)first->from.put(second->content.as<std::string>().value());
+    }
+}
+inline const auto hand_over_entry = places::register_entry<hand_over>("hand-over");
+
+struct table_server {
+    std::int64_t set(std::string key, std::int64_t v) { return table_[std::move(key)] = v; }
+    std::int64_t get(const std::string& key) { return table_.at(key); }
+    int pid() { return ::getpid(); }
+    /// Waits for what somebody else gives to the place "hand-over" of this node.
+    std::string wait_for_other() {
+        auto other = places::connect_to_named_place("hand-over");
+        if (other.put(std::string("?")) != places::status::ok) throw std::runtime_error("no place");
+        return other.get<std::string>().value();
+    }
+    void say(const std::string& text) { std::cout << text << std::endl; }
+    void log(const std::string& text) { places::log_to_parent(places::severity::warning, text); }
+
+  private:
+    std::map<std::string, std::int64_t> table_;
+};
+PLACES_NAMED_SERVER(table_server, (rpc, set), (rpc, get), (rpc, pid), (rpc, wait_for_other),
+                    (cast, say), (cast, log))
+
+struct private_server {
+    int one() { return 1; }
+};
+PLACES_SERVER(private_server, (rpc, one))

@@ -1,0 +1,582 @@
+// SPDX-License-Identifier: Apache-2.0
+// How nodes, and places on them, begin and end, and what their users are told.
+#include "tests/node/entries.hpp"
+#include "tests/node/heard.hpp"
+#include "tests/node/processes.hpp"
+#include "tests/support/node_main.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <iostream>
+#include <netinet/in.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+using namespace std::chrono_literals;
+using places::errc;
+
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+places::remote_node start_node() {
+    return test_runtime().spawn_remote_node("localhost", {.listen_port = 0});
+}
+
+/// The error that `f` throws; fails the test when it throws none.
+template <class F>
+places::error error_of(F f) {
+    try {
+        f();
+    } catch (const places::error& e) {
+        return e;
+    }
+    ADD_FAILURE() << "nothing was thrown";
+    return places::error(errc::protocol, "nothing was thrown");
+}
+
+bool has(const places::error& e, const std::string& text) {
+    return std::string(e.what()).find(text) != std::string::npos;
+}
+
+std::string echoed(places::channel& c, const std::string& text) {
+    if (c.put(text) != places::status::ok) return "not sent";
+    const auto answer = c.get<std::string>();
+    return answer ? *answer : answer.error().message();
+}
+
+struct address {
+    places::unique_fd socket;
+    std::uint16_t port = 0;
+};
+address loopback_socket() {
+    address a{places::unique_fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)}, 0};
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof where;
+    EXPECT_EQ(::bind(a.socket.get(), reinterpret_cast<sockaddr*>(&where), size), 0);
+    EXPECT_EQ(::getsockname(a.socket.get(), reinterpret_cast<sockaddr*>(&where), &size), 0);
+    a.port = ntohs(where.sin_port);
+    return a;
+}
+places::unique_fd connected_to(std::uint16_t port) {
+    places::unique_fd s{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    where.sin_port = htons(port);
+    EXPECT_EQ(::connect(s.get(), reinterpret_cast<sockaddr*>(&where), sizeof where), 0);
+    return s;
+}
+/// Reads until the other side hangs up. Returns: false when the watchdog barked first.
+bool hangs_up(const places::unique_fd& socket) {
+    std::array<char, 4096> buffer;
+    while (true) {
+        pollfd more{socket.get(), POLLIN, 0};
+        if (::poll(&more, 1, watchdog_ms) != 1) return false;
+        if (::read(socket.get(), buffer.data(), buffer.size()) <= 0) return true;
+    }
+}
+
+// -- beginning --
+
+TEST(node, port_0_is_one_that_the_system_chose) {
+    auto node = start_node();
+    EXPECT_NE(node.port(), 0);
+    EXPECT_EQ(node.name(), "localhost:" + std::to_string(node.port()));
+    EXPECT_TRUE(node.is_up());
+    EXPECT_EQ(::kill(node.pid(), 0), 0);
+    auto second = test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .name = "two"});
+    EXPECT_NE(second.port(), node.port());
+    EXPECT_EQ(second.name(), "two");
+}
+
+TEST(node, runs_a_registered_entry_a_server_and_a_library) {
+    auto node = start_node();
+    auto by_entry = node.supervise_place(echo_entry);
+    EXPECT_EQ(echoed(by_entry, "hello"), "hello");
+    auto by_type = node.supervise_place<table_server>();
+    EXPECT_EQ(by_type.set("a", 1), 1);
+    EXPECT_NE(by_type.pid(), ::getpid());
+    auto by_library = node.supervise_place(places::library{NODE_MODULE, "module_greet"});
+    EXPECT_EQ(echoed(by_library, "hello"), "module says hello");
+}
+
+TEST(node, connections_to_one_name_share_its_state_and_get_their_own_answers) {
+    auto node = start_node();
+    node.supervise_place<table_server>({.named = "table"});
+    auto c = node.connect_to_named_place<table_server>("table");
+    auto d = node.connect_to_named_place<table_server>("table");
+    EXPECT_EQ(c.set("x", 7), 7);
+    EXPECT_EQ(d.get("x"), 7);
+    EXPECT_THROW(d.get("unknown"), places::remote_error);
+    EXPECT_EQ(c.get("x"), 7);
+}
+
+TEST(node, a_named_place_outlives_the_handle_of_whoever_started_it) {
+    auto node = start_node();
+    pid_t pid = 0;
+    {
+        auto first = node.supervise_place<table_server>({.named = "table"});
+        pid = first.pid();
+        first.set("x", 7);
+    }
+    auto c = node.connect_to_named_place<table_server>("table");
+    EXPECT_EQ(c.get("x"), 7);
+    EXPECT_EQ(c.pid(), pid);
+}
+
+TEST(node, an_anonymous_place_ends_with_its_handle) {
+    auto node = start_node();
+    places::unique_fd life;
+    {
+        auto place = node.supervise_place<table_server>();
+        life = watch(place.pid());
+        ASSERT_TRUE(life);
+    }
+    EXPECT_TRUE(ends(life));
+}
+
+// -- wrong input --
+
+TEST(node, an_unknown_name_is_refused_naming_it_and_the_node) {
+    auto node = start_node();
+    const auto e = error_of([&] { (void)node.connect_to_named_place("nobody"); });
+    EXPECT_EQ(e.code(), errc::name_not_found);
+    EXPECT_TRUE(has(e, "nobody") && has(e, node.name())) << e.what();
+}
+
+TEST(node, an_unknown_entry_is_refused_naming_it_and_what_there_is) {
+    auto node = start_node();
+    const auto e = error_of([&] { (void)node.supervise_place(places::registered{"no-entry"}); });
+    EXPECT_EQ(e.code(), errc::entry_not_found);
+    EXPECT_TRUE(has(e, "no-entry") && has(e, "echo") && has(e, node.name())) << e.what();
+}
+
+TEST(node, a_missing_library_or_symbol_is_told_in_the_loaders_words) {
+    auto node = start_node();
+    const auto library =
+        error_of([&] { (void)node.supervise_place(places::library{"./no-such.so", "f"}); });
+    EXPECT_EQ(library.code(), errc::load_failed);
+    EXPECT_TRUE(has(library, "no-such.so") && has(library, "No such file")) << library.what();
+    const auto symbol =
+        error_of([&] { (void)node.supervise_place(places::library{NODE_MODULE, "no_symbol"}); });
+    EXPECT_EQ(symbol.code(), errc::load_failed);
+    EXPECT_TRUE(has(symbol, "undefined symbol: no_symbol")) << symbol.what();
+}
+
+TEST(node, a_name_is_not_given_twice_and_the_first_owner_keeps_it) {
+    auto node = start_node();
+    auto first = node.supervise_place<table_server>({.named = "table"});
+    first.set("x", 1);
+    const auto e =
+        error_of([&] { (void)node.supervise_place<table_server>({.named = "table"}); });
+    EXPECT_EQ(e.code(), errc::name_taken);
+    EXPECT_TRUE(has(e, "table") && has(e, node.name())) << e.what();
+    EXPECT_EQ(node.connect_to_named_place<table_server>("table").get("x"), 1);
+}
+
+TEST(node, an_entry_that_takes_no_connections_gets_no_name) {
+    auto node = start_node();
+    const auto e =
+        error_of([&] { (void)node.supervise_place<private_server>({.named = "private"}); });
+    EXPECT_EQ(e.code(), errc::not_a_connection);
+}
+
+TEST(node, names_and_rings_that_cannot_travel_are_refused_and_the_link_stays_good) {
+    auto node = start_node();
+    auto place = node.supervise_place(echo_entry);
+    const std::string long_name(5000, 'x');
+    const std::string with_nul("a\0b", 3);
+    for (const auto& name : {long_name, with_nul}) {
+        EXPECT_EQ(error_of([&] { (void)node.connect_to_named_place(name); }).code(),
+                  errc::bad_argument);
+        EXPECT_EQ(error_of([&] { (void)node.supervise_place(places::registered{name}); }).code(),
+                  errc::bad_argument);
+        EXPECT_EQ(error_of([&] { (void)node.supervise_place(echo_entry, {.named = name}); }).code(),
+                  errc::bad_argument);
+    }
+    EXPECT_EQ(error_of([&] {
+                  (void)node.supervise_place(echo_entry, {.ring_bytes = 256 * 1024});
+              }).code(),
+              errc::bad_argument);
+    EXPECT_THROW((void)node.supervise_place(echo_entry, {.ring_bytes = 5000}), places::error);
+    for (const std::string& name : {std::string("two\nlines"), std::string(300, 'n')}) {
+        const auto e = error_of([&] {
+            (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .name = name});
+        });
+        EXPECT_EQ(e.code(), errc::bad_argument) << e.what();
+    }
+    EXPECT_EQ(echoed(place, "still here"), "still here");
+}
+
+TEST(node, a_port_that_is_taken_is_reported_at_once_naming_host_and_port) {
+    const auto taken = loopback_socket();
+    ASSERT_EQ(::listen(taken.socket.get(), 1), 0);
+    const auto start = clock_type::now();
+    const auto e = error_of([&] {
+        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = taken.port});
+    });
+    std::printf("port taken: reported after %lld ms\n", ms_since(start));
+    EXPECT_EQ(e.code(), errc::address_in_use);
+    EXPECT_TRUE(has(e, "localhost") && has(e, std::to_string(taken.port))) << e.what();
+    EXPECT_LT(clock_type::now() - start, 5s);
+}
+
+TEST(node, a_host_that_cannot_be_reached_is_reported_naming_host_and_port) {
+    const auto start = clock_type::now();
+    const auto e = error_of([&] {
+        (void)test_runtime().spawn_remote_node("no-such-host.invalid", {.listen_port = 6399});
+    });
+    EXPECT_EQ(e.code(), errc::node_unreachable);
+    EXPECT_TRUE(has(e, "no-such-host.invalid") && has(e, "6399")) << e.what();
+    EXPECT_LT(clock_type::now() - start, 5s);
+}
+
+TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
+    auto node = start_node();
+    auto place = node.supervise_place(echo_entry);
+    const auto send = [](const places::unique_fd& s, std::string_view text) {
+        (void)!::send(s.get(), text.data(), text.size(), MSG_NOSIGNAL);
+    };
+
+    const auto garbage = connected_to(node.port());
+    send(garbage, std::string(1000, '\xff'));
+    EXPECT_TRUE(hangs_up(garbage));
+    const auto http = connected_to(node.port());
+    send(http, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    EXPECT_TRUE(hangs_up(http));
+    { const auto early = connected_to(node.port()); }
+    const auto line = heard("[" + node.name() + "] [bridge] refused a connection", 3);
+    EXPECT_NE(line.find("127.0.0.1:"), line.npos);
+    EXPECT_EQ(times_heard("not the places protocol"), 2U);
+
+    EXPECT_EQ(echoed(place, "still here"), "still here");
+    EXPECT_TRUE(node.is_up());
+    EXPECT_EQ(times_heard("refused a connection"), 3U);
+}
+
+// -- ending --
+
+TEST(node, send_exit_ends_it_with_the_status_asked_for_and_reaps_it) {
+    for (const int status : {0, 7, 255}) {
+        auto node = start_node();
+        auto place = node.supervise_place<table_server>({.named = "table"});
+        place.say("last words of " + std::to_string(status));
+        (void)place.pid();
+        node.send_exit(status);
+        EXPECT_EQ(node.wait(), (places::exit_status{false, status}));
+        EXPECT_EQ(::waitpid(node.pid(), nullptr, WNOHANG), -1);
+        EXPECT_EQ(errno, ECHILD);
+        EXPECT_FALSE(node.is_up());
+        EXPECT_NE(heard("[" + node.name() + "/table] last words of " + std::to_string(status)), "");
+    }
+}
+
+TEST(node, everything_printed_before_its_end_is_forwarded) {
+    auto node = start_node();
+    auto place = node.supervise_place<table_server>({.named = "table"});
+    constexpr int lines = 5000;
+    for (int i = 0; i < lines; ++i) place.say("printed line " + std::to_string(i));
+    (void)place.pid();  // all casts have been served
+    node.send_exit();
+    EXPECT_EQ(node.wait(), places::exit_status{});
+    EXPECT_NE(heard("printed line " + std::to_string(lines - 1)), "");
+    EXPECT_EQ(times_heard("printed line"), static_cast<std::size_t>(lines));
+}
+
+TEST(node, its_end_runs_on_down_in_the_router_once) {
+    auto node = start_node();
+    int runs = 0;
+    std::string reason;
+    node.on_down([&](const std::string& why) {
+        ++runs;
+        reason = why;
+        test_runtime().stop();
+    });
+    test_runtime().route(node, places::after(0s, [&] { node.send_exit(); }));
+    EXPECT_EQ(runs, 1);
+    EXPECT_NE(reason, "");
+    EXPECT_EQ(reason.find('\n'), std::string::npos);
+    EXPECT_FALSE(node.is_up());
+    EXPECT_EQ(node.wait(), places::exit_status{});
+}
+
+/// What each method says of a node that is down. None may hang.
+void expect_down(places::remote_node& node) {
+    const auto is_down = [](const places::error& e) {
+        return e.code() == errc::node_down || e.code() == errc::peer_dead;
+    };
+    const std::array errors{
+        error_of([&] { (void)node.supervise_place(echo_entry); }),
+        error_of([&] { (void)node.supervise_place<table_server>(); }),
+        error_of([&] { (void)node.supervise_place(places::library{NODE_MODULE, "module_greet"}); }),
+        error_of([&] { (void)node.connect_to_named_place("table"); }),
+    };
+    for (const auto& e : errors) EXPECT_TRUE(is_down(e)) << e.code() << " " << e.what();
+    node.send_exit();
+    EXPECT_FALSE(node.is_up());
+    EXPECT_NE(node.name(), "");
+}
+
+TEST(node, killed_with_a_call_under_way_ends_the_call) {
+    auto node = start_node();
+    auto place = node.supervise_place<table_server>({.named = "table"});
+    node.supervise_place(hand_over_entry, {.named = "hand-over"});
+    const auto place_life = watch(place.pid());
+    clock_type::time_point killed;
+    auto code = boost::system::error_code{};
+    test_runtime().route(
+        node, places::after(0s,
+                            [&] {
+                                code = error_of([&] { (void)place.wait_for_other(); }).code();
+                                std::printf("node killed: the call ended after %.1f ms\n",
+                                            std::chrono::duration<double, std::milli>(
+                                                clock_type::now() - killed)
+                                                .count());
+                                test_runtime().stop();
+                            }),
+        places::after(100ms, [&] {
+            killed = clock_type::now();
+            ::kill(node.pid(), SIGKILL);
+        }));
+    EXPECT_EQ(code, errc::peer_dead);
+    EXPECT_LT(clock_type::now() - killed, 2s);
+    EXPECT_TRUE(ends(place_life));
+    EXPECT_EQ(node.wait(), (places::exit_status{true, SIGKILL}));
+    expect_down(node);
+}
+
+TEST(node, whose_bridge_is_killed_is_down) {
+    auto node = start_node();
+    auto place = node.supervise_place(echo_entry);
+    const pid_t bridge = bridge_of(node.pid());
+    ASSERT_NE(bridge, 0);
+    ASSERT_EQ(echoed(place, "before"), "before");
+    const auto start = clock_type::now();
+    ::kill(bridge, SIGKILL);
+    EXPECT_EQ(place.get<std::string>().error(), errc::peer_dead);
+    std::printf("node's bridge killed: noticed after %lld ms\n", ms_since(start));
+    EXPECT_EQ(node.wait(), (places::exit_status{false, 1}));
+    expect_down(node);
+}
+
+TEST(node, is_lost_with_our_own_bridge_and_another_can_be_started) {
+    auto node = start_node();
+    auto place = node.supervise_place<table_server>({.named = "table"});
+    place.set("x", 1);
+    const pid_t bridge = bridge_of(::getpid());
+    ASSERT_NE(bridge, 0);
+    ::kill(bridge, SIGKILL);
+    EXPECT_EQ(error_of([&] {
+                  while (true) (void)place.get("x");
+              }).code(),
+              errc::peer_dead);
+    std::string reason;
+    node.on_down([&](const std::string& why) {
+        reason = why;
+        test_runtime().stop();
+    });
+    test_runtime().route(node);
+    EXPECT_NE(reason.find("bridge"), std::string::npos) << reason;
+    // Nobody can reach it any more, so it ends.
+    EXPECT_FALSE(node.wait().signalled);
+
+    auto second = start_node();
+    EXPECT_NE(bridge_of(::getpid()), bridge);
+    second.supervise_place<table_server>({.named = "table"}).set("x", 2);
+    // The old handle must not speak to the new node.
+    expect_down(node);
+    EXPECT_EQ(second.connect_to_named_place<table_server>("table").get("x"), 2);
+}
+
+TEST(node, tells_how_its_places_ended) {
+    auto node = start_node();
+    for (const int value : {0, 7}) {
+        auto place = node.supervise_place(end_with_entry);
+        (void)place.get<std::int64_t>().value();
+        ASSERT_EQ(place.put(std::int64_t{value}), places::status::ok);
+        const auto outcome = place.get<std::int64_t>();
+        EXPECT_TRUE(outcome.error() == errc::closed || outcome.error() == errc::peer_dead);
+        EXPECT_EQ(place.peer_status(), (places::exit_status{false, value}));
+        EXPECT_NE(place.put(std::int64_t{1}), places::status::ok);
+    }
+    auto place = node.supervise_place(end_with_entry);
+    const auto pid = static_cast<pid_t>(place.get<std::int64_t>().value());
+    ::kill(pid, SIGKILL);
+    EXPECT_EQ(place.get<std::int64_t>().error(), errc::peer_dead);
+    EXPECT_EQ(place.peer_status(), (places::exit_status{true, SIGKILL}));
+
+    node.supervise_place<table_server>({.named = "table"});
+    auto connection = node.connect_to_named_place<table_server>("table");
+    ::kill(connection.pid(), SIGKILL);
+    EXPECT_EQ(error_of([&] { (void)connection.pid(); }).code(), errc::peer_dead);
+    EXPECT_EQ(connection.link().peer_status(), (places::exit_status{true, SIGKILL}));
+    // The name is free again.
+    node.supervise_place<table_server>({.named = "table"});
+}
+
+TEST(node, logs_of_its_places_reach_the_root_with_node_place_severity_and_time) {
+    auto node = start_node();
+    node.supervise_place<table_server>({.named = "table"});
+    auto table = node.connect_to_named_place<table_server>("table");
+    std::optional<places::log_record> seen;
+    test_runtime().on_log([&](const places::log_record& r) {
+        seen = r;
+        test_runtime().stop();
+    });
+    const auto before = std::chrono::system_clock::now();
+    test_runtime().route(node, places::after(0s, [&] { table.log("user0 set to 100"); }));
+    ASSERT_TRUE(seen);
+    EXPECT_EQ(seen->text, "user0 set to 100");
+    EXPECT_EQ(seen->node, node.name());
+    EXPECT_EQ(seen->place, "table");
+    EXPECT_EQ(seen->severity, places::severity::warning);
+    EXPECT_GE(seen->time, before - 1s);
+    EXPECT_LE(seen->time, std::chrono::system_clock::now() + 1s);
+    test_runtime().on_log([](const places::log_record&) {});
+}
+
+TEST(node, calls_inside_router_bodies_let_the_other_bodies_run) {
+    auto node = start_node();
+    std::string answer;
+    int ticks = 0;
+    test_runtime().route(
+        node, places::after(0s,
+                            [&] {
+                                node.supervise_place(hand_over_entry, {.named = "hand-over"});
+                                auto slow = node.supervise_place<table_server>({.named = "table"});
+                                answer = slow.wait_for_other();
+                                test_runtime().stop();
+                            }),
+        places::every(10ms, [&] {
+            if (++ticks != 20) return;
+            // From another body, while the call above waits for just this.
+            auto other = node.connect_to_named_place("hand-over");
+            EXPECT_EQ(other.put(std::string("released")), places::status::ok);
+            auto echoing = node.supervise_place(echo_entry);
+            EXPECT_EQ(echoed(echoing, "and this"), "and this");
+        }));
+    EXPECT_EQ(answer, "released");
+    EXPECT_GE(ticks, 20);
+}
+
+// Not a test: the program that the next one kills. A node, and a place on each side.
+TEST(node_program, DISABLED_root_that_prints_its_processes) {
+    auto node = start_node();
+    auto remote = node.supervise_place<table_server>({.named = "table"});
+    auto local = places::spawn_server<table_server>();
+    std::printf("\npids %d %d %d %d %d\n", node.pid(), remote.pid(), local.pid(),
+                bridge_of(::getpid()), bridge_of(node.pid()));
+    std::fflush(stdout);
+    (void)node.wait();
+}
+
+TEST(node, and_its_places_end_within_a_second_of_its_killed_root) {
+    std::array<int, 2> out;
+    ASSERT_EQ(::pipe2(out.data(), O_CLOEXEC), 0);
+    places::unique_fd reader{out[0]};
+    places::unique_fd writer{out[1]};
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 1);
+    std::string self = "/proc/self/exe";
+    std::string filter = "--gtest_filter=*DISABLED_root_that_prints_its_processes";
+    std::string disabled = "--gtest_also_run_disabled_tests";
+    std::array<char*, 4> argv{self.data(), filter.data(), disabled.data(), nullptr};
+    pid_t root = 0;
+    ASSERT_EQ(::posix_spawn(&root, self.c_str(), &actions, nullptr, argv.data(), environ), 0);
+    ::posix_spawn_file_actions_destroy(&actions);
+    writer.reset();
+
+    std::string printed;
+    std::array<int, 5> pids{};
+    char c;
+    while (::read(reader.get(), &c, 1) == 1) {
+        printed += c;
+        const auto at = printed.find("\npids ");
+        if (c != '\n' || at == printed.npos || printed.find('\n', at + 1) == printed.npos) continue;
+        ASSERT_EQ(std::sscanf(printed.c_str() + at, "\npids %d %d %d %d %d", &pids[0], &pids[1],
+                              &pids[2], &pids[3], &pids[4]),
+                  5);
+        break;
+    }
+    std::vector<places::unique_fd> lives;
+    for (const int pid : pids) {
+        ASSERT_NE(pid, 0);
+        lives.push_back(watch(pid));
+        ASSERT_TRUE(lives.back());
+    }
+    const auto start = clock_type::now();
+    ::kill(root, SIGKILL);
+    for (const auto& life : lives) EXPECT_TRUE(ends(life));
+    std::printf("root killed: nodes and places were gone after %lld ms\n", ms_since(start));
+    EXPECT_LT(clock_type::now() - start, 2s);
+    ::waitpid(root, nullptr, 0);
+}
+
+// -- leaving nothing --
+
+TEST(node, a_hundred_of_them_leave_no_descriptor_mapping_or_process_behind) {
+    (void)start_node();
+    const pid_t bridge = bridge_of(::getpid());
+    ASSERT_NE(bridge, 0);
+    const auto own = descriptors_of(::getpid());
+    const auto of_bridge = descriptors_of(bridge);
+    const auto mapped = mappings_of(bridge);
+    for (int i = 0; i < 100; ++i) {
+        auto node = start_node();
+        auto place = node.supervise_place(echo_entry);
+        ASSERT_EQ(echoed(place, "x"), "x");
+        if (i % 2) node.send_exit();
+        if (i % 4 == 1) (void)node.wait();
+    }
+    EXPECT_EQ(bridge_of(::getpid()), bridge);
+    EXPECT_LE(descriptors_of(::getpid()), own);
+    // It hears of the last channels a moment later.
+    const auto until = clock_type::now() + 10s;
+    while (descriptors_of(bridge) > of_bridge && clock_type::now() < until) {
+    }
+    EXPECT_LE(descriptors_of(bridge), of_bridge);
+    EXPECT_LE(mappings_of(bridge), mapped + 20);
+    int status = 0;
+    EXPECT_EQ(::waitpid(-1, &status, WNOHANG), 0) << "a node was not reaped";
+}
+
+TEST(node, a_thousand_connections_leave_no_descriptor_or_mapping_behind) {
+    auto node = start_node();
+    node.supervise_place<table_server>({.named = "table"});
+    const std::array bridges{bridge_of(::getpid()), bridge_of(node.pid())};
+    const auto round = [&] {
+        auto c = node.connect_to_named_place<table_server>("table");
+        c.set("x", 1);
+    };
+    round();
+    const auto own = descriptors_of(::getpid());
+    std::array<std::size_t, 2> before{};
+    std::array<std::size_t, 2> mapped{};
+    for (std::size_t i = 0; i < 2; ++i) {
+        before[i] = descriptors_of(bridges[i]);
+        mapped[i] = mappings_of(bridges[i]);
+    }
+    const auto start = clock_type::now();
+    for (int i = 0; i < 1000; ++i) round();
+    std::printf("1000 connections with one call each: %lld ms\n", ms_since(start));
+    EXPECT_LE(descriptors_of(::getpid()), own);
+    for (std::size_t i = 0; i < 2; ++i) {
+        const auto until = clock_type::now() + 10s;
+        while (mappings_of(bridges[i]) > mapped[i] + 20 && clock_type::now() < until) {
+        }
+        EXPECT_LE(descriptors_of(bridges[i]), before[i]);
+        EXPECT_LE(mappings_of(bridges[i]), mapped[i] + 20);
+    }
+}
+
+}  // namespace

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// A shared object that a node loads into a new place.
+#include <places/places.hpp>
+
+#include <string>
+
+extern "C" void module_greet(places::inbox& in) {
+    while (auto next = in.get()) {
+        const auto text = next->content.as<std::string>();
+        (void)next->from.put("module says " + (text ? *text : std::string("nothing")));
+    }
+}

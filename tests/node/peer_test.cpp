@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bridge as its peers see it: whoever holds the key may speak frames, also wrong ones. Here the
+// test's own node listens, and the peer is made by hand.
+#include "tests/node/entries.hpp"
+#include "tests/node/heard.hpp"
+#include "tests/node/processes.hpp"
+#include "tests/support/node_main.hpp"
+
+#include "core/child.hpp"
+#include "core/process.hpp"
+#include "net/bridge.hpp"
+#include "net/frame.hpp"
+#include "net/handshake.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <random>
+#include <sys/socket.h>
+
+namespace places::net {
+namespace {
+
+using octets = std::vector<std::byte>;
+constexpr std::uint64_t ring = 64 * 1024;
+
+int seven(channel& to_creator) {
+    (void)to_creator.get();
+    return 7;
+}
+const auto seven_entry = register_entry<seven>("seven");
+
+/// Prints until nobody takes it for a while, and says how much that was.
+void printer(inbox& in) {
+    auto asked = in.get();
+    while (asked && asked->content.what() != kind::datum) asked = in.get();
+    if (!asked) return;
+    (void)::fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK);
+    const std::string line = std::string(1000, '.') + "\n";
+    std::int64_t printed = 0;
+    pollfd room{STDOUT_FILENO, POLLOUT, 0};
+    while (printed < 256 * 1024 * 1024 && ::poll(&room, 1, 500) == 1) {
+        const auto written = ::write(STDOUT_FILENO, line.data(), line.size());
+        if (written > 0) printed += written;
+    }
+    (void)asked->from.put(printed);
+    while (in.get()) {}
+}
+const auto printer_entry = register_entry<printer>("printer");
+
+/// One connection, handshake included; it reads only when asked to.
+class peer {
+  public:
+    explicit peer(std::uint16_t port, const node_key& key) {
+        socket_ = unique_fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+        sockaddr_in where{};
+        where.sin_family = AF_INET;
+        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        where.sin_port = htons(port);
+        EXPECT_EQ(::connect(socket_.get(), reinterpret_cast<sockaddr*>(&where), sizeof where), 0);
+        const int at_once = 1;
+        ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
+        handshake shake{handshake::role::dialing, {key, "by hand", make_incarnation_id()}};
+        (void)shake.start();
+        handshake::step step{{}, handshake::pending{}};
+        while (std::holds_alternative<handshake::pending>(step.then)) {
+            const auto f = next_frame();
+            if (!f) return;
+            step = shake.feed(*f);
+            if (step.send) send(*step.send);
+        }
+        is_welcome = std::holds_alternative<peer_info>(step.then);
+    }
+
+    bool is_welcome = false;
+
+    /// Returns: false when the other side has hung up.
+    bool send_bytes(std::span<const std::byte> bytes) {
+        while (!bytes.empty()) {
+            pollfd room{socket_.get(), POLLOUT, 0};
+            if (::poll(&room, 1, watchdog_ms) != 1) {
+                ADD_FAILURE() << "the bridge neither reads nor hangs up";
+                return false;
+            }
+            const auto sent =
+                ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+            if (sent < 0 && errno != EAGAIN) return false;
+            if (sent > 0) bytes = bytes.subspan(static_cast<std::size_t>(sent));
+        }
+        return true;
+    }
+    bool send(const frame& f) { return send_bytes(encode(f)); }
+
+    /// The next frame; its records are good until the next call. Nothing at the end.
+    std::optional<frame> next_frame() {
+        body_.resize(4);
+        if (!read_all(body_)) return std::nullopt;
+        std::uint32_t length;
+        std::memcpy(&length, body_.data(), sizeof length);
+        body_.resize(length);
+        if (!read_all(body_)) return std::nullopt;
+        auto f = decode(body_);
+        EXPECT_TRUE(f.has_value());
+        return f ? std::optional<frame>{std::move(*f)} : std::nullopt;
+    }
+    /// The next frame of this kind, whatever comes before it.
+    template <class Frame>
+    std::optional<Frame> next() {
+        while (auto f = next_frame()) {
+            if (auto* wanted = std::get_if<Frame>(&*f)) return *wanted;
+        }
+        return std::nullopt;
+    }
+    bool is_closed_by_bridge() {
+        while (next_frame()) {}
+        return !barked_;
+    }
+    void shut_writing() { ::shutdown(socket_.get(), SHUT_WR); }
+
+  private:
+    bool read_all(std::span<std::byte> into) {
+        while (!into.empty()) {
+            pollfd more{socket_.get(), POLLIN, 0};
+            if (::poll(&more, 1, watchdog_ms) != 1) {
+                ADD_FAILURE() << "the bridge is silent";
+                barked_ = true;
+                return false;
+            }
+            const auto got = ::recv(socket_.get(), into.data(), into.size(), 0);
+            if (got <= 0) return false;
+            into = into.subspan(static_cast<std::size_t>(got));
+        }
+        return true;
+    }
+
+    unique_fd socket_;
+    octets body_;
+    bool barked_ = false;
+};
+
+/// A record as it lies in a ring.
+octets record(std::string_view text, std::uint32_t claimed_length = 0) {
+    octets bytes(shm::span_of(text.size()));
+    const auto length = claimed_length ? claimed_length : static_cast<std::uint32_t>(text.size());
+    std::memcpy(bytes.data() + 8, &length, sizeof length);
+    std::memcpy(bytes.data() + sizeof(shm::record_header), text.data(), text.size());
+    return bytes;
+}
+
+class bridge_test : public ::testing::Test {
+  protected:
+    bridge_test() {
+        listen_command what{"127.0.0.1", 0, {key_.begin(), key_.end()}, "tested"};
+        auto& home = detail::process::current();
+        auto answer = home.request(
+            control::open_bridge{detail::encode_datum(command{what}), ring_bytes_default}, {});
+        control_ = channel{home.open(std::get<control::granted>(answer.packet.body),
+                                     std::move(answer.fds))};
+        const auto opened = detail::await_opened(control_);
+        port_ = detail::decode_datum<listening>(opened.bytes())->port;
+        pid_ = bridge_of(::getpid());
+        places_before_ = places_here();
+    }
+
+    ~bridge_test() override {
+        control_ = {};
+        while (bridge_of(::getpid()) == pid_) {
+        }
+    }
+
+    peer dial() {
+        peer p{port_, key_};
+        EXPECT_TRUE(p.is_welcome);
+        return p;
+    }
+    /// A peer with an open channel 1 to an echoing place; `limit` is ours.
+    peer dial_and_open(std::uint64_t limit = ring) {
+        auto p = dial();
+        EXPECT_TRUE(p.send(open_frame{1, ring, start_entry{"echo", ""}}));
+        const auto opened = p.next<opened_frame>();
+        EXPECT_TRUE(opened && opened->limit == ring);
+        EXPECT_TRUE(p.send(credit_frame{1, 0, limit}));
+        return p;
+    }
+    void expect_alive() {
+        auto p = dial_and_open();
+        const auto hello = record("hello");
+        EXPECT_TRUE(p.send(data_frame{1, 0, hello}));
+        const auto back = p.next<data_frame>();
+        ASSERT_TRUE(back);
+        ASSERT_EQ(back->records.size(), hello.size());
+        EXPECT_EQ(std::memcmp(back->records.data() + 16, "hello", 5), 0);
+        EXPECT_EQ(bridge_of(::getpid()), pid_);
+    }
+    std::size_t places_here() {
+        for (const pid_t child : children_of(::getpid())) {
+            if (facts_of(child).name == "places-nursery") return children_of(child).size();
+        }
+        return 0;
+    }
+    /// Whether those that the test started end before the watchdog barks.
+    bool places_end() {
+        const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+        while (places_here() > places_before_ && std::chrono::steady_clock::now() < until) {
+        }
+        return places_here() <= places_before_;
+    }
+
+    const node_key key_ = make_node_key();
+    channel control_;
+    std::uint16_t port_ = 0;
+    pid_t pid_ = 0;
+    std::size_t places_before_ = 0;
+};
+
+TEST_F(bridge_test, a_peer_with_the_key_starts_a_place_and_talks_to_it) {
+    expect_alive();
+    EXPECT_TRUE(places_end());
+}
+
+TEST_F(bridge_test, a_peer_without_the_key_gets_a_reject_and_one_line_in_the_log) {
+    peer p{port_, make_node_key()};
+    EXPECT_FALSE(p.is_welcome);
+    EXPECT_TRUE(p.is_closed_by_bridge());
+    EXPECT_NE(heard("[bridge] refused a connection from 127.0.0.1:").find("key"),
+              std::string::npos);
+    expect_alive();
+}
+
+TEST_F(bridge_test, a_place_that_ends_says_how_before_its_channel_closes) {
+    auto p = dial();
+    ASSERT_TRUE(p.send(open_frame{1, ring, start_entry{"seven", ""}}));
+    ASSERT_TRUE(p.next<opened_frame>());
+    ASSERT_TRUE(p.send(credit_frame{1, 0, ring}));
+    ASSERT_TRUE(p.send(data_frame{1, 0, record("go")}));
+    const auto died = p.next<place_died_frame>();
+    ASSERT_TRUE(died);
+    EXPECT_EQ(died->channel, 1U);
+    EXPECT_EQ(died->reason, death_reason::exited);
+    EXPECT_EQ(died->status, 7);
+    const auto closed = p.next<close_frame>();
+    ASSERT_TRUE(closed);
+    EXPECT_EQ(closed->position, 0U);
+}
+
+TEST_F(bridge_test, an_exit_is_passed_to_the_root) {
+    auto p = dial();
+    ASSERT_TRUE(p.send(exit_frame{3}));
+    const auto event = control_.get<bridge_event>();
+    ASSERT_TRUE(event);
+    ASSERT_TRUE(std::holds_alternative<exit_asked>(*event));
+    EXPECT_EQ(std::get<exit_asked>(*event).status, 3);
+}
+
+TEST_F(bridge_test, breaking_the_protocol_costs_the_link_and_nothing_else) {
+    const auto one = record("x");
+    using breach = std::function<void(peer&)>;
+    const std::vector<std::pair<const char*, breach>> breaches{
+        {"an even channel", [](peer& p) { p.send(open_frame{2, ring, start_entry{"echo", ""}}); }},
+        {"channel 0", [](peer& p) { p.send(open_frame{0, ring, start_entry{"echo", ""}}); }},
+        {"a channel twice", [](peer& p) { p.send(open_frame{1, ring, start_entry{"echo", ""}}); }},
+        {"twice at once",
+         [](peer& p) {
+             p.send(open_frame{5, ring, start_entry{"echo", ""}});
+             p.send(open_frame{5, ring, start_entry{"echo", ""}});
+         }},
+        {"a lower number",
+         [](peer& p) {
+             p.send(open_frame{9, ring, start_entry{"echo", ""}});
+             p.send(open_frame{7, ring, start_entry{"echo", ""}});
+         }},
+        {"a gap", [&](peer& p) { p.send(data_frame{1, 64, one}); }},
+        {"again",
+         [&](peer& p) {
+             p.send(data_frame{1, 0, one});
+             p.send(data_frame{1, 0, one});
+         }},
+        {"a position at the end of numbers",
+         [&](peer& p) { p.send(data_frame{1, ~std::uint64_t{63}, one}); }},
+        {"a length beyond the frame",
+         [](peer& p) { p.send(data_frame{1, 0, record("x", 10'000)}); }},
+        {"a length beyond all", [](peer& p) { p.send(data_frame{1, 0, record("x", ~0U)}); }},
+        {"half a record",
+         [&](peer& p) { p.send(data_frame{1, 0, std::span{one}.first(32)}); }},
+        {"a record over the ring's limit",
+         [](peer& p) { p.send(data_frame{1, 0, record(std::string(ring / 4 + 1, 'x'))}); }},
+        {"credit for what was not sent", [](peer& p) { p.send(credit_frame{1, 64, 2 * ring}); }},
+        {"a falling limit", [](peer& p) { p.send(credit_frame{1, 0, ring - 64}); }},
+        {"a limit below what is placed", [](peer& p) { p.send(credit_frame{1, ~0ULL, 0}); }},
+        {"a limit beyond all rings", [](peer& p) { p.send(credit_frame{1, 0, ~0ULL}); }},
+        {"a close below what is placed",
+         [&](peer& p) {
+             p.send(data_frame{1, 0, one});
+             p.send(close_frame{1, 0, errc::closed});
+         }},
+        {"two closes",
+         [](peer& p) {
+             p.send(close_frame{1, 128, errc::closed});
+             p.send(close_frame{1, 192, errc::closed});
+         }},
+        {"data behind the close",
+         [&](peer& p) {
+             p.send(close_frame{1, 32, errc::closed});
+             p.send(data_frame{1, 0, one});
+         }},
+        {"our own answers",
+         [](peer& p) { p.send(opened_frame{1, ring, 1}); }},
+        {"an answer to nothing", [](peer& p) { p.send(opened_frame{77, ring, 1}); }},
+        {"a refusal of what is open",
+         [](peer& p) { p.send(refused_frame{1, errc::closed, "no"}); }},
+        {"a log", [](peer& p) { p.send(log_frame{"x", 6, 0, "text"}); }},
+        {"output", [](peer& p) { p.send(output_frame{"x", 1, "text"}); }},
+        {"a second handshake", [](peer& p) { p.send(challenge_frame{1, 1, make_nonce()}); }},
+        {"no frame", [](peer& p) { p.send_bytes(octets(64, std::byte{0x41})); }},
+        {"a length of nothing", [](peer& p) { p.send_bytes(octets(4)); }},
+    };
+    for (const auto& [what, act] : breaches) {
+        SCOPED_TRACE(what);
+        auto p = dial_and_open();
+        act(p);
+        EXPECT_TRUE(p.is_closed_by_bridge());
+        expect_alive();
+    }
+    EXPECT_TRUE(places_end());
+}
+
+TEST_F(bridge_test, data_beyond_the_ring_costs_the_link) {
+    // Nobody reads: the place waits for credit to send the first record back.
+    auto p = dial_and_open(0);
+    const auto quarter = record(std::string(ring / 4 - 100, 'x'));
+    std::uint64_t at = 0;
+    while (at <= 4 * ring && p.send(data_frame{1, at, quarter})) at += quarter.size();
+    EXPECT_TRUE(p.is_closed_by_bridge());
+    expect_alive();
+}
+
+TEST_F(bridge_test, frames_of_channels_that_are_not_there_are_no_news) {
+    auto p = dial_and_open();
+    EXPECT_TRUE(p.send(data_frame{99, 0, record("x")}));
+    EXPECT_TRUE(p.send(credit_frame{99, 0, ring}));
+    EXPECT_TRUE(p.send(close_frame{99, 0, errc::closed}));
+    EXPECT_TRUE(p.send(place_died_frame{1, 99, death_reason::exited, 0}));
+    EXPECT_TRUE(p.send(refused_frame{99, errc::closed, "no"}));
+    EXPECT_TRUE(p.send(pong_frame{99}));
+    EXPECT_TRUE(p.send(ping_frame{5}));
+    const auto pong = p.next<pong_frame>();
+    ASSERT_TRUE(pong);
+    EXPECT_EQ(pong->sequence, 5U);
+    // A close said twice, and before the data it waits for.
+    EXPECT_TRUE(p.send(close_frame{1, 64, errc::closed}));
+    EXPECT_TRUE(p.send(close_frame{1, 64, errc::closed}));
+    EXPECT_TRUE(p.send(ping_frame{6}));
+    ASSERT_TRUE(p.next<pong_frame>());
+    EXPECT_EQ(places_here(), places_before_ + 1);
+    EXPECT_TRUE(p.send(data_frame{1, 0, record("last")}));
+    EXPECT_TRUE(p.next<close_frame>());
+    EXPECT_TRUE(places_end());
+}
+
+TEST_F(bridge_test, opening_is_bounded_and_refusals_cost_nothing) {
+    auto p = dial();
+    ASSERT_TRUE(p.send(open_frame{1, ring, start_entry{"echo", "hub"}}));
+    ASSERT_TRUE(p.next<opened_frame>());
+    const auto refusal_of = [&](const open_frame& f) {
+        EXPECT_TRUE(p.send(f));
+        const auto refused = p.next<refused_frame>();
+        return refused ? refused->code : errc{};
+    };
+    EXPECT_EQ(refusal_of({3, ring, start_entry{"no such entry", ""}}), errc::entry_not_found);
+    EXPECT_EQ(refusal_of({5, ring, connect_name{"nobody"}}), errc::name_not_found);
+    EXPECT_EQ(refusal_of({7, ring, start_entry{"echo", "hub"}}), errc::name_taken);
+    EXPECT_EQ(refusal_of({9, remote_ring_bytes_max + 1, connect_name{"hub"}}), errc::bad_argument);
+    EXPECT_NE(refusal_of({11, 5000, connect_name{"hub"}}), errc{});
+    EXPECT_NE(refusal_of({13, 0, connect_name{"hub"}}), errc{});
+    std::uint64_t channel = 15;
+    for (std::size_t i = 1; i < channels_max; ++i, channel += 2) {
+        ASSERT_TRUE(p.send(open_frame{channel, 4096, connect_name{"hub"}}));
+    }
+    for (std::size_t i = 1; i < channels_max; ++i) ASSERT_TRUE(p.next<opened_frame>());
+    EXPECT_EQ(refusal_of({channel, 4096, connect_name{"hub"}}), errc::full);
+    // A place that is freed is free.
+    ASSERT_TRUE(p.send(close_frame{channel - 2, 0, errc::closed}));
+    ASSERT_TRUE(p.next<close_frame>());
+    ASSERT_TRUE(p.send(open_frame{channel + 2, 4096, connect_name{"hub"}}));
+    EXPECT_TRUE(p.next<opened_frame>());
+}
+
+TEST_F(bridge_test, places_asked_for_by_a_peer_that_has_gone_end) {
+    for (int round = 0; round < 10; ++round) {
+        auto p = dial();
+        for (std::uint64_t channel = 1; channel < 40; channel += 2) {
+            ASSERT_TRUE(p.send(open_frame{channel, 4096, start_entry{"echo", ""}}));
+        }
+    }
+    expect_alive();
+    EXPECT_TRUE(places_end());
+}
+
+TEST_F(bridge_test, a_peer_that_asks_and_never_reads_is_hung_up_on) {
+    auto p = dial();
+    octets many;
+    for (int i = 0; i < 1000; ++i) {
+        const auto one = encode(ping_frame{1});
+        many.insert(many.end(), one.begin(), one.end());
+    }
+    std::size_t sent = 0;
+    while (sent < 512 * 1024 * 1024 && p.send_bytes(many)) sent += many.size();
+    EXPECT_LT(sent, 512U * 1024 * 1024);
+    std::printf("hung up on after %zu MiB of pings\n", sent >> 20);
+    expect_alive();
+}
+
+std::size_t resident_bytes(pid_t pid) {
+    std::ifstream in("/proc/" + std::to_string(pid) + "/statm");
+    std::size_t size = 0;
+    std::size_t resident = 0;
+    in >> size >> resident;
+    return resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+TEST_F(bridge_test, output_that_nobody_takes_waits_in_its_pipe_and_not_in_the_bridge) {
+    auto p = dial();
+    ASSERT_TRUE(p.send(open_frame{1, ring, start_entry{"printer", "printer"}}));
+    ASSERT_TRUE(p.next<opened_frame>());
+    auto local = connect_to_named_place("printer");
+    const auto before = resident_bytes(pid_);
+    ASSERT_EQ(local.put(std::string("print")), status::ok);
+    const auto printed = local.get<std::int64_t>().value();
+    const auto grown = resident_bytes(pid_) - std::min(before, resident_bytes(pid_));
+    std::printf("%lld KiB printed before it waited; the bridge has grown by %zu KiB\n",
+                static_cast<long long>(printed >> 10), grown >> 10);
+    EXPECT_LT(printed, 64 * 1024 * 1024);  // most of it lies in the kernel's socket buffers
+    EXPECT_LT(grown, 16U * 1024 * 1024);
+    // Nothing of it is lost.
+    std::int64_t taken = 0;
+    while (taken < printed) {
+        const auto line = p.next<output_frame>();
+        ASSERT_TRUE(line);
+        taken += static_cast<std::int64_t>(line->line.size()) + 1;
+    }
+}
+
+// What it does not prove: that a frame it did not make does no harm.
+TEST_F(bridge_test, random_frames_and_bytes_never_end_it) {
+    const auto seed = std::random_device{}();
+    std::printf("seed %u\n", seed);
+    std::mt19937_64 random{seed};
+    const auto pick = [&](std::initializer_list<std::uint64_t> of) {
+        return *(of.begin() + random() % of.size());
+    };
+    const auto position = [&] {
+        return pick({0, 0, 64, 128, 32, 1024, ring, 2 * ring, ~0ULL, ~63ULL, 1ULL << 63, random()});
+    };
+    const std::array<std::string, 6> names{"echo",      "fuzzed", "nobody", std::string(4096, 'n'),
+                                           "new\nline", ""};
+    const auto name = [&] { return names[random() % names.size()]; };
+    const auto code = [&] { return static_cast<errc>(random() % 24); };
+    std::uint64_t last_channel = 1;
+    const auto make = [&]() -> frame {
+        const auto channel = pick({1, 1, 1, 3, 5, 2, 0, ~0ULL, last_channel});
+        switch (random() % 14) {
+            case 0: return open_frame{last_channel += 2, 4096, connect_name{"fuzzed"}};
+            case 1: return open_frame{last_channel += 2, position(), start_entry{name(), name()}};
+            case 2: return open_frame{channel, ring, start_module{name(), name(), name()}};
+            case 3: return opened_frame{channel, position(), random()};
+            case 4: return refused_frame{channel, code(), name()};
+            case 5:
+            case 6: {
+                static octets noise;
+                noise = record(std::string(random() % 3000, 'x'));
+                if (random() % 4 == 0) noise[8 + random() % 4] = static_cast<std::byte>(random());
+                return data_frame{channel, position(), noise};
+            }
+            case 7:
+            case 8: return credit_frame{channel, position(), position()};
+            case 9: return close_frame{channel, position(), code()};
+            case 10:
+                return place_died_frame{random(), channel, static_cast<death_reason>(random() % 3),
+                                        static_cast<std::int32_t>(random())};
+            case 11: return log_frame{name(), static_cast<std::uint8_t>(random()), 0, name()};
+            case 12: return ping_frame{random()};
+            default: return output_frame{name(), 1, name()};
+        }
+    };
+    auto keeper = dial();
+    ASSERT_TRUE(keeper.send(open_frame{1, ring, start_entry{"echo", "fuzzed"}}));
+    ASSERT_TRUE(keeper.next<opened_frame>());
+    for (int link = 0; link < 150; ++link) {
+        auto p = dial_and_open();
+        last_channel = 1;
+        for (int i = 0; i < 30; ++i) {
+            auto bytes = encode(make());
+            if (random() % 8 == 0) bytes[random() % bytes.size()] ^= std::byte{1} << random() % 8;
+            if (random() % 64 == 0) bytes.resize(random() % bytes.size());
+            if (!p.send_bytes(bytes)) break;
+        }
+        p.shut_writing();
+        EXPECT_TRUE(p.is_closed_by_bridge());
+    }
+    expect_alive();
+}
+
+}  // namespace
+}  // namespace places::net

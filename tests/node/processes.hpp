@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Processes as /proc and pidfd show them.
+#pragma once
+
+#include <places/shm/unique_fd.hpp>
+
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <poll.h>
+#include <string>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+#include <vector>
+
+inline constexpr int watchdog_ms = 60'000;
+
+inline places::unique_fd watch(pid_t pid) {
+    return places::unique_fd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))};
+}
+
+/// Whether the process has ended, or does before the watchdog barks.
+inline bool ends(const places::unique_fd& pidfd) {
+    if (!pidfd) return true;
+    pollfd life{pidfd.get(), POLLIN, 0};
+    return ::poll(&life, 1, watchdog_ms) == 1;
+}
+
+struct process_facts {
+    std::string name;
+    pid_t parent = 0;
+};
+inline process_facts facts_of(pid_t pid) {
+    std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
+    std::string text;
+    std::getline(in, text);  // nothing when it ends meanwhile
+    const auto open = text.find('(');
+    const auto close = text.rfind(')');
+    if (open == text.npos || close == text.npos) return {};
+    process_facts facts{text.substr(open + 1, close - open - 1), 0};
+    const char* parent = text.data() + close + 4;
+    std::from_chars(parent, text.data() + text.size(), facts.parent);
+    return facts;
+}
+
+inline std::vector<pid_t> children_of(pid_t parent) {
+    std::vector<pid_t> found;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+        const auto text = entry.path().filename().string();
+        pid_t pid = 0;
+        if (std::from_chars(text.data(), text.data() + text.size(), pid).ec != std::errc{}) {
+            continue;
+        }
+        if (facts_of(pid).parent == parent) found.push_back(pid);
+    }
+    return found;
+}
+
+/// The bridge of the node whose root is `root`; 0 when there is none.
+inline pid_t bridge_of(pid_t root) {
+    for (const pid_t child : children_of(root)) {
+        if (facts_of(child).name != "places-nursery") continue;
+        for (const pid_t resident : children_of(child)) {
+            if (facts_of(resident).name == "places-bridge") return resident;
+        }
+    }
+    return 0;
+}
+
+inline std::size_t descriptors_of(pid_t pid) {
+    const std::filesystem::directory_iterator each("/proc/" + std::to_string(pid) + "/fd");
+    return static_cast<std::size_t>(std::distance(begin(each), end(each)));
+}
+
+inline std::size_t mappings_of(pid_t pid) {
+    std::ifstream in("/proc/" + std::to_string(pid) + "/maps");
+    std::size_t count = 0;
+    for (std::string line; std::getline(in, line);) ++count;
+    return count;
+}
+
+inline long long ms_since(std::chrono::steady_clock::time_point start) {
+    using namespace std::chrono;
+    return duration_cast<milliseconds>(steady_clock::now() - start).count();
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// What travels between two nodes: all of it, in order, once, and no more than there is room for.
+#include "tests/node/entries.hpp"
+#include "tests/node/heard.hpp"
+#include "tests/node/processes.hpp"
+#include "tests/support/node_main.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+using namespace std::chrono_literals;
+using places::bytes;
+using places::status;
+
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::uint64_t records = 4'000;
+#else
+constexpr std::uint64_t records = 20'000;
+#endif
+
+/// Records that both sides can make: sizes and bytes follow from the seed.
+class record_source {
+  public:
+    explicit record_source(std::uint64_t seed) : random_(seed) {}
+    bytes next(std::size_t bytes_max) {
+        bytes record(random_() % (bytes_max + 1));
+        auto word = random_();
+        for (std::size_t i = 0; i < record.size(); i += sizeof word) {
+            word = word * 6364136223846793005U + 1442695040888963407U;
+            std::memcpy(record.data() + i, &word, std::min(sizeof word, record.size() - i));
+        }
+        return record;
+    }
+
+  private:
+    std::mt19937_64 random_;
+};
+
+/// Sends `count` records made of `seed` and takes as many made of `seed + 1`, both at once.
+/// Returns: what went wrong, or nothing.
+std::string exchange(places::channel& c, std::uint64_t seed, std::uint64_t their_seed,
+                     std::uint64_t count, std::size_t bytes_max) {
+    record_source ours{seed};
+    record_source theirs{their_seed};
+    std::uint64_t sent = 0;
+    std::uint64_t received = 0;
+    std::optional<bytes> waiting;
+    while (sent < count || received < count) {
+        bool full = false;
+        if (sent < count) {
+            if (!waiting) waiting = ours.next(bytes_max);
+            const auto outcome = received < count ? c.try_put(*waiting) : c.put(*waiting);
+            if (outcome == status::ok) {
+                waiting.reset();
+                ++sent;
+            } else if (outcome != status::full) {
+                return "put " + std::to_string(sent) + ": " + std::string(to_string(outcome));
+            }
+            full = outcome == status::full;
+        }
+        if (received == count) continue;
+        // Whoever can neither send nor has anything to read waits for what is under way to it.
+        const auto got = full || sent == count ? c.get<bytes>() : c.try_get<bytes>();
+        if (got) {
+            if (*got != theirs.next(bytes_max)) return "record " + std::to_string(received);
+            ++received;
+        } else if (got.error() != places::errc::empty) {
+            return "get " + std::to_string(received) + ": " + got.error().message();
+        }
+    }
+    return {};
+}
+
+struct exchange_order {
+    std::uint64_t seed = 0;
+    std::uint64_t count = 0;
+    std::uint64_t bytes_max = 0;
+};
+
+void exchanging(places::channel& to_creator) {
+    const auto order = to_creator.get<exchange_order>().value();
+    const auto wrong = exchange(to_creator, order.seed + 1, order.seed, order.count,
+                                order.bytes_max);
+    (void)to_creator.put(wrong);
+    (void)to_creator.get();
+}
+const auto exchanging_entry = places::register_entry<exchanging>("exchanging");
+
+std::uint64_t fresh_seed() {
+    const auto seed = std::random_device{}();
+    std::printf("seed %u\n", seed);
+    return seed;
+}
+
+/// Reads nothing until it is told "read" by name, then all, and answers with what it got.
+void lazy(places::inbox& in) {
+    auto told = in.creator().get<std::string>();
+    auto other = places::connect_to_named_place("hand-over");
+    (void)other.put(std::string("?"));
+    (void)other.get<std::string>();
+    std::int64_t expected = 0;
+    while (true) {
+        const auto got = in.creator().get<std::vector<std::int64_t>>();
+        if (!got || got->empty()) break;
+        if (got->at(0) != expected) break;
+        ++expected;
+    }
+    (void)in.creator().put(expected);
+    (void)in.creator().get();
+}
+const auto lazy_entry = places::register_entry<lazy>("lazy");
+
+/// Sends as fast as it can until nobody takes it.
+void endless(places::channel& to_creator) {
+    const bytes record(1000);
+    while (to_creator.put(record) == status::ok) {}
+}
+const auto endless_entry = places::register_entry<endless>("endless");
+
+void talkative(places::channel& to_creator) {
+    const auto lines = to_creator.get<std::int64_t>().value();
+    const std::string rest(200, '.');
+    for (std::int64_t i = 0; i < lines; ++i) std::cout << "flood " << i << rest << '\n';
+    std::cout.flush();
+    (void)to_creator.put(true);
+}
+const auto talkative_entry = places::register_entry<talkative>("talkative");
+
+places::remote_node start_node() {
+    return test_runtime().spawn_remote_node("localhost", {.listen_port = 0});
+}
+
+TEST(traffic, many_records_each_way_at_once_arrive_whole_in_order_and_once) {
+    auto node = start_node();
+    auto place = node.supervise_place(exchanging_entry, {.ring_bytes = 64 * 1024});
+    const auto max = place.message_bytes_max();
+    ASSERT_EQ(max, 16U * 1024);
+    const exchange_order order{fresh_seed(), records, max};
+    ASSERT_EQ(place.put(order), status::ok);
+    const auto start = clock_type::now();
+    EXPECT_EQ(exchange(place, order.seed, order.seed + 1, order.count, max), "");
+    EXPECT_EQ(place.get<std::string>().value(), "");
+    std::printf("%llu records of 0..16 KiB each way: %lld ms\n",
+                static_cast<unsigned long long>(order.count), ms_since(start));
+}
+
+TEST(traffic, the_smallest_and_the_largest_ring_carry_their_largest_record) {
+    auto node = start_node();
+    for (const std::size_t ring : {4U * 1024, 128U * 1024}) {
+        auto place = node.supervise_place(exchanging_entry, {.ring_bytes = ring});
+        const exchange_order order{fresh_seed(), 500, place.message_bytes_max()};
+        ASSERT_EQ(place.put(order), status::ok);
+        EXPECT_EQ(exchange(place, order.seed, order.seed + 1, order.count, order.bytes_max), "");
+        EXPECT_EQ(place.get<std::string>().value(), "");
+    }
+}
+
+TEST(traffic, several_channels_run_at_once_and_take_turns) {
+    auto node = start_node();
+    const auto seed = fresh_seed();
+    std::vector<places::remote_place> open;
+    int ended = 0;
+    constexpr int channels = 6;
+    for (int i = 0; i < channels; ++i) open.push_back(node.supervise_place(exchanging_entry));
+    std::vector<std::string> wrong(channels, "not ended");
+    for (std::size_t i = 0; i < channels; ++i) {
+        test_runtime().add(places::after(0s, [&, i] {
+            const exchange_order order{seed + 10 * i, records / 10, 16 * 1024};
+            (void)open[i].put(order);
+            // Here the two directions take turns: a body that waits lets the others run.
+            record_source ours{order.seed};
+            record_source theirs{order.seed + 1};
+            wrong[i].clear();
+            for (std::uint64_t r = 0; r < order.count && wrong[i].empty(); ++r) {
+                if (open[i].put(ours.next(order.bytes_max)) != status::ok) wrong[i] = "put";
+                if (open[i].get<bytes>().value() != theirs.next(order.bytes_max)) wrong[i] = "get";
+            }
+            if (++ended == channels) test_runtime().stop();
+        }));
+    }
+    test_runtime().route(node);
+    for (const auto& each : wrong) EXPECT_EQ(each, "");
+}
+
+TEST(traffic, a_reader_that_does_not_read_stops_the_writer_and_loses_nothing) {
+    auto node = start_node();
+    node.supervise_place(hand_over_entry, {.named = "hand-over"});
+    auto other = node.connect_to_named_place("hand-over");
+    auto place = node.supervise_place(lazy_entry);
+    auto echoing = node.supervise_place(echo_entry);
+    ASSERT_EQ(place.put(std::string("wait")), status::ok);
+    std::vector<std::int64_t> record(500);
+    std::int64_t sent = 0;
+    auto outcome = status::ok;
+    while (outcome == status::ok) {
+        record[0] = sent;
+        outcome = place.put_for(record, 300ms);
+        if (outcome == status::ok) ++sent;
+        ASSERT_LT(sent, 10'000) << "nothing stops the writer";
+    }
+    EXPECT_EQ(outcome, status::timeout);
+    std::printf("stopped after %lld records of 4 kB\n", static_cast<long long>(sent));
+    // Another channel on the same link does not notice.
+    ASSERT_EQ(echoing.put(std::string("hello")), status::ok);
+    EXPECT_EQ(echoing.get<std::string>().value(), "hello");
+
+    ASSERT_EQ(other.put(std::string("read")), status::ok);
+    for (int more = 0; more < 100; ++more) {
+        record[0] = sent++;
+        ASSERT_EQ(place.put(record), status::ok);
+    }
+    ASSERT_EQ(place.put(std::vector<std::int64_t>{}), status::ok);
+    EXPECT_EQ(place.get<std::int64_t>().value(), sent);
+}
+
+TEST(traffic, a_message_over_the_limit_is_not_sent_and_the_channel_stays_good) {
+    auto node = start_node();
+    auto place = node.supervise_place(echo_entry);
+    const auto max = place.message_bytes_max();
+    EXPECT_EQ(place.put(bytes(max + 1)), status::too_large);
+    const bytes largest(max, std::byte{7});
+    ASSERT_EQ(place.put(largest), status::ok);
+    EXPECT_EQ(place.get<bytes>().value(), largest);
+    EXPECT_EQ(place.try_get<bytes>().error(), places::errc::empty);
+}
+
+TEST(traffic, a_channel_dropped_in_the_middle_of_a_stream_disturbs_no_other) {
+    auto node = start_node();
+    auto echoing = node.supervise_place(echo_entry);
+    for (int i = 0; i < 50; ++i) {
+        auto stream = node.supervise_place(endless_entry);
+        for (int r = 0; r <= i; ++r) ASSERT_TRUE(stream.get<bytes>());
+        stream = {};
+        ASSERT_EQ(echoing.put(std::int64_t{i}), status::ok);
+        ASSERT_EQ(echoing.get<std::int64_t>().value(), i);
+    }
+    // Their places have been told: none is left but the echo.
+    const auto until = clock_type::now() + 30s;
+    const auto places_there = [&] {
+        for (const pid_t child : children_of(node.pid())) {
+            if (facts_of(child).name == "places-nursery") return children_of(child).size();
+        }
+        return std::size_t{0};
+    };
+    while (places_there() > 2 && clock_type::now() < until) {
+    }
+    EXPECT_EQ(places_there(), 2U);  // bridge and echo
+}
+
+TEST(traffic, a_flood_of_output_is_forwarded_whole_while_calls_go_on) {
+    auto node = start_node();
+    auto place = node.supervise_place(talkative_entry);
+    auto echoing = node.supervise_place(echo_entry);
+    constexpr std::int64_t lines = 30'000;
+    ASSERT_EQ(place.put(lines), status::ok);
+    for (int i = 0; i < 100; ++i) {
+        ASSERT_EQ(echoing.put(std::int64_t{i}), status::ok);
+        ASSERT_EQ(echoing.get<std::int64_t>().value(), i);
+    }
+    ASSERT_TRUE(place.get<bool>().value());
+    EXPECT_NE(heard("flood " + std::to_string(lines - 1) + "."), "");
+    EXPECT_EQ(times_heard("flood "), static_cast<std::size_t>(lines));
+}
+
+}  // namespace
