@@ -468,17 +468,6 @@ TEST(node, calls_inside_router_bodies_let_the_other_bodies_run) {
     EXPECT_GE(ticks, 20);
 }
 
-// Not a test: the program that the next one kills. A node, and a place on each side.
-TEST(node_program, DISABLED_root_that_prints_its_processes) {
-    auto node = start_node();
-    auto remote = node.supervise_place<table_server>({.named = "table"});
-    auto local = places::spawn_server<table_server>();
-    std::printf("\npids %d %d %d %d %d\n", node.pid(), remote.pid(), local.pid(),
-                bridge_of(::getpid()), bridge_of(node.pid()));
-    std::fflush(stdout);
-    (void)node.wait();
-}
-
 TEST(node, and_its_places_end_within_a_second_of_its_killed_root) {
     std::array<int, 2> out;
     ASSERT_EQ(::pipe2(out.data(), O_CLOEXEC), 0);
@@ -487,27 +476,19 @@ TEST(node, and_its_places_end_within_a_second_of_its_killed_root) {
     posix_spawn_file_actions_t actions;
     ::posix_spawn_file_actions_init(&actions);
     ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 1);
-    std::string self = "/proc/self/exe";
-    std::string filter = "--gtest_filter=*DISABLED_root_that_prints_its_processes";
-    std::string disabled = "--gtest_also_run_disabled_tests";
-    std::array<char*, 4> argv{self.data(), filter.data(), disabled.data(), nullptr};
+    std::string program = DOOMED_ROOT;
+    std::array<char*, 2> argv{program.data(), nullptr};
     pid_t root = 0;
-    ASSERT_EQ(::posix_spawn(&root, self.c_str(), &actions, nullptr, argv.data(), environ), 0);
+    ASSERT_EQ(::posix_spawn(&root, program.c_str(), &actions, nullptr, argv.data(), environ), 0);
     ::posix_spawn_file_actions_destroy(&actions);
     writer.reset();
 
     std::string printed;
     std::array<int, 5> pids{};
-    char c;
-    while (::read(reader.get(), &c, 1) == 1) {
-        printed += c;
-        const auto at = printed.find("\npids ");
-        if (c != '\n' || at == printed.npos || printed.find('\n', at + 1) == printed.npos) continue;
-        ASSERT_EQ(std::sscanf(printed.c_str() + at, "\npids %d %d %d %d %d", &pids[0], &pids[1],
-                              &pids[2], &pids[3], &pids[4]),
-                  5);
-        break;
-    }
+    for (char c = 0; c != '\n' && ::read(reader.get(), &c, 1) == 1;) printed += c;
+    ASSERT_EQ(std::sscanf(printed.c_str(), "%d %d %d %d %d", &pids[0], &pids[1], &pids[2], &pids[3],
+                          &pids[4]),
+              5);
     std::vector<places::unique_fd> lives;
     for (const int pid : pids) {
         ASSERT_NE(pid, 0);
