@@ -141,17 +141,17 @@ struct router::state {
 
         bool wait(std::span<const detail::interest> on, const std::function<bool()>& ready,
                   shm::deadline until) override {
-            auto& home = router_.home;
+            auto& process = router_.home;
             while (true) {
-                if (home.is_notified()) home.pump();
+                if (process.is_notified()) process.pump();
                 if (ready()) return true;
-                if (home.is_orphan() && on.empty()) return false;
+                if (process.is_orphan() && on.empty()) return false;
                 if (clock_type::now() >= until) return false;
                 if (router_.unwinding) return wait_unwinding(on, ready, until);
                 const auto here = router_.sleepers.insert(
                     router_.sleepers.end(), sleeper{on, asio::steady_timer{router_.io}});
                 router_.park(on);
-                if (!ready() && !home.is_notified()) {
+                if (!ready() && !process.is_notified()) {
                     here->timer.expires_at(until);
                     boost::system::error_code ignored;
                     detail::set_current_suspender(nullptr);
