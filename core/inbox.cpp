@@ -186,6 +186,8 @@ result<inbox::item> inbox::get(channel::clock::time_point until) {
             continue;
         }
         if (s.cool()) continue;
+        // A packet taken in this turn, by reading a channel, is not in the socket any more.
+        if (s.home.has_offers() || s.deaths_seen != s.home.death_count()) continue;
         if (!s.sleep(until)) return make_error_code(errc::timeout);
     }
 }

@@ -199,6 +199,8 @@ bridge::bridge(detail::process& home)
       // Our number in the node is nobody else's, so a link's is not that of an earlier bridge.
       next_session_(home.place_id() << 32 | 1) {
     home_.on_died([this](std::uint64_t id, exit_status) { on_peer_died(id); });
+    // A put on a channel takes packets too, and then no descriptor says that offers wait.
+    home_.on_news([this] { asio::post(io_, [this] { take_offers(); }); });
     home_.on_log([this](const control::log_note& note) {
         for (auto& [id, s] : sessions_) {
             if (!s->dialed) return send_log(*s, note);
