@@ -19,6 +19,10 @@ thread_local suspender* suspender_of_thread = nullptr;
 
 constexpr std::size_t dead_remembered = 4096;
 
+// As select promises; the board's word and the news are watched besides.
+constexpr std::size_t interests_max = 120;
+static_assert(interests_max + 2 <= shm::watched_words_max);
+
 // Of orphan_word_: 0 while the nursery lives, then these two in turn, the first of which may be
 // left out.
 constexpr std::uint32_t orphan_told = 1;   // somebody saw it end; pump() will find out
@@ -109,7 +113,8 @@ std::optional<exit_status> channel_state::peer_status() const {
 void channel_state::peer_died(exit_status how) {
     {
         const std::lock_guard lock(mutex_);
-        peer_status_ = how;
+        // The first word stands: a nursery or bridge that dies later says nothing of the place.
+        if (!peer_status_) peer_status_ = how;
     }
     end_.peer_died();
 }
@@ -368,6 +373,9 @@ void process::on_died(std::function<void(std::uint64_t, exit_status)> handler) {
 bool process::wait(std::span<const interest> on, const std::function<bool()>& ready,
                    shm::deadline until, shm::spin_budget& spin) {
     if (auto* body = current_suspender()) return body->wait(on, ready, until);
+    if (on.size() > interests_max) {
+        throw error(errc::bad_argument, "a wait on " + std::to_string(on.size()) + " channels");
+    }
     std::array<shm::watched_word, shm::watched_words_max> words;
     while (true) {
         // acquire [news]: what it tells of is looked at below; a change after this ends the sleep.

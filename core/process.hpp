@@ -21,6 +21,7 @@
 // Edges (the nursery's ends are in launcher/nursery.cpp):
 //   [notice]  board word   nursery release -> place acquire   a packet waits in the control socket
 //   [news]    news_        pump release -> wait acquire       what a packet has changed
+//   [answer]  arrived      pump release -> request acquire    the answer is complete
 
 namespace places::detail {
 

@@ -7,6 +7,7 @@
 #include "net/handshake.hpp"
 #include "net/output.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -357,10 +358,14 @@ remote_node::state::~state() { end(); }
 bool remote_node::state::reap(int wait_ms) noexcept {
     if (ended) return true;
     pollfd life_ends{pidfd.get(), POLLIN, 0};
+    const auto until = clock_type::now() + std::chrono::milliseconds{wait_ms};
     int got;
     do {
-        got = ::poll(&life_ends, 1, wait_ms);
-    } while (got < 0 && errno == EINTR && wait_ms < 0);
+        // A signal cuts a wait short; it does not cut the node's time short.
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_type::now());
+        got = ::poll(&life_ends, 1,
+                     wait_ms < 0 ? -1 : static_cast<int>(std::max<long>(left.count(), 0)));
+    } while (got < 0 && errno == EINTR);
     if (got <= 0) return false;
     siginfo_t info{};
     if (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED) == 0) {

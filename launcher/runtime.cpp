@@ -216,6 +216,10 @@ void runtime::stop() {
 
 void runtime::exit(int status) {
     if (detail::current_suspender()) {
+        if (!state_->loop) {
+            throw error(errc::bad_argument,
+                        "exit in a body of a router of your own: stop that router first");
+        }
         state_->exit_asked = status;
         state_->loop->stop();
         return;

@@ -103,8 +103,8 @@ BOOST_DESCRIBE_STRUCT(finish, (), ())
 
 using bridge_request = std::variant<end_node, finish>;
 
-/// Runs the bridge. Returns: its exit code, once it has been told to finish, or its last
-/// controller has gone.
+/// Runs the bridge. Returns: its exit code, once it has been told to finish, or whoever
+/// made it listen has gone.
 /// Dying: killed here, both sides' channels end with peer_dead; local channels do not notice.
 int bridge_main(detail::process& home);
 

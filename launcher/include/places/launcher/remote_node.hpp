@@ -72,7 +72,7 @@ class remote_node {
 
     /// Asks the node to end with `status` (0..255); its places are ended, what they printed is
     /// forwarded. To a node that is down already: nothing.
-    /// Blocks: never. Its end is an event of the router.
+    /// Blocks: as put. Its end is an event of the router.
     void send_exit(int status = 0);
     /// How the node's process ended. Blocks: until it has; not for use in a router body.
     exit_status wait();

@@ -40,7 +40,7 @@ class runtime {
     runtime& operator=(const runtime&) = delete;
 
     /// Starts this program as a node on `host` and connects to it.
-    /// Shape:  "localhost", or an address of the loopback network.
+    /// Shape:  "localhost" or "127.0.0.1"; other hosts are refused.
     /// Throws: error: address_in_use, node_unreachable, bad_key, start_failed, naming host and
     ///         port, with what the node printed.
     /// Blocks: until the node is ready, at most options.deadline.
