@@ -66,11 +66,24 @@ place::~place() { end(); }
 
 void place::end() noexcept {
     if (!state_ || is_named_) return;
-    try {
+    const auto finish = [this] {
         close();
         if (!wait_for(grace)) kill();
+    };
+    try {
+        finish();
     } catch (const std::exception&) {
         // The nursery has ended, and every place with it.
+    } catch (...) {
+        // The router unwinds the body that destroys us: the thread waits in its stead.
+        auto* body = detail::current_suspender();
+        detail::set_current_suspender(nullptr);
+        try {
+            finish();
+        } catch (const std::exception&) {
+            // As above.
+        }
+        detail::set_current_suspender(body);
     }
     state_.reset();
 }

@@ -446,3 +446,18 @@ TEST(log, cuts_a_line_that_fits_no_packet) {
     ASSERT_EQ(records.size(), 1U);
     EXPECT_GT(records[0].text.size(), 10'000U);
 }
+
+TEST(router, that_stops_while_a_body_destroys_a_place_still_ends_the_place) {
+    int pid = 0;
+    places::router r;
+    r.add(places::after(0ms, [&] {
+        auto stuck = spawn([] {
+            while (true) ::pause();
+        });
+        pid = stuck.pid();
+        r.post([&] { r.stop(); });
+        // Destroyed here: it waits for a place that does not end, and is unwound meanwhile.
+    }));
+    r.run();
+    EXPECT_NE(::kill(pid, 0), 0);
+}
