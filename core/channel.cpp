@@ -30,20 +30,22 @@ status channel::put_bytes(kind k, std::uint16_t type, std::span<const std::byte>
 
 shm::peeked channel::next(clock::time_point until) {
     if (!state_) return {status::closed, {}};
-    return state_->next_record(until);
+    return state_->next_message(until);
 }
 
 status channel::send(const message& m, clock::time_point until) {
+    if (m.what() == kind::part || (static_cast<std::uint16_t>(m.what()) & shm::continues) != 0) {
+        throw error(errc::bad_argument, "a message of kind " +
+                                            std::to_string(static_cast<std::uint16_t>(m.what())) +
+                                            ", which only channels make: send the whole message");
+    }
     return put_bytes(m.what(), m.type(), m.bytes(), until);
 }
 
 result<message> channel::receive(clock::time_point until) {
     const auto next_one = next(until);
     if (next_one.state != status::ok) return make_error_code(next_one.state);
-    const auto& r = next_one.record;
-    message m{static_cast<kind>(r.kind), r.flags, {r.payload.begin(), r.payload.end()}};
-    release();
-    return m;
+    return state_->take(next_one.record);
 }
 
 result<std::span<std::byte>> channel::loan(std::size_t size) {
@@ -64,7 +66,7 @@ result<std::span<const std::byte>> channel::peek() {
 }
 
 void channel::release() {
-    if (state_) state_->end().in().release();
+    if (state_) state_->release();
 }
 
 void channel::close() noexcept {
@@ -74,7 +76,60 @@ void channel::close() noexcept {
 bool channel::is_open() const noexcept { return state_ && !state_->end().is_shut(); }
 
 std::size_t channel::message_bytes_max() const noexcept {
+    return state_ ? state_->message_bytes_max() : 0;
+}
+
+void channel::set_message_bytes_max(std::size_t limit) noexcept {
+    if (state_) state_->set_message_bytes_max(limit);
+}
+
+std::size_t channel::record_bytes_max() const noexcept {
     return state_ ? state_->end().out().record_bytes_max() : 0;
+}
+
+status channel::add_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
+                          clock::time_point until) {
+    return state_ ? state_->add(k, type, payload, until) : status::closed;
+}
+
+result<std::span<std::byte>> channel::add_loan(std::size_t size) {
+    if (!state_) return make_error_code(status::closed);
+    const auto room = state_->add_loan(size);
+    if (room.state != status::ok) return make_error_code(room.state);
+    return room.payload;
+}
+
+void channel::publish_batch() {
+    if (state_) state_->end().out().publish_batch();
+}
+
+result<std::size_t> channel::peek_batch(std::span<std::span<const std::byte>> into) {
+    std::size_t count = 0;
+    while (count < into.size()) {
+        const auto next_one =
+            next(count == 0 ? clock::time_point::max() : clock::time_point::min());
+        if (next_one.state != status::ok) {
+            if (count == 0) return make_error_code(next_one.state);
+            break;
+        }
+        into[count++] = next_one.record.payload;
+        // One that came in parts lies in our own memory, where the next such one will lie.
+        if (!state_->is_in_ring()) break;
+        skip();
+    }
+    return count;
+}
+
+void channel::consume() {
+    if (state_) state_->consume();
+}
+
+void channel::skip() {
+    if (state_) state_->skip();
+}
+
+void channel::release_skipped() {
+    if (state_) state_->release_skipped();
 }
 
 std::optional<exit_status> channel::peer_status() const {
@@ -107,9 +162,11 @@ std::optional<std::size_t> select(std::span<channel* const> channels,
         if (!state) throw error(errc::bad_argument, "select over a channel that has no end");
         on.push_back({.channel = state, .record = true});
     }
-    if (on.empty() || on.size() > 120) {
-        throw error(errc::bad_argument, "select takes 1 to 120 channels, not " +
-                                            std::to_string(on.size()) + "; use an inbox for more");
+    if (on.empty() || on.size() > detail::interests_max) {
+        throw error(errc::bad_argument, "select takes 1 to " +
+                                            std::to_string(detail::interests_max) +
+                                            " channels, not " + std::to_string(on.size()) +
+                                            "; use an inbox for more");
     }
     // Of several that are ready, the one picked longest ago.
     thread_local std::uint64_t turn = 0;
@@ -120,7 +177,7 @@ std::optional<std::size_t> select(std::span<channel* const> channels,
     const auto ready = [&] {
         for (std::size_t i = 0; i < on.size(); ++i) {
             if (found && turn_of(*found) <= turn_of(i)) continue;
-            if (on[i].channel->end().in().is_ready()) found = i;
+            if (on[i].channel->has_message()) found = i;
         }
         return found.has_value();
     };

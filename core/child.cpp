@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/child.hpp"
 
+#include "core/text.hpp"
+
 #include <places/core/entry.hpp>
 
 #include <cstdio>
@@ -71,7 +73,7 @@ runnable begin(const control::entry_ref& entry, channel& creator) {
         return found;
     } catch (const error& e) {
         // The caller is told in full; here the place just ends, with 1.
-        (void)creator.send(make_refused(errc::load_failed, e.what()));
+        (void)creator.send(make_refused(errc::load_failed, e.what(), creator.record_bytes_max()));
         return {[](void*, inbox&) { return 1; }, nullptr};
     }
 }
@@ -149,9 +151,17 @@ void run_child(process::birth birth, int (*main)(process& home)) {
     run_and_end(std::move(birth), main);
 }
 
-message make_refused(errc code, const std::string& text) {
-    return message{kind::refused, 0,
-                   encode_datum(std::make_tuple(static_cast<std::int32_t>(code), text))};
+message make_refused(errc code, const std::string& text, std::size_t bytes_max) {
+    const auto encoded = [&](std::string_view part) {
+        return encode_datum(std::make_tuple(static_cast<std::int32_t>(code), std::string(part)));
+    };
+    auto whole = encoded(text);
+    if (whole.size() > bytes_max) {
+        // Words of eight octets are what a string takes.
+        const auto over = whole.size() - bytes_max + 8;
+        whole = encoded(shortened(text, text.size() - std::min(over, text.size())));
+    }
+    return message{kind::refused, 0, std::move(whole)};
 }
 
 message make_died(exit_status how) {
@@ -167,7 +177,7 @@ message await_opened(channel& c) {
     if (first->what() == kind::opened) return std::move(*first);
     if (first->what() == kind::refused) {
         const auto why = decode_datum<std::tuple<std::int32_t, std::string>>(first->bytes());
-        if (why) throw error(static_cast<errc>(std::get<0>(*why)), std::get<1>(*why));
+        if (why) throw error(errc_of(std::get<0>(*why)), std::get<1>(*why));
     }
     throw error(errc::protocol, "the first record of a new place is not what it must be");
 }

@@ -13,8 +13,8 @@ control::code_address code_address_of(const void* code);
 
 struct child_start {
     process::birth birth;
-    control::granted creator;        ///< the channel to the creator
-    std::vector<unique_fd> fds;      ///< of that channel: mine, theirs, doorbell
+    control::granted creator;    ///< the channel to the creator
+    std::vector<unique_fd> fds;  ///< of that channel: mine, theirs, doorbell
     control::entry_ref entry;
     bool takes_connections = false;
 };
@@ -30,7 +30,8 @@ struct child_start {
 /// Returns: that record; a bridge tells more in its body.
 /// Throws: the error in a `refused` record; error{start_failed} when the place ended instead.
 message await_opened(channel& c);
-message make_refused(errc code, const std::string& text);
+/// The text is shortened so that the record has at most `bytes_max`.
+message make_refused(errc code, const std::string& text, std::size_t bytes_max);
 /// The last record of a bridge about a place that has ended on another node.
 message make_died(exit_status how);
 

@@ -17,6 +17,9 @@
 
 namespace places::control {
 
+/// The node's root; every other place has a higher number.
+inline constexpr std::uint64_t root_place_id = 1;
+
 /// A function of this program, good in every process forked from it.
 struct code_address {
     std::string module;  ///< path of a shared object; empty for the executable
@@ -78,8 +81,9 @@ BOOST_DESCRIBE_STRUCT(kill, (), (place_id))
 /// This side no longer holds an end of the channel. No answer.
 struct channel_closed {
     std::uint64_t channel_id = 0;
+    bool unusable = false;  ///< nor ever did: the memory could not be mapped, or never arrived
 };
-BOOST_DESCRIBE_STRUCT(channel_closed, (), (channel_id))
+BOOST_DESCRIBE_STRUCT(channel_closed, (), (channel_id, unusable))
 
 /// For the node's log. No answer; relayed to whoever takes the log: the root, or the bridge.
 struct log_note {
@@ -109,9 +113,10 @@ struct granted {
     std::uint64_t channel_id = 0;
     std::uint64_t peer_id = 0;
     std::int32_t peer_pid = 0;
-    bool keeps_memory = false;  ///< do not seal: a restarted peer maps it again
+    bool keeps_memory = false;    ///< do not seal: a restarted peer maps it again
+    bool peer_is_bridge = false;  ///< speaks for a place of another node, and tells how that ended
 };
-BOOST_DESCRIBE_STRUCT(granted, (), (channel_id, peer_id, peer_pid, keeps_memory))
+BOOST_DESCRIBE_STRUCT(granted, (), (channel_id, peer_id, peer_pid, keeps_memory, peer_is_bridge))
 
 struct failed {
     std::int32_t code = 0;
@@ -138,8 +143,14 @@ struct died {
 };
 BOOST_DESCRIBE_STRUCT(died, (), (place_id, signalled, value))
 
+/// The other side of this channel could never use its end, and lives.
+struct hung_up {
+    std::uint64_t channel_id = 0;
+};
+BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id))
+
 using body = std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log,
-                          end_places, granted, failed, done, offered, died>;
+                          end_places, granted, failed, done, offered, died, hung_up>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due
@@ -161,7 +172,8 @@ void send(int socket, const packet& p, const std::vector<int>& fds);
 /// The same without blocking. Returns: false when the socket is full; nothing was sent.
 bool try_send(int socket, const packet& p, const std::vector<int>& fds);
 /// Takes one packet if one is there.
-/// Returns: nothing when the socket is empty.
+/// Returns: nothing when the socket is empty; fewer descriptors than were sent when this process
+///          has no room for them.
 /// Throws: error{node_down} at the end of the stream; error{protocol} for a malformed packet.
 std::optional<received> receive(int socket);
 

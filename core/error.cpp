@@ -45,6 +45,12 @@ const boost::system::error_category& places_category() noexcept {
     return instance;
 }
 
+errc errc_of(std::int32_t foreign) noexcept {
+    const bool is_ours = foreign >= static_cast<std::int32_t>(errc::empty) &&
+                         foreign <= static_cast<std::int32_t>(errc::start_failed);
+    return is_ours ? static_cast<errc>(foreign) : errc::protocol;
+}
+
 boost::system::error_code make_error_code(status s) noexcept {
     return {static_cast<int>(s), places_category()};
 }

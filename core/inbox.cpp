@@ -3,11 +3,14 @@
 
 #include "core/process.hpp"
 
+#include <places/core/place.hpp>
+
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <deque>
+#include <optional>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -15,11 +18,54 @@
 namespace places {
 namespace detail {
 
+/// One channel of the inbox. While an answer finds no room in it, nothing is read from it, and it
+/// waits for that room instead: whoever does not read answers holds up nobody else.
 struct connection {
     explicit connection(std::unique_ptr<channel_state> s) : state(s.get()), end(std::move(s)) {}
     channel_state* state;
     channel end;
     bool is_hot = false;
+    std::optional<message> unsent;
+    channel_state::outgoing sending;  // of it
+
+    std::size_t wanted_bytes() const { return state->next_record_bytes(sending); }
+    interest waits_for() const {
+        if (!unsent) return {.channel = state, .record = true};
+        return {.channel = state, .room = true, .room_bytes = wanted_bytes()};
+    }
+    bool is_ready() {
+        if (!unsent) return state->has_message();
+        return state->can_advance(sending);
+    }
+    void park() {
+        if (unsent) {
+            state->end().out().park(shm::park_mode::doorbell, wanted_bytes());
+        } else {
+            state->end().in().park(shm::park_mode::doorbell);
+        }
+    }
+    bool is_parked() const {
+        return unsent ? state->end().out().is_parked() : state->end().in().is_parked();
+    }
+    void unpark() {
+        state->end().in().unpark();
+        state->end().out().unpark();
+    }
+    /// Returns: ok | too_large | closed | peer_dead | corrupt.
+    status send_or_keep(message m) {
+        unsent = std::move(m);
+        sending = {.what = unsent->what(), .type = unsent->type(), .payload = unsent->bytes()};
+        const auto sent = state->advance(sending);
+        if (sent == status::full) return status::ok;
+        unsent.reset();
+        return sent;
+    }
+    /// Returns: whether the next message may be read.
+    bool send_unsent() {
+        if (unsent && state->advance(sending) == status::full) return false;
+        unsent.reset();
+        return true;
+    }
 };
 
 using connection_ptr = std::shared_ptr<connection>;
@@ -31,6 +77,9 @@ struct inbox_state {
 
     process& home;
     bool takes_connections;
+    // Another thread of this process may take the packet that get() sleeps for.
+    unique_fd news = checked_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
+    news_watch watch{home, [this] { (void)::eventfd_write(news.get(), 1); }};
     connection_ptr creator;
     bool creator_gone = false;
     std::unordered_map<std::uint64_t, connection_ptr> all;
@@ -42,12 +91,12 @@ struct inbox_state {
     void warm_the_dead() {
         if (std::exchange(deaths_seen, home.death_count()) == home.death_count()) return;
         for (const auto& [id, c] : all) {
-            if (c->state->end().in().is_ready()) warm(c);
+            if (c->is_ready()) warm(c);
         }
     }
     void warm(const connection_ptr& c) {
         if (std::exchange(c->is_hot, true)) return;
-        c->state->end().in().unpark();
+        c->unpark();
         hot.push_back(c);
     }
     void drop(const connection_ptr& c) {
@@ -60,7 +109,7 @@ struct inbox_state {
     }
     bool any_hot_ready() {
         for (const auto& c : hot) {
-            if (c->state->end().in().is_ready()) return true;
+            if (c->is_ready()) return true;
         }
         return home.is_notified();
     }
@@ -68,10 +117,9 @@ struct inbox_state {
     bool cool() {
         std::deque<connection_ptr> still;
         for (const auto& c : hot) {
-            auto& in = c->state->end().in();
-            in.park(shm::park_mode::doorbell);
-            if (in.is_ready()) {
-                in.unpark();
+            c->park();
+            if (c->is_ready()) {
+                c->unpark();
                 still.push_back(c);
             } else {
                 c->is_hot = false;
@@ -83,12 +131,11 @@ struct inbox_state {
     /// Inside a router body: its router alone may take the calls of this process.
     bool suspend(suspender& body, shm::deadline until) {
         std::vector<interest> on;
-        for (const auto& [id, c] : all) on.push_back({.channel = c->state, .record = true});
+        for (const auto& [id, c] : all) on.push_back(c->waits_for());
         const auto ready = [&] {
             return home.has_offers() || home.is_orphan() ||
-                   std::any_of(all.begin(), all.end(), [](const auto& each) {
-                       return each.second->state->end().in().is_ready();
-                   });
+                   std::any_of(all.begin(), all.end(),
+                               [](const auto& each) { return each.second->is_ready(); });
         };
         const bool in_time = body.wait(on, ready, until);
         for (const auto& [id, c] : all) warm(c);
@@ -97,8 +144,14 @@ struct inbox_state {
     /// Returns: false when `until` has passed.
     bool sleep(shm::deadline until) {
         if (auto* body = current_suspender()) return suspend(*body, until);
-        std::array<pollfd, 2> fds{pollfd{home.calls().native_handle(), POLLIN, 0},
-                                  pollfd{home.control_handle(), POLLIN, 0}};
+        const calls_claim claim{home, this};
+        if (claim.may_have_missed()) {
+            for (const auto& [id, c] : all) warm(c);
+            return true;
+        }
+        std::array<pollfd, 3> fds{pollfd{home.calls().native_handle(), POLLIN, 0},
+                                  pollfd{home.control_handle(), POLLIN, 0},
+                                  pollfd{news.get(), POLLIN, 0}};
         timespec limit{};
         if (until != shm::no_deadline) {
             const auto now = std::chrono::steady_clock::now();
@@ -118,6 +171,10 @@ struct inbox_state {
             for (const auto& [id, c] : all) warm(c);
         }
         if (fds[1].revents) home.pump();
+        if (fds[2].revents) {
+            eventfd_t count;
+            (void)::eventfd_read(news.get(), &count);
+        }
         return true;
     }
 };
@@ -127,6 +184,11 @@ struct inbox_state {
 status reply_end::send(const message& m) {
     const auto to = to_.lock();
     return to ? to->end.send(m) : status::closed;
+}
+
+status detail::send_or_keep(const reply_end& to, message m) {
+    const auto c = to.to_.lock();
+    return c ? c->send_or_keep(std::move(m)) : status::closed;
 }
 
 inbox::inbox(detail::process& home, std::unique_ptr<detail::channel_state> creator,
@@ -147,9 +209,14 @@ bool inbox::accept_offers() {
     s.warm_the_dead();
     for (auto& offer : s.home.take_offers()) {
         const auto& grant = std::get<control::offered>(offer.packet.body).end;
-        auto c = std::make_shared<detail::connection>(s.home.open(grant, std::move(offer.fds)));
-        s.all.emplace(c->state->id(), c);
-        s.warm(c);
+        try {
+            auto c = std::make_shared<detail::connection>(s.home.open(grant, std::move(offer.fds)));
+            s.all.emplace(c->state->id(), c);
+            s.warm(c);
+        } catch (const std::exception& e) {
+            // Whoever has connected is told by the nursery; the others are served.
+            log_to_parent(severity::error, std::string("a connection was lost: ") + e.what());
+        }
     }
     return !s.home.is_orphan();
 }
@@ -158,11 +225,15 @@ result<inbox::item> inbox::get(channel::clock::time_point until) {
     auto& s = *state_;
     while (true) {
         if (!accept_offers()) return make_error_code(errc::node_down);
-        if (!s.creator_gone && !s.creator->state->end().in().is_parked()) s.warm(s.creator);
+        if (!s.creator_gone && !s.creator->is_parked()) s.warm(s.creator);
         for (auto turns = s.hot.size(); turns > 0; --turns) {
             auto c = std::move(s.hot.front());
             s.hot.pop_front();
-            const auto next = c->state->next_record(shm::deadline::min());
+            if (!c->send_unsent()) {
+                s.hot.push_back(std::move(c));
+                continue;
+            }
+            const auto next = c->state->next_message(shm::deadline::min());
             if (next.state == status::empty) {
                 s.hot.push_back(std::move(c));
                 continue;
@@ -171,11 +242,7 @@ result<inbox::item> inbox::get(channel::clock::time_point until) {
                 s.drop(c);
                 continue;
             }
-            message m{static_cast<kind>(next.record.kind),
-                      next.record.flags,
-                      {next.record.payload.begin(), next.record.payload.end()}};
-            c->state->end().in().release();
-            item result{std::move(m), reply_end{c, c->state->id()}};
+            item result{c->state->take(next.record), reply_end{c, c->state->id()}};
             s.hot.push_back(std::move(c));
             return result;
         }

@@ -9,6 +9,7 @@
 namespace places {
 namespace {
 
+// As the documentation of ~place promises.
 constexpr std::chrono::seconds grace{2};
 
 place start(control::spawn what, bool confirm) {

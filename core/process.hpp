@@ -11,14 +11,16 @@
 
 #include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
-// Edges (the nursery's ends are in launcher/nursery.cpp):
+// Edges (the nursery's ends are in launcher/residents.cpp):
 //   [notice]  board word   nursery release -> place acquire   a packet waits in the control socket
 //   [news]    news_        pump release -> wait acquire       what a packet has changed
 //   [answer]  arrived      pump release -> request acquire    the answer is complete
@@ -41,23 +43,81 @@ class channel_state {
     std::uint64_t id() const noexcept { return end_.channel_id(); }
     std::uint64_t peer_id() const noexcept { return peer_id_; }
     int peer_pid() const noexcept { return peer_pid_; }
+    bool peer_is_bridge() const noexcept { return peer_is_bridge_; }
 
-    shm::peeked next_record(shm::deadline until);
+    // -- receiving: whole messages, whatever they came in --
+
+    /// The next message; it stays valid, and next, until release() or skip().
+    shm::peeked next_message(shm::deadline until);
+    /// Whether next_message would say anything but empty. Takes in the parts that have come.
+    bool has_message();
+    /// The message that next_message has shown, taken out.
+    message take(const shm::record_view& shown);
+    /// Gives back the message last shown, and all before it.
+    void consume();
+    /// Gives back what was skipped; where nothing was, the message last shown.
+    void release();
+    /// Steps over the message last shown without giving back its space.
+    void skip();
+    /// Whether what was shown lies in the ring, not in memory of this end.
+    bool is_in_ring() const noexcept { return !incoming_.is_complete; }
+    /// Gives back what was skipped.
+    void release_skipped();
+
+    // -- sending --
+
+    /// Returns: as channel::put.  Blocks: until `until`.
     status put(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
     shm::loan loan(std::size_t bytes, shm::deadline until);
+    /// Adds to the batch; publishes what it holds where that is much, or leaves no room.
+    status add(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
+
+    /// A message on its way out in as many records as it takes; `payload` stays where it is.
+    /// Dropped half-way, it was never sent.
+    struct outgoing {
+        kind what;
+        std::uint16_t type = 0;
+        std::span<const std::byte> payload;
+        std::size_t sent = 0;
+        bool has_begun = false;
+    };
+    shm::loan add_loan(std::size_t bytes);
+    /// Whether advance() would do or say anything but full.
+    bool can_advance(const outgoing& m);
+    /// Sends as much as there is room for.
+    /// Returns: ok: all of it | full | too_large | closed | peer_dead | corrupt.  Blocks: never.
+    status advance(outgoing& m);
+    /// Lets others send when `m` is not to be finished.
+    void give_up(const outgoing& m) noexcept;
+    /// Room that advance() needs to go on.
+    std::size_t next_record_bytes(const outgoing& m) noexcept;
+
+    std::size_t message_bytes_max() const noexcept { return message_bytes_max_; }
+    void set_message_bytes_max(std::size_t limit) noexcept { message_bytes_max_ = limit; }
     shm::spin_budget& spin() noexcept { return spin_; }
     bool is_last_user_of_doorbell() const noexcept { return peer_doorbell_.use_count() == 1; }
 
     /// How the place at the other end ended, once that is known. Any thread.
     std::optional<exit_status> peer_status() const;
+    /// The process at the other end has ended. Of a bridge it says nothing about the place behind.
     void peer_died(exit_status how);
+    /// The other end was never in use, and will not be.
+    void peer_hung_up() noexcept { end_.peer_died(); }
 
   private:
-    void peer_reported(const shm::record_view& record);
+    void bridge_reported(const shm::record_view& record);
+    shm::peeked next_now();
+    bool take_in(const shm::record_view& part);
+    void drop_incoming();
+    shm::peeked fail();
+    status await_turn(shm::deadline until);
+    status await_room(std::size_t bytes, shm::deadline until);
+    status put_parts(outgoing m, shm::deadline until);
 
     process& home_;
     std::uint64_t peer_id_;
     int peer_pid_;
+    bool peer_is_bridge_;
     std::shared_ptr<unique_fd> peer_doorbell_;
     shm::endpoint end_;
     shm::spin_budget spin_;
@@ -65,6 +125,19 @@ class channel_state {
     std::optional<exit_status> peer_status_;
     std::uint64_t last_selected_ = 0;
     friend struct state_of;
+
+    std::size_t message_bytes_max_ = max_message_bytes_default;
+    bool holds_skipped_ = false;     // what was skipped may still be looked at
+    bool is_sending_parts_ = false;  // of one body's message; those of another wait
+    // The message whose parts are coming in; the last of them stays in the ring until release().
+    struct {
+        std::vector<std::byte> octets;
+        std::uint16_t what = 0;
+        std::uint16_t type = 0;
+        std::uint64_t expected_bytes = 0;  // 0 when there is none
+        bool is_complete = false;
+        bool is_broken = false;
+    } incoming_;
 };
 
 /// The state of a channel, for those who wait on several.
@@ -81,6 +154,9 @@ struct interest {
     bool room = false;
     std::size_t room_bytes = 0;
 };
+
+/// Of one wait, and so of select().
+inline constexpr std::size_t interests_max = 120;
 
 /// Waits in place of the thread; a router puts one here while a body of its runs.
 class suspender {
@@ -121,14 +197,22 @@ class process {
     /// Throws: error with the nursery's code and words; error{node_down} when it has ended.
     /// Blocks: until answered; inside a router body suspends that body only.
     control::received request(control::body what, const std::vector<int>& fds = {});
-    /// The same without waiting; `on_answer` runs in pump(). An answer may be `failed`.
+    /// The same without waiting for the answer, which may be `failed`; `on_answer` runs in pump().
+    /// Throws: error{node_down} when the nursery has ended; error{too_large}.
+    /// Blocks: while the control socket is full.
     void request_async(control::body what, const std::vector<int>& fds,
                        std::function<void(control::received)> on_answer);
-    /// Tells the nursery something that has no answer. Throws: never; a dead nursery hears nothing.
+    /// Tells the nursery something that has no answer; a dead nursery hears nothing.
+    /// Blocks: while the control socket is full.  Throws: never.
     void tell(control::body what) noexcept;
 
-    /// The end described by a `granted` answer.
+    /// The end described by a `granted` answer, or by an offer.
+    /// Throws: error{start_failed}, std::system_error when its memory cannot be had here; the other
+    ///         side is then told.
     std::unique_ptr<channel_state> open(const control::granted& grant, std::vector<unique_fd> fds);
+
+    /// Something that a wait may be about has changed, other than by a packet.
+    void wake_waits() noexcept { tell_news(); }
 
     /// Whether a packet may wait. One load; cheap enough for every put and get.
     bool is_notified() const noexcept;
@@ -136,15 +220,12 @@ class process {
     /// Throws: what a handler of died throws. A nursery that has ended is reported by the requests.
     void pump();
     bool is_orphan() const noexcept;
-    /// The nursery has ended, seen from outside. Wakes every wait.
+    /// The nursery has ended, seen from outside. Wakes every wait.  Blocks: never.
     void orphaned() noexcept;
-
-    /// `handler` runs after every pump() that has acted on a packet, on that thread: whoever waits
-    /// by other means than wait() looks again. It may not call this object.
-    void on_news(std::function<void()> handler);
 
     int control_handle() const noexcept { return control_.get(); }
     /// The root's last word: the nursery ends the node, and nothing can be asked any more.
+    /// Blocks: never.  Idempotent.
     void close_control() noexcept;
     shm::ready_set& calls() noexcept { return calls_; }
 
@@ -161,13 +242,15 @@ class process {
     void on_died(std::function<void(std::uint64_t, exit_status)> handler);
 
     /// Waits until `ready`, or `until` has passed: returns false then. `ready` is called often.
-    /// Shape:  at most 120 interests.
+    /// Shape:  at most interests_max.
     /// Blocks: after a short spin without CPU; inside a router body suspends that body only.
     bool wait(std::span<const interest> on, const std::function<bool()>& ready, shm::deadline until,
               shm::spin_budget& spin);
 
+    /// For channel_state alone: the table of open channels hears of deaths.  Blocks: never.
     void add(channel_state& c);
     void remove(channel_state& c) noexcept;
+    /// The one doorbell of that peer this process keeps; `offered` when it has none yet.
     std::shared_ptr<unique_fd> doorbell_of(std::uint64_t peer_id, unique_fd offered);
 
   private:
@@ -204,8 +287,49 @@ class process {
     std::function<void(const control::log_note&)> on_log_;
     std::function<void(std::uint64_t, exit_status)> on_died_;
 
-    std::mutex news_mutex_;  // held while on_news_ runs, so that its owner can take it back
-    std::function<void()> on_news_;
+    std::unordered_set<std::uint64_t> hung_up_;  // of channels that are granted, not yet open
+
+    friend class calls_claim;
+    const void* calls_owner_ = nullptr;
+    const void* last_calls_owner_ = nullptr;
+
+    friend class news_watch;
+    std::mutex watches_mutex_;  // held while the handlers run, so that a watch can end
+    std::list<std::function<void()>> watches_;
+};
+
+/// While it lives, `handler` runs after every pump() that has acted on a packet, on that thread:
+/// for those who wait by other means than process::wait().
+/// Throws: the handler may not, nor call the process.
+/// Thread: any; the destructor returns when the handler does not run and will not.
+class news_watch {
+  public:
+    news_watch(process& home, std::function<void()> handler);
+    ~news_watch();
+    news_watch(const news_watch&) = delete;
+    news_watch& operator=(const news_watch&) = delete;
+
+  private:
+    process& home_;
+    std::list<std::function<void()>>::iterator place_;
+};
+
+/// The right to wait for the calls of this process, which one inbox, router or bridge has at a
+/// time: the others would lose what it takes.
+/// Throws: error{bad_argument} while another `owner` has it.
+/// Thread: any.
+class calls_claim {
+  public:
+    calls_claim(process& home, const void* owner);
+    ~calls_claim();
+    calls_claim(const calls_claim&) = delete;
+    calls_claim& operator=(const calls_claim&) = delete;
+    /// Somebody else had it since this owner did: any channel parked meanwhile may be ready.
+    bool may_have_missed() const noexcept { return may_have_missed_; }
+
+  private:
+    process& home_;
+    bool may_have_missed_ = false;
 };
 
 /// The suspender of the router body that runs on this thread now; null outside of one.

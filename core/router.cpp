@@ -204,19 +204,16 @@ struct router::state {
     std::atomic<bool> news_posted = false;
     std::exception_ptr failure;
 
-    state() {
-        // A body, or another thread, may take the packet that a sleeping body waits for.
-        home.on_news([this] {
-            // relaxed: posting orders what it announces.
-            if (!news_posted.exchange(true, std::memory_order_relaxed)) {
-                asio::post(io, [this] {
-                    news_posted.store(false, std::memory_order_relaxed);  // relaxed: as above
-                    wake_sleepers([](const sleeper&) { return true; });
-                });
-            }
-        });
+    /// A body, or another thread, has taken the packet that a sleeping body waits for.
+    void look_again() {
+        // relaxed: posting orders what it announces.
+        if (!news_posted.exchange(true, std::memory_order_relaxed)) {
+            asio::post(io, [this] {
+                news_posted.store(false, std::memory_order_relaxed);  // relaxed: as above
+                wake_sleepers([](const sleeper&) { return true; });
+            });
+        }
     }
-    ~state() { home.on_news({}); }
 
     void park(std::span<const detail::interest> on) {
         for (const auto& i : on) {
@@ -364,6 +361,22 @@ struct router::state {
         }
     }
 
+    std::exception_ptr run() {
+        const detail::calls_claim claim{home, this};
+        const detail::news_watch news{home, [this] { look_again(); }};
+        start = clock_type::now();
+        running = true;
+        watch_calls();
+        watch_control();
+        guarded([&] { home.pump(); });
+        for (auto& e : waiting) begin(std::move(e));
+        waiting.clear();
+        begun = true;
+        io.run();
+        unwind();
+        return failure;
+    }
+
     bool begun = false;  // the events given before run() have started
 };
 
@@ -378,24 +391,11 @@ void router::add(event e) {
     }
 }
 
-void router::post(std::function<void()> body) {
-    state_->start_body(std::move(body));
-}
+void router::post(std::function<void()> body) { state_->start_body(std::move(body)); }
 
 void router::run() {
     auto& s = *state_;
-    s.start = clock_type::now();
-    s.running = true;
-    s.watch_calls();
-    s.watch_control();
-    s.home.pump();
-    for (auto& e : s.waiting) s.begin(std::move(e));
-    s.waiting.clear();
-    s.begun = true;
-    s.io.run();
-    s.unwind();
-    const auto failure = s.failure;
-    state_.reset();
+    const auto failure = s.run();
     state_ = std::make_unique<state>();
     if (failure) std::rethrow_exception(failure);
 }

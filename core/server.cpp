@@ -49,33 +49,45 @@ int serve(inbox& in, const char* server_name, message (*run)(void* server, const
         if (!next) return 0;
         auto call = request::parse(std::move(next->content));
         if (!call) {
-            (void)next->from.send(
+            (void)send_or_keep(
+                next->from,
                 make_error_reply(0, std::string(server_name) + " takes calls, not other messages"));
             continue;
         }
-        const auto reply = answer(*call, server_name, run, server);
+        auto reply = answer(*call, server_name, run, server);
         if (call->id() == 0) continue;
-        // A caller that has gone is no concern of the server's.
-        if (next->from.send(reply) == status::too_large) {
+        // A caller that has gone, or reads no answers, is no concern of the server's.
+        const auto reply_bytes = reply.bytes().size();
+        if (send_or_keep(next->from, std::move(reply)) == status::too_large) {
             // Short enough for the smallest ring, whatever the caller calls its method.
             const auto method = call->method().substr(0, method_shown_max);
-            (void)next->from.send(
+            (void)send_or_keep(
+                next->from,
                 make_error_reply(call->id(), "the result of " + std::string(method) + " is " +
-                                                 std::to_string(reply.bytes().size()) +
+                                                 std::to_string(reply_bytes) +
                                                  " bytes, over the limit of this connection"));
         }
     }
 }
+
+namespace {
+
+reply checked(reply r) {
+    if (r.is_error()) throw remote_error(std::string(r.error_text()));
+    return r;
+}
+
+}  // namespace
 
 reply caller::call(channel& to, const char* what, std::uint64_t id, const message& m) {
     cast(to, what, m);
     auto* state = state_of::get(to);
     while (true) {
         // Another body may have taken our reply from the channel while we were suspended.
-        const auto ready = [&] { return answers_.contains(id) || state->end().in().is_ready(); };
+        const auto ready = [&] { return answers_.contains(id) || state->has_message(); };
         const interest on{.channel = state, .record = true};
         state->home().wait({&on, 1}, ready, shm::no_deadline, state->spin());
-        if (auto mine = answers_.extract(id)) return std::move(mine.mapped());
+        if (auto mine = answers_.extract(id)) return checked(std::move(mine.mapped()));
         auto received = to.receive(channel::clock::time_point::min());
         if (!received) {
             if (received.error() == errc::empty) continue;
@@ -83,10 +95,7 @@ reply caller::call(channel& to, const char* what, std::uint64_t id, const messag
         }
         auto parsed = reply::parse(std::move(*received));
         if (!parsed) throw error(parsed.error(), std::string(what) + ": the answer is no reply");
-        if (parsed->id() == id) {
-            if (parsed->is_error()) throw remote_error(std::string(parsed->error_text()));
-            return std::move(*parsed);
-        }
+        if (parsed->id() == id) return checked(std::move(*parsed));
         answers_.emplace(parsed->id(), std::move(*parsed));
     }
 }

@@ -30,8 +30,15 @@ namespace {
 
 using clock_type = std::chrono::steady_clock;
 
+// A node ends its places, of which the nursery kills the slow ones, and forwards what they printed
+// for a second; whatever is left of it then is stuck.
 constexpr int end_grace_ms = 2000;
+// An order is a key and three short texts. Beyond this, what comes is no order, and nothing is
+// allocated for it.
 constexpr std::size_t order_bytes_max = 64 * 1024;
+// A starter that prints its pipe full may be read without end; between so many octets (a pipe's
+// smallest buffer) the other stream and the deadline get their turn.
+constexpr int octets_a_turn_max = 4096;
 constexpr std::size_t printed_bytes_max = 4 * 1024;  // of what a failing node says, in its error
 
 /// Opens a channel to this node's bridge for `what`.
@@ -49,7 +56,34 @@ T body_of(const message& m) {
     return std::move(*body);
 }
 
+/// While it lives, a write of this thread to a pipe without a reader fails with EPIPE alone: the
+/// signal would end a program that has done nothing wrong.
+class without_sigpipe {
+  public:
+    without_sigpipe() {
+        sigset_t pending;
+        ::sigpending(&pending);
+        is_pending_already_ = ::sigismember(&pending, SIGPIPE) == 1;
+        ::sigemptyset(&signal_);
+        ::sigaddset(&signal_, SIGPIPE);
+        ::pthread_sigmask(SIG_BLOCK, &signal_, &before_);
+    }
+    ~without_sigpipe() {
+        const timespec at_once{};
+        if (!is_pending_already_) (void)::sigtimedwait(&signal_, nullptr, &at_once);
+        ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    }
+    without_sigpipe(const without_sigpipe&) = delete;
+    without_sigpipe& operator=(const without_sigpipe&) = delete;
+
+  private:
+    sigset_t signal_;
+    sigset_t before_;
+    bool is_pending_already_ = false;
+};
+
 void write_all(int fd, const void* from, std::size_t size) {
+    const without_sigpipe guard;
     const auto* at = static_cast<const char*>(from);
     while (size > 0) {
         const auto written = ::write(fd, at, size);
@@ -165,9 +199,8 @@ class answer_reader {
   private:
     std::optional<std::string> take(std::size_t stream) {
         char c;
-        // Octet by octet: what follows the marked line is for the bridge to read. Not for ever: a
-        // flood must not outlast the deadline.
-        for (int turns = 0; turns < 4096; ++turns) {
+        // Octet by octet: what follows the marked line is for the bridge to read.
+        for (int octets = 0; octets < octets_a_turn_max; ++octets) {
             const auto got = ::read(streams_[stream]->get(), &c, 1);
             if (got <= 0) {
                 ended_[stream] = true;
@@ -215,7 +248,7 @@ std::uint16_t port_in(std::string_view line) {
     line.remove_prefix(launcher::failed_marker.size());
     int code = static_cast<int>(errc::start_failed);
     const auto [end, ec] = std::from_chars(line.data(), line.data() + line.size(), code);
-    throw error(static_cast<errc>(code), "node " + where + ":" + std::string(end, line.end()));
+    throw error(errc_of(code), "node " + where + ":" + std::string(end, line.end()));
 }
 
 }  // namespace
@@ -234,17 +267,17 @@ int serve_node(detail::process& home, const std::function<void()>& end_places) {
 
     // Tether: the pipe ends with whoever started us; the nursery ends with us. Once we have been
     // asked to end, that is under way and bounded, and the status is the one asked for.
-    static std::atomic<bool> is_ending = false;
-    std::thread([] {
+    const auto is_ending = std::make_shared<std::atomic<bool>>(false);
+    std::thread([is_ending] {
         char rest;
         while (read_all(0, &rest, 1)) {
         }
         // relaxed: only this one bit.
-        if (!is_ending.load(std::memory_order_relaxed)) ::_exit(1);
+        if (!is_ending->load(std::memory_order_relaxed)) ::_exit(1);
     }).detach();
 
-    const auto report = [](int code, const char* text) {
-        std::printf("%s%d %s\n", failed_marker.data(), code, text);
+    const auto report = [](errc code, const char* text) {
+        std::printf("%s%d %s\n", failed_marker.data(), static_cast<int>(code), text);
         std::fflush(stdout);
         return 1;
     };
@@ -266,7 +299,7 @@ int serve_node(detail::process& home, const std::function<void()>& end_places) {
             }
             const auto* asked = std::get_if<net::exit_asked>(&*event);
             if (!asked) continue;
-            is_ending.store(true, std::memory_order_relaxed);  // relaxed: as above
+            is_ending->store(true, std::memory_order_relaxed);  // relaxed: as above
             end_places();
             (void)bridge.put(net::bridge_request{net::finish{}});
             // It hangs up when all is forwarded, and ends.
@@ -275,9 +308,9 @@ int serve_node(detail::process& home, const std::function<void()>& end_places) {
             return detail::completion_value(asked->status);
         }
     } catch (const error& e) {
-        return report(e.code().value(), e.what());
+        return report(net::code_of(e), e.what());
     } catch (const std::exception& e) {
-        return report(static_cast<int>(errc::start_failed), e.what());
+        return report(errc::start_failed, e.what());
     }
 }
 
@@ -285,8 +318,13 @@ int serve_node(detail::process& home, const std::function<void()>& end_places) {
 
 std::shared_ptr<remote_node::state> start_node(detail::process& home, const std::string& host,
                                                const node_options& options) {
-    const auto until = clock_type::now() + options.deadline;
     const auto where = host + ":" + std::to_string(options.listen_port);
+    if (options.deadline <= options.deadline.zero() || options.deadline > net::dial_deadline_max) {
+        throw error(errc::bad_argument, "node " + where + ": a deadline of " +
+                                            std::to_string(options.deadline.count()) +
+                                            " ms: at least 1 ms, at most an hour");
+    }
+    const auto until = clock_type::now() + options.deadline;
     if (!options.name.empty() && !net::is_node_name(options.name)) {
         throw error(errc::bad_argument,
                     "node " + where + ": \"" + net::printable(options.name) +
@@ -338,7 +376,9 @@ std::shared_ptr<remote_node::state> start_node(detail::process& home, const std:
     s->name = options.name.empty() ? host + ":" + std::to_string(s->port) : options.name;
 
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_type::now());
-    net::dial_command dial{"127.0.0.1", s->port, order.key, "root", s->name, left.count()};
+    // At least one: when time is up, it is dialing that says so, naming host and port.
+    const auto left_ms = std::max<std::int64_t>(left.count(), 1);
+    net::dial_command dial{"127.0.0.1", s->port, order.key, "root", s->name, left_ms};
     s->bridge = open_bridge(home, dial, ring_bytes_default, {process.out.get(), process.err.get()});
     try {
         s->link_id = body_of<net::linked>(detail::await_opened(s->bridge)).link_id;

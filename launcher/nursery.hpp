@@ -17,7 +17,7 @@ struct nursery_start {
     int (*bridge_main)(detail::process& home) = nullptr;
 };
 
-inline constexpr std::uint64_t root_place_id = 1;
+using control::root_place_id;
 inline constexpr std::uint32_t root_slot = 0;
 
 /// Serves the node until its root has ended, then ends every process of it, strays included.

@@ -8,6 +8,7 @@
 
 #include <boost/describe/class.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <variant>
@@ -15,6 +16,7 @@
 namespace places::net {
 
 // -- what a process asks with control::open_bridge; the new channel then carries the answer --
+// The first two only the root may ask: whoever may dial or listen speaks for the whole node.
 
 /// Listens for other nodes. Answer: `opened` with a `listening`, or `refused`. The channel then
 /// brings bridge_events and takes a `finish`; when it closes, the bridge ends.
@@ -26,6 +28,9 @@ struct listen_command {
 };
 BOOST_DESCRIBE_STRUCT(listen_command, (), (address, port, key, node_name))
 
+/// The longest that dialing may take; none that waits for longer means it.
+inline constexpr std::chrono::milliseconds dial_deadline_max = std::chrono::hours{1};
+
 /// Connects to a node. Descriptors: its standard output and standard error, whose lines go to our
 /// standard error. Answer: `opened` with a `linked`, or `refused`. The channel then brings
 /// bridge_events and takes an `end_node`; when it closes, so does the link.
@@ -34,8 +39,8 @@ struct dial_command {
     std::uint16_t port = 0;
     bytes key;  ///< 32 octets
     std::string own_name;
-    std::string label;  ///< how the node is called in our log
-    std::int64_t deadline_ms = 5000;
+    std::string label;                ///< how the node is called in our log
+    std::int64_t deadline_ms = 5000;  ///< 1 .. dial_deadline_max
 };
 BOOST_DESCRIBE_STRUCT(dial_command, (), (host, port, key, own_name, label, deadline_ms))
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/frame.hpp"
 
+#include "core/text.hpp"
 #include "net/wire.capnp.h"
 
 #include <capnp/message.h>
@@ -79,18 +80,9 @@ capnp::Data::Reader as_data(std::span<const std::byte> bytes) noexcept {
     return {reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()};
 }
 
-// The longest piece of `text` that may travel, without half a UTF-8 character at its end.
-std::string_view cut(std::string_view text) noexcept {
-    if (text.size() <= text_bytes_max) return text;
-    std::size_t size = text_bytes_max;
-    while (size > text_bytes_max - 4 && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80)
-        --size;
-    return text.substr(0, size);
-}
-
 capnp::Text::Reader as_text(const std::string& whole, std::string& room) {
     if (whole.size() <= text_bytes_max) return {whole.c_str(), whole.size()};
-    room = cut(whole);
+    room = detail::shortened(whole, text_bytes_max);
     return {room.c_str(), room.size()};
 }
 
@@ -339,7 +331,8 @@ open_frame read_open(wire::Open::Reader from) {
 data_frame read_data(wire::Records::Reader from) {
     const auto records = from.getRecords();
     if (records.size() > records_bytes_max) throw refusal{errc::too_large};
-    return {from.getChannel(), from.getPosition(),
+    return {from.getChannel(),
+            from.getPosition(),
             {reinterpret_cast<const std::byte*>(records.begin()), records.size()}};
 }
 
@@ -420,6 +413,11 @@ frame read(wire::Frame::Reader root) {
 }
 
 }  // namespace
+
+errc code_of(const error& e) noexcept {
+    const auto& code = e.code();
+    return code.category() == places_category() ? errc_of(code.value()) : errc::start_failed;
+}
 
 bool can_travel(std::string_view name) noexcept {
     return name.size() <= name_bytes_max && name.find('\0') == name.npos;

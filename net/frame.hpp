@@ -171,10 +171,14 @@ struct pong_frame {
     friend bool operator==(const pong_frame&, const pong_frame&) = default;
 };
 
-using frame = std::variant<challenge_frame, hello_frame, welcome_frame, reject_frame, open_frame,
-                           opened_frame, refused_frame, data_frame, credit_frame, close_frame,
-                           place_died_frame, log_frame, output_frame, exit_frame, ping_frame,
-                           pong_frame>;
+using frame =
+    std::variant<challenge_frame, hello_frame, welcome_frame, reject_frame, open_frame,
+                 opened_frame, refused_frame, data_frame, credit_frame, close_frame,
+                 place_died_frame, log_frame, output_frame, exit_frame, ping_frame, pong_frame>;
+
+/// The code by which another process is told of `e`: one of ours; start_failed for any other, such
+/// as the system's.
+errc code_of(const error& e) noexcept;
 
 /// Whether a name, symbol or path can travel: at most name_bytes_max bytes, none of them NUL.
 bool can_travel(std::string_view name) noexcept;

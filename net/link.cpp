@@ -55,7 +55,8 @@ std::size_t link::data_item::bytes() const noexcept {
 }
 
 link::link(boost::asio::ip::tcp::socket socket, peer_info peer)
-    : socket_(std::move(socket)), peer_(std::move(peer)) {
+    : socket_(std::move(socket)),
+      peer_(std::move(peer)) {
     // Both only shorten waits; a connection that is dead already shows itself at the first read.
     boost::system::error_code ignored;
     socket_.set_option(boost::asio::ip::tcp::no_delay{true}, ignored);
@@ -78,13 +79,8 @@ void link::start(handlers h) {
 void link::send(const frame& f) {
     if (closed_ || finishing_) return;
     if (const auto* data = std::get_if<data_frame>(&f)) {
-        data_item item{encode_data_prefix(data->channel, data->position, data->records.size()),
-                       {data->records.begin(), data->records.end()},
-                       {},
-                       {}};
-        item.records = item.copy;  // moving a vector moves no byte
-        queue_data(std::move(item));
-        return;
+        return send_data(data->channel, data->position,
+                         {data->records.begin(), data->records.end()});
     }
     control_queue_.push_back(encode(f));
     queued_bytes_ += control_queue_.back().size();
@@ -92,10 +88,12 @@ void link::send(const frame& f) {
 }
 
 void link::send_data(std::uint64_t channel, std::uint64_t position,
-                     std::span<const std::byte> records, std::function<void()> when_written) {
+                     std::vector<std::byte> records) {
     if (closed_ || finishing_) return;
-    queue_data({encode_data_prefix(channel, position, records.size()), {}, records,
-                std::move(when_written)});
+    const auto prefix = encode_data_prefix(channel, position, records.size());
+    data_queue_.push_back({prefix, std::move(records)});
+    queued_bytes_ += data_queue_.back().bytes();
+    write_soon();
 }
 
 void link::close(std::string reason) { end({}, "closed: " + reason); }
@@ -104,12 +102,6 @@ void link::finish(std::string reason) {
     if (closed_ || finishing_) return;
     finishing_ = true;
     finish_reason_ = "finished: " + reason;
-    write_soon();
-}
-
-void link::queue_data(data_item item) {
-    data_queue_.push_back(std::move(item));
-    queued_bytes_ += data_queue_.back().bytes();
     write_soon();
 }
 
@@ -149,7 +141,7 @@ void link::write_more() {
     for (const auto& item : control_writing_) buffers_.push_back(boost::asio::buffer(item));
     for (const auto& item : data_writing_) {
         buffers_.push_back(boost::asio::buffer(item.prefix.bytes));
-        buffers_.push_back({item.records.data(), item.records.size()});
+        buffers_.push_back(boost::asio::buffer(item.records));
         if (item.prefix.padding_bytes > 0)
             buffers_.push_back(boost::asio::buffer(zeros, item.prefix.padding_bytes));
     }
@@ -167,17 +159,12 @@ void link::on_written(boost::system::error_code ec, std::size_t bytes) {
     writing_ = false;
     queued_bytes_ -= bytes;
     control_writing_.clear();
-    const auto written = std::exchange(data_writing_, {});
-    const auto call = [this](const std::function<void()>& handler) {
-        if (closed_ || !handler) return;  // closed by the one before
-        try {
-            handler();
-        } catch (const std::exception& e) {
-            end(errc::bad_argument, std::string{"what follows a write failed: "} + e.what());
-        }
-    };
-    for (const auto& item : written) call(item.when_written);
-    call(handlers_.on_written);
+    data_writing_.clear();
+    try {
+        if (handlers_.on_written) handlers_.on_written();
+    } catch (const std::exception& e) {
+        end(errc::bad_argument, std::string{"what follows a write failed: "} + e.what());
+    }
     if (!closed_ && !writing_) write_more();
 }
 

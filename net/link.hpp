@@ -51,20 +51,15 @@ class link : public std::enable_shared_from_this<link> {
     void start(handlers h);
 
     /// Queues `f`. Frames other than data go ahead of all queued data, in order among themselves.
-    /// Shape:   any frame; a data frame's records are copied (see send_data).
+    /// Shape:   any frame; a data frame's records are copied.
     /// Blocks:  never.  After finish() or the end: does nothing.
     /// Throws:  as encode().
     void send(const frame& f);
 
-    /// Queues a data frame without copying its records.
-    /// Shape:   up to records_bytes_max bytes, which stay as they are until when_written or
-    /// on_closed
-    ///          runs. when_written (may be empty) says that the kernel has taken them, not that the
-    ///          peer has; it is called by the io_context, and not once the link has ended.
+    /// Queues a data frame of up to records_bytes_max bytes of records, and owns these.
     /// Blocks:  never.  After finish() or the end: does nothing.
     /// Throws:  places::error{too_large}, std::bad_alloc; nothing is queued then.
-    void send_data(std::uint64_t channel, std::uint64_t position,
-                   std::span<const std::byte> records, std::function<void()> when_written);
+    void send_data(std::uint64_t channel, std::uint64_t position, std::vector<std::byte> records);
 
     /// Bytes queued and not yet taken by the kernel. There is no bound here: the owner stops
     /// draining rings above its own.
@@ -83,15 +78,12 @@ class link : public std::enable_shared_from_this<link> {
   private:
     struct data_item {
         data_prefix prefix;
-        std::vector<std::byte> copy;  // owns the records when they came by send()
-        std::span<const std::byte> records;
-        std::function<void()> when_written;
+        std::vector<std::byte> records;
         std::size_t bytes() const noexcept;
     };
     using control_queue_type = std::deque<std::vector<std::byte>>;
     using data_queue_type = std::deque<data_item>;
 
-    void queue_data(data_item item);
     void write_soon();
     void write_more();
     void on_written(boost::system::error_code ec, std::size_t bytes);

@@ -391,7 +391,7 @@ class attempt : public std::enable_shared_from_this<attempt> {
                                                         std::move(shake), done);
             one->start(deadline_);
         } catch (const error& e) {
-            fail(static_cast<errc>(e.code().value()), e.what());
+            fail(code_of(e), e.what());
         }
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/output.hpp"
 
+#include "net/link.hpp"
+
 #include <boost/asio/buffer.hpp>
 
 #include <cerrno>
@@ -8,6 +10,12 @@
 #include <utility>
 
 namespace places::net {
+namespace {
+
+// What places print waits in their pipes above this, so that it never fills the queue alone.
+constexpr std::size_t output_queue_bytes_max = 64 * 1024;
+
+}  // namespace
 
 output::output(boost::asio::io_context& io, handlers h) : pipe_(io), handlers_(std::move(h)) {}
 
@@ -52,6 +60,34 @@ void output::take(std::string_view text) {
         if (end == text.npos) return;
         text.remove_prefix(end + 1);
     }
+}
+
+forwarded_outputs::forwarded_outputs(boost::asio::io_context& io, std::function<void()> on_drained)
+    : io_(io),
+      on_drained_(std::move(on_drained)) {}
+
+void forwarded_outputs::follow(std::shared_ptr<link> to, unique_fd pipe, std::string place,
+                               std::uint8_t stream) {
+    const auto id = next_id_++;
+    const auto on_line = [to, place, stream](std::string_view line) {
+        if (to->is_open()) {
+            to->send(output_frame{place, stream, std::string(line)});
+        } else {
+            print_line(printable(place), line);
+        }
+    };
+    const auto on_end = [this, id] {
+        outputs_.erase(id);
+        if (is_drained()) on_drained_();
+    };
+    const auto may_read = [to] {
+        return !to->is_open() || to->queued_bytes() < output_queue_bytes_max;
+    };
+    outputs_.emplace(id, output::follow(io_, std::move(pipe), {on_line, on_end, may_read}));
+}
+
+void forwarded_outputs::resume() {
+    for (auto& [id, o] : outputs_) o->resume();
 }
 
 void print_line(std::string_view label, std::string_view line) noexcept {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a process prints, line by line.
+// What processes print, line by line: read from their pipes, printed here or sent over a link.
 #pragma once
 
 #include <places/shm/unique_fd.hpp>
@@ -9,12 +9,16 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 namespace places::net {
+
+class link;
 
 /// A line longer than this is cut into several.
 inline constexpr std::size_t line_bytes_max = 16 * 1024;
@@ -46,6 +50,29 @@ class output : public std::enable_shared_from_this<output> {
     std::array<char, 4096> buffer_;
     std::string line_;
     bool paused_ = false;
+};
+
+/// Owns the outputs of the places that other nodes have started here. Each line goes over the link
+/// of whoever started the place, and to our standard error once that has ended.
+/// Thread: the one that runs the io_context.
+/// Dying:  an output ends with all processes that hold its pipe, not with the link: nobody who
+///         prints is stopped by that.
+class forwarded_outputs {
+  public:
+    /// `on_drained`: the last of them has ended; there may be more later.
+    forwarded_outputs(boost::asio::io_context& io, std::function<void()> on_drained);
+    /// `stream`: 1 for the place's standard output, 2 for its standard error.
+    /// Throws: as output::follow.
+    void follow(std::shared_ptr<link> to, unique_fd pipe, std::string place, std::uint8_t stream);
+    /// A link may have room again, or has ended.
+    void resume();
+    bool is_drained() const noexcept { return outputs_.empty(); }
+
+  private:
+    boost::asio::io_context& io_;
+    std::function<void()> on_drained_;
+    std::uint64_t next_id_ = 1;
+    std::unordered_map<std::uint64_t, std::shared_ptr<output>> outputs_;
 };
 
 /// Writes `[label] line` to our standard error as one unit.

@@ -2,9 +2,15 @@
 #include "net/relay.hpp"
 
 #include "core/child.hpp"
+#include "net/output.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <iterator>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace places::net {
 namespace {
@@ -17,8 +23,40 @@ shm::half_state state_for(errc reason) {
     }
 }
 
+// Linux has no signal beyond.
+constexpr std::int32_t signal_max = 64;
+
 status put(shm::producer& out, const message& m) {
     return out.try_put(static_cast<std::uint16_t>(m.what()), m.type(), m.bytes());
+}
+
+/// What core believes of a bridge is for bridges to say, never for the processes behind them.
+bool may_cross(std::uint16_t kind_and_continues, bool announces) {
+    const auto what = static_cast<std::uint16_t>(kind_and_continues & ~shm::continues);
+    if (what < static_cast<std::uint16_t>(kind::opened)) return true;
+    if (what == static_cast<std::uint16_t>(kind::part)) return true;
+    return announces && (what == static_cast<std::uint16_t>(kind::opened) ||
+                         what == static_cast<std::uint16_t>(kind::refused));
+}
+
+/// Records as they are on the wire: the fields of a header, its tag left blank.
+constexpr std::size_t length_at = offsetof(shm::record_header, length);
+constexpr std::size_t kind_at = offsetof(shm::record_header, kind);
+constexpr std::size_t flags_at = offsetof(shm::record_header, flags);
+
+/// Whether `records` are whole, and of kinds that may cross. `announces`: so may the first.
+bool may_all_cross(std::span<const std::byte> records, bool announces) {
+    while (!records.empty()) {
+        if (records.size() < sizeof(shm::record_header)) return false;
+        std::uint32_t length;
+        std::uint16_t what;
+        std::memcpy(&length, records.data() + length_at, sizeof length);
+        std::memcpy(&what, records.data() + kind_at, sizeof what);
+        if (shm::span_of(length) > records.size() || !may_cross(what, announces)) return false;
+        records = records.subspan(shm::span_of(length));
+        announces = false;
+    }
+    return true;
 }
 
 }  // namespace
@@ -35,22 +73,21 @@ void relay::open(bool announce) {
 }
 
 void relay::refuse(errc code, const std::string& text) {
-    (void)put(local_->end().out(), detail::make_refused(code, text));
+    auto& out = local_->end().out();
+    (void)put(out, detail::make_refused(code, text, out.record_bytes_max()));
     local_->end().shut(shm::half_state::closed);
     out_ended_ = in_ended_ = true;
 }
 
-relay::progress relay::send_some(link& to, std::function<void()> when_written) {
+relay::progress relay::send_some(link& to) {
     if (!open_ || out_ended_) return progress::idle;
+    if (forged_) return end_sending(to, errc::corrupt);
     auto& in = local_->end().in();
     in.unpark();
     const auto room = remote_limit_ - std::min(remote_limit_, sent_);
     const auto some = in.try_peek_span(std::min<std::uint64_t>(records_bytes_max, room));
     switch (some.state) {
-        case status::ok:
-            sent_ = some.position + some.records.size();
-            to.send_data(wire_id_, some.position, some.records, std::move(when_written));
-            return progress::sent;
+        case status::ok: send_span(to, some); return progress::sent;
         case status::full:  // not enough credit for the next record
             return progress::idle;
         case status::empty:
@@ -61,10 +98,52 @@ relay::progress relay::send_some(link& to, std::function<void()> when_written) {
         default: break;
     }
     // Where the far side has closed, what the ring says now is only our own answer to that.
-    const auto reason = in_ended_                         ? errc::closed
-                        : some.state == status::closed    ? errc::closed
-                        : some.state == status::peer_dead ? errc::peer_dead
-                                                          : errc::corrupt;
+    return end_sending(to, in_ended_                         ? errc::closed
+                           : some.state == status::closed    ? errc::closed
+                           : some.state == status::peer_dead ? errc::peer_dead
+                                                             : errc::corrupt);
+}
+
+/// Sends a copy: a tag would give away the ring's nonce, with which records are forged, and the
+/// octets behind a payload are an older record's. Copied once and then checked, for whoever wrote
+/// it may still be writing.
+void relay::send_span(link& to, const shm::peeked_span& some) {
+    std::vector<std::byte> copy(some.records.size());
+    std::string wrong;
+    std::size_t size = 0;
+    while (size < copy.size()) {
+        const auto* from = some.records.data() + size;
+        const auto* header = reinterpret_cast<const shm::record_header*>(from);
+        // relaxed: ordered by the tag, which was seen when the span was peeked.
+        const auto length = header->length.load(std::memory_order_relaxed);
+        const auto what = header->kind.load(std::memory_order_relaxed);    // relaxed: as above
+        const auto flags = header->flags.load(std::memory_order_relaxed);  // relaxed: as above
+        if (length > local_->end().in().record_bytes_max() ||
+            shm::span_of(length) > copy.size() - size) {
+            wrong = "changed a record that it had put";
+        } else if (!may_cross(what, local_place_announces && some.position + size == 0)) {
+            wrong = "put a record of kind " + std::to_string(what);
+        }
+        if (!wrong.empty()) break;
+        auto* into = copy.data() + size;
+        std::memcpy(into + length_at, &length, sizeof length);
+        std::memcpy(into + kind_at, &what, sizeof what);
+        std::memcpy(into + flags_at, &flags, sizeof flags);
+        std::memcpy(into + sizeof *header, from + sizeof *header, length);
+        size += shm::span_of(length);
+        unplaced_ends_.push_back(some.position + size);
+    }
+    copy.resize(size);
+    sent_ = some.position + size;
+    if (size > 0) to.send_data(wire_id_, some.position, std::move(copy));
+    if (wrong.empty()) return;
+    forged_ = true;
+    local_->end().shut(shm::half_state::corrupt);
+    print_line("bridge", "closed a channel of place " + std::to_string(local_->peer_id()) +
+                             " to another node: the place " + wrong);
+}
+
+relay::progress relay::end_sending(link& to, errc reason) {
     const auto how = local_->peer_status();
     if (reason == errc::closed && !in_ended_ && awaits_obituary && !how) {
         return std::exchange(said_closing_, true) ? progress::idle : progress::closing;
@@ -84,12 +163,18 @@ relay::progress relay::send_some(link& to, std::function<void()> when_written) {
 }
 
 bool relay::on_credit(const credit_frame& f) {
-    auto& in = local_->end().in();
-    if (!open_ || f.placed < in.released() || f.placed > sent_ || f.limit < remote_limit_ ||
+    if (!open_ || f.placed < acknowledged_ || f.placed > sent_ || f.limit < remote_limit_ ||
         f.limit < f.placed || f.limit - f.placed > shm::ring_bytes_max) {
         return false;
     }
-    in.release_to(f.placed);
+    if (f.placed > acknowledged_) {
+        // By our own account of what was sent: the ring is the local process's to scribble over.
+        const auto end = std::ranges::lower_bound(unplaced_ends_, f.placed);
+        if (end == unplaced_ends_.end() || *end != f.placed) return false;
+        unplaced_ends_.erase(unplaced_ends_.begin(), std::next(end));
+        acknowledged_ = f.placed;
+        local_->end().in().release_to(f.placed);
+    }
     remote_limit_ = f.limit;
     return true;
 }
@@ -97,6 +182,7 @@ bool relay::on_credit(const credit_frame& f) {
 bool relay::on_data(const data_frame& f) {
     if (!open_ || f.position != placed_) return false;
     if (closing_ && f.records.size() > closing_->position - placed_) return false;
+    if (!may_all_cross(f.records, far_place_announces && placed_ == 0)) return false;
     // Looked at before and after: a local process that goes, or breaks its own ring, is no fault
     // of the far side.
     if (is_read() && local_->end().out().try_put_span(f.records) != status::ok && is_read()) {
@@ -133,8 +219,11 @@ void relay::send_credit(link& to) {
 
 void relay::on_died(const place_died_frame& f) {
     // An exit code or a signal's number is all that the local process can make something of.
-    if (f.reason == death_reason::unknown || f.status < 0 || f.status > 255) return;
-    died_ = exit_status{f.reason == death_reason::signalled, f.status};
+    const bool signalled = f.reason == death_reason::signalled;
+    const bool is_status =
+        signalled ? f.status >= 1 && f.status <= signal_max
+                  : f.reason == death_reason::exited && f.status >= 0 && f.status <= 255;
+    if (is_status) died_ = exit_status{signalled, f.status};
 }
 
 bool relay::on_close(const close_frame& f) {

@@ -7,7 +7,7 @@
 #include "net/link.hpp"
 
 #include <cstdint>
-#include <functional>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,6 +17,8 @@ namespace places::net {
 /// Positions on the wire count the records that crossed; what the bridge itself puts into a ring
 /// (`opened`, `died`) lies outside of them.
 /// The ring is the retransmit buffer: a record is released only when the far side has placed it.
+/// Neither side is believed. A local process that forges or changes a record loses its channel, not
+/// the link; a frame that breaks the protocol is reported to whoever owns the link.
 /// What arrives for a local process that reads no more counts as placed and is dropped, as in a
 /// ring whose reader has closed.
 /// Thread: the bridge's.
@@ -26,8 +28,10 @@ class relay : public std::enable_shared_from_this<relay> {
 
     std::uint64_t wire_id() const noexcept { return wire_id_; }
     detail::channel_state& local() noexcept { return *local_; }
-    /// The place itself will say `opened`: it loads a shared object first.
-    bool announced_by_place = false;
+    /// The place itself says `opened` or `refused`, in its first record: it loads a shared object
+    /// first. In no other record may these kinds cross.
+    bool far_place_announces = false;
+    bool local_place_announces = false;
 
     /// The far side has agreed: records may flow. `announce` puts an `opened` record first.
     void open(bool announce);
@@ -48,13 +52,15 @@ class relay : public std::enable_shared_from_this<relay> {
     ///          closing, once: the local end is closed, and how its process ends is not known
     ///          yet; on its death or after stop_waiting() call again |
     ///          ended: the local end is down and the far side has been told.
-    progress send_some(link& to, std::function<void()> when_written);
-    /// Returns: false when the frame breaks the protocol.
+    progress send_some(link& to);
+    /// Returns: false when the frame breaks the protocol (what it acknowledges was not sent, or is
+    ///          no whole record).
     bool on_credit(const credit_frame& f);
 
     // -- wire to ring --
 
-    /// Returns: false when the frame breaks the protocol (a gap, records beyond our credit).
+    /// Returns: false when the frame breaks the protocol (a gap, records beyond our credit, half a
+    ///          record, or one of a kind that is not a place's to send).
     bool on_data(const data_frame& f);
     /// Tells the far side how far we are, when that is news; parks for room when there is little.
     void send_credit(link& to);
@@ -71,14 +77,20 @@ class relay : public std::enable_shared_from_this<relay> {
     bool is_over() const noexcept { return out_ended_ && in_ended_; }
 
   private:
+    void send_span(link& to, const shm::peeked_span& some);
+    progress end_sending(link& to, errc reason);
     /// Whether the local process still takes records.
     bool is_read();
 
     std::unique_ptr<detail::channel_state> local_;
     std::uint64_t wire_id_;
     bool open_ = false;
-    // Ring to wire: what was sent, and the position up to which the far ring has room.
+    // Ring to wire: what was sent, where each record of it ends that is not acknowledged yet, and
+    // the position up to which the far ring has room.
     std::uint64_t sent_ = 0;
+    std::uint64_t acknowledged_ = 0;
+    std::deque<std::uint64_t> unplaced_ends_;
+    bool forged_ = false;  // the local process has put what may not cross
     std::uint64_t remote_limit_ = 0;
     // Wire to ring: what has come, and where wire position 0 lies in the local ring.
     std::uint64_t placed_ = 0;

@@ -165,11 +165,15 @@ struct Refused {
 }
 
 struct Records {
-  # A span of whole ring records, header and padding included, byte for byte as in the sender's
-  # ring.
+  # A span of whole ring records, header and padding included, as in the sender's ring; but the tag
+  # of each header and the padding behind each payload are zero: a tag would give away the ring's
+  # nonce, and the padding is of older records. A receiver reads neither.
   # Check: channel is open; position is where the last one ended; the end is within the room of the
   # ring and not behind a `close`; and each record as if a hostile place had written it, before any
-  # of it is put into a ring. For an unknown channel: ignored, it has ended here meanwhile. For a
+  # of it is put into a ring. The top bit of a kind says that the message goes on in the next record.
+  # Below it, kinds from 64 on are for bridges to say in rings, and a breach here; but the first
+  # record of a place that was started from a `module` is of kind 64 (it has begun) or 65 (it could
+  # not), and kind 67 is the next part of a message that fits no record. For an unknown channel: ignored, it has ended here meanwhile. For a
   # local process that reads no more: counted as placed, and dropped.
   # Dying: not acknowledged by `credit` means still in the sender's ring.
   channel @0 :UInt64;
@@ -180,8 +184,8 @@ struct Records {
 struct Credit {
   # The receiver of a channel's data tells its sender how far it is: in step with data, and when
   # half of the ring is free again.
-  # Check: channel is open, placed never falls, placed <= what was sent, placed <= limit <= placed +
-  # 4 GiB, limit never falls. For an unknown channel: ignored.
+  # Check: channel is open, placed never falls, placed <= what was sent and the end of a record of
+  # it, placed <= limit <= placed + 4 GiB, limit never falls. For an unknown channel: ignored.
   channel @0 :UInt64;
   placed @1 :UInt64;             # acknowledges: everything below is in the destination ring
   limit @2 :UInt64;              # absolute position up to which the destination ring has room
@@ -208,7 +212,7 @@ struct PlaceDied {
   place @0 :UInt64;
   channel @1 :UInt64;            # the channel it concerns
   reason @2 :DeathReason;
-  status @3 :Int32;              # exit code 0..255, or the signal's number
+  status @3 :Int32;              # exit code 0..255, or the signal's number 1..64
 }
 
 enum DeathReason {

@@ -2,6 +2,7 @@
 #include <places/shm/ring.hpp>
 
 #include <algorithm>
+#include <utility>
 
 namespace places::shm {
 namespace {
@@ -20,6 +21,8 @@ status status_of(half_state state) noexcept {
     }
     return status::closed;
 }
+
+std::uint64_t ends_message(std::uint16_t kind) noexcept { return (kind & continues) == 0; }
 
 /// A field of a foreign header, which need not be aligned.
 template <class Field>
@@ -107,6 +110,7 @@ status producer::has_room(std::size_t bytes) noexcept {
 loan producer::try_loan(std::size_t bytes) noexcept {
     const auto room = has_room(bytes);
     if (room != status::ok) return {room, {}};
+    drop_loan();
     loaned_ = bytes;
     loaned_span_ = span_of(bytes);
     return {status::ok, {mine_.data + (head_ & (capacity_ - 1)) + sizeof(record_header), bytes}};
@@ -121,12 +125,23 @@ void producer::write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t 
     header->flags.store(flags, std::memory_order_relaxed);  // relaxed: as above
 }
 
-void producer::publish_next(std::uint64_t span_bytes) noexcept {
-    // seq_cst [publish] [doze]: all of the record is written before this can be seen, and the
+/// Publishes the records that lie in the next `span_bytes`, all but their tags written. The first
+/// tag is the one that the consumer waits for, so it is stored last and none is seen before all.
+void producer::publish_next(std::uint64_t span_bytes, std::uint64_t messages) noexcept {
+    const auto length_at = [this](std::uint64_t at) {
+        // relaxed: our own store.
+        return header_at(at)->length.load(std::memory_order_relaxed);
+    };
+    for (auto at = head_ + span_of(length_at(head_)); at < head_ + span_bytes;) {
+        // release [publish]: as the first tag below.
+        header_at(at)->tag.store(tag_at(at, nonce_), std::memory_order_release);
+        at += span_of(length_at(at));
+    }
+    // seq_cst [publish] [doze]: all of the records is written before this can be seen, and the
     // look at the park word that follows cannot move before it.
     header_at(head_)->tag.store(tag_at(head_, nonce_), std::memory_order_seq_cst);
     head_ += span_bytes;
-    ++accepted_;
+    accepted_ += messages;
 }
 
 void producer::wake_reader() noexcept {
@@ -143,7 +158,7 @@ void producer::publish(std::uint16_t kind, std::uint16_t flags, std::size_t byte
     const auto length = std::min(bytes, loaned_);
     drop_loan();
     write_header(head_, kind, flags, length);
-    publish_next(span_of(length));
+    publish_next(span_of(length), ends_message(kind));
     wake_reader();
 }
 
@@ -156,12 +171,42 @@ status producer::try_put(std::uint16_t kind, std::uint16_t flags,
     return status::ok;
 }
 
+loan producer::try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept {
+    if (bytes > record_bytes_max()) return {status::too_large, {}};
+    if (const auto open = check_open(); open != status::ok) return {open, {}};
+    const auto span = span_of(bytes);
+    if (const auto room = room_for(batch_span_ + span); room != status::ok) return {room, {}};
+    loaned_span_ = 0;
+    const auto at = head_ + batch_span_;
+    write_header(at, kind, flags, bytes);
+    batch_span_ += span;
+    batch_count_ += ends_message(kind);
+    auto* payload = reinterpret_cast<std::byte*>(header_at(at)) + sizeof(record_header);
+    return {status::ok, {payload, bytes}};
+}
+
+status producer::try_add(std::uint16_t kind, std::uint16_t flags,
+                         std::span<const std::byte> payload) noexcept {
+    const auto room = try_add_loan(kind, flags, payload.size());
+    if (room.state != status::ok) return room.state;
+    if (!payload.empty()) std::memcpy(room.payload.data(), payload.data(), payload.size());
+    return status::ok;
+}
+
+void producer::publish_batch() noexcept {
+    if (batch_span_ == 0) return;
+    publish_next(batch_span_, batch_count_);
+    batch_span_ = batch_count_ = 0;
+    wake_reader();
+}
+
 status producer::try_put_span(std::span<const std::byte> records) noexcept {
     if (records.size() > capacity_) return status::corrupt;
     if (const auto open = check_open(); open != status::ok) return open;
     if (const auto room = room_for(records.size()); room != status::ok) return room;
     drop_loan();
     // All but the tags first: what turns out to be wrong half-way has not been seen by anybody.
+    std::uint64_t messages = 0;
     for (std::uint64_t at = 0; at < records.size();) {
         const auto left = records.size() - at;
         if (left < sizeof(record_header)) return status::corrupt;
@@ -170,14 +215,14 @@ status producer::try_put_span(std::span<const std::byte> records) noexcept {
         if (length > record_bytes_max() || span_of(length) > left) return status::corrupt;
         std::memcpy(reinterpret_cast<std::byte*>(header_at(head_ + at)) + sizeof(record_header),
                     from + sizeof(record_header), length);
-        write_header(head_ + at, read_field<std::uint16_t>(from, offsetof(record_header, kind)),
+        const auto kind = read_field<std::uint16_t>(from, offsetof(record_header, kind));
+        write_header(head_ + at, kind,
                      read_field<std::uint16_t>(from, offsetof(record_header, flags)), length);
+        messages += ends_message(kind);
         at += span_of(length);
     }
-    for (const auto end = head_ + records.size(); head_ < end;) {
-        // relaxed: our own store.
-        publish_next(span_of(header_at(head_)->length.load(std::memory_order_relaxed)));
-    }
+    if (records.empty()) return status::ok;
+    publish_next(records.size(), messages);
     wake_reader();
     return status::ok;
 }
@@ -210,8 +255,9 @@ account producer::count() noexcept {
         const auto* header = header_at(at);
         // relaxed: our own stores.
         if (header->tag.load(std::memory_order_relaxed) == tag_at(at, nonce_)) {
-            ++result.undelivered;
-            // relaxed: our own store.
+            // relaxed: our own stores.
+            result.undelivered += ends_message(header->kind.load(std::memory_order_relaxed));
+            // relaxed: as above
             at += span_of(header->length.load(std::memory_order_relaxed));
         } else {
             // The consumer has stopped inside a record, which no honest one does.
@@ -284,6 +330,7 @@ peeked consumer::try_peek() noexcept {
         return {fail(), {}};
     }
     peeked_span_bytes_ = span_of(length);
+    peeked_continues_ = !ends_message(kind);
     const auto* payload = reinterpret_cast<const std::byte*>(header) + sizeof(record_header);
     return {status::ok, {kind, flags, {payload, length}}};
 }
@@ -293,13 +340,13 @@ void consumer::skip() noexcept {
     read_ += peeked_span_bytes_;
     peeked_span_bytes_ = 0;
     ++unreleased_count_;
+    unreleased_messages_ += !peeked_continues_;
 }
 
-void consumer::release() noexcept {
-    skip();
+void consumer::release_skipped() noexcept {
     if (released_ == read_) return;
     released_ = read_;
-    delivered_ += unreleased_count_;
+    delivered_ += std::exchange(unreleased_messages_, 0);
     unreleased_count_ = 0;
     // seq_cst [reclaim] [stall]: we read no byte below it any more; the look at the park word that
     // follows cannot move before it.
@@ -344,31 +391,36 @@ void consumer::release_to(std::uint64_t position) noexcept {
     if (position <= released_ || position > read_) return;
     auto at = released_;
     std::uint64_t count = 0;
+    std::uint64_t messages = 0;
     for (; at < position; ++count) {
         // relaxed: ordered by the tag read when it was peeked; bounded again, for it may have
         // been scribbled over since.
         const auto length = header_at(at)->length.load(std::memory_order_relaxed);
+        // relaxed: as above
+        messages += ends_message(header_at(at)->kind.load(std::memory_order_relaxed));
         if (length > record_bytes_max() || at + span_of(length) > position) {
             (void)fail();
             return;
         }
         at += span_of(length);
     }
-    if (count > unreleased_count_ || (count == unreleased_count_) != (position == read_)) {
-        (void)fail();  // other lengths than those stepped over
+    if (count > unreleased_count_ || (count == unreleased_count_) != (position == read_) ||
+        messages > unreleased_messages_) {
+        (void)fail();  // other records than those stepped over
         return;
     }
     released_ = position;
-    delivered_ += count;
+    delivered_ += messages;
     unreleased_count_ -= count;
-    // seq_cst [reclaim] [stall]: as in release().
+    unreleased_messages_ -= messages;
+    // seq_cst [reclaim] [stall]: as in release_skipped().
     mine_.header->released.store(released_, std::memory_order_seq_cst);
     wake_writer();
 }
 
 void consumer::rewind() noexcept {
     read_ = released_;
-    unreleased_count_ = 0;
+    unreleased_count_ = unreleased_messages_ = 0;
     peeked_span_bytes_ = 0;
 }
 
@@ -389,14 +441,16 @@ account consumer::count() noexcept {
     account result{.accepted = delivered_, .delivered = delivered_, .undelivered = 0};
     const auto read = read_;
     const auto peeked_bytes = peeked_span_bytes_;
+    const auto peeked_continues = peeked_continues_;
     read_ = released_;
     while (try_peek().state == status::ok) {
-        ++result.undelivered;
+        result.undelivered += !peeked_continues_;
         read_ += peeked_span_bytes_;
     }
     result.accepted += result.undelivered;
     read_ = read;
     peeked_span_bytes_ = corrupt_ ? 0 : peeked_bytes;
+    peeked_continues_ = peeked_continues;
     return result;
 }
 

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
@@ -141,6 +142,33 @@ TEST(control, closes_the_descriptors_of_a_packet_it_refuses) {
     }
 }
 
+TEST(control, brings_a_packet_whole_when_its_descriptors_find_no_room) {
+    const sockets s;
+    const control::connect body{"a name", 4096};
+    control::send(s.here.get(), {17, body}, {s.here.get(), s.there.get()});
+    control::send(s.here.get(), {18, body}, {s.here.get(), s.there.get()});
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const auto limit_to = [&](int end) {
+        const rlimit limit{static_cast<rlim_t>(end), before.rlim_max};
+        ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+    };
+    limit_to(0);
+    const auto none = control::receive(s.there.get());
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    const unique_fd lowest = s.here.duplicate();
+    limit_to(lowest.get() + 2);
+    const auto one = control::receive(s.there.get());
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+
+    ASSERT_TRUE(none);
+    EXPECT_EQ(none->packet.request_id, 17U);
+    EXPECT_TRUE(none->fds.empty());
+    ASSERT_TRUE(one);
+    EXPECT_EQ(one->packet.request_id, 18U);
+    EXPECT_EQ(one->fds.size(), 1U);
+}
+
 TEST(control, sends_nothing_into_a_full_socket_and_says_so) {
     const sockets s;
     std::size_t sent = 0;
@@ -167,4 +195,14 @@ TEST(control, waits_for_room_also_where_an_event_loop_made_the_socket_non_blocki
         ASSERT_EQ(control::receive(s.there.get())->packet.request_id, i);
     }
     sender.join();
+}
+
+TEST(error, that_another_process_has_sent_as_a_number_is_one_of_ours) {
+    for (const auto code : {errc::empty, errc::corrupt, errc::name_taken, errc::start_failed}) {
+        EXPECT_EQ(places::errc_of(static_cast<std::int32_t>(code)), code);
+    }
+    const auto last = static_cast<std::int32_t>(errc::start_failed);
+    for (const std::int32_t foreign : {0, -1, last + 1, INT32_MAX, INT32_MIN}) {
+        EXPECT_EQ(places::errc_of(foreign), errc::protocol);
+    }
 }

@@ -3,6 +3,7 @@
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
+#include "tests/support/error_of.hpp"
 #include "tests/support/node_main.hpp"
 
 #include <gtest/gtest.h>
@@ -10,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <iostream>
@@ -29,16 +31,13 @@ places::remote_node start_node() {
     return test_runtime().spawn_remote_node("localhost", {.listen_port = 0});
 }
 
-/// The error that `f` throws; fails the test when it throws none.
-template <class F>
-places::error error_of(F f) {
-    try {
-        f();
-    } catch (const places::error& e) {
-        return e;
-    }
-    ADD_FAILURE() << "nothing was thrown";
-    return places::error(errc::protocol, "nothing was thrown");
+/// In a node, before it is one: answers what a broken one might.
+__attribute__((constructor)) void fail_as_told(int argc, char** argv) {
+    const char* line = std::getenv("BROKEN_NODE");
+    if (argc != 2 || std::strcmp(argv[1], "--places-node") != 0 || !line) return;
+    std::printf("places-node-failed %s\n", line);
+    std::fflush(stdout);
+    ::_exit(1);
 }
 
 bool has(const places::error& e, const std::string& text) {
@@ -162,12 +161,14 @@ TEST(node, an_unknown_entry_is_refused_naming_it_and_what_there_is) {
 
 TEST(node, a_missing_library_or_symbol_is_told_in_the_loaders_words) {
     auto node = start_node();
-    const auto library =
-        error_of([&] { (void)node.supervise_place(places::library{"./no-such.so", "f"}); });
+    const auto library = error_of([&] {
+        (void)node.supervise_place(places::library{"./no-such.so", "f"});
+    });
     EXPECT_EQ(library.code(), errc::load_failed);
     EXPECT_TRUE(has(library, "no-such.so") && has(library, "No such file")) << library.what();
-    const auto symbol =
-        error_of([&] { (void)node.supervise_place(places::library{NODE_MODULE, "no_symbol"}); });
+    const auto symbol = error_of([&] {
+        (void)node.supervise_place(places::library{NODE_MODULE, "no_symbol"});
+    });
     EXPECT_EQ(symbol.code(), errc::load_failed);
     EXPECT_TRUE(has(symbol, "undefined symbol: no_symbol")) << symbol.what();
 }
@@ -176,8 +177,7 @@ TEST(node, a_name_is_not_given_twice_and_the_first_owner_keeps_it) {
     auto node = start_node();
     auto first = node.supervise_place<table_server>({.named = "table"});
     first.set("x", 1);
-    const auto e =
-        error_of([&] { (void)node.supervise_place<table_server>({.named = "table"}); });
+    const auto e = error_of([&] { (void)node.supervise_place<table_server>({.named = "table"}); });
     EXPECT_EQ(e.code(), errc::name_taken);
     EXPECT_TRUE(has(e, "table") && has(e, node.name())) << e.what();
     EXPECT_EQ(node.connect_to_named_place<table_server>("table").get("x"), 1);
@@ -221,9 +221,8 @@ TEST(node, a_port_that_is_taken_is_reported_at_once_naming_host_and_port) {
     const auto taken = loopback_socket();
     ASSERT_EQ(::listen(taken.socket.get(), 1), 0);
     const auto start = clock_type::now();
-    const auto e = error_of([&] {
-        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = taken.port});
-    });
+    const auto e = error_of(
+        [&] { (void)test_runtime().spawn_remote_node("localhost", {.listen_port = taken.port}); });
     std::printf("port taken: reported after %lld ms\n", ms_since(start));
     EXPECT_EQ(e.code(), errc::address_in_use);
     EXPECT_TRUE(has(e, "localhost") && has(e, std::to_string(taken.port))) << e.what();
@@ -238,6 +237,35 @@ TEST(node, a_host_that_cannot_be_reached_is_reported_naming_host_and_port) {
     EXPECT_EQ(e.code(), errc::node_unreachable);
     EXPECT_TRUE(has(e, "no-such-host.invalid") && has(e, "6399")) << e.what();
     EXPECT_LT(clock_type::now() - start, 5s);
+}
+
+TEST(node, a_deadline_that_is_none_is_refused_naming_it) {
+    using std::chrono::milliseconds;
+    for (const auto deadline : {milliseconds{0}, milliseconds{-3}, milliseconds{3'600'001},
+                                milliseconds::max(), milliseconds::min()}) {
+        const auto e = error_of([&] {
+            (void)test_runtime().spawn_remote_node("localhost",
+                                                   {.listen_port = 0, .deadline = deadline});
+        });
+        EXPECT_EQ(e.code(), errc::bad_argument) << e.what();
+        EXPECT_TRUE(has(e, std::to_string(deadline.count()) + " ms")) << e.what();
+    }
+    // The longest there is.
+    auto node = test_runtime().spawn_remote_node(
+        "localhost", {.listen_port = 0, .deadline = std::chrono::hours{1}});
+    EXPECT_TRUE(node.is_up());
+}
+
+TEST(node, a_failure_that_is_none_of_ours_reads_as_a_breach_of_the_protocol) {
+    for (const char* line : {"4711 made up", "-1 made up", "0 made up"}) {
+        ::setenv("BROKEN_NODE", line, 1);
+        const auto e = error_of([] { start_node(); });
+        EXPECT_EQ(e.code(), errc::protocol) << e.code().message();
+        EXPECT_TRUE(has(e, "made up")) << e.what();
+    }
+    ::setenv("BROKEN_NODE", "14 made up", 1);
+    EXPECT_EQ(error_of([] { start_node(); }).code(), errc::node_unreachable);
+    ::unsetenv("BROKEN_NODE");
 }
 
 TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
@@ -317,7 +345,9 @@ void expect_down(places::remote_node& node) {
     const std::array errors{
         error_of([&] { (void)node.supervise_place(echo_entry); }),
         error_of([&] { (void)node.supervise_place<table_server>(); }),
-        error_of([&] { (void)node.supervise_place(places::library{NODE_MODULE, "module_greet"}); }),
+        error_of([&] {
+            (void)node.supervise_place(places::library{NODE_MODULE, "module_greet"});
+        }),
         error_of([&] { (void)node.connect_to_named_place("table"); }),
     };
     for (const auto& e : errors) EXPECT_TRUE(is_down(e)) << e.code() << " " << e.what();
@@ -334,15 +364,16 @@ TEST(node, killed_with_a_call_under_way_ends_the_call) {
     clock_type::time_point killed;
     auto code = boost::system::error_code{};
     test_runtime().route(
-        node, places::after(0s,
-                            [&] {
-                                code = error_of([&] { (void)place.wait_for_other(); }).code();
-                                std::printf("node killed: the call ended after %.1f ms\n",
-                                            std::chrono::duration<double, std::milli>(
-                                                clock_type::now() - killed)
-                                                .count());
-                                test_runtime().stop();
-                            }),
+        node,
+        places::after(
+            0s,
+            [&] {
+                code = error_of([&] { (void)place.wait_for_other(); }).code();
+                std::printf(
+                    "node killed: the call ended after %.1f ms\n",
+                    std::chrono::duration<double, std::milli>(clock_type::now() - killed).count());
+                test_runtime().stop();
+            }),
         places::after(100ms, [&] {
             killed = clock_type::now();
             ::kill(node.pid(), SIGKILL);
@@ -449,13 +480,14 @@ TEST(node, calls_inside_router_bodies_let_the_other_bodies_run) {
     std::string answer;
     int ticks = 0;
     test_runtime().route(
-        node, places::after(0s,
-                            [&] {
-                                node.supervise_place(hand_over_entry, {.named = "hand-over"});
-                                auto slow = node.supervise_place<table_server>({.named = "table"});
-                                answer = slow.wait_for_other();
-                                test_runtime().stop();
-                            }),
+        node,
+        places::after(0s,
+                      [&] {
+                          node.supervise_place(hand_over_entry, {.named = "hand-over"});
+                          auto slow = node.supervise_place<table_server>({.named = "table"});
+                          answer = slow.wait_for_other();
+                          test_runtime().stop();
+                      }),
         places::every(10ms, [&] {
             if (++ticks != 20) return;
             // From another body, while the call above waits for just this.

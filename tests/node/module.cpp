@@ -10,3 +10,10 @@ extern "C" void module_greet(places::inbox& in) {
         (void)next->from.put("module says " + (text ? *text : std::string("nothing")));
     }
 }
+
+/// It has been announced already when this runs.
+extern "C" void module_announces_again(places::inbox& in) {
+    (void)in.creator().send(places::message{places::kind::opened, 0, {}});
+    while (in.get()) {
+    }
+}

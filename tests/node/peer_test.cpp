@@ -1,35 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bridge as its peers see it: whoever holds the key may speak frames, also wrong ones. Here the
 // test's own node listens, and the peer is made by hand.
-#include "tests/node/entries.hpp"
+#include "tests/node/peer.hpp"
 #include "tests/node/heard.hpp"
-#include "tests/node/processes.hpp"
 #include "tests/support/node_main.hpp"
-
-#include "core/child.hpp"
-#include "core/process.hpp"
-#include "net/bridge.hpp"
-#include "net/frame.hpp"
-#include "net/handshake.hpp"
 
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <deque>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <random>
-#include <sys/socket.h>
 
 namespace places::net {
 namespace {
-
-using octets = std::vector<std::byte>;
-constexpr std::uint64_t ring = 64 * 1024;
 
 int seven(channel& to_creator) {
     (void)to_creator.get();
@@ -51,174 +36,10 @@ void printer(inbox& in) {
         if (written > 0) printed += written;
     }
     (void)asked->from.put(printed);
-    while (in.get()) {}
+    while (in.get()) {
+    }
 }
 const auto printer_entry = register_entry<printer>("printer");
-
-/// One connection, handshake included; it reads only when asked to.
-class peer {
-  public:
-    explicit peer(std::uint16_t port, const node_key& key) {
-        socket_ = unique_fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-        sockaddr_in where{};
-        where.sin_family = AF_INET;
-        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        where.sin_port = htons(port);
-        EXPECT_EQ(::connect(socket_.get(), reinterpret_cast<sockaddr*>(&where), sizeof where), 0);
-        const int at_once = 1;
-        ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
-        handshake shake{handshake::role::dialing, {key, "by hand", make_incarnation_id()}};
-        (void)shake.start();
-        handshake::step step{{}, handshake::pending{}};
-        while (std::holds_alternative<handshake::pending>(step.then)) {
-            const auto f = next_frame();
-            if (!f) return;
-            step = shake.feed(*f);
-            if (step.send) send(*step.send);
-        }
-        is_welcome = std::holds_alternative<peer_info>(step.then);
-    }
-
-    bool is_welcome = false;
-
-    /// Returns: false when the other side has hung up.
-    bool send_bytes(std::span<const std::byte> bytes) {
-        while (!bytes.empty()) {
-            pollfd room{socket_.get(), POLLOUT, 0};
-            if (::poll(&room, 1, watchdog_ms) != 1) {
-                ADD_FAILURE() << "the bridge neither reads nor hangs up";
-                return false;
-            }
-            const auto sent =
-                ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-            if (sent < 0 && errno != EAGAIN) return false;
-            if (sent > 0) bytes = bytes.subspan(static_cast<std::size_t>(sent));
-        }
-        return true;
-    }
-    bool send(const frame& f) { return send_bytes(encode(f)); }
-
-    /// The next frame; its records are good until the next call. Nothing at the end.
-    std::optional<frame> next_frame() {
-        body_.resize(4);
-        if (!read_all(body_)) return std::nullopt;
-        std::uint32_t length;
-        std::memcpy(&length, body_.data(), sizeof length);
-        body_.resize(length);
-        if (!read_all(body_)) return std::nullopt;
-        auto f = decode(body_);
-        EXPECT_TRUE(f.has_value());
-        return f ? std::optional<frame>{std::move(*f)} : std::nullopt;
-    }
-    /// The next frame of this kind, whatever comes before it.
-    template <class Frame>
-    std::optional<Frame> next() {
-        while (auto f = next_frame()) {
-            if (auto* wanted = std::get_if<Frame>(&*f)) return *wanted;
-        }
-        return std::nullopt;
-    }
-    bool is_closed_by_bridge() {
-        while (next_frame()) {}
-        return !barked_;
-    }
-    void shut_writing() { ::shutdown(socket_.get(), SHUT_WR); }
-
-  private:
-    bool read_all(std::span<std::byte> into) {
-        while (!into.empty()) {
-            pollfd more{socket_.get(), POLLIN, 0};
-            if (::poll(&more, 1, watchdog_ms) != 1) {
-                ADD_FAILURE() << "the bridge is silent";
-                barked_ = true;
-                return false;
-            }
-            const auto got = ::recv(socket_.get(), into.data(), into.size(), 0);
-            if (got <= 0) return false;
-            into = into.subspan(static_cast<std::size_t>(got));
-        }
-        return true;
-    }
-
-    unique_fd socket_;
-    octets body_;
-    bool barked_ = false;
-};
-
-/// A record as it lies in a ring.
-octets record(std::string_view text, std::uint32_t claimed_length = 0) {
-    octets bytes(shm::span_of(text.size()));
-    const auto length = claimed_length ? claimed_length : static_cast<std::uint32_t>(text.size());
-    std::memcpy(bytes.data() + 8, &length, sizeof length);
-    std::memcpy(bytes.data() + sizeof(shm::record_header), text.data(), text.size());
-    return bytes;
-}
-
-class bridge_test : public ::testing::Test {
-  protected:
-    bridge_test() {
-        listen_command what{"127.0.0.1", 0, {key_.begin(), key_.end()}, "tested"};
-        auto& home = detail::process::current();
-        auto answer = home.request(
-            control::open_bridge{detail::encode_datum(command{what}), ring_bytes_default}, {});
-        control_ = channel{home.open(std::get<control::granted>(answer.packet.body),
-                                     std::move(answer.fds))};
-        const auto opened = detail::await_opened(control_);
-        port_ = detail::decode_datum<listening>(opened.bytes())->port;
-        pid_ = bridge_of(::getpid());
-        places_before_ = places_here();
-    }
-
-    ~bridge_test() override {
-        control_ = {};
-        while (bridge_of(::getpid()) == pid_) {
-        }
-    }
-
-    peer dial() {
-        peer p{port_, key_};
-        EXPECT_TRUE(p.is_welcome);
-        return p;
-    }
-    /// A peer with an open channel 1 to an echoing place; `limit` is ours.
-    peer dial_and_open(std::uint64_t limit = ring) {
-        auto p = dial();
-        EXPECT_TRUE(p.send(open_frame{1, ring, start_entry{"echo", ""}}));
-        const auto opened = p.next<opened_frame>();
-        EXPECT_TRUE(opened && opened->limit == ring);
-        EXPECT_TRUE(p.send(credit_frame{1, 0, limit}));
-        return p;
-    }
-    void expect_alive() {
-        auto p = dial_and_open();
-        const auto hello = record("hello");
-        EXPECT_TRUE(p.send(data_frame{1, 0, hello}));
-        const auto back = p.next<data_frame>();
-        ASSERT_TRUE(back);
-        ASSERT_EQ(back->records.size(), hello.size());
-        EXPECT_EQ(std::memcmp(back->records.data() + 16, "hello", 5), 0);
-        EXPECT_EQ(bridge_of(::getpid()), pid_);
-    }
-    std::size_t places_here() {
-        for (const pid_t child : children_of(::getpid())) {
-            if (facts_of(child).name == "places-nursery") return children_of(child).size();
-        }
-        return 0;
-    }
-    /// Whether those that the test started end before the watchdog barks.
-    bool places_end() {
-        const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{30};
-        while (places_here() > places_before_ && std::chrono::steady_clock::now() < until) {
-        }
-        return places_here() <= places_before_;
-    }
-
-    const node_key key_ = make_node_key();
-    channel control_;
-    std::uint16_t port_ = 0;
-    pid_t pid_ = 0;
-    std::size_t places_before_ = 0;
-};
 
 TEST_F(bridge_test, a_peer_with_the_key_starts_a_place_and_talks_to_it) {
     expect_alive();
@@ -263,9 +84,18 @@ TEST_F(bridge_test, breaking_the_protocol_costs_the_link_and_nothing_else) {
     const auto one = record("x");
     using breach = std::function<void(peer&)>;
     const std::vector<std::pair<const char*, breach>> breaches{
-        {"an even channel", [](peer& p) { p.send(open_frame{2, ring, start_entry{"echo", ""}}); }},
-        {"channel 0", [](peer& p) { p.send(open_frame{0, ring, start_entry{"echo", ""}}); }},
-        {"a channel twice", [](peer& p) { p.send(open_frame{1, ring, start_entry{"echo", ""}}); }},
+        {"an even channel",
+         [](peer& p) {
+             p.send(open_frame{2, ring, start_entry{"echo", ""}});
+         }},
+        {"channel 0",
+         [](peer& p) {
+             p.send(open_frame{0, ring, start_entry{"echo", ""}});
+         }},
+        {"a channel twice",
+         [](peer& p) {
+             p.send(open_frame{1, ring, start_entry{"echo", ""}});
+         }},
         {"twice at once",
          [](peer& p) {
              p.send(open_frame{5, ring, start_entry{"echo", ""}});
@@ -276,25 +106,51 @@ TEST_F(bridge_test, breaking_the_protocol_costs_the_link_and_nothing_else) {
              p.send(open_frame{9, ring, start_entry{"echo", ""}});
              p.send(open_frame{7, ring, start_entry{"echo", ""}});
          }},
-        {"a gap", [&](peer& p) { p.send(data_frame{1, 64, one}); }},
+        {"a gap",
+         [&](peer& p) {
+             p.send(data_frame{1, 64, one});
+         }},
         {"again",
          [&](peer& p) {
              p.send(data_frame{1, 0, one});
              p.send(data_frame{1, 0, one});
          }},
         {"a position at the end of numbers",
-         [&](peer& p) { p.send(data_frame{1, ~std::uint64_t{63}, one}); }},
+         [&](peer& p) {
+             p.send(data_frame{1, ~std::uint64_t{63}, one});
+         }},
         {"a length beyond the frame",
-         [](peer& p) { p.send(data_frame{1, 0, record("x", 10'000)}); }},
-        {"a length beyond all", [](peer& p) { p.send(data_frame{1, 0, record("x", ~0U)}); }},
+         [](peer& p) {
+             p.send(data_frame{1, 0, record("x", 10'000)});
+         }},
+        {"a length beyond all",
+         [](peer& p) {
+             p.send(data_frame{1, 0, record("x", ~0U)});
+         }},
         {"half a record",
-         [&](peer& p) { p.send(data_frame{1, 0, std::span{one}.first(32)}); }},
+         [&](peer& p) {
+             p.send(data_frame{1, 0, std::span{one}.first(32)});
+         }},
         {"a record over the ring's limit",
-         [](peer& p) { p.send(data_frame{1, 0, record(std::string(ring / 4 + 1, 'x'))}); }},
-        {"credit for what was not sent", [](peer& p) { p.send(credit_frame{1, 64, 2 * ring}); }},
-        {"a falling limit", [](peer& p) { p.send(credit_frame{1, 0, ring - 64}); }},
-        {"a limit below what is placed", [](peer& p) { p.send(credit_frame{1, ~0ULL, 0}); }},
-        {"a limit beyond all rings", [](peer& p) { p.send(credit_frame{1, 0, ~0ULL}); }},
+         [](peer& p) {
+             p.send(data_frame{1, 0, record(std::string(ring / 4 + 1, 'x'))});
+         }},
+        {"credit for what was not sent",
+         [](peer& p) {
+             p.send(credit_frame{1, 64, 2 * ring});
+         }},
+        {"a falling limit",
+         [](peer& p) {
+             p.send(credit_frame{1, 0, ring - 64});
+         }},
+        {"a limit below what is placed",
+         [](peer& p) {
+             p.send(credit_frame{1, ~0ULL, 0});
+         }},
+        {"a limit beyond all rings",
+         [](peer& p) {
+             p.send(credit_frame{1, 0, ~0ULL});
+         }},
         {"a close below what is placed",
          [&](peer& p) {
              p.send(data_frame{1, 0, one});
@@ -310,14 +166,59 @@ TEST_F(bridge_test, breaking_the_protocol_costs_the_link_and_nothing_else) {
              p.send(close_frame{1, 32, errc::closed});
              p.send(data_frame{1, 0, one});
          }},
+        {"credit inside a record",
+         [](peer& p) {
+             p.send(data_frame{1, 0, record(std::string(100, 'x'))});
+             EXPECT_TRUE(p.next<data_frame>());
+             p.send(credit_frame{1, 64, 2 * ring});
+         }},
+        {"the end of a place, as a record",
+         [](peer& p) {
+             p.send(data_frame{1, 0, record_of(detail::make_died({false, 7}))});
+         }},
+        {"the same behind an honest record",
+         [&](peer& p) {
+             auto both = one;
+             const auto died = record_of(detail::make_died({true, 9}));
+             both.insert(both.end(), died.begin(), died.end());
+             p.send(data_frame{1, 0, both});
+         }},
+        {"a start, as a record",
+         [](peer& p) {
+             p.send(data_frame{1, 0, record_of(kind::opened)});
+         }},
+        {"a refusal, as a record",
+         [](peer& p) {
+             p.send(data_frame{1, 0, record_of(kind::refused)});
+         }},
+        {"a record of a kind that is still to come",
+         [](peer& p) {
+             p.send(data_frame{1, 0, record("x", 0, 0xFFFF)});
+         }},
         {"our own answers",
-         [](peer& p) { p.send(opened_frame{1, ring, 1}); }},
-        {"an answer to nothing", [](peer& p) { p.send(opened_frame{77, ring, 1}); }},
+         [](peer& p) {
+             p.send(opened_frame{1, ring, 1});
+         }},
+        {"an answer to nothing",
+         [](peer& p) {
+             p.send(opened_frame{77, ring, 1});
+         }},
         {"a refusal of what is open",
-         [](peer& p) { p.send(refused_frame{1, errc::closed, "no"}); }},
-        {"a log", [](peer& p) { p.send(log_frame{"x", 6, 0, "text"}); }},
-        {"output", [](peer& p) { p.send(output_frame{"x", 1, "text"}); }},
-        {"a second handshake", [](peer& p) { p.send(challenge_frame{1, 1, make_nonce()}); }},
+         [](peer& p) {
+             p.send(refused_frame{1, errc::closed, "no"});
+         }},
+        {"a log",
+         [](peer& p) {
+             p.send(log_frame{"x", 6, 0, "text"});
+         }},
+        {"output",
+         [](peer& p) {
+             p.send(output_frame{"x", 1, "text"});
+         }},
+        {"a second handshake",
+         [](peer& p) {
+             p.send(challenge_frame{1, 1, make_nonce()});
+         }},
         {"no frame", [](peer& p) { p.send_bytes(octets(64, std::byte{0x41})); }},
         {"a length of nothing", [](peer& p) { p.send_bytes(octets(4)); }},
     };

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Channels between two processes, while both live and when one dies; select over several.
-#include "processes.hpp"
 #include "tests/support/node_main.hpp"
+#include "processes.hpp"
+
+#include "core/process.hpp"
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
 #include <csignal>
+#include <numeric>
 #include <sched.h>
+#include <thread>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -59,7 +64,7 @@ TEST(channel, carries_messages_of_every_kind_unchanged) {
     EXPECT_TRUE(survives_echo(p, std::string("text")));
     EXPECT_TRUE(survives_echo(p, point{3, 4}));
     EXPECT_TRUE(survives_echo(p, octets(0)));
-    EXPECT_TRUE(survives_echo(p, octets(p.message_bytes_max())));
+    EXPECT_TRUE(survives_echo(p, octets(p.record_bytes_max())));
     EXPECT_TRUE(survives_echo(p, std::vector<std::string>{"a", "bb"}));
     EXPECT_TRUE(survives_echo(p, std::make_tuple(1, std::string("two"), 3.0)));
     EXPECT_TRUE(survives_echo(p, places::value("three")));
@@ -125,11 +130,242 @@ TEST(channel, leaves_a_message_of_another_type_where_it_is) {
 
 TEST(channel, sends_nothing_of_a_message_that_is_too_large) {
     auto p = spawn({.ring_bytes = small_ring}, echo);
-    EXPECT_EQ(p.put(octets(p.message_bytes_max() + 1)), status::too_large);
-    EXPECT_EQ(p.try_put(octets(1 << 20)), status::too_large);
-    EXPECT_EQ(p.loan(p.message_bytes_max() + 1).error(), errc::too_large);
+    p.set_message_bytes_max(100'000);
+    EXPECT_EQ(p.put(octets(100'001)), status::too_large);
+    EXPECT_EQ(p.put_for(octets(100'001), 1s), status::too_large);
+    EXPECT_EQ(p.try_put(octets(small_ring)), status::too_large);  // for a ring never so empty
+    EXPECT_EQ(p.loan(p.record_bytes_max() + 1).error(), errc::too_large);
+    EXPECT_EQ(p.add_loan(p.record_bytes_max() + 1).error(), errc::too_large);
     EXPECT_EQ(p.sent().accepted, 0U);
+    EXPECT_TRUE(survives_echo(p, octets(100'000)));
     EXPECT_TRUE(survives_echo(p, 1));
+}
+
+// -- messages larger than a record --
+
+std::vector<std::byte> noise(std::size_t size) {
+    std::vector<std::byte> all(size);
+    std::uint32_t state = static_cast<std::uint32_t>(size) | 1;
+    for (auto& b : all) b = static_cast<std::byte>((state = state * 1664525 + 1013904223) >> 24);
+    return all;
+}
+
+TEST(channel, carries_messages_of_any_size_through_a_small_ring_in_order) {
+    auto p = spawn({.ring_bytes = small_ring}, echo);
+    const auto most = p.record_bytes_max();
+    for (const auto size : {most - 8, most, most + 1, 2 * most - 8, 2 * most - 7, small_ring - 64,
+                            small_ring, std::size_t{100'000}, std::size_t{5'000'000}}) {
+        const auto large = noise(size);
+        std::thread sender([&] {
+            EXPECT_EQ(p.put(7), status::ok);
+            EXPECT_EQ(p.put(large), status::ok);
+            EXPECT_EQ(p.put(std::string(300, 'x')), status::ok);
+        });
+        sender.join();  // the echo takes a message whole before it sends one
+        EXPECT_EQ(p.get<int>().value(), 7) << size;
+        EXPECT_EQ(p.get<std::vector<std::byte>>().value(), large) << size;
+        EXPECT_EQ(p.get<std::string>().value(), std::string(300, 'x')) << size;
+    }
+    const auto a = p.sent();
+    EXPECT_EQ(a.accepted, 27U);
+    EXPECT_EQ(p.received().delivered, 27U);
+}
+
+TEST(channel, shows_a_message_of_many_parts_as_one) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        (void)c.put(noise(50'000));
+        (void)c.put(1);
+        (void)c.get<int>();
+    });
+    EXPECT_EQ(p.get<int>().error(), errc::wrong_type);
+    EXPECT_EQ(p.peek().value().size(), 50'000U);
+    EXPECT_EQ(p.received().delivered, 0U);
+    p.release();
+    EXPECT_EQ(p.received().delivered, 1U);
+    EXPECT_EQ(p.get<int>().value(), 1);
+    EXPECT_EQ(p.put(1), status::ok);
+}
+
+TEST(channel, drops_what_was_begun_of_a_message_that_was_given_up) {
+    auto p = spawn({.ring_bytes = small_ring}, echo);
+    ASSERT_TRUE(survives_echo(p, 1));
+    ASSERT_EQ(::kill(p.pid(), SIGSTOP), 0);
+    EXPECT_EQ(p.put_for(noise(100'000), 5ms), status::timeout);
+    EXPECT_EQ(p.put_for(noise(200'000), 5ms), status::timeout);
+    ASSERT_EQ(::kill(p.pid(), SIGCONT), 0);
+    ASSERT_EQ(p.put(2), status::ok);
+    EXPECT_EQ(p.get<int>().value(), 2);
+    EXPECT_TRUE(survives_echo(p, noise(100'000)));
+    EXPECT_EQ(p.sent().accepted, 3U);
+}
+
+TEST(channel, delivers_no_part_of_a_message_whose_sender_was_killed) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        (void)c.put(1);
+        (void)c.put(noise(100'000'000));
+    });
+    EXPECT_EQ(p.get<int>().value(), 1);
+    // In the midst of it: nobody else has taken its parts.
+    EXPECT_EQ(p.get_for<std::vector<std::byte>>(2ms).error(), errc::timeout);
+    ASSERT_EQ(::kill(p.pid(), SIGKILL), 0);
+    EXPECT_EQ(p.get<std::vector<std::byte>>().error(), errc::peer_dead);
+    EXPECT_EQ(p.received().delivered, 1U);
+    EXPECT_EQ(p.received().undelivered, 0U);
+}
+
+TEST(channel, accounts_as_undelivered_for_a_large_message_whose_reader_was_killed) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) { (void)c.get<int>(), ::pause(); });
+    ASSERT_EQ(p.put(1), status::ok);
+    ASSERT_EQ(p.try_put(octets(3000)), status::ok);
+    p.kill();
+    const auto a = p.sent();
+    EXPECT_EQ(a.accepted, 2U);
+    EXPECT_EQ(a.accepted, a.delivered + a.undelivered);
+    EXPECT_GE(a.undelivered, 1U);
+}
+
+TEST(channel, is_corrupt_when_parts_make_no_message) {
+    const auto broken = [](int how) {
+        auto p = spawn(
+            {.ring_bytes = small_ring},
+            [](channel& c, int way) {
+                auto& raw = places::detail::state_of::get(c)->end().out();
+                const auto first = static_cast<std::uint16_t>(places::shm::continues);
+                const auto part = static_cast<std::uint16_t>(places::kind::part);
+                std::vector<std::byte> head(100);
+                head[0] = std::byte{200};  // of these 92 octets come first
+                if (way == 0) (void)raw.try_put(part, 0, head);
+                if (way == 1) (void)raw.try_put(part | first, 0, head);
+                if (way == 2) head.assign(100, std::byte{0xff});
+                if (way == 3) head.resize(7);
+                if (way >= 2) (void)raw.try_put(first, 0, head);
+                if (way == 4) (void)raw.try_put(part | first, 0, std::vector<std::byte>(108));
+                if (way == 5) (void)raw.try_put(part, 0, std::vector<std::byte>(107));
+                if (way == 6) (void)raw.try_put(part, 0, std::vector<std::byte>(109));
+                (void)c.get<int>();
+                return 3;
+            },
+            how);
+        EXPECT_EQ(p.receive().error(), errc::corrupt) << how;
+        EXPECT_EQ(p.receive().error(), errc::corrupt) << how;
+        EXPECT_EQ(p.wait().value, 3) << how;
+    };
+    for (int how = 0; how < 7; ++how) broken(how);
+    auto p = spawn([](channel& c) { (void)c.put(octets(50'000)); });
+    p.set_message_bytes_max(49'999);
+    EXPECT_EQ(p.receive().error(), errc::corrupt);
+}
+
+// -- batches --
+
+TEST(channel, carries_batches_of_any_type_in_order) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        std::vector<int> numbers(500);
+        for (std::size_t have = 0; have < numbers.size();) {
+            have += c.get_batch(std::span{numbers}.subspan(have)).value();
+        }
+        (void)c.put(numbers);
+        std::vector<std::string> texts(4);
+        for (std::size_t have = 0; have < texts.size();) {
+            have += c.get_batch(std::span{texts}.subspan(have)).value();
+        }
+        (void)c.put(texts);
+    });
+    std::vector<int> numbers(500);
+    std::iota(numbers.begin(), numbers.end(), 0);
+    const auto sent = p.put_batch(std::span<const int>{numbers});
+    EXPECT_EQ(sent.state, status::ok);
+    EXPECT_EQ(sent.count, numbers.size());
+    EXPECT_EQ(p.get<std::vector<int>>().value(), numbers);
+
+    const std::vector<std::string> texts{"a", std::string(3000, 'b'), "c", std::string(700, 'd')};
+    EXPECT_EQ(p.put_batch(std::span<const std::string>{texts}).count, 4U);
+    EXPECT_EQ(p.get<std::vector<std::string>>().value(), texts);
+    EXPECT_EQ(p.sent().delivered, 504U);
+}
+
+TEST(channel, says_how_much_of_a_batch_was_taken) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        ::pause();
+        (void)c.get<int>();
+    });
+    const std::vector<int> many(1000, 5);
+    const auto sent = p.try_put_batch(std::span<const int>{many});
+    EXPECT_EQ(sent.state, status::full);
+    EXPECT_EQ(sent.count, small_ring / 64);
+    EXPECT_EQ(p.sent().undelivered, sent.count);
+    p.kill();
+    EXPECT_EQ(p.put_batch(std::span<const int>{many}).state, status::peer_dead);
+    EXPECT_EQ(p.sent().undelivered, sent.count);
+}
+
+TEST(channel, leaves_a_message_of_another_type_behind_a_batch_where_it_is) {
+    auto p = spawn(echo);
+    ASSERT_EQ(p.put(1), status::ok);
+    ASSERT_EQ(p.put(2), status::ok);
+    ASSERT_EQ(p.put(std::string("three")), status::ok);
+    std::vector<int> numbers(10);
+    std::size_t have = 0;
+    while (have < 2) have += p.get_batch(std::span{numbers}.subspan(have)).value();
+    EXPECT_EQ(have, 2U);
+    EXPECT_EQ(p.get_batch(std::span{numbers}).error(), errc::wrong_type);
+    EXPECT_EQ(p.get<std::string>().value(), "three");
+    EXPECT_EQ(p.try_get_batch(std::span{numbers}).error(), errc::empty);
+}
+
+TEST(channel, leaves_alone_what_a_batch_shows_until_it_is_released) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        (void)c.put(octets(100));
+        (void)c.put(noise(20'000));
+        (void)c.put(5);
+        (void)c.get<int>();
+    });
+    std::array<std::span<const std::byte>, 5> shown;
+    ASSERT_EQ(p.peek_batch(shown).value(), 1U);
+    const std::vector<std::byte> before(shown[0].begin(), shown[0].end());
+    // Neither the look at what follows nor its sender touches what is shown, or drops what is not.
+    for (int i = 0; i < 100; ++i) (void)places::select({&p}, 0s);
+    EXPECT_TRUE(std::equal(before.begin(), before.end(), shown[0].begin(), shown[0].end()));
+    EXPECT_EQ(before, octets(100));
+    p.release();
+    EXPECT_EQ(p.get<std::vector<std::byte>>().value(), noise(20'000));
+    EXPECT_EQ(p.get<int>().value(), 5);
+    EXPECT_EQ(p.received().delivered, 3U);
+    EXPECT_EQ(p.put(1), status::ok);
+}
+
+TEST(channel, drops_no_message_that_was_looked_at_behind_a_batch) {
+    auto p = spawn(echo);
+    ASSERT_EQ(p.put(octets(3)), status::ok);
+    std::array<std::span<const std::byte>, 5> shown;
+    ASSERT_EQ(p.peek_batch(shown).value(), 1U);
+    ASSERT_EQ(p.put(octets(4)), status::ok);
+    ASSERT_TRUE(places::select({&p}));
+    p.release();
+    EXPECT_EQ(p.get<std::vector<std::byte>>().value(), octets(4));
+}
+
+TEST(channel, lends_room_for_a_batch_and_shows_one_in_place) {
+    auto p = spawn(echo);
+    for (int n = 1; n <= 3; ++n) {
+        const auto room = p.add_loan(static_cast<std::size_t>(n)).value();
+        std::fill(room.begin(), room.end(), static_cast<std::byte>(n));
+    }
+    EXPECT_EQ(p.sent().accepted, 0U);
+    p.publish_batch();
+    EXPECT_EQ(p.sent().accepted, 3U);
+    std::size_t next = 1;
+    while (next <= 3) {
+        std::array<std::span<const std::byte>, 5> shown;
+        const auto count = p.peek_batch(shown).value();
+        for (std::size_t i = 0; i < count; ++i, ++next) {
+            EXPECT_EQ(shown[i].size(), next);
+            EXPECT_EQ(shown[i][0], static_cast<std::byte>(next));
+        }
+        p.release();
+    }
+    EXPECT_EQ(next, 4U);
+    EXPECT_EQ(p.received().delivered, 3U);
 }
 
 TEST(channel, lends_room_whose_used_part_alone_is_sent) {
@@ -197,6 +433,19 @@ TEST(channel, delivers_what_was_sent_before_its_sender_was_killed) {
     EXPECT_EQ(p.get<int>().error(), errc::peer_dead);
     EXPECT_EQ(p.put(1), status::peer_dead);
     EXPECT_EQ(p.peer_status()->value, SIGKILL);
+}
+
+TEST(channel, believes_no_place_that_reports_its_own_death) {
+    auto p = spawn([](channel& c) {
+        (void)c.send({places::kind::died, 0,
+                      places::detail::encode_datum(std::make_tuple(true, std::int32_t{9}))});
+        (void)c.get<int>();
+        return 5;
+    });
+    EXPECT_EQ(p.receive().value().what(), places::kind::died);
+    EXPECT_FALSE(p.peer_status());
+    ASSERT_EQ(p.put(1), status::ok);
+    EXPECT_EQ(p.wait(), (places::exit_status{false, 5}));
 }
 
 TEST(channel, ends_a_blocked_get_when_the_sender_is_killed) {

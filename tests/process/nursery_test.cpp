@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of a node: whoever dies, no process of it is left. Says nothing of a place's own children
 // after the nursery itself was killed: the kernel then has nobody to give them to.
+#include "launcher/nursery.hpp"
 #include "core/process.hpp"
-#include "processes.hpp"
 #include "tests/support/node_main.hpp"
+#include "processes.hpp"
 
 #include <gtest/gtest.h>
 
@@ -16,6 +17,7 @@
 #include <string>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <tuple>
 #include <vector>
 
 using places::errc;
@@ -98,6 +100,12 @@ class doomed_root {
     std::vector<int> pids_;
     std::vector<unique_fd> lives_;
 };
+
+void echo(places::channel& c) {
+    while (auto m = c.get<int>()) {
+        if (c.put(*m) != places::status::ok) return;
+    }
+}
 
 }  // namespace
 
@@ -215,6 +223,90 @@ TEST(nursery, tells_of_a_death_although_a_stranger_has_called_the_channel_closed
     EXPECT_EQ(liar.wait().value, 0);
     ::kill(victim.pid(), SIGKILL);
     EXPECT_EQ(victim.get<int>().error(), errc::peer_dead);
+}
+
+TEST(nursery, hangs_up_no_channel_at_the_word_of_a_stranger) {
+    auto server = places::spawn(echo);
+    auto liar = places::spawn([] {
+        auto& home = places::detail::process::current();
+        for (std::uint64_t id = 0; id < 100; ++id) {
+            home.tell(places::control::channel_closed{id, true});
+        }
+        await_nursery();
+    });
+    (void)liar.wait();
+    ASSERT_EQ(server.put(5), places::status::ok);
+    EXPECT_EQ(server.get<int>(), 5);
+}
+
+TEST(nursery, gives_the_log_to_no_place_that_asks_for_it) {
+    std::string heard;
+    test_runtime().on_log([&](const places::log_record& r) { heard += r.text; });
+    auto thief = places::spawn([](places::channel& c) {
+        places::detail::process::current().tell(places::control::take_log{});
+        await_nursery();
+        (void)c.put(1);
+        never_ends();
+    });
+    ASSERT_EQ(thief.get<int>().value(), 1);
+    auto p = places::spawn([] { places::log_to_parent(places::severity::info, "for the root"); });
+    (void)p.wait();
+    EXPECT_EQ(heard, "for the root");
+    thief.kill();
+    test_runtime().on_log([](const places::log_record&) {});
+}
+
+TEST(nursery, kills_no_place_for_another_that_did_not_create_it) {
+    auto victim = places::spawn(echo);
+    const auto kill = [](std::uint64_t id) {
+        try {
+            (void)places::detail::process::current().request(places::control::kill{id});
+        } catch (const places::error& e) {
+            return e.code() == errc::bad_argument ? 3 : 4;
+        }
+        return 5;
+    };
+    EXPECT_EQ(places::spawn(kill, victim.id()).wait().value, 3);
+    EXPECT_EQ(places::spawn(kill, places::launcher::root_place_id).wait().value, 3);
+    ASSERT_EQ(victim.put(5), places::status::ok);
+    EXPECT_EQ(victim.get<int>(), 5);
+}
+
+TEST(nursery, kills_a_place_for_its_creator_for_the_root_and_for_itself) {
+    const auto kill_itself = [] {
+        auto& home = places::detail::process::current();
+        (void)home.request(places::control::kill{home.place_id()});
+        return 3;
+    };
+    EXPECT_EQ(places::spawn(kill_itself).wait().value, SIGKILL);
+    auto parent = places::spawn([](places::channel& c) {
+        auto mine = places::spawn(never_ends);
+        mine.kill();
+        auto not_mine = places::spawn(never_ends);
+        (void)c.put(std::make_tuple(mine.wait().value, not_mine.id()));
+        (void)c.put(not_mine.wait().value);
+    });
+    const auto [first, second] = parent.get<std::tuple<int, std::uint64_t>>().value();
+    EXPECT_EQ(first, SIGKILL);
+    (void)places::detail::process::current().request(places::control::kill{second});
+    EXPECT_EQ(parent.get<int>(), SIGKILL);
+}
+
+TEST(nursery, cuts_no_character_of_a_long_answer_in_half) {
+    for (const std::string start : {"", "x"}) {
+        std::string name = start;
+        for (int i = 0; i < 5000; ++i) name += "é";
+        try {
+            (void)places::connect_to_named_place(name);
+            ADD_FAILURE() << "there is such a place";
+        } catch (const places::error& e) {
+            const std::string text = e.what();
+            const auto cut = text.rfind("…");
+            ASSERT_NE(cut, std::string::npos);
+            EXPECT_EQ(text.substr(cut - 2, 2), "é");
+            EXPECT_LT(text.size(), 5000U);
+        }
+    }
 }
 
 TEST(nursery, survives_the_signals_of_a_terminal) {

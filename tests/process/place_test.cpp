@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Places of one node: how they start, run and end.
-#include "processes.hpp"
 #include "tests/support/node_main.hpp"
+#include "processes.hpp"
 
 #include <gtest/gtest.h>
 
@@ -49,18 +49,6 @@ void send_arguments_back(channel& c, bool a, int b, double d, const std::string&
     (void)c.put(sent_arguments{a, b, d, e, f, g, h, i});
 }
 
-template <class F>
-std::string text_of_error(places::errc code, F&& f) {
-    try {
-        f();
-    } catch (const places::error& e) {
-        EXPECT_EQ(e.code(), code) << e.what();
-        return e.what();
-    }
-    ADD_FAILURE() << "nothing was thrown";
-    return {};
-}
-
 }  // namespace
 
 TEST(spawn, runs_a_function_that_takes_no_end) { EXPECT_EQ(spawn(seven).wait(), exited(7)); }
@@ -82,8 +70,8 @@ TEST(spawn, gives_a_function_an_inbox_whose_replies_reach_the_creator) {
 TEST(spawn, brings_arguments_of_every_type_unchanged) {
     const sent_arguments sent{true,         -5, 0.25, "text", {1, 2, 65535}, {{"a", 1}, {"b", 2}},
                               std::nullopt, 3};
-    auto p = std::apply([](const auto&... each) { return spawn(send_arguments_back, each...); },
-                        sent);
+    auto p =
+        std::apply([](const auto&... each) { return spawn(send_arguments_back, each...); }, sent);
     EXPECT_TRUE(p.get<sent_arguments>().value() == sent);
 }
 
@@ -93,22 +81,33 @@ TEST(spawn, runs_a_lambda_with_arguments) {
 
 TEST(spawn, makes_rings_of_the_size_asked_for) {
     auto p = spawn({.ring_bytes = 4096},
-                   [](channel& c) { return static_cast<int>(c.message_bytes_max() / 8); });
-    EXPECT_EQ(p.message_bytes_max(), 1024U);
+                   [](channel& c) { return static_cast<int>(c.record_bytes_max() / 8); });
+    EXPECT_EQ(p.record_bytes_max(), 1024U);
     EXPECT_EQ(p.wait(), exited(128));
 }
 
 TEST(spawn, refuses_a_ring_that_is_no_power_of_two) {
-    const auto text = text_of_error(places::errc::start_failed,
-                                    [] { (void)spawn({.ring_bytes = 5000}, seven); });
+    const auto text =
+        text_of_error(places::errc::start_failed, [] { (void)spawn({.ring_bytes = 5000}, seven); });
     EXPECT_NE(text.find("power of two"), std::string::npos) << text;
     EXPECT_EQ(spawn(seven).wait(), exited(7));
 }
 
-TEST(spawn, refuses_arguments_larger_than_a_quarter_of_the_ring) {
-    (void)text_of_error(places::errc::too_large, [] {
-        (void)spawn({.ring_bytes = 4096}, [](std::string) {}, std::string(2000, 'x'));
+TEST(spawn, hands_over_arguments_larger_than_the_ring) {
+    EXPECT_EQ(spawn(
+                  {.ring_bytes = 4096},
+                  [](std::string s) { return s == std::string(200'000, 'x') ? 4 : 5; },
+                  std::string(200'000, 'x'))
+                  .wait(),
+              exited(4));
+}
+
+TEST(spawn, says_what_the_loader_said_as_far_as_a_small_ring_takes_it) {
+    const auto path = "/nowhere/" + std::string(3000, 'x') + ".so";
+    const auto text = text_of_error(places::errc::load_failed, [&] {
+        (void)spawn(places::library{path, "entry"}, {.ring_bytes = 4096});
     });
+    EXPECT_EQ(text.compare(0, 9, "/nowhere/"), 0) << text;
 }
 
 TEST(spawn, works_from_several_threads_at_once) {

@@ -2,6 +2,8 @@
 // What the tests of real processes look at from outside.
 #pragma once
 
+#include "tests/support/error_of.hpp"
+
 #include <places/places.hpp>
 #include <places/shm/unique_fd.hpp>
 

@@ -180,6 +180,40 @@ TEST(router, wakes_a_body_whose_answer_another_thread_has_taken) {
     EXPECT_EQ(spawned, 100);
 }
 
+TEST(router, wakes_its_bodies_although_another_router_has_come_and_gone) {
+    places::router here;
+    { places::router other; }
+    auto p = spawn(echo);
+    int spawned = 0;
+    here.add(after(0s, [&] {
+        for (; spawned < 25; ++spawned) EXPECT_EQ(spawn([] { return 3; }).wait().value, 3);
+        here.stop();
+    }));
+    here.add(after(0s, [&] {
+        while (spawned < 25) {
+            if (p.put(1) != status::ok || !p.get<int>()) return;
+        }
+    }));
+    here.run();
+    EXPECT_EQ(spawned, 25);
+}
+
+TEST(router, refuses_to_run_while_another_runs) {
+    places::router other;
+    int ran = 0;
+    route(after(0s, [&] {
+        const auto text = text_of_error(places::errc::bad_argument, [&] { other.run(); });
+        EXPECT_NE(text.find("one at a time"), std::string::npos) << text;
+        stop();
+    }));
+    other.add(after(0s, [&] {
+        ++ran;
+        other.stop();
+    }));
+    other.run();
+    EXPECT_EQ(ran, 1);
+}
+
 TEST(router, hands_every_message_of_a_channel_to_its_body_in_order) {
     auto p = spawn({.ring_bytes = 4096}, [](channel& c) {
         for (int i = 0; i < 1000; ++i) (void)c.put(i);
@@ -219,6 +253,59 @@ TEST(router, lets_two_bodies_write_to_one_full_channel) {
     };
     route(after(0s, [&] { write(10); }), after(0s, [&] { write(1000); }));
     p.close();
+    EXPECT_EQ(p.wait().value, 0);
+}
+
+TEST(router, lets_bodies_send_large_messages_over_one_channel_unmixed) {
+    auto p = spawn({.ring_bytes = 4096}, [](channel& c) {
+        for (int i = 0; i < 40; ++i) {
+            const auto text = c.get<std::string>().value();
+            if (text != std::string(text.size(), text[0])) return 1;
+        }
+        return 0;
+    });
+    int done = 0;
+    for (const char letter : {'a', 'b', 'c', 'd'}) {
+        test_runtime().add(after(0s, [&, letter] {
+            for (std::size_t i = 0; i < 10; ++i) {
+                EXPECT_EQ(p.put(std::string(i % 2 ? 10 : 30'000, letter)), status::ok);
+            }
+            if (++done == 4) stop();
+        }));
+    }
+    route();
+    EXPECT_EQ(p.wait().value, 0);
+}
+
+TEST(router, keeps_a_batch_of_one_body_out_of_another_bodys_large_message) {
+    auto p = spawn({.ring_bytes = 4096}, [](channel& c) {
+        std::size_t large = 0;
+        std::size_t small = 0;
+        while (large < 10 || small < 400) {
+            const auto m = c.receive();
+            if (!m) return 1;
+            ++(m->as<int>() ? small : large);
+        }
+        return 0;
+    });
+    int done = 0;
+    const auto end = [&] {
+        if (++done == 2) stop();
+    };
+    const std::vector<int> numbers(40, 7);
+    route(after(0s,
+                [&] {
+                    for (int i = 0; i < 10; ++i) {
+                        EXPECT_EQ(p.put(std::string(50'000, 'x')), status::ok);
+                    }
+                    end();
+                }),
+          after(0s, [&] {
+              for (int i = 0; i < 10; ++i) {
+                  EXPECT_EQ(p.put_batch(std::span<const int>{numbers}).count, 40U);
+              }
+              end();
+          }));
     EXPECT_EQ(p.wait().value, 0);
 }
 

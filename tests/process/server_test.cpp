@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Named places, servers and what their callers are told.
-#include "processes.hpp"
 #include "tests/support/node_main.hpp"
+#include "processes.hpp"
 
 #include <gtest/gtest.h>
 
 #include <csignal>
 #include <string>
+#include <thread>
 #include <vector>
 
 using places::channel;
@@ -48,11 +49,17 @@ PLACES_SERVER(counter, (rpc, next))
 }  // namespace a::b
 
 template <class Client>
-concept adds_text = requires(Client c) { c.add(std::string("text")); };
+concept adds_text = requires(Client c) {
+    c.add(std::string("text"));
+};
 template <class Client>
-concept adds_two = requires(Client c) { c.add(1, 2); };
+concept adds_two = requires(Client c) {
+    c.add(1, 2);
+};
 template <class Client>
-concept adds_one = requires(Client c) { c.add(1); };
+concept adds_one = requires(Client c) {
+    c.add(1);
+};
 static_assert(adds_one<places::client<tally>>);
 static_assert(!adds_text<places::client<tally>>, "a wrong argument must not compile");
 static_assert(!adds_two<places::client<tally>>, "one argument too many must not compile");
@@ -61,18 +68,6 @@ namespace {
 
 void reply_to_sender(inbox& in) {
     while (auto item = in.get()) (void)item->from.send(item->content);
-}
-
-template <class F>
-std::string text_of_error(places::errc code, F&& f) {
-    try {
-        f();
-    } catch (const places::error& e) {
-        EXPECT_EQ(e.code(), code) << e.what();
-        return e.what();
-    }
-    ADD_FAILURE() << "nothing was thrown";
-    return {};
 }
 
 /// Owns a named place, which would live on otherwise.
@@ -180,8 +175,8 @@ TEST(named_place, is_heard_on_a_connection_whose_reply_had_to_wait_for_room) {
 }
 
 TEST(named_place, that_nobody_has_is_named_in_the_error) {
-    const auto text = text_of_error(errc::name_not_found,
-                                    [] { (void)connect_to_named_place("no-such-place"); });
+    const auto text =
+        text_of_error(errc::name_not_found, [] { (void)connect_to_named_place("no-such-place"); });
     EXPECT_NE(text.find("no-such-place"), std::string::npos) << text;
     (void)text_of_error(errc::name_not_found, [] { (void)connect_to_named_place(""); });
 }
@@ -193,8 +188,8 @@ TEST(named_place, with_an_endless_name_is_an_error_and_no_silence) {
 
 TEST(named_place, keeps_its_name_against_a_second) {
     const killed_at_end server{spawn({.named = "taken"}, reply_to_sender)};
-    const auto text = text_of_error(errc::name_taken,
-                                    [] { (void)spawn({.named = "taken"}, reply_to_sender); });
+    const auto text =
+        text_of_error(errc::name_taken, [] { (void)spawn({.named = "taken"}, reply_to_sender); });
     EXPECT_NE(text.find("taken"), std::string::npos) << text;
     auto c = connect_to_named_place("taken");
     ASSERT_EQ(c.put(1), status::ok);
@@ -324,14 +319,22 @@ TEST(server, lives_on_after_an_exception_in_a_cast) {
     EXPECT_EQ(c.total(), 1);
 }
 
-TEST(server, tells_the_caller_when_the_result_is_too_large) {
+TEST(server, takes_and_gives_what_is_larger_than_the_ring) {
     auto c = spawn_server<tally>({.ring_bytes = 4096});
-    EXPECT_THROW((void)c.large(100'000), places::remote_error);
+    EXPECT_EQ(c.large(1'000'000), std::string(1'000'000, 'x'));
+    EXPECT_EQ(c.join(std::string(100'000, 'a'), std::string(100'000, 'b')),
+              std::string(100'000, 'a') + std::string(100'000, 'b'));
+}
+
+TEST(server, tells_the_caller_when_the_result_is_too_large) {
+    auto c = spawn_server<tally>();
+    EXPECT_THROW((void)c.large(places::max_message_bytes_default), places::remote_error);
     EXPECT_EQ(c.large(10), std::string(10, 'x'));
 }
 
 TEST(server, tells_the_caller_when_the_arguments_are_too_large) {
     auto c = spawn_server<tally>({.ring_bytes = 4096});
+    c.link().set_message_bytes_max(4000);
     (void)text_of_error(errc::too_large, [&] { (void)c.join(std::string(5000, 'x'), ""); });
     EXPECT_EQ(c.join("a", "b"), "ab");
 }
@@ -404,4 +407,120 @@ TEST(server, ends_when_its_only_caller_has_gone) {
         EXPECT_FALSE(has_ended(life));
     }
     EXPECT_TRUE(has_ended(life));
+}
+
+TEST(server, serves_others_while_one_client_reads_no_answers) {
+    auto c = spawn_server<tally>({.named = "patient", .ring_bytes = 4096});
+    const auto descriptors = c.descriptors();
+    std::uint64_t asked = 0;
+    {
+        auto deaf = connect_to_named_place("patient", 4096);
+        // An answer that fits no ring is kept as well, and goes part by part.
+        EXPECT_EQ(deaf.send(places::detail::make_request(++asked, "large", 20'000)), status::ok);
+        // Full twice, with an answer to somebody else in between: the server has stopped reading.
+        for (int round = 0; round < 2; ++round) {
+            while (deaf.send(places::detail::make_request(asked + 1, "join", std::string(100, 'x'),
+                                                          std::string()),
+                             channel::clock::time_point::min()) == status::ok) {
+                ++asked;
+            }
+            (void)c.total();
+        }
+        EXPECT_EQ(c.add(1), 1);
+        // Nothing was dropped meanwhile, and every answer comes in its turn.
+        for (std::uint64_t id = 1; id <= asked; ++id) {
+            const auto reply = places::detail::reply::parse(deaf.receive().value()).value();
+            ASSERT_EQ(reply.id(), id);
+        }
+        while (deaf.send(places::detail::make_request(1, "total"),
+                         channel::clock::time_point::min()) == status::ok) {
+        }
+        EXPECT_EQ(c.add(1), 2);
+    }
+    // It has gone with answers unread.
+    EXPECT_EQ(c.add(1), 3);
+    EXPECT_EQ(c.descriptors(), descriptors);
+    c.link().kill();
+}
+
+TEST(server, serves_others_after_a_client_has_gone_in_the_midst_of_an_answer) {
+    auto c = spawn_server<tally>({.named = "halfway", .ring_bytes = 4096});
+    for (int i = 1; i <= 20; ++i) {
+        auto going = connect_to_named_place("halfway", 4096);
+        ASSERT_EQ(going.send(places::detail::make_request(1, "large", 20'000)), status::ok);
+        ASSERT_EQ(going.send(places::detail::make_request(2, "large", 20'000)), status::ok);
+        (void)c.total();  // by now the first part of an answer has gone, or will soon
+        going = {};
+        ASSERT_EQ(c.add(1), i);
+    }
+    c.link().kill();
+}
+
+TEST(server, in_a_router_body_serves_others_while_one_client_reads_no_answers) {
+    const auto serve = [](inbox& in) {
+        places::router router;
+        router.add(places::after(std::chrono::seconds{0}, [&] {
+            (void)places::detail::serve(
+                in, "echo",
+                [](void*, const places::detail::request& call) {
+                    return places::detail::make_reply(
+                        call.id(), std::get<0>(call.arguments<std::string>().value()));
+                },
+                nullptr);
+        }));
+        router.run();
+    };
+    const killed_at_end server{spawn({.named = "routed"}, serve)};
+    auto deaf = connect_to_named_place("routed", 4096);
+    auto c = connect_to_named_place("routed", 4096);
+    std::uint64_t asked = 0;
+    const auto ask = [](channel& to, std::uint64_t id) {
+        return to.send(places::detail::make_request(id, "echo", std::string(100, 'x')),
+                       channel::clock::time_point::min());
+    };
+    for (std::uint64_t round = 1; round <= 3; ++round) {
+        while (ask(deaf, asked + 1) == status::ok) ++asked;
+        ASSERT_EQ(ask(c, round), status::ok);
+        EXPECT_EQ(places::detail::reply::parse(c.receive().value()).value().id(), round);
+    }
+    for (std::uint64_t id = 1; id <= asked; ++id) {
+        ASSERT_EQ(places::detail::reply::parse(deaf.receive().value()).value().id(), id);
+    }
+}
+
+TEST(named_place, hears_of_a_connection_that_another_of_its_threads_was_told_of) {
+    const killed_at_end server{spawn({.named = "threads"}, [](inbox& in) {
+        std::thread other([] {
+            while (true) await_nursery();
+        });
+        reply_to_sender(in);
+        ::_exit(0);
+    })};
+    for (int i = 0; i < 300; ++i) {
+        auto c = connect_to_named_place("threads", 4096);
+        ASSERT_EQ(c.put(i), status::ok);
+        ASSERT_EQ(c.get<int>().value(), i);
+    }
+}
+
+TEST(named_place, hears_of_what_came_while_a_router_ran) {
+    killed_at_end server{spawn({.named = "routing"}, [](inbox& in) {
+        auto first = in.get().value();  // the other connections are cold from here on
+        (void)first.from.put(std::string("in the router"));
+        places::router router;
+        router.add(places::after(std::chrono::seconds{0}, [&] {
+            // Waits for a call, and takes with it those that are not its own.
+            (void)in.creator().get<int>();
+            router.stop();
+        }));
+        router.run();
+        reply_to_sender(in);
+    })};
+    auto a = connect_to_named_place("routing");
+    auto b = connect_to_named_place("routing");
+    ASSERT_EQ(a.put(1), status::ok);
+    ASSERT_EQ(a.get<std::string>().value(), "in the router");
+    ASSERT_EQ(b.put(2), status::ok);
+    ASSERT_EQ(server.it.put(3), status::ok);
+    EXPECT_EQ(b.get<int>().value(), 2);
 }

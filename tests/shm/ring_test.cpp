@@ -144,6 +144,63 @@ TEST_F(ring, a_loan_ends_with_whatever_is_put_after_it) {
     EXPECT_EQ(in.count().undelivered, capacity / line_bytes);
 }
 
+// -- batches, and messages of several records --
+
+TEST_F(ring, a_batch_is_invisible_until_it_is_published_whole) {
+    for (int n = 0; n < 5; ++n) ASSERT_EQ(out.try_add(some_kind, 0, bytes_of(100, n)), status::ok);
+    EXPECT_EQ(in.try_peek().state, status::empty);
+    EXPECT_EQ(out.accepted(), 0U);
+    EXPECT_EQ(out.head(), 0U);
+    out.publish_batch();
+    EXPECT_EQ(out.accepted(), 5U);
+    for (int n = 0; n < 5; ++n) {
+        EXPECT_EQ(text_of(in.try_peek().record.payload), text_of(bytes_of(100, n)));
+        in.release();
+    }
+    EXPECT_EQ(in.try_peek().state, status::empty);
+}
+
+TEST_F(ring, a_dropped_batch_leaves_nothing_that_passes_for_a_record) {
+    for (int n = 0; n < 5; ++n) ASSERT_EQ(out.try_add(some_kind, 0, bytes_of(100, n)), status::ok);
+    ASSERT_EQ(put(100, 9), status::ok);  // where the first of them lay
+    EXPECT_EQ(in.try_peek().record.payload[0], std::byte{9});
+    in.release();
+    EXPECT_EQ(in.try_peek().state, status::empty);
+    out.publish_batch();
+    EXPECT_EQ(out.accepted(), 1U);
+}
+
+TEST_F(ring, a_batch_takes_what_fits_and_says_full_to_the_rest) {
+    std::uint64_t added = 0;
+    while (out.try_add(some_kind, 0, bytes_of(48, 1)) == status::ok) ++added;
+    EXPECT_EQ(added, capacity / line_bytes);
+    out.publish_batch();
+    EXPECT_EQ(in.count().undelivered, added);
+    EXPECT_EQ(out.try_add(some_kind, 0, bytes_of(largest + 1, 1)), status::too_large);
+}
+
+TEST_F(ring, a_message_of_several_records_counts_where_its_last_one_is) {
+    const auto part = static_cast<std::uint16_t>(some_kind | continues);
+    ASSERT_EQ(out.try_put(part, 0, bytes_of(10, 1)), status::ok);
+    ASSERT_EQ(out.try_put(part, 0, bytes_of(10, 1)), status::ok);
+    EXPECT_EQ(out.accepted(), 0U);
+    EXPECT_EQ(in.count().undelivered, 0U);
+    ASSERT_EQ(put(10), status::ok);
+    EXPECT_EQ(out.accepted(), 1U);
+    EXPECT_EQ(in.count().undelivered, 1U);
+    for (int n = 0; n < 2; ++n) {
+        ASSERT_EQ(in.try_peek().state, status::ok);
+        in.release();
+        EXPECT_EQ(in.delivered(), 0U);
+        EXPECT_EQ(out.count().undelivered, 1U);
+    }
+    ASSERT_EQ(in.try_peek_span(1000).count, 1U);
+    in.release_to(in.read());
+    EXPECT_EQ(in.delivered(), 1U);
+    EXPECT_EQ(out.count().delivered, 1U);
+    EXPECT_EQ(out.count().undelivered, 0U);
+}
+
 // -- what is not a record --
 
 TEST_F(ring, stale_and_guessable_bytes_never_pass_for_a_record) {

@@ -26,7 +26,8 @@ inline record_plan plan_of(std::uint64_t seed, std::uint64_t n, std::size_t size
     std::size_t size = draw % 49;               // what shares its header's line
     if (draw >> 62 == 1) size = (draw >> 8) % (size_max + 1);
     if (draw >> 54 == 0) size = size_max;
-    return {size, static_cast<std::uint16_t>(n), static_cast<std::uint16_t>(n >> 16), noise};
+    const auto kind = static_cast<std::uint16_t>(n & ~std::uint64_t{continues});
+    return {size, kind, static_cast<std::uint16_t>(n >> 15), noise};
 }
 
 inline void fill(std::span<std::byte> payload, const record_plan& plan) {
@@ -91,11 +92,11 @@ class sender {
     }
 
   private:
-    enum class form { put, loan, dropped_loan, span };
+    enum class form { put, loan, dropped_loan, span, batch };
 
     void choose() {
         chosen_ = true;
-        form_ = static_cast<form>(random_() % 4);
+        form_ = static_cast<form>(random_() % 5);
         const auto plan = plan_of(seed_, next_, out_.record_bytes_max());
         payload_.resize(plan.size);
         fill(payload_, plan);
@@ -119,6 +120,7 @@ class sender {
 
     status act() {
         if (form_ == form::span) return out_.try_put_span(span_);
+        if (form_ == form::batch) return add_and_publish();
         const auto plan = plan_of(seed_, next_, out_.record_bytes_max());
         if (form_ == form::put) return out_.try_put(plan.kind, plan.flags, payload_);
         // More room than is used then, where there is more.
@@ -131,6 +133,23 @@ class sender {
         }
         std::copy(payload_.begin(), payload_.end(), room.payload.begin());
         out_.publish(plan.kind, plan.flags, plan.size);
+        return status::ok;
+    }
+
+    /// As many as there is room for, after a batch that is dropped.
+    status add_and_publish() {
+        (void)out_.try_add(1, 2, std::span{payload_}.first(payload_.size() / 2));
+        out_.drop_loan();
+        const auto most = 1 + random_() % 6;
+        for (batch_ = 0; batch_ < most && next_ + batch_ < count_; ++batch_) {
+            const auto p = plan_of(seed_, next_ + batch_, out_.record_bytes_max());
+            payload_.resize(p.size);
+            fill(payload_, p);
+            const auto added = out_.try_add(p.kind, p.flags, payload_);
+            if (added == status::full && batch_ > 0) break;
+            if (added != status::ok) return added;
+        }
+        out_.publish_batch();
         return status::ok;
     }
 

@@ -38,8 +38,16 @@ struct delivery {
     std::uint64_t unknown = 0;      ///< on a link that broke; always 0 between places of one node
 };
 
+/// What became of a batch: the first `count` messages were taken, then came `state`.
+struct batch_outcome {
+    status state = status::ok;
+    std::size_t count = 0;
+};
+
 /// Default size of each of a channel's two rings.
 inline constexpr std::size_t ring_bytes_default = 64 * 1024;
+/// Default of channel::message_bytes_max.
+inline constexpr std::size_t max_message_bytes_default = 256 * 1024 * 1024;
 
 /// A movable end of a channel: an ordered stream of messages each way, bounded by its ring.
 /// Invariant: whatever was accepted is delivered in order, once, even when the sender has died.
@@ -57,14 +65,16 @@ class channel {
     ~channel();
 
     /// Sends `v` as one message.
-    /// Shape:   any message_type; its encoding at most message_bytes_max().
+    /// Shape:   any message_type; its encoding at most message_bytes_max(). What is over
+    ///          record_bytes_max() goes through the ring in parts, and is copied once more.
     /// Returns: ok | too_large | closed | peer_dead | corrupt.  Only ok has sent anything.
     /// Blocks:  while the ring is full; inside a router body suspends that body only.
     template <message_type T>
     status put(const T& v) {
         return put_until(v, clock::time_point::max());
     }
-    /// As put. Returns: also full.  Blocks: never.
+    /// As put. Returns: also full; too_large too for what the empty ring could not hold whole.
+    /// Blocks:  never.
     template <message_type T>
     status try_put(const T& v) {
         const auto outcome = put_until(v, clock::time_point::min());
@@ -99,8 +109,46 @@ class channel {
     result<message> receive(clock::time_point until = clock::time_point::max());
     status send(const message& m, clock::time_point until = clock::time_point::max());
 
+    // -- batches: many messages for little more than the price of one --
+
+    /// Sends each of `all`, in order.
+    /// Returns: how many were accepted, and ok or why not more.
+    /// Throws:  what message::of throws; what comes before that message is sent.
+    /// Blocks:  as put.  Dying: a number of first messages is sent.
+    template <message_type T>
+    batch_outcome put_batch(std::span<const T> all) {
+        return put_batch_until(all, clock::time_point::max());
+    }
+    template <message_type T>
+    batch_outcome try_put_batch(std::span<const T> all) {
+        return put_batch_until(all, clock::time_point::min());
+    }
+    /// Receives what is there, at most into.size() messages, as Ts; the first that is no T, and all
+    /// after it, stay.
+    /// Returns: how many, at least 1 | closed | peer_dead | corrupt | wrong_type.
+    /// Blocks:  until there is one.
+    template <message_type T>
+    result<std::size_t> get_batch(std::span<T> into) {
+        return get_batch_until(into, clock::time_point::max());
+    }
+    /// As get_batch. Returns: also empty.  Blocks: never.
+    template <message_type T>
+    result<std::size_t> try_get_batch(std::span<T> into) {
+        return get_batch_until(into, clock::time_point::min());
+    }
+    /// Room for one more message of exactly `size` bytes, sent with publish_batch(). Any other
+    /// put before that drops the batch.
+    /// Returns: the room | full | too_large | closed | peer_dead | corrupt.  Blocks: never.
+    result<std::span<std::byte>> add_loan(std::size_t size);
+    /// Sends all that was added at once.  Dying: before the end of it = as if never called.
+    void publish_batch();
+    /// Shows the bytes of the messages that are there, at most into.size(), until release().
+    /// Returns: how many, at least 1 | closed | peer_dead | corrupt.  Blocks: until there is one.
+    result<std::size_t> peek_batch(std::span<std::span<const std::byte>> into);
+
     /// Room for a message of `size` bytes, built where it will be read. publish() sends its first
     /// `used` bytes; until then nothing has happened. One loan at a time.
+    /// Shape:   at most record_bytes_max().
     /// Returns: the room | too_large | closed | peer_dead | corrupt.  Blocks: while full.
     result<std::span<std::byte>> loan(std::size_t size);
     void publish(std::size_t used);
@@ -115,8 +163,12 @@ class channel {
     bool is_open() const noexcept;
     explicit operator bool() const noexcept { return state_ != nullptr; }
 
-    /// Largest encoding that put takes: a quarter of the ring.
+    /// Largest message that this end sends or takes, 256 MiB at first; the other end closes the
+    /// channel as corrupt when one is over its own limit.
     std::size_t message_bytes_max() const noexcept;
+    void set_message_bytes_max(std::size_t limit) noexcept;
+    /// Largest message that goes in one piece, and largest loan: a quarter of the ring.
+    std::size_t record_bytes_max() const noexcept;
     /// How the process at the other end ended, once that is known.
     std::optional<exit_status> peer_status() const;
     /// What became of what this end sent; exact once the other side has stopped.
@@ -143,6 +195,17 @@ class channel {
     status put_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
                      clock::time_point until);
     shm::peeked next(clock::time_point until);
+    template <message_type T>
+    batch_outcome put_batch_until(std::span<const T> all, clock::time_point until);
+    template <message_type T>
+    result<std::size_t> get_batch_until(std::span<T> into, clock::time_point until);
+    template <message_type T>
+    static result<T> decoded(const shm::record_view& record);
+    status add_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
+                     clock::time_point until);
+    void consume();
+    void skip();
+    void release_skipped();
 
     std::unique_ptr<detail::channel_state> state_;
 };
@@ -170,29 +233,76 @@ status channel::put_until(const T& v, clock::time_point until) {
 }
 
 template <message_type T>
-result<T> channel::get_until(clock::time_point until) {
-    const auto next_one = next(until);
-    // In place: a bool or an error code as T would be taken for the other alternative.
-    if (next_one.state != status::ok) {
-        return result<T>(boost::system::in_place_error, make_error_code(next_one.state));
-    }
-    const auto& record = next_one.record;
+result<T> channel::decoded(const shm::record_view& record) {
     // Not for bool: whatever octet came, as() makes one of it.
     if constexpr (detail::is_raw<T> && !std::is_same_v<T, bool>) {
         if (record.kind == static_cast<std::uint16_t>(kind::raw) &&
             record.flags == detail::fingerprint<T>() && record.payload.size() == sizeof(T)) {
             T v;
             std::memcpy(&v, record.payload.data(), sizeof(T));
-            release();
             return result<T>(boost::system::in_place_value, v);
         }
     }
     // Copied first: what is decoded must not change under the decoder.
-    auto v = message{static_cast<kind>(record.kind), record.flags,
-                     {record.payload.begin(), record.payload.end()}}
-                 .template as<T>();
-    if (v.has_value()) release();
+    return message{static_cast<kind>(record.kind),
+                   record.flags,
+                   {record.payload.begin(), record.payload.end()}}
+        .template as<T>();
+}
+
+template <message_type T>
+result<T> channel::get_until(clock::time_point until) {
+    const auto next_one = next(until);
+    // In place: a bool or an error code as T would be taken for the other alternative.
+    if (next_one.state != status::ok) {
+        return result<T>(boost::system::in_place_error, make_error_code(next_one.state));
+    }
+    auto v = decoded<T>(next_one.record);
+    if (v.has_value()) consume();
     return v;
+}
+
+template <message_type T>
+batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point until) {
+    batch_outcome done;
+    // Also when one cannot be encoded: those before it have been counted as taken.
+    const auto publish = [](channel* c) { c->publish_batch(); };
+    const std::unique_ptr<channel, decltype(publish)> guard{this, publish};
+    for (; done.count < all.size(); ++done.count) {
+        const auto& v = all[done.count];
+        if constexpr (detail::is_raw<T>) {
+            done.state = add_bytes(kind::raw, detail::fingerprint<T>(),
+                                   std::as_bytes(std::span{&v, 1}), until);
+        } else {
+            const auto m = message::of(v);
+            done.state = add_bytes(m.what(), m.type(), m.bytes(), until);
+        }
+        if (done.state != status::ok) break;
+    }
+    return done;
+}
+
+template <message_type T>
+result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_point until) {
+    std::size_t count = 0;
+    auto outcome = make_error_code(status::ok);
+    for (; count < into.size(); ++count) {
+        const auto next_one = next(count == 0 ? until : clock::time_point::min());
+        if (next_one.state != status::ok) {
+            outcome = make_error_code(next_one.state);
+            break;
+        }
+        auto v = decoded<T>(next_one.record);
+        if (!v.has_value()) {
+            outcome = v.error();
+            break;
+        }
+        into[count] = std::move(*v);
+        skip();
+    }
+    release_skipped();
+    if (count == 0 && outcome) return outcome;
+    return count;
 }
 
 }  // namespace places

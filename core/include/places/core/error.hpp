@@ -7,6 +7,7 @@
 #include <boost/system/result.hpp>
 #include <boost/system/system_error.hpp>
 
+#include <cstdint>
 #include <string>
 
 namespace places {
@@ -48,6 +49,8 @@ const boost::system::error_category& places_category() noexcept;
 inline boost::system::error_code make_error_code(errc e) noexcept {
     return {static_cast<int>(e), places_category()};
 }
+/// The code another process has sent as a number: `protocol` for one that is none of ours.
+errc errc_of(std::int32_t foreign) noexcept;
 /// `ok` becomes the empty code.
 boost::system::error_code make_error_code(status s) noexcept;
 

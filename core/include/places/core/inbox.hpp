@@ -15,23 +15,36 @@ struct connection;
 class process;
 }  // namespace detail
 
+class reply_end;
+namespace detail {
+/// As reply_end::send, but what finds no room is kept and goes before the next message is read
+/// from there; other connections are served meanwhile. At most one between two calls of get().
+/// Returns: ok | too_large | closed | peer_dead.  Blocks: never.
+status send_or_keep(const reply_end& to, message m);
+}  // namespace detail
+
 /// Where the answer to one message goes: the end it came from. Copyable; outlives the connection,
 /// after which put answers `closed` or `peer_dead`.
 /// Thread: the inbox's.
 class reply_end {
   public:
+    /// Returns: ok | too_large | closed | peer_dead | corrupt, as channel::put.
+    /// Blocks:  while the other end leaves no room; inside a router body suspends that body only.
     template <message_type T>
     status put(const T& v) {
         return send(message::of(v));
     }
+    /// The same for a message that is made already.
     status send(const message& m);
     /// Tells connections apart; unique on this node.
     std::uint64_t connection_id() const noexcept { return id_; }
 
   private:
     friend class inbox;
+    friend status detail::send_or_keep(const reply_end& to, message m);
     reply_end(std::weak_ptr<detail::connection> to, std::uint64_t id) noexcept
-        : to_(std::move(to)), id_(id) {}
+        : to_(std::move(to)),
+          id_(id) {}
     std::weak_ptr<detail::connection> to_;
     std::uint64_t id_;
 };
@@ -53,7 +66,9 @@ class inbox {
     inbox& operator=(const inbox&) = delete;
 
     /// The next message of whoever has one, and the end to answer it on.
-    /// Returns: the pair | timeout | closed: nobody can send here any more.
+    /// Returns: the pair | timeout | closed: nobody can send here any more |
+    ///          node_down: the nursery has ended.
+    /// Throws:  error{bad_argument} while a router runs in another thread of this process.
     /// Blocks:  until then; inside a router body suspends that body only.
     result<item> get(channel::clock::time_point until = channel::clock::time_point::max());
 

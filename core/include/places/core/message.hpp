@@ -19,6 +19,7 @@ enum class kind : std::uint16_t {
     opened = 64,
     refused = 65,
     died = 66,
+    part = 67,  ///< the next octets of a message that fits no record
 };
 #pragma GCC diagnostic pop
 

@@ -51,14 +51,18 @@ class router {
 
     /// Before run() or from a body; a timer counts from the start of run(), or from now.
     void add(event e);
-    /// Runs `body` soon, as a body of its own.
+    /// Runs `body` soon after run() has begun, or soon, as a body of its own.
+    /// Thread: the router's.
     void post(std::function<void()> body);
 
+    /// Throws: what left a body; error{bad_argument} while another router or an inbox of this
+    ///         process waits: it has one at a time.
     /// Blocks: until stop(), or until a body throws.
     /// Thread: the one that made the router; not from inside a body.
     void run();
     /// Ends run() once the body that calls it suspends or returns; suspended bodies are unwound
     /// before run() returns, and its events are gone. It may run again, with new ones.
+    /// Thread: the router's.
     void stop();
 
   private:

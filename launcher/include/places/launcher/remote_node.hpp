@@ -18,7 +18,9 @@ namespace places {
 struct node_options {
     std::uint16_t listen_port = 6340;  ///< 0: the system chooses
     std::string name{};                ///< as shown in logs; empty: host:port
-    std::chrono::milliseconds deadline{5000};  ///< for start and connection together
+    /// For start and connection together; 1 ms to 1 hour, else spawn_remote_node throws
+    /// error{bad_argument}.
+    std::chrono::milliseconds deadline{5000};
 };
 
 struct supervise_options {

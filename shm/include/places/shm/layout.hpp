@@ -23,7 +23,7 @@ inline constexpr std::size_t header_bytes = 4096;
 inline constexpr std::size_t ring_bytes_min = 4096;
 inline constexpr std::size_t ring_bytes_max = std::size_t{1} << 32;
 inline constexpr std::uint64_t layout_magic = 0x31'65'63'61'6c'70'00'00;  // "\0\0place1"
-inline constexpr std::uint16_t layout_major = 1;
+inline constexpr std::uint16_t layout_major = 2;
 inline constexpr std::uint16_t layout_minor = 0;
 
 /// Written once by the creator, before anyone maps; copied once at attach, never read again.
@@ -38,11 +38,15 @@ struct identity {
     std::uint64_t reserved[3];
 };
 
+/// Bit of a record's kind: its message goes on in the next record. What is counted as accepted and
+/// delivered is messages, so records without it.
+inline constexpr std::uint16_t continues = 0x8000;
+
 /// One record. The tag is stored last, so it says "all of me is here".
 struct record_header {
     std::atomic<std::uint64_t> tag;
     std::atomic<std::uint32_t> length;  ///< payload bytes that follow this header
-    std::atomic<std::uint16_t> kind;
+    std::atomic<std::uint16_t> kind;    ///< 15 bits, and `continues`
     std::atomic<std::uint16_t> flags;
 };
 

@@ -80,7 +80,8 @@ struct peeked_span {
     std::uint64_t count = 0;
 };
 
-/// What both positions say: accepted == delivered + undelivered, exactly.
+/// In messages, what both positions say: accepted == delivered + undelivered, exactly. A message of
+/// several records is where its last one is.
 struct account {
     std::uint64_t accepted = 0;
     std::uint64_t delivered = 0;
@@ -111,15 +112,27 @@ class producer {
     /// Publishes the first `bytes` of the loan; nothing when there is none.
     /// Dying:   before the tag is stored = as if never called.
     void publish(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept;
-    /// Takes the loan back.
-    void drop_loan() noexcept { loaned_span_ = 0; }
+    /// Takes back the loan, or the batch.
+    void drop_loan() noexcept { loaned_span_ = batch_span_ = batch_count_ = 0; }
+
+    /// Adds a record to the batch, which nobody sees before publish_batch(). A loan is taken back,
+    /// and any other put drops the batch.
+    /// Shape, Returns: as try_put; what is not ok leaves the batch as it was.
+    /// Dying:   as if none of the batch had been put.
+    status try_add(std::uint16_t kind, std::uint16_t flags,
+                   std::span<const std::byte> payload) noexcept;
+    /// The same without the bytes, which are written in place before publish_batch().
+    loan try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept;
+    /// Publishes the batch, all of it at once, for the price of one record.
+    void publish_batch() noexcept;
+    std::uint64_t batched_bytes() const noexcept { return batch_span_; }
 
     /// Takes whole records as another ring laid them (headers with foreign tags) and publishes
     /// each. Every header is read once and checked: the bytes may come from another machine, and
     /// may change meanwhile.
     /// Returns: ok: all are in | full | closed | peer_dead | corrupt (a header is wrong, or the
     ///          ring is): none is.
-    /// Dying:   a number of first records is in.
+    /// Dying:   as if none had been put.
     status try_put_span(std::span<const std::byte> records) noexcept;
 
     /// Whether a record of `bytes` fits now.
@@ -155,7 +168,7 @@ class producer {
     void refresh_released() noexcept;
     void write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t flags,
                       std::size_t bytes) noexcept;
-    void publish_next(std::uint64_t span_bytes) noexcept;
+    void publish_next(std::uint64_t span_bytes, std::uint64_t messages) noexcept;
     void wake_reader() noexcept;
     record_header* header_at(std::uint64_t position) noexcept;
 
@@ -169,6 +182,8 @@ class producer {
     std::uint64_t accepted_ = 0;
     std::size_t loaned_ = 0;         // payload bytes of the loan
     std::uint64_t loaned_span_ = 0;  // 0 when there is no loan
+    std::uint64_t batch_span_ = 0;
+    std::uint64_t batch_count_ = 0;  // messages
     std::uint64_t wake_at_ = 0;      // of the park that lasts
     std::uint32_t rung_ = 0;         // the park word that was answered last
     std::uint32_t park_epoch_ = 0;
@@ -183,6 +198,7 @@ class consumer {
     consumer(half mine, peer_half theirs, const identity& their_id, waker& other) noexcept;
 
     std::size_t record_bytes_max() const noexcept { return capacity_ / 4; }
+    std::size_t capacity_bytes() const noexcept { return capacity_; }
 
     /// The next unread record, left where it is; release() gives it back.
     /// Returns: ok | empty | closed | peer_dead | corrupt.
@@ -191,8 +207,13 @@ class consumer {
     peeked try_peek() noexcept;
     /// Steps over the record last peeked without giving its space back yet.
     void skip() noexcept;
-    /// Gives back the space of every record stepped over, and of the one last peeked.
-    void release() noexcept;
+    /// Gives back the space of every record stepped over.
+    void release_skipped() noexcept;
+    /// The same, and of the one last peeked.
+    void release() noexcept {
+        skip();
+        release_skipped();
+    }
 
     /// The run of complete records from the read cursor on, at most `bytes_max` of them, stepped
     /// over but not released. A corrupt record ends the run and is reported by the next call.
@@ -242,8 +263,10 @@ class consumer {
     std::uint64_t read_ = 0;
     std::uint64_t released_ = 0;
     std::uint64_t delivered_ = 0;
-    std::uint64_t unreleased_count_ = 0;
+    std::uint64_t unreleased_count_ = 0;     // records
+    std::uint64_t unreleased_messages_ = 0;  // those of them that end one
     std::uint64_t peeked_span_bytes_ = 0;  // of the record last peeked; 0 when none
+    bool peeked_continues_ = false;
     std::uint32_t rung_ = 0;
     std::uint32_t park_epoch_ = 0;
     bool parked_ = false;

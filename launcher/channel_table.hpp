@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who was given the ends of which channel. Not installed.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace places::launcher {
+
+/// Knows the two places of every channel and which of them still hold their end. Touches no memory
+/// of a channel and tells nobody.
+/// Invariant: a channel is forgotten with its last end. Until then, the place that holds one is to
+///            hear of the other's death, even of a place that has closed its own end long ago.
+class channel_table {
+  public:
+    std::uint64_t next_id() noexcept { return next_id_++; }
+    /// `a` and `b` may be one place.
+    void enter(std::uint64_t channel, std::uint64_t a, std::uint64_t b);
+    /// `place` holds its end no longer; of two ends, one of them.
+    /// Returns: who holds the other one, if `place` did hold an end and somebody does.
+    std::optional<std::uint64_t> let_go(std::uint64_t channel, std::uint64_t place);
+    /// `place` has ended, and all its ends with it.
+    /// Returns: who holds an end of a channel with it.
+    std::set<std::uint64_t> forget(std::uint64_t place);
+
+  private:
+    struct ends {
+        std::array<std::uint64_t, 2> places{};
+        std::array<bool, 2> held{true, true};
+    };
+    std::unordered_map<std::uint64_t, ends> channels_;
+    // Both ways, so that a death costs what the dead place's channels cost.
+    std::unordered_map<std::uint64_t, std::unordered_set<std::uint64_t>> channels_of_;
+    std::uint64_t next_id_ = 1;
+};
+
+}  // namespace places::launcher

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/fork.hpp"
+
+#include <places/shm/ready_set.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace places::launcher {
+
+forker::forker(unique_fd board)
+    : board_(std::move(board)),
+      null_(checked_fd(::open("/dev/null", O_RDONLY | O_CLOEXEC), "open /dev/null")) {
+    checked(::sigprocmask(SIG_SETMASK, nullptr, &root_mask_), "sigprocmask");
+    checked(::sigaction(SIGCHLD, nullptr, &root_child_), "sigaction");
+    struct sigaction ignore {};
+    ignore.sa_handler = SIG_IGN;
+    checked(::sigaction(SIGPIPE, &ignore, &root_pipe_), "sigaction");
+    for (const int s : {SIGINT, SIGHUP, SIGQUIT}) {
+        checked(::sigaction(s, &ignore, nullptr), "sigaction");
+    }
+}
+
+newborn forker::fork(birth_plan plan) {
+    std::array<int, 2> sockets;
+    checked(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets.data()),
+            "make a control socket");
+    newborn child;
+    child.control = unique_fd{sockets[0]};
+    unique_fd theirs{sockets[1]};
+    auto calls = shm::ready_set::make();
+    child.doorbell = std::move(calls.doorbell);
+    const auto nursery = ::getpid();
+    std::fflush(nullptr);
+    child.pid = static_cast<pid_t>(checked(::fork(), "fork a place"));
+    if (child.pid == 0) become(plan, nursery, std::move(theirs), std::move(calls.reader));
+    try {
+        child.pidfd =
+            checked_fd(static_cast<int>(::syscall(SYS_pidfd_open, child.pid, 0)), "pidfd_open");
+    } catch (...) {
+        // A place that nobody can watch must not be.
+        ::kill(child.pid, SIGKILL);
+        ::waitpid(child.pid, nullptr, 0);
+        throw;
+    }
+    return child;
+}
+
+/// Nothing unwinds from here into the nursery's own frames.
+void forker::become(birth_plan& plan, pid_t nursery, unique_fd control, unique_fd calls) noexcept {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // The nursery may have ended between fork and here.
+    if (::getppid() != nursery) ::_exit(1);
+    ::prctl(PR_SET_NAME, plan.shown_name.c_str());
+    ::sigaction(SIGPIPE, &root_pipe_, nullptr);
+    ::sigaction(SIGCHLD, &root_child_, nullptr);
+    ::sigprocmask(SIG_SETMASK, &root_mask_, nullptr);
+    // Its standard input is at its end from the start.
+    if (::dup2(null_.get(), STDIN_FILENO) < 0) ::_exit(1);
+    int stream = STDOUT_FILENO;
+    for (const auto& fd : plan.streams) {
+        if (stream <= STDERR_FILENO && ::dup2(fd.get(), stream++) < 0) ::_exit(1);
+    }
+    auto& kept = plan.kept;
+    kept.insert(kept.end(), {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, control.get(), calls.get(),
+                             board_.get()});
+    std::sort(kept.begin(), kept.end());
+    unsigned from = 0;
+    for (const int fd : kept) {
+        const auto at = static_cast<unsigned>(fd);
+        if (at > from) ::syscall(SYS_close_range, from, at - 1, 0);
+        from = at + 1;
+    }
+    ::syscall(SYS_close_range, from, ~0U, 0);
+    plan.run({std::move(control), std::move(calls), std::move(board_), plan.slot, plan.id,
+              std::move(plan.shown_name)});
+    ::_exit(1);
+}
+
+}  // namespace places::launcher

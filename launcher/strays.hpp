@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What dead places have left running. Not installed.
+#pragma once
+
+#include <places/shm/unique_fd.hpp>
+
+#include <functional>
+#include <set>
+#include <sys/types.h>
+
+namespace places::launcher {
+
+/// Ends and reaps the processes that the nursery, as subreaper, inherits from dead places.
+/// Everything it needs is open from the start and SIGCHLD tells it when to look: it works as well
+/// when the process has no descriptor left. A pidfd per stray would not.
+class strays {
+  public:
+    /// `is_resident` says whether a child of this process is a place or the bridge.
+    /// Throws: std::system_error. Process: the nursery; SIGCHLD is blocked in it from now on.
+    explicit strays(std::function<bool(pid_t)> is_resident);
+
+    /// Readable when a child, stray or not, has ended: call reap() then.
+    int native_handle() const noexcept { return signals_.get(); }
+    /// Looks for strays and kills them. Call it when a resident has been reaped.
+    void adopt();
+    /// Reaps those that have ended, and adopts what they leave behind.
+    void reap();
+    /// Whether none is known that has not been reaped.
+    bool empty() const noexcept { return known_.empty(); }
+
+  private:
+    std::set<pid_t> children() const;
+
+    std::function<bool(pid_t)> is_resident_;
+    unique_fd signals_;
+    unique_fd children_;
+    std::set<pid_t> known_;
+};
+
+}  // namespace places::launcher

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/controller.hpp"
+
+#include "core/child.hpp"
+#include "net/output.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <string_view>
+#include <utility>
+#include <variant>
+
+namespace places::net {
+
+controller::controller(boost::asio::io_context& io, const incarnation_id& incarnation,
+                       std::unique_ptr<detail::channel_state> channel, handlers h)
+    : io_(io),
+      incarnation_(incarnation),
+      channel_(std::move(channel)),
+      handlers_(std::move(h)) {}
+
+namespace {
+
+std::string hexadecimal(const incarnation_id& id) {
+    std::string text;
+    for (const auto b : id) {
+        char two[3];
+        std::snprintf(two, sizeof two, "%02x", std::to_integer<unsigned>(b));
+        text += two;
+    }
+    return text;
+}
+
+node_key key_of(const bytes& octets) {
+    node_key key{};
+    if (octets.size() != key.size()) {
+        throw error(errc::bad_argument,
+                    "a node's key has 32 octets, not " + std::to_string(octets.size()));
+    }
+    std::copy(octets.begin(), octets.end(), key.begin());
+    return key;
+}
+
+}  // namespace
+
+void controller::listen(const listen_command& c) {
+    listen_options options;
+    options.address = c.address;
+    options.port = c.port;
+    options.key = key_of(c.key);
+    options.name = c.node_name;
+    options.incarnation = incarnation_;
+    options.log = [](std::string line) { print_line("bridge", line); };
+    options.on_link = [this](std::shared_ptr<link> accepted, peer_info peer) {
+        handlers_.on_accepted(std::move(accepted), std::move(peer.name));
+    };
+    listener_ = std::make_unique<listener>(io_, std::move(options));
+    channel_->home().tell(control::take_log{});
+    answer(listening{listener_->port(), hexadecimal(incarnation_)});
+}
+
+void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
+    const auto forward = [&](unique_fd pipe) {
+        if (!pipe) return;
+        const auto print = [label = c.label](std::string_view line) { print_line(label, line); };
+        (void)output::follow(io_, std::move(pipe), {print, [] {}});
+    };
+    forward(std::move(out));
+    forward(std::move(err));
+    dial_options options;
+    options.host = c.host;
+    options.port = c.port;
+    options.key = key_of(c.key);
+    options.name = c.own_name;
+    options.incarnation = incarnation_;
+    options.deadline = std::chrono::milliseconds{c.deadline_ms};
+    if (options.deadline <= options.deadline.zero() || options.deadline > dial_deadline_max) {
+        throw error(errc::bad_argument, "a deadline of " + std::to_string(c.deadline_ms) +
+                                            " ms: at least 1 ms, at most an hour");
+    }
+    const auto done = [self = shared_from_this(), label = c.label](dial_result result) {
+        if (!result) return self->refuse(result.error().code, result.error().text);
+        if (self->channel_->end().is_shut()) return (*result)->close("the launcher has gone");
+        self->dialed_ = *result;
+        const auto name = (*result)->peer().name;
+        self->answer(linked{self->handlers_.on_dialed(*result, label), name});
+    };
+    net::dial(io_, std::move(options), done);
+}
+
+template <class T>
+void controller::answer(const T& body) {
+    const auto octets = detail::encode_datum(body);
+    (void)channel_->put(kind::opened, 0, octets, shm::deadline::min());
+}
+
+void controller::refuse(errc code, const std::string& text) {
+    const auto m = detail::make_refused(code, text, channel_->end().out().record_bytes_max());
+    (void)channel_->put(m.what(), m.type(), m.bytes(), shm::deadline::min());
+}
+
+status controller::serve() {
+    auto& in = channel_->end().in();
+    in.unpark();
+    while (true) {
+        const auto next = in.try_peek();
+        if (next.state == status::ok) {
+            const bytes copy{next.record.payload.begin(), next.record.payload.end()};
+            in.release();
+            if (const auto r = detail::decode_datum<bridge_request>(copy)) request_given(*r);
+            continue;
+        }
+        if (next.state != status::empty) return next.state;
+        in.park(shm::park_mode::doorbell);
+        if (!in.is_ready()) return status::empty;
+        in.unpark();
+    }
+}
+
+void controller::request_given(const bridge_request& r) {
+    if (const auto* end = std::get_if<end_node>(&r)) {
+        if (const auto l = dialed_.lock()) l->send(exit_frame{end->status});
+    } else if (is_listening()) {
+        listener_->close();
+        handlers_.on_finish();
+    }
+}
+
+void controller::tell(const bridge_event& e) {
+    const auto m = message::of(e);
+    const auto told = channel_->put(m.what(), m.type(), m.bytes(), shm::deadline::min());
+    // Whoever has not read thousands of events learns the last one from the closed channel.
+    if (told != status::ok) channel_->end().shut(shm::half_state::closed);
+}
+
+void controller::close() {
+    channel_->end().shut(shm::half_state::closed);
+    if (const auto l = dialed_.lock()) l->close("the launcher let the node go");
+}
+
+}  // namespace places::net

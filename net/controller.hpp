@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// A channel over which the root of this node commands the bridge: listen or dial, once and first;
+// then finish or end_node.
+#pragma once
+
+#include "core/process.hpp"
+#include "net/bridge.hpp"
+#include "net/handshake.hpp"
+#include "net/link.hpp"
+#include "net/listener.hpp"
+
+#include <boost/asio/io_context.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace places::net {
+
+/// Owns the bridge's end of the channel and, after listen(), the listener. Knows the dialed link
+/// without owning it: that is its session's.
+/// Thread:  the bridge's.
+/// Dying:   when the root closes the channel or dies, serve() says so; close() then ends the dialed
+///          link. A dial that is still under way ends with its outcome, which nobody reads.
+class controller : public std::enable_shared_from_this<controller> {
+  public:
+    /// What is done with links that are not started yet, and how each is called in our log.
+    struct handlers {
+        std::function<void(std::shared_ptr<link>, std::string label)> on_accepted;
+        /// Returns: the number of the link.
+        std::function<std::uint64_t(std::shared_ptr<link>, std::string label)> on_dialed;
+        /// Every place has ended, and no links are accepted any more.
+        std::function<void()> on_finish;
+    };
+    controller(boost::asio::io_context& io, const incarnation_id& incarnation,
+               std::unique_ptr<detail::channel_state> channel, handlers h);
+
+    std::uint64_t id() const noexcept { return channel_->id(); }
+    std::uint64_t peer_id() const noexcept { return channel_->peer_id(); }
+    bool is_listening() const noexcept { return listener_ != nullptr; }
+
+    // -- the first command --
+
+    /// Answers with `listening`.  Throws: error, as listener, and {bad_argument} for the key.
+    void listen(const listen_command& c);
+    /// Answers later, with `linked` or why not. `out` and `err`: of the node there, or none.
+    /// Throws: error{bad_argument} for the key and the deadline.
+    void dial(const dial_command& c, unique_fd out, unique_fd err);
+    void refuse(errc code, const std::string& text);
+
+    // -- afterwards --
+
+    /// Acts on every request that waits.
+    /// Returns: empty: and parked, the next one calls | any other: the root has let go.
+    status serve();
+    void tell(const bridge_event& e);
+    /// Lets go of the channel and of the dialed link.
+    void close();
+
+  private:
+    template <class T>
+    void answer(const T& body);
+    void request_given(const bridge_request& r);
+
+    boost::asio::io_context& io_;
+    const incarnation_id incarnation_;  // of this bridge
+    std::unique_ptr<detail::channel_state> channel_;
+    handlers handlers_;
+    std::unique_ptr<listener> listener_;
+    std::weak_ptr<link> dialed_;
+};
+
+}  // namespace places::net

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/session.hpp"
+
+#include "net/bridge.hpp"
+
+#include <boost/asio/steady_timer.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <fcntl.h>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+#include <variant>
+
+namespace places::net {
+namespace {
+
+// Above this the rings wait: their memory is the queue, not ours.
+constexpr std::size_t link_queue_bytes_max = 256 * 1024;
+// Lines of the log above this are counted instead of sent.
+constexpr std::size_t log_queue_bytes_max = 1024 * 1024;
+// Only a peer that asks and asks and never reads gets us here.
+constexpr std::size_t answer_queue_bytes_max = 4 * 1024 * 1024;
+// How long the `close` of a place's channel waits for the place's end.
+constexpr std::chrono::seconds obituary_limit{1};
+
+bool fits_wire(const open_frame& f) {
+    if (const auto* e = std::get_if<start_entry>(&f.target)) {
+        return can_travel(e->entry) && can_travel(e->named);
+    }
+    if (const auto* m = std::get_if<start_module>(&f.target)) {
+        return can_travel(m->library) && can_travel(m->symbol) && can_travel(m->named);
+    }
+    return can_travel(std::get<connect_name>(f.target).name);
+}
+
+// Severities on the wire are those of syslog.
+std::uint8_t to_syslog(std::uint8_t s) {
+    constexpr std::array<std::uint8_t, 4> levels{7, 6, 4, 3};
+    return levels[std::min<std::size_t>(s, 3)];
+}
+std::uint8_t from_syslog(std::uint8_t level) {
+    return level >= 7 ? 0 : level >= 5 ? 1 : level == 4 ? 2 : 3;
+}
+
+}  // namespace
+
+session::session(session_context shared, std::shared_ptr<net::link> link, side ours,
+                 std::string label, handlers h)
+    : shared_(shared),
+      link_(std::move(link)),
+      ours_(ours),
+      label_(std::move(label)),
+      handlers_(std::move(h)) {}
+
+void session::start() {
+    // By `this`, or the link would own its owner; it calls nothing after on_closed.
+    link_->start(
+        {.on_frame = [this](frame&& f) { on_frame(std::move(f)); },
+         .on_written = [this] { on_written(); },
+         .on_closed = [this](boost::system::error_code, std::string why) { on_closed(why); }});
+}
+
+// -- local side --
+
+void session::open(std::unique_ptr<detail::channel_state> local, open_frame request,
+                   bool place_announces) {
+    if (!fits_wire(request)) {
+        relay{std::move(local), 0}.refuse(errc::bad_argument,
+                                          "a name, symbol or path over 4 KiB or with a NUL in it");
+        return;
+    }
+    request.channel = next_channel_;
+    next_channel_ += 2;
+    const auto r = std::make_shared<relay>(std::move(local), request.channel);
+    r->far_place_announces = place_announces;
+    add(r);
+    link_->send(request);
+}
+
+void session::on_call(const relay_ptr& r) {
+    r->send_credit(*link_);
+    r->settle();
+    make_ready(r);
+    send_ready();
+    forget_if_over(r);
+}
+
+void session::send_log(const control::log_note& note) {
+    if (link_->queued_bytes() > log_queue_bytes_max) {
+        ++dropped_logs_;
+        return;
+    }
+    auto text = note.text;
+    if (const auto dropped = std::exchange(dropped_logs_, 0)) {
+        text += " [" + std::to_string(dropped) + " log lines before this one were dropped]";
+    }
+    link_->send(log_frame{printable(note.place), to_syslog(note.severity), note.time_ns, text});
+}
+
+void session::lose_channels(const std::string& why) {
+    for (auto& [id, r] : relays_) {
+        r->lose(why);
+        shared_.channels.erase(r->local().id());
+    }
+    relays_.clear();
+    ready_.clear();
+}
+
+// -- the link --
+
+void session::on_frame(frame&& f) {
+    if (link_->queued_bytes() > answer_queue_bytes_max) {
+        return breach("it asks and does not read the answers");
+    }
+    std::visit([&](auto& each) { handle(each); }, f);
+    send_ready();
+}
+
+void session::on_written() {
+    send_ready();
+    shared_.outputs.resume();
+}
+
+void session::on_closed(const std::string& why) {
+    const auto self = shared_from_this();  // whose owner is about to let it go
+    lose_channels("the link to the node has ended: " + why);
+    shared_.outputs.resume();
+    handlers_.on_closed(why);
+}
+
+void session::breach(const char* what) {
+    link_->close(std::string("the other side broke the protocol: ") + what);
+}
+
+void session::handle(const open_frame& f) {
+    if (ours_ == side::starter) {
+        link_->send(refused_frame{f.channel, errc::bad_argument,
+                                  "a node that was started may not start places on its starter"});
+        return;
+    }
+    // Rising, so none is used twice, and nothing has to be remembered for that.
+    if (f.channel % 2 == 0 || f.channel <= last_opened_) return breach("a channel's number");
+    last_opened_ = f.channel;
+    if (relays_.size() + opening_ >= channels_max) {
+        link_->send(refused_frame{f.channel, errc::full,
+                                  "there are " + std::to_string(channels_max) +
+                                      " channels on this link already, the most it can have"});
+        return;
+    }
+    if (f.ring_bytes > remote_ring_bytes_max) {
+        link_->send(refused_frame{
+            f.channel, errc::bad_argument,
+            "ring_bytes of " + std::to_string(f.ring_bytes) + "; between nodes at most 128 KiB"});
+        return;
+    }
+    const auto answered = [self = shared_from_this(), f](control::received answer) {
+        self->accept(f, std::move(answer));
+    };
+    if (const auto* c = std::get_if<connect_name>(&f.target)) {
+        shared_.home.request_async(control::connect{c->name, f.ring_bytes}, {}, answered);
+        ++opening_;
+    } else {
+        start_place(f, answered);
+    }
+}
+
+void session::start_place(const open_frame& f, std::function<void(control::received)> answered) {
+    control::spawn what;
+    what.ring_bytes = f.ring_bytes;
+    std::string shown;
+    if (const auto* e = std::get_if<start_entry>(&f.target)) {
+        what.entry = control::registered_entry{e->entry};
+        what.named = e->named;
+        shown = e->named.empty() ? e->entry : e->named;
+    } else {
+        const auto& m = std::get<start_module>(f.target);
+        what.entry = control::library_entry{m.library, m.symbol};
+        what.named = m.named;
+        what.takes_connections = true;
+        shown = m.named.empty() ? m.symbol : m.named;
+    }
+    int out[2];
+    int err[2];
+    if (::pipe2(out, O_CLOEXEC) < 0) return refuse_for_errno(f.channel);
+    const unique_fd out_writer{out[1]};
+    unique_fd out_reader{out[0]};
+    if (::pipe2(err, O_CLOEXEC) < 0) return refuse_for_errno(f.channel);
+    const unique_fd err_writer{err[1]};
+    unique_fd err_reader{err[0]};
+    shared_.home.request_async(std::move(what), {out_writer.get(), err_writer.get()},
+                               std::move(answered));
+    ++opening_;
+    shared_.outputs.follow(link_, std::move(out_reader), shown, 1);
+    shared_.outputs.follow(link_, std::move(err_reader), shown, 2);
+}
+
+void session::refuse_for_errno(std::uint64_t channel) {
+    link_->send(
+        refused_frame{channel, errc::start_failed,
+                      "no pipe for a place's output: " + std::generic_category().message(errno)});
+}
+
+void session::accept(const open_frame& f, control::received answer) {
+    --opening_;
+    if (const auto* failed = std::get_if<control::failed>(&answer.packet.body)) {
+        link_->send(refused_frame{f.channel, errc_of(failed->code), failed->text});
+        return;
+    }
+    const auto& grant = std::get<control::granted>(answer.packet.body);
+    std::unique_ptr<detail::channel_state> end;
+    try {
+        end = shared_.home.open(grant, std::move(answer.fds));
+    } catch (const std::exception& e) {
+        link_->send(refused_frame{f.channel, errc::start_failed, e.what()});
+        return;
+    }
+    // Whoever asked has gone: dropping our end tells the place.
+    if (!link_->is_open()) return;
+    auto r = std::make_shared<relay>(std::move(end), f.channel);
+    r->awaits_obituary = true;
+    r->local_place_announces = std::holds_alternative<start_module>(f.target);
+    r->open(false);
+    link_->send(opened_frame{f.channel, r->local().end().out().limit(), grant.peer_id});
+    add(r);
+    make_ready(r);
+    send_ready();
+}
+
+void session::handle(const opened_frame& f) {
+    const auto found = relays_.find(f.channel);
+    if (found == relays_.end() || found->second->is_open()) return breach("opened");
+    const auto r = found->second;
+    r->open(!r->far_place_announces);
+    if (!r->on_credit({f.channel, 0, f.limit})) return breach("opened with a wrong limit");
+    r->send_credit(*link_);
+    make_ready(r);
+}
+
+void session::handle(const refused_frame& f) {
+    const auto found = relays_.find(f.channel);
+    if (found == relays_.end()) return;
+    const auto r = found->second;
+    if (r->is_open()) return breach("refused after opened");
+    r->refuse(f.code, f.text);
+    forget_if_over(r);
+}
+
+void session::handle(const data_frame& f) {
+    const auto found = relays_.find(f.channel);
+    if (found == relays_.end()) return;  // our end has gone; the far side learns it from `close`
+    const auto r = found->second;
+    if (!r->on_data(f)) {
+        return breach("data beyond credit, out of order, or not a place's to send");
+    }
+    r->send_credit(*link_);
+    r->settle();
+    forget_if_over(r);
+}
+
+void session::handle(const credit_frame& f) {
+    const auto found = relays_.find(f.channel);
+    if (found == relays_.end()) return;
+    const auto r = found->second;
+    if (!r->on_credit(f)) return breach("credit");
+    make_ready(r);
+}
+
+void session::handle(const close_frame& f) {
+    const auto found = relays_.find(f.channel);
+    if (found == relays_.end()) return;
+    const auto r = found->second;
+    if (!r->on_close(f)) return breach("close");
+    make_ready(r);
+    forget_if_over(r);
+}
+
+void session::handle(const place_died_frame& f) {
+    const auto found = relays_.find(f.channel);
+    if (found == relays_.end()) return;
+    found->second->on_died(f);
+}
+
+void session::handle(const log_frame& f) {
+    if (ours_ != side::starter) return breach("a log is for the starter of a node");
+    control::log_note note;
+    note.severity = from_syslog(f.severity);
+    note.time_ns = f.time_ns;
+    note.node = label_;
+    note.place = printable(f.place);
+    note.text = f.text;
+    shared_.home.tell(std::move(note));
+}
+
+void session::handle(const output_frame& f) {
+    if (ours_ != side::starter) return breach("output is for the starter of a node");
+    if (f.line.find('\n') != f.line.npos) return breach("two lines in one");
+    print_line(label_ + "/" + printable(f.place), f.line);
+}
+
+void session::handle(const exit_frame& f) {
+    if (ours_ == side::starter) return breach("a started node may not end its starter");
+    handlers_.on_exit(f.status);
+}
+
+// -- turns --
+
+void session::add(const relay_ptr& r) {
+    relays_.emplace(r->wire_id(), r);
+    shared_.channels.emplace(r->local().id(), route{weak_from_this(), r});
+}
+
+void session::make_ready(const relay_ptr& r) {
+    if (std::find(ready_.begin(), ready_.end(), r) == ready_.end()) ready_.push_back(r);
+}
+
+void session::send_ready() {
+    while (!ready_.empty() && link_->is_open() && link_->queued_bytes() < link_queue_bytes_max) {
+        const auto r = ready_.front();
+        ready_.pop_front();
+        const auto outcome = r->send_some(*link_);
+        if (outcome == relay::progress::sent) ready_.push_back(r);
+        if (outcome == relay::progress::closing) await_obituary(r);
+        forget_if_over(r);
+    }
+}
+
+void session::await_obituary(const relay_ptr& r) {
+    auto timer = std::make_shared<boost::asio::steady_timer>(shared_.io, obituary_limit);
+    timer->async_wait([timer, weak_self = weak_from_this(),
+                       weak_r = std::weak_ptr{r}](boost::system::error_code ec) {
+        const auto self = weak_self.lock();
+        const auto one = weak_r.lock();
+        if (ec || !self || !one || one->is_over()) return;
+        one->stop_waiting();
+        self->make_ready(one);
+        self->send_ready();
+    });
+}
+
+void session::forget_if_over(const relay_ptr& r) {
+    if (!r->is_over()) return;
+    relays_.erase(r->wire_id());
+    shared_.channels.erase(r->local().id());
+    std::erase(ready_, r);
+}
+
+}  // namespace places::net

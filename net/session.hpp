@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// One authenticated link and the channels it carries: what each frame asks for, what its sender
+// may ask, and whose turn it is to send.
+#pragma once
+
+#include "core/process.hpp"
+#include "net/frame.hpp"
+#include "net/link.hpp"
+#include "net/output.hpp"
+#include "net/relay.hpp"
+
+#include <boost/asio/io_context.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+namespace places::net {
+
+class session;
+
+/// Where the calls of a local channel go.
+struct route {
+    std::weak_ptr<session> over;
+    std::shared_ptr<net::relay> relay;
+};
+/// By the local channel's id. The bridge's; each session enters what it carries, and takes it out.
+using channel_table = std::unordered_map<std::uint64_t, route>;
+
+/// What the sessions of a bridge share. All of it outlives them.
+struct session_context {
+    detail::process& home;
+    boost::asio::io_context& io;
+    channel_table& channels;
+    forwarded_outputs& outputs;
+};
+
+/// Owns the link and the relays. Whoever owns the session keeps it from start() until on_closed, or
+/// until the io_context runs no more: the link calls it without owning it.
+/// A relay is in relays_ and in the table of channels, or in neither. What the peer breaks costs
+/// the link; what a local process breaks costs its channel.
+/// Thread:  the bridge's.
+/// Dying:   with the link, for whatever reason, every channel ends with peer_dead, or is refused
+///          with node_down where it was still being opened; then on_closed. A place that is still
+///          being started for the peer is told by the end that is dropped.
+class session : public std::enable_shared_from_this<session> {
+  public:
+    /// The starter opens channels, the started node says what its places print and log.
+    enum class side { starter, started };
+    struct handlers {
+        /// Our starter wants our node to end.
+        std::function<void(std::int32_t status)> on_exit;
+        /// Once, last of all, never from inside another call; `why` as link says it. Must not
+        /// throw.
+        std::function<void(const std::string& why)> on_closed;
+    };
+
+    /// `label`: how the node there is called in our log.
+    session(session_context shared, std::shared_ptr<net::link> link, side ours, std::string label,
+            handlers h);
+
+    /// Starts the link. Once.
+    void start();
+
+    side ours() const noexcept { return ours_; }
+    bool may_open() const noexcept { return ours_ == side::starter && link_->is_open(); }
+    /// Asks for a channel and carries it when may_open(); `local` reads the answer.
+    /// `request.channel` is chosen here. `place_announces`: see relay::far_place_announces.
+    void open(std::unique_ptr<detail::channel_state> local, open_frame request,
+              bool place_announces);
+    /// The local process of a channel has done something, or died.
+    void on_call(const std::shared_ptr<relay>& r);
+    /// Beyond what may wait in the link, notes are counted instead.
+    void send_log(const control::log_note& note);
+
+    /// Sends what is queued and ends in order.
+    void finish() { link_->finish("the node has ended"); }
+    /// Ends every channel; no handler is called.
+    void lose_channels(const std::string& why);
+
+  private:
+    using relay_ptr = std::shared_ptr<relay>;
+
+    void on_frame(frame&& f);
+    void handle(const open_frame& f);
+    void handle(const opened_frame& f);
+    void handle(const refused_frame& f);
+    void handle(const data_frame& f);
+    void handle(const credit_frame& f);
+    void handle(const close_frame& f);
+    void handle(const place_died_frame& f);
+    void handle(const log_frame& f);
+    void handle(const output_frame& f);
+    void handle(const exit_frame& f);
+    void handle(const ping_frame& f) { link_->send(pong_frame{f.sequence}); }
+    void handle(const pong_frame&) {}
+    template <class Other>
+    void handle(const Other&) {
+        link_->close("a frame of the handshake after the handshake");
+    }
+    void breach(const char* what);
+    void on_written();
+    void on_closed(const std::string& why);
+
+    void start_place(const open_frame& f, std::function<void(control::received)> answered);
+    void accept(const open_frame& f, control::received answer);
+    void refuse_for_errno(std::uint64_t channel);
+
+    void add(const relay_ptr& r);
+    void make_ready(const relay_ptr& r);
+    void send_ready();
+    void await_obituary(const relay_ptr& r);
+    void forget_if_over(const relay_ptr& r);
+
+    session_context shared_;
+    std::shared_ptr<net::link> link_;
+    const side ours_;
+    const std::string label_;
+    handlers handlers_;
+    std::uint64_t next_channel_ = 1;  // odd: chosen by the side that dialed
+    std::uint64_t last_opened_ = 0;   // by the other side
+    std::size_t opening_ = 0;         // asked for by the other side, not answered yet
+    std::unordered_map<std::uint64_t, relay_ptr> relays_;  // by id on the wire
+    std::deque<relay_ptr> ready_;                          // may have something to send
+    std::uint64_t dropped_logs_ = 0;
+};
+
+}  // namespace places::net

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+// What no place and no node can make a bridge believe, pass on or give away, and what each attempt
+// costs: a place its channel, a node its link. Here the other node is made by hand, on either side.
+#include "tests/node/heard.hpp"
+#include "tests/node/peer.hpp"
+#include "tests/support/node_main.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <string>
+#include <sys/resource.h>
+#include <utility>
+
+namespace places::net {
+namespace {
+
+/// Puts, on command, a record of the kind it is told between two of its own.
+void forge(channel& to_creator) {
+    const auto what = to_creator.get<std::int64_t>().value();
+    (void)to_creator.put(std::string("before"));
+    (void)to_creator.send(message{static_cast<kind>(what), 0, bytes(40)});
+    (void)to_creator.put(std::string("after"));
+    (void)to_creator.get();
+}
+const auto forge_entry = register_entry<forge>("forge");
+
+/// Sends `count` records of many lengths, all of them octet 0xFF.
+void send_many(channel& to_creator) {
+    const auto count = to_creator.get<std::int64_t>().value();
+    for (std::int64_t i = 0; i < count; ++i) {
+        const auto size = static_cast<std::size_t>(1 + i * 37 % 2000);
+        if (to_creator.put(bytes(size, std::byte{0xFF})) != status::ok) return;
+    }
+    (void)to_creator.get();
+}
+const auto send_many_entry = register_entry<send_many>("send-many");
+
+/// Asks the bridge of its node what only the root may ask. Returns: how it was answered.
+std::string ask_as_place(const command& what) {
+    try {
+        auto c = ask_bridge(what);
+        (void)detail::await_opened(c);
+    } catch (const error& e) {
+        return e.code().message() + ": " + e.what();
+    }
+    return "done";
+}
+void listen_as_place(channel& to_creator) {
+    (void)to_creator.put(ask_as_place(listen_command{"127.0.0.1", 0, bytes(32), "mine"}));
+}
+void dial_as_place(channel& to_creator) {
+    const auto port = to_creator.get<std::int64_t>().value();
+    dial_command what{"127.0.0.1", static_cast<std::uint16_t>(port), bytes(32), "me", "it"};
+    (void)to_creator.put(ask_as_place(what));
+}
+
+octets opened_then(peer& p, std::uint64_t channel, const char* entry) {
+    EXPECT_TRUE(p.send(open_frame{channel, ring, start_entry{entry, ""}}));
+    EXPECT_TRUE(p.next<opened_frame>());
+    EXPECT_TRUE(p.send(credit_frame{channel, 0, ring}));
+    return record_of(message::of(std::int64_t{0}));
+}
+
+/// The record of a raw number.
+octets number(std::int64_t n) {
+    const auto m = message::of(n);
+    auto bytes = record_of(m);
+    const auto type = m.type();
+    std::memcpy(bytes.data() + 14, &type, sizeof type);
+    return bytes;
+}
+
+bool is_alive(peer& p) { return p.send(ping_frame{77}) && p.next<pong_frame>() == pong_frame{77}; }
+
+// -- a place that forges --
+
+class forging_place : public bridge_test, public ::testing::WithParamInterface<kind> {};
+
+TEST_P(forging_place, loses_its_channel_and_the_link_lives) {
+    auto p = dial();
+    (void)opened_then(p, 1, "forge");
+    ASSERT_TRUE(p.send(data_frame{1, 0, number(static_cast<std::int64_t>(GetParam()))}));
+    std::uint64_t end = 0;
+    std::optional<close_frame> closed;
+    // A close overtakes data: all that was sent before it has come when a ping is answered.
+    while (!closed || end < closed->position) {
+        const auto f = p.next_frame();
+        ASSERT_TRUE(f) << "the link has ended";
+        if (const auto* c = std::get_if<close_frame>(&*f)) closed = *c;
+        if (const auto* data = std::get_if<data_frame>(&*f)) {
+            end = data->position + data->records.size();
+        }
+    }
+    EXPECT_EQ(closed->reason, errc::corrupt);
+    EXPECT_EQ(end, shm::span_of(message::of(std::string("before")).bytes().size()));
+    EXPECT_TRUE(is_alive(p));
+    EXPECT_NE(
+        heard("put a record of kind " + std::to_string(static_cast<std::uint16_t>(GetParam()))),
+        "");
+    ASSERT_TRUE(p.send(close_frame{1, shm::span_of(8), errc::closed}));
+    expect_alive();
+    EXPECT_TRUE(places_end());
+}
+
+INSTANTIATE_TEST_SUITE_P(of, forging_place,
+                         ::testing::Values(kind::opened, kind::refused, kind::died, kind{999}));
+
+TEST_F(bridge_test, a_place_from_a_library_announces_itself_once) {
+    auto p = dial();
+    std::optional<close_frame> closed;  // it may overtake the data
+    const auto first_kind_of = [&](std::uint64_t channel, const char* symbol) {
+        EXPECT_TRUE(p.send(open_frame{channel, ring, start_module{NODE_MODULE, symbol, ""}}));
+        EXPECT_TRUE(p.next<opened_frame>());
+        EXPECT_TRUE(p.send(credit_frame{channel, 0, ring}));
+        while (const auto f = p.next_frame()) {
+            if (const auto* c = std::get_if<close_frame>(&*f)) closed = *c;
+            const auto* data = std::get_if<data_frame>(&*f);
+            if (!data) continue;
+            std::uint16_t what;
+            std::memcpy(&what, data->records.data() + 12, sizeof what);
+            return static_cast<kind>(what);
+        }
+        return kind::bytes;
+    };
+    EXPECT_EQ(first_kind_of(1, "module_greet"), kind::opened);
+    EXPECT_EQ(first_kind_of(3, "no_such_symbol"), kind::refused);
+    EXPECT_EQ(first_kind_of(5, "module_announces_again"), kind::opened);
+    while (!closed || closed->channel != 5) {
+        closed = p.next<close_frame>();
+        ASSERT_TRUE(closed);
+    }
+    EXPECT_EQ(closed->reason, errc::corrupt);
+    EXPECT_TRUE(is_alive(p));
+}
+
+// -- a node that forges --
+
+/// A node made by hand, dialed by the bridge of the test's node.
+class forging_node : public bridge_test {
+  protected:
+    forging_node() {
+        const unique_fd listening{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+        sockaddr_in where{};
+        where.sin_family = AF_INET;
+        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof where;
+        EXPECT_EQ(::bind(listening.get(), reinterpret_cast<sockaddr*>(&where), size), 0);
+        EXPECT_EQ(::listen(listening.get(), 1), 0);
+        EXPECT_EQ(::getsockname(listening.get(), reinterpret_cast<sockaddr*>(&where), &size), 0);
+        events_ = ask_bridge(dial_command{
+            "127.0.0.1", ntohs(where.sin_port), {key_.begin(), key_.end()}, "root", "forger"});
+        node_.emplace(unique_fd{::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC)}, key_);
+        EXPECT_TRUE(node_->is_welcome);
+        const auto opened = detail::await_opened(events_);
+        link_id_ = detail::decode_datum<linked>(opened.bytes())->link_id;
+    }
+
+    /// A channel that the node has agreed to; the last to be opened.
+    channel start(const decltype(start_command::entry)& entry) {
+        auto c = ask_bridge(start_command{link_id_, entry, ""});
+        const auto open = node_->next<open_frame>();
+        EXPECT_TRUE(open);
+        wire_id_ = open ? open->channel : 0;
+        EXPECT_TRUE(node_->send(opened_frame{wire_id_, ring, 1}));
+        return c;
+    }
+    channel start_by_name() { return start(control::registered_entry{"x"}); }
+    channel start_library() { return start(control::library_entry{"/x.so", "x"}); }
+    /// Whether the link has ended, for breaking the protocol.
+    bool is_hung_up_on() {
+        const auto event = events_.get<bridge_event>();
+        const auto* lost = event ? std::get_if<node_lost>(&*event) : nullptr;
+        return lost && lost->reason.find("broke the protocol") != std::string::npos;
+    }
+
+    channel events_;
+    std::optional<peer> node_;
+    std::uint64_t link_id_ = 0;
+    std::uint64_t wire_id_ = 0;
+};
+
+TEST_F(forging_node, cannot_say_in_a_record_how_a_place_ended) {
+    auto c = start_by_name();
+    (void)detail::await_opened(c);
+    ASSERT_TRUE(node_->send(
+        data_frame{wire_id_, 0, record_of(detail::make_died({.signalled = false, .value = 7}))}));
+    EXPECT_TRUE(is_hung_up_on());
+    EXPECT_EQ(c.receive().error(), errc::peer_dead);
+    EXPECT_FALSE(c.peer_status());
+}
+
+TEST_F(forging_node, cannot_announce_a_place_that_does_not_announce_itself) {
+    auto c = start_by_name();
+    ASSERT_TRUE(node_->send(data_frame{wire_id_, 0, record_of(kind::opened)}));
+    EXPECT_TRUE(is_hung_up_on());
+}
+
+TEST_F(forging_node, announces_a_place_from_a_library_once) {
+    auto c = start_library();
+    const auto opened = record_of(kind::opened);
+    ASSERT_TRUE(node_->send(data_frame{wire_id_, 0, opened}));
+    EXPECT_EQ(detail::await_opened(c).what(), kind::opened);
+    ASSERT_TRUE(node_->send(ping_frame{1}));
+    ASSERT_TRUE(node_->next<pong_frame>());
+    ASSERT_TRUE(node_->send(data_frame{wire_id_, opened.size(), opened}));
+    EXPECT_TRUE(is_hung_up_on());
+}
+
+TEST_F(forging_node, cannot_give_an_ended_place_a_status_that_is_none) {
+    struct ending {
+        death_reason reason;
+        std::int32_t status;
+        std::optional<exit_status> shown;
+    };
+    using enum death_reason;
+    for (const auto& e :
+         {ending{exited, 0, exit_status{false, 0}}, ending{exited, 255, exit_status{false, 255}},
+          ending{exited, 256, {}}, ending{exited, -1, {}},
+          ending{signalled, 1, exit_status{true, 1}}, ending{signalled, 64, exit_status{true, 64}},
+          ending{signalled, 0, {}}, ending{signalled, 65, {}}, ending{signalled, 255, {}},
+          ending{unknown, 1, {}}}) {
+        SCOPED_TRACE(e.status);
+        auto c = start_by_name();
+        (void)detail::await_opened(c);
+        ASSERT_TRUE(node_->send(place_died_frame{1, wire_id_, e.reason, e.status}));
+        ASSERT_TRUE(node_->send(close_frame{wire_id_, 0, errc::peer_dead}));
+        EXPECT_EQ(c.receive().error(), errc::peer_dead);
+        const auto shown = c.peer_status();
+        ASSERT_EQ(shown.has_value(), e.shown.has_value());
+        if (!shown) continue;
+        EXPECT_EQ(shown->signalled, e.shown->signalled);
+        EXPECT_EQ(shown->value, e.shown->value);
+    }
+}
+
+// -- what records give away --
+
+TEST_F(bridge_test, what_leaves_a_ring_holds_none_of_its_tags_and_no_old_octets) {
+    auto p = dial();
+    (void)opened_then(p, 1, "send-many");
+    constexpr std::int64_t count = 500;  // several times the ring
+    ASSERT_TRUE(p.send(data_frame{1, 0, number(count)}));
+    const auto is_blank = [](std::span<const std::byte> some) {
+        return std::ranges::all_of(some, [](std::byte b) { return b == std::byte{0}; });
+    };
+    std::uint64_t placed = 0;
+    for (std::int64_t i = 0; i < count;) {
+        const auto data = p.next<data_frame>();
+        ASSERT_TRUE(data);
+        for (auto rest = data->records; !rest.empty(); ++i) {
+            std::uint32_t length;
+            std::memcpy(&length, rest.data() + 8, sizeof length);
+            const auto end = sizeof(shm::record_header) + length;
+            const auto span = shm::span_of(length);
+            ASSERT_LE(span, rest.size());
+            ASSERT_TRUE(is_blank(rest.first(8))) << "the tag of record " << i;
+            ASSERT_TRUE(is_blank(rest.first(span).subspan(end))) << "behind record " << i;
+            rest = rest.subspan(span);
+        }
+        placed = data->position + data->records.size();
+        ASSERT_TRUE(p.send(credit_frame{1, placed, placed + ring}));
+    }
+    EXPECT_GT(placed, 4 * ring);
+}
+
+// -- whom the bridge obeys --
+
+TEST_F(bridge_test, a_place_that_is_not_the_root_can_neither_listen_nor_dial) {
+    auto listening = spawn(listen_as_place);
+    EXPECT_NE(listening.get<std::string>().value().find("only the root"), std::string::npos);
+    auto dialing = spawn(dial_as_place);
+    ASSERT_EQ(dialing.put(std::int64_t{port_}), status::ok);
+    EXPECT_NE(dialing.get<std::string>().value().find("only the root"), std::string::npos);
+    expect_alive();
+}
+
+TEST_F(bridge_test, a_deadline_that_is_none_is_refused_naming_it) {
+    for (const std::int64_t ms :
+         {std::int64_t{0}, std::int64_t{-1}, std::int64_t{3'600'001},
+          std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::min()}) {
+        auto c = ask_bridge(
+            dial_command{"127.0.0.1", port_, {key_.begin(), key_.end()}, "root", "itself", ms});
+        try {
+            (void)detail::await_opened(c);
+            ADD_FAILURE() << "dialed within " << ms << " ms";
+        } catch (const error& e) {
+            EXPECT_EQ(e.code(), errc::bad_argument) << e.what();
+            EXPECT_NE(std::string(e.what()).find(std::to_string(ms)), std::string::npos)
+                << e.what();
+        }
+    }
+    expect_alive();
+}
+
+// -- what a bridge cannot take --
+
+std::size_t mapped_bytes(pid_t pid) {
+    std::ifstream in("/proc/" + std::to_string(pid) + "/statm");
+    std::size_t pages = 0;
+    in >> pages;
+    return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+/// Asks for three channels at once, of which the bridge can take all but the second. What the other
+/// end of that one sees is the nursery's to promise.
+void expect_the_other_two(pid_t bridge, std::size_t large_ring, const node_key& key) {
+    const listen_command what{"127.0.0.1", 0, {key.begin(), key.end()}, "again"};
+    ::kill(bridge, SIGSTOP);
+    auto first = ask_bridge(what);
+    auto large = ask_bridge(what, large_ring);
+    auto last = ask_bridge(what);
+    ::kill(bridge, SIGCONT);
+    for (auto* c : {&first, &last}) {
+        const auto answer = c->receive();
+        ASSERT_TRUE(answer) << answer.error().message();
+        EXPECT_EQ(answer->what(), kind::refused);  // since it listens already
+    }
+    EXPECT_NE(heard("[bridge] a channel could not be taken: "), "");
+}
+
+TEST_F(bridge_test, a_channel_that_it_cannot_map_costs_that_channel) {
+    constexpr std::size_t large_ring = 32 * 1024 * 1024;
+    const auto some = mapped_bytes(pid_) + large_ring;
+    const rlimit little{some, RLIM_INFINITY};
+    rlimit before{};
+    ASSERT_EQ(::prlimit(pid_, RLIMIT_AS, &little, &before), 0);
+    expect_the_other_two(pid_, large_ring, key_);
+    ASSERT_EQ(::prlimit(pid_, RLIMIT_AS, &before, nullptr), 0);
+    expect_alive();
+}
+
+}  // namespace
+}  // namespace places::net

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+// A node whose processes have no descriptors left, or may not pass them on: nothing is lost without
+// a word, and the node goes on. As an ordinary user, for the kernel passes any number on for root.
+// Says nothing of a kernel without memory: that cannot be had on order.
+#include "core/control.hpp"
+#include "core/process.hpp"
+#include "processes.hpp"
+
+#include <places/places.hpp>
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstring>
+#include <fcntl.h>
+#include <fstream>
+#include <linux/sockios.h>
+#include <sched.h>
+#include <set>
+#include <string>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <vector>
+
+namespace control = places::control;
+using places::channel;
+using places::errc;
+using places::unique_fd;
+
+namespace {
+
+rlimit limit_of(int pid) {
+    rlimit limit{};
+    places::checked(::prlimit(pid, RLIMIT_NOFILE, nullptr, &limit), "read a limit");
+    return limit;
+}
+void set_limit(int pid, const rlimit& limit) {
+    places::checked(::prlimit(pid, RLIMIT_NOFILE, &limit, nullptr), "set a limit");
+}
+
+/// While it lives, a process gets no new descriptor at or above `end`. Those it has stay.
+class descriptor_limit {
+  public:
+    descriptor_limit(int pid, rlim_t end) : pid_(pid), before_(limit_of(pid)) {
+        set_limit(pid, {end, before_.rlim_max});
+    }
+    ~descriptor_limit() { set_limit(pid_, before_); }
+    descriptor_limit(const descriptor_limit&) = delete;
+    descriptor_limit& operator=(const descriptor_limit&) = delete;
+
+  private:
+    int pid_;
+    rlimit before_;
+};
+
+/// The limit under which the process gets `count` new descriptors.
+rlim_t limit_that_leaves(std::size_t count, int pid) {
+    std::set<std::string> used;
+    for (const auto& each :
+         std::filesystem::directory_iterator{"/proc/" + std::to_string(pid) + "/fd"}) {
+        used.insert(each.path().filename());
+    }
+    rlim_t end = 0;
+    for (std::size_t unused = 0;; ++end) {
+        if (!used.contains(std::to_string(end)) && ++unused > count) return end;
+    }
+}
+
+/// More descriptors of this user on their way through sockets than `nursery_limit`: whoever has
+/// that limit can send no other.
+constexpr rlim_t nursery_limit = 64;
+class crowd_in_flight {
+  public:
+    crowd_in_flight() {
+        std::array<int, 2> fds{};
+        places::checked(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds.data()),
+                        "make sockets");
+        here_ = unique_fd{fds[0]};
+        there_ = unique_fd{fds[1]};
+        const std::vector<int> many(control::packet_fds_max, here_.get());
+        for (std::size_t sent = 0; sent <= nursery_limit; sent += many.size()) {
+            control::send(here_.get(), {0, control::done{}}, many);
+        }
+    }
+
+  private:
+    unique_fd here_;
+    unique_fd there_;
+};
+
+std::set<int> children_of(int pid) {
+    const auto id = std::to_string(pid);
+    std::ifstream list("/proc/" + id + "/task/" + id + "/children");
+    std::set<int> all;
+    for (int each = 0; list >> each;) all.insert(each);
+    return all;
+}
+
+void expect_start_failed_for(const places::error& e, int cause) {
+    EXPECT_EQ(e.code(), errc::start_failed);
+    EXPECT_TRUE(std::strstr(e.what(), std::strerror(cause))) << e.what();
+}
+
+/// Answers every connection with its own message.
+void serve(places::inbox& in) {
+    while (auto each = in.get()) {
+        if (each->content.bytes().empty()) continue;
+        if (each->from.send(each->content) != places::status::ok) return;
+    }
+}
+
+bool answers(channel& c) { return c.put(5) == places::status::ok && c.get<int>().value() == 5; }
+
+/// A place with a child that outlives it.
+void has_a_child(channel& c) {
+    const int child = ::fork();
+    if (child == 0) never_ends();
+    (void)c.put(child);
+    never_ends();
+}
+
+void expect_the_child_is_ended_when_its_place_dies(places::place& p) {
+    const int child = p.get<int>().value();
+    const auto life = pidfd_of(child);
+    ::kill(p.pid(), SIGKILL);
+    EXPECT_EQ(p.get<int>().error(), errc::peer_dead);
+    await_end(life);
+    while (::kill(child, 0) == 0) ::sched_yield();  // until it is reaped
+}
+
+/// Asks so much that the answers fill the control socket, and takes none before SIGUSR1.
+void reads_nothing_for_a_while(places::inbox& in) {
+    auto& home = places::detail::process::current();
+    sigset_t wake;
+    ::sigemptyset(&wake);
+    ::sigaddset(&wake, SIGUSR1);
+    ::sigprocmask(SIG_BLOCK, &wake, nullptr);
+    const std::string name(4000, 'x');
+    constexpr int requests = 200;
+    for (int i = 0; i < requests; ++i) {
+        home.request_async(control::connect{name, 4096}, {}, [](const control::received&) {});
+    }
+    int unread = 1;
+    while (unread > 0) {
+        places::checked(::ioctl(home.control_handle(), SIOCOUTQ, &unread), "look at a socket");
+        ::sched_yield();
+    }
+    places::log_to_parent(places::severity::info, "full");  // a put would take the answers
+    int which = 0;
+    ::sigwait(&wake, &which);
+    serve(in);
+}
+
+}  // namespace
+
+TEST(limits, a_spawn_whose_answer_cannot_carry_its_descriptors_fails_and_leaves_no_place) {
+    const int nursery = nursery_pid();
+    const auto before = children_of(nursery);
+    {
+        const crowd_in_flight crowd;
+        const descriptor_limit limit{nursery, nursery_limit};
+        expect_start_failed_for(error_of([] { (void)places::spawn(never_ends); }), ETOOMANYREFS);
+    }
+    while (children_of(nursery) != before) ::sched_yield();
+    EXPECT_EQ(places::spawn([] { return 3; }).wait().value, 3);
+}
+
+TEST(limits, a_connect_whose_offer_cannot_be_sent_fails_and_the_next_one_is_served) {
+    auto server = places::spawn({.named = "limits-server"}, serve);
+    {
+        const crowd_in_flight crowd;
+        const descriptor_limit limit{nursery_pid(), nursery_limit};
+        const auto e = error_of([] { (void)places::connect_to_named_place("limits-server"); });
+        expect_start_failed_for(e, ETOOMANYREFS);
+        EXPECT_TRUE(std::strstr(e.what(), "RLIMIT_NOFILE")) << e.what();
+    }
+    auto c = places::connect_to_named_place("limits-server");
+    EXPECT_TRUE(answers(c));
+    server.kill();
+}
+
+TEST(limits, a_client_hears_that_its_offer_was_lost_after_it_had_been_queued) {
+    auto& home = places::detail::process::current();
+    bool is_full = false;
+    home.on_log([&](const control::log_note&) { is_full = true; });
+    auto server = places::spawn({.named = "limits-server"}, reads_nothing_for_a_while);
+    while (!is_full) await_nursery();
+    home.on_log([](const control::log_note&) {});
+    auto lost = places::connect_to_named_place("limits-server");
+    {
+        const crowd_in_flight crowd;
+        const descriptor_limit limit{nursery_pid(), nursery_limit};
+        ::kill(server.pid(), SIGUSR1);
+        EXPECT_EQ(lost.get<int>().error(), errc::peer_dead);
+    }
+    EXPECT_FALSE(server.is_dead());
+    auto c = places::connect_to_named_place("limits-server");
+    EXPECT_TRUE(answers(c));
+    server.kill();
+}
+
+TEST(limits, a_client_hears_that_the_server_had_no_descriptors_and_the_next_one_is_served) {
+    auto server = places::spawn({.named = "limits-server"}, serve);
+    ASSERT_TRUE(answers(server));  // it has begun, and will open nothing more by itself
+    for (const std::size_t arriving : {0U, 1U, 2U}) {  // of three
+        const descriptor_limit limit{server.pid(), limit_that_leaves(arriving, server.pid())};
+        auto c = places::connect_to_named_place("limits-server");
+        EXPECT_EQ(c.get<int>().error(), errc::peer_dead) << arriving;
+    }
+    EXPECT_FALSE(server.is_dead());
+    auto c = places::connect_to_named_place("limits-server");
+    EXPECT_TRUE(answers(c));
+    server.kill();
+}
+
+TEST(limits, a_place_whose_creator_could_not_take_its_descriptors_is_ended) {
+    const int nursery = nursery_pid();
+    const auto before = children_of(nursery);
+    {
+        const descriptor_limit limit{::getpid(), 0};
+        EXPECT_EQ(error_of([] { (void)places::spawn(never_ends); }).code(), errc::start_failed);
+    }
+    while (children_of(nursery) != before) ::sched_yield();
+}
+
+TEST(limits, a_nursery_without_descriptors_ends_what_a_dead_place_has_left) {
+    auto p = places::spawn(has_a_child);
+    {
+        const descriptor_limit limit{nursery_pid(), 0};
+        expect_the_child_is_ended_when_its_place_dies(p);
+    }
+    EXPECT_EQ(places::spawn([] { return 3; }).wait().value, 3);
+}
+
+TEST(limits, a_nursery_without_descriptors_fails_what_needs_some_and_spares_the_asker) {
+    const unique_fd null = places::checked_fd(::open("/dev/null", O_RDWR | O_CLOEXEC), "open");
+    auto server = places::spawn({.named = "limits-server"}, serve);
+    {
+        const descriptor_limit limit{nursery_pid(), 0};
+        expect_start_failed_for(error_of([] { (void)places::spawn(never_ends); }), EMFILE);
+        expect_start_failed_for(
+            error_of([] { (void)places::connect_to_named_place("limits-server"); }), EMFILE);
+        // Descriptors of the request do not arrive either.
+        const control::spawn with_streams{control::registered_entry{"never-ends"}, "", 4096, false};
+        expect_start_failed_for(error_of([&] {
+                                    (void)places::detail::process::current().request(
+                                        with_streams, {null.get(), null.get()});
+                                }),
+                                EMFILE);
+    }
+    auto c = places::connect_to_named_place("limits-server");
+    EXPECT_TRUE(answers(c));
+    server.kill();
+}
+
+const auto never_ends_entry = places::register_entry<never_ends>("never-ends");
+
+int main(int argc, char** argv) {
+    if (::geteuid() == 0) {
+        // A user of this process' own: descriptors in flight are counted per user.
+        const auto user = static_cast<uid_t>(10'000 + ::getpid() % 50'000);
+        if (::setresuid(user, user, user) < 0) std::perror("become an ordinary user");
+        ::prctl(PR_SET_DUMPABLE, 1);  // or /proc/self would still be root's
+    }
+    places::runtime runtime{argc, argv};
+    ::testing::InitGoogleTest(&argc, argv);
+    return RUN_ALL_TESTS();
+}
