@@ -23,6 +23,17 @@ boost_that() {
 }
 has_boost() { boost=$(boost_that is_installed) && is_installed "libboost-context$boost-dev"; }
 
+# Whether clang++ can build fuzz targets; libFuzzer is a package apart from it.
+has_fuzzer() {
+    echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
+        clang++ -fsanitize=fuzzer,address,undefined -x c++ - -o /dev/null 2>/dev/null
+}
+# libFuzzer of the version that the package clang stands for.
+fuzzer_package() {
+    version=$(apt-cache depends clang | sed -n 's/^ *Depends: clang-\([0-9]*\)$/\1/p')
+    is_known "libclang-rt-$version-dev" && echo "libclang-rt-$version-dev"
+}
+
 as_root() {
     if [ "$(id -u)" = 0 ]; then env DEBIAN_FRONTEND=noninteractive "$@"
     else sudo env DEBIAN_FRONTEND=noninteractive "$@"
@@ -40,19 +51,24 @@ install_packages() {
     command -v ninja >/dev/null || missing="$missing ninja-build"
     command -v pkg-config >/dev/null || missing="$missing pkg-config"
     command -v capnp >/dev/null || missing="$missing capnproto"
+    fuzzer=
+    if [ "$1" = tests ]; then
+        command -v spin >/dev/null || missing="$missing spin"
+        has_fuzzer || fuzzer="clang libclang-rt-<version>-dev"
+    fi
     libraries="libcapnp-dev libssl-dev libssh2-1-dev"
-    [ "$1" = build ] || libraries="$libraries libgtest-dev libbenchmark-dev"
+    [ "$1" = build ] || libraries="$libraries libgtest-dev libbenchmark-dev libcli11-dev libfmt-dev"
     for package in $libraries; do
         is_installed "$package" || missing="$missing $package"
     done
     if has_boost; then
-        [ -n "$missing" ] || return 0
+        [ -n "$missing$fuzzer" ] || return 0
         boost_packages=
     else
         boost_packages="libboost1.8x-dev libboost-context1.8x-dev"
     fi
 
-    lacking="$missing${boost_packages:+ $boost_packages}"
+    lacking="$missing${fuzzer:+ $fuzzer}${boost_packages:+ $boost_packages}"
     by_hand="To install by hand:$lacking
 With libraries that are not packages, set PLACES_INSTALL=no."
     command -v apt-get >/dev/null || die "Missing:$lacking
@@ -67,6 +83,10 @@ Installing needs root, and there is no sudo here. $by_hand"
         boost=$(boost_that is_installed || boost_that is_known) ||
             die "No package source knows a Boost 1.8x. Is the network reachable? $by_hand"
         missing="$missing libboost$boost-dev libboost-context$boost-dev"
+    fi
+    if [ -n "$fuzzer" ]; then
+        runtime=$(fuzzer_package) || die "No package source knows the libFuzzer of clang. $by_hand"
+        missing="$missing clang $runtime"
     fi
     say "Installing:$missing"
     # --no-remove: an older Boost that somebody put here is in the way, but not ours to take away.

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds, and tests: the rings under ThreadSanitizer, everything under
-# AddressSanitizer and UndefinedBehaviorSanitizer, everything optimised.  The first failure ends it.
+# AddressSanitizer and UndefinedBehaviorSanitizer, a minute of each fuzz target, everything optimised.
+# The first failure ends it.
 #   tests/run.sh [--quick] [ctest argument…]
 #   --quick   the optimised build only
 #   CXX=clang++, PLACES_INSTALL=no, CMAKE_BUILD_PARALLEL_LEVEL=1: see tests/install.sh
@@ -40,6 +41,16 @@ check() {
     $under ctest --test-dir "build/$tested" --output-on-failure -j2 "$@"
 }
 
+# fuzz TARGET: a minute of new inputs; what breaks it is left in build/fuzz, with the file's name printed.
+fuzz() {
+    echo "== fuzz: $1"
+    mkdir -p "build/fuzz/units/$1"
+    # The second folder is only read.
+    $under "build/fuzz/tests/fuzz/fuzz_$1" -max_total_time=60 -timeout=10 -rss_limit_mb=2048 \
+        -max_len=4096 -verbosity=0 -print_final_stats=1 "-artifact_prefix=build/fuzz/$1-" \
+        "build/fuzz/units/$1" "tests/fuzz/corpus/$1"
+}
+
 under=
 if [ "$quick" = no ]; then
     # The sanitizers of g++ 12 and 13 may fail to start where the kernel randomises addresses by more
@@ -50,6 +61,13 @@ if [ "$quick" = no ]; then
     if [ $# = 0 ]; then check tsan -L ring --no-tests=error; else check tsan -L ring "$@"; fi
     prepare asan
     check asan --no-tests=error "$@"
+    if [ $# = 0 ]; then
+        echo "== fuzz: build"
+        (CXX=clang++ && export CXX && configure fuzz -DPLACES_TESTS=ON -DPLACES_EXAMPLES=OFF)
+        build fuzz fuzz_ring fuzz_datum
+        fuzz ring
+        fuzz datum
+    fi
     under=
 fi
 prepare release
