@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/harness.hpp"
+
+#include "bench/build_info.hpp"
+#include "bench/plot.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <sched.h>
+#include <sstream>
+#include <sys/utsname.h>
+#include <system_error>
+#include <unistd.h>
+
+namespace places::bench {
+namespace {
+
+std::string cpu_name() {
+    std::ifstream info("/proc/cpuinfo");
+    for (std::string line; std::getline(info, line);) {
+        if (!line.starts_with("model name")) continue;
+        const auto at = line.find(": ");
+        if (at != std::string::npos) return line.substr(at + 2);
+    }
+    return "unknown";
+}
+
+std::string kernel_name() {
+    utsname u{};
+    if (::uname(&u) != 0) return "unknown";
+    return std::string(u.sysname) + " " + u.release + " " + u.machine;
+}
+
+std::vector<int> usable_cores() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    std::vector<int> cores;
+    if (::sched_getaffinity(0, sizeof set, &set) != 0) return cores;
+    for (unsigned i = 0; i < CPU_SETSIZE; ++i) {
+        if (CPU_ISSET(i, &set)) cores.push_back(static_cast<int>(i));
+    }
+    return cores;
+}
+
+double median(std::vector<double> values) {
+    if (values.empty()) return 0;
+    std::sort(values.begin(), values.end());
+    const auto half = values.size() / 2;
+    return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+/// Median of the distances from the median.
+double spread(const std::vector<double>& values) {
+    const auto middle = median(values);
+    std::vector<double> distances;
+    for (const auto v : values) distances.push_back(std::abs(v - middle));
+    return median(distances);
+}
+
+std::string micros(double ns) { return fmt::format("{:.3f}", ns / 1000); }
+
+void write_file(const std::string& path, const std::string& content) {
+    std::ofstream file(path);
+    if (!(file << content << std::flush)) {
+        throw std::system_error(errno, std::generic_category(), path);
+    }
+}
+
+}  // namespace
+
+std::string why_refused() {
+    const std::string sanitizers = PLACES_BENCH_SANITIZE;
+    if (!sanitizers.empty()) return "this build has sanitizers: " + sanitizers;
+#if !defined(__OPTIMIZE__) || !defined(NDEBUG)
+    return "this build is unoptimised or has debug checks (" PLACES_BENCH_FLAGS ")";
+#else
+    return {};
+#endif
+}
+
+std::string json_escaped(const std::string& text) {
+    std::string out;
+    for (const char c : text) {
+        if (c == '"' || c == '\\') {
+            out += '\\';
+            out += c;
+        } else if (static_cast<unsigned char>(c) < 0x20) {
+            out += fmt::format("\\u{:04x}", c);
+        } else {
+            out += c;
+        }
+    }
+    return out;
+}
+
+harness::harness(settings s, const tick_clock& clock)
+    : settings_(std::move(s)),
+      clock_(clock),
+      cores_(usable_cores()),
+      is_terminal_(::isatty(STDERR_FILENO) != 0) {
+    if (settings_.quick) settings_.rounds = std::min(settings_.rounds, 2);
+    print_machine();
+}
+
+std::chrono::nanoseconds harness::slice() const noexcept {
+    using namespace std::chrono_literals;
+    if (settings_.quick) return 2ms;
+    return settings_.blocking ? 80ms : 25ms;
+}
+
+std::vector<std::size_t> harness::sizes_or(std::vector<std::size_t> usual) const {
+    return settings_.sizes.empty() ? std::move(usual) : settings_.sizes;
+}
+
+bool harness::wants_peer(const std::string& name) const {
+    if (settings_.peers == "auto") return true;
+    std::istringstream names(settings_.peers);
+    for (std::string each; std::getline(names, each, ',');) {
+        if (each == name) return true;
+    }
+    return false;
+}
+
+void harness::print_machine() const {
+    const auto cpu = cpu_name();
+    const auto kernel = kernel_name();
+    if (settings_.json) {
+        fmt::print(
+            "{{\"machine\":{{\"cpu\":\"{}\",\"cores\":{},\"kernel\":\"{}\",\"compiler\":\"{}\","
+            "\"flags\":\"{}\",\"commit\":\"{}\",\"clock\":\"{}\"}}}}\n",
+            json_escaped(cpu), cores_.size(), json_escaped(kernel),
+            json_escaped(PLACES_BENCH_COMPILER), json_escaped(PLACES_BENCH_FLAGS),
+            PLACES_BENCH_COMMIT, clock_.name());
+    } else {
+        fmt::print(
+            "# cpu       {}, {} cores\n# kernel    {}\n# compiler  {}\n# flags     {}\n"
+            "# commit    {}\n# clock     {}\n",
+            cpu, cores_.size(), kernel, PLACES_BENCH_COMPILER, PLACES_BENCH_FLAGS,
+            PLACES_BENCH_COMMIT, clock_.name());
+        if (cores_.size() < 2) fmt::print("# one core: nothing is pinned, and who spins waits\n");
+    }
+    std::fflush(stdout);
+}
+
+void harness::miss(const std::string& name, const std::string& why) {
+    if (!wants_peer(name) || !missing_.emplace(name, why).second) return;
+    if (settings_.json) {
+        fmt::print("{{\"question\":\"{}\",\"peer\":\"{}\",\"missing\":\"{}\"}}\n",
+                   settings_.question, name, json_escaped(why));
+    } else {
+        fmt::print("# without {}: {}\n", name, why);
+    }
+    std::fflush(stdout);
+}
+
+void harness::try_add(contest& to, const std::string& name,
+                      const std::function<contestant()>& make) {
+    try {
+        to.entries.push_back(make());
+    } catch (const std::exception& e) {
+        miss(name, e.what());
+    }
+}
+
+void harness::progress(int round, int rounds, const std::string& name) const {
+    if (!is_terminal_) return;
+    if (rounds == 0) {
+        fmt::print(stderr, "\r\033[K");
+    } else {
+        constexpr int cells = 30;
+        const auto full = static_cast<std::size_t>(cells * round / rounds);
+        fmt::print(stderr, "\r\033[K[{:<30}] {}/{} {}", std::string(full, '#'), round, rounds,
+                   name);
+    }
+    std::fflush(stderr);
+}
+
+void harness::measure(contest c) {
+    std::vector<result> results(c.entries.size());
+    for (std::size_t i = 0; i < c.entries.size(); ++i) {
+        auto& e = c.entries[i];
+        results[i].name = e.name;
+        results[i].is_subject = e.is_subject;
+        results[i].size = e.size ? e.size : c.size;
+    }
+    // Returns whether the entry is still with us.
+    const auto slice_of = [&](std::size_t i, bool recorded) {
+        auto& e = c.entries[i];
+        if (!e.run) return;
+        try {
+            const auto& r = e.run();
+            if (!recorded) return;
+            auto& into = results[i];
+            into.rounds.push_back({static_cast<double>(r.times.at_percentile(50)),
+                                   static_cast<double>(r.times.at_percentile(99)), r.per_second});
+            into.times.add(r.times);
+        } catch (const std::exception& failed) {
+            if (e.is_subject) throw;
+            miss(e.name, failed.what());
+            results[i].rounds.clear();
+            e.run = nullptr;
+        }
+    };
+    for (std::size_t i = 0; i < c.entries.size(); ++i) {
+        progress(0, settings_.rounds, "warm-up " + c.entries[i].name);
+        slice_of(i, false);
+    }
+    for (int round = 0; round < settings_.rounds; ++round) {
+        for (std::size_t turn = 0; turn < c.entries.size(); ++turn) {
+            const auto i = (turn + static_cast<std::size_t>(round)) % c.entries.size();
+            progress(round, settings_.rounds, c.entries[i].name);
+            slice_of(i, true);
+        }
+    }
+    progress(0, 0, {});
+    std::erase_if(results, [](const result& r) { return r.rounds.empty(); });
+    print_results(c, results);
+    compare(c, results);
+    last_compared_ = c.compared;
+    for (const auto& r : results) {
+        std::vector<double> rates;
+        for (const auto& s : r.rounds) rates.push_back(s.per_second * static_cast<double>(r.size));
+        curves_.push_back({r.name, r.size, median(rates), r.times.steps(),
+                           settings_.hgrm.empty() ? std::string{} : r.times.to_hgrm()});
+    }
+}
+
+void harness::print_results(const contest& c, const std::vector<result>& results) const {
+    if (!settings_.json) {
+        fmt::print(
+            "\n{}{}  ({} rounds, {}; times in us)\n{:<14}{:>10}{:>10}{:>10}{:>10}{:>14}{:>10}"
+            "{:>9}\n",
+            settings_.question, c.size ? fmt::format(" {} B", c.size) : "", settings_.rounds,
+            settings_.api, "", "p50", "p99", "p99.9", "max", "messages/s", "MB/s", "MAD");
+    }
+    for (const auto& r : results) {
+        std::vector<double> rates;
+        std::vector<double> figures;
+        for (const auto& s : r.rounds) {
+            rates.push_back(s.per_second);
+            figures.push_back(c.compared == figure::time ? s.p50 : s.per_second);
+        }
+        const auto rate = median(rates);
+        const auto has_times = r.times.total() != 0;
+        const auto at = [&](double p) { return static_cast<double>(r.times.at_percentile(p)); };
+        const auto relative = median(figures) > 0 ? spread(figures) / median(figures) : 0;
+        if (settings_.json) {
+            fmt::print("{{\"question\":\"{}\",\"size\":{},\"contestant\":\"{}\",\"api\":\"{}\"",
+                       settings_.question, r.size, r.name, settings_.api);
+            if (has_times) {
+                fmt::print(
+                    ",\"p50_ns\":{:.0f},\"p99_ns\":{:.0f},\"p999_ns\":{:.0f},"
+                    "\"max_ns\":{}",
+                    at(50), at(99), at(99.9), r.times.max());
+            }
+            fmt::print(
+                ",\"per_second\":{:.1f},\"bytes_per_second\":{:.0f},\"median\":{:.1f},"
+                "\"mad\":{:.1f},\"rounds\":{}}}\n",
+                rate, rate * static_cast<double>(r.size), median(figures), spread(figures),
+                r.rounds.size());
+        } else {
+            const auto time = [&](double v) { return has_times ? micros(v) : std::string("-"); };
+            fmt::print(
+                "{:<14}{:>10}{:>10}{:>10}{:>10}{:>14.0f}{:>10}{:>8.1f}%\n", r.name, time(at(50)),
+                time(at(99)), time(at(99.9)), time(static_cast<double>(r.times.max())), rate,
+                r.size ? fmt::format("{:.1f}", rate * static_cast<double>(r.size) / 1e6) : "-",
+                relative * 100);
+        }
+    }
+    std::fflush(stdout);
+}
+
+void harness::compare(const contest& c, const std::vector<result>& results) {
+    for (const auto& ours : results) {
+        if (!ours.is_subject) continue;
+        for (const auto& theirs : results) {
+            if (theirs.is_subject) continue;
+            std::vector<double> ratios;
+            std::vector<double> tails;
+            const auto weigh = [](const result& r) {
+                return r.size ? static_cast<double>(r.size) : 1.0;
+            };
+            for (std::size_t i = 0; i < std::min(ours.rounds.size(), theirs.rounds.size()); ++i) {
+                const auto& a = ours.rounds[i];
+                const auto& b = theirs.rounds[i];
+                if (c.compared == figure::time) {
+                    ratios.push_back(a.p50 / b.p50);
+                    tails.push_back(a.p99 / b.p99);
+                } else {
+                    ratios.push_back(a.per_second * weigh(ours) / (b.per_second * weigh(theirs)));
+                }
+            }
+            std::string more;
+            if (!tails.empty()) more = fmt::format(",\"ratio_p99\":{:.3f}", median(tails));
+            summarise(ours.name, theirs.name, c.size, std::move(ratios), more);
+        }
+    }
+}
+
+void harness::tell(const std::string& members, const std::string& text) {
+    if (settings_.json) {
+        fmt::print("{{\"question\":\"{}\",{}}}\n", settings_.question, members);
+    } else {
+        fmt::print("{}\n", text);
+    }
+    std::fflush(stdout);
+}
+
+void harness::summarise(const std::string& subject, const std::string& versus, std::size_t size,
+                        std::vector<double> ratios, const std::string& more_members) {
+    if (ratios.empty()) return;
+    const auto middle = median(ratios);
+    const auto [low, high] = std::minmax_element(ratios.begin(), ratios.end());
+    summary_json_.push_back(fmt::format(
+        "{{\"question\":\"{}\",\"size\":{},\"subject\":\"{}\",\"versus\":\"{}\",\"ratio\":{:.4g},"
+        "\"ratio_min\":{:.4g},\"ratio_max\":{:.4g},\"rounds\":{}{},\"api\":\"{}\"}}",
+        settings_.question, size, subject, versus, middle, *low, *high, ratios.size(), more_members,
+        settings_.api));
+    summary_text_.push_back(fmt::format("{:<22}{:>9}{:>10.3f}  [{:.3f} .. {:.3f}]",
+                                        subject + " / " + versus, size, middle, *low, *high));
+}
+
+int harness::finish() {
+    if (settings_.json) {
+        for (const auto& line : summary_json_) fmt::print("{}\n", line);
+    } else if (!summary_text_.empty()) {
+        fmt::print("\n{:<22}{:>9}{:>10}  over the rounds\n", "ours / theirs", "size", "ratio");
+        for (const auto& line : summary_text_) fmt::print("{}\n", line);
+    }
+    std::fflush(stdout);
+    if (!settings_.hgrm.empty()) {
+        // One file each: the format holds one distribution.
+        for (const auto& c : curves_) {
+            if (c.steps.empty()) continue;
+            write_file(fmt::format("{}.{}.{}.hgrm", settings_.hgrm, c.name, c.size), c.hgrm);
+        }
+    }
+    if (!settings_.plot.empty()) {
+        std::vector<plot_line> lines;
+        const bool by_size = last_compared_ == figure::rate;
+        for (const auto& c : curves_) {
+            if (by_size) {
+                if (c.size == 0 || c.bytes_per_second <= 0) continue;
+                auto found = std::find_if(lines.begin(), lines.end(),
+                                          [&](const plot_line& l) { return l.name == c.name; });
+                if (found == lines.end()) found = lines.insert(found, {c.name, {}});
+                found->points.emplace_back(static_cast<double>(c.size), c.bytes_per_second);
+                continue;
+            }
+            plot_line line{fmt::format("{} {} B", c.name, c.size), {}};
+            for (const auto& s : c.steps) {
+                if (s.percentile >= 1 || s.value == 0) continue;
+                line.points.emplace_back(1 / (1 - s.percentile),
+                                         static_cast<double>(s.value) / 1000);
+            }
+            if (!line.points.empty()) lines.push_back(std::move(line));
+        }
+        // Only at one size: no curve, such as places_1024.
+        if (by_size) std::erase_if(lines, [](const plot_line& l) { return l.points.size() < 2; });
+        const auto title = settings_.question + ", " + settings_.api;
+        write_file(settings_.plot, by_size ? rate_svg(title, lines) : latency_svg(title, lines));
+    }
+    return 0;
+}
+
+}  // namespace places::bench

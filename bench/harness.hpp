@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every question shares: who takes part, rounds in turn, and how the answer is told.
+#pragma once
+
+#include "bench/clock.hpp"
+#include "bench/end.hpp"
+#include "bench/report.hpp"
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace places::bench {
+
+/// What the command line has asked for; 0 and empty: the question's own choice.
+struct settings {
+    std::string question;
+    std::vector<std::size_t> sizes;
+    std::string api = "copy";    ///< copy | loan
+    std::string peers = "auto";  ///< auto | none | names between commas
+    int rounds = 9;
+    int cores = 0;
+    int count = 0;
+    int seconds = 0;
+    bool blocking = false;
+    bool quick = false;
+    bool json = false;
+    std::string plot;
+    std::string hgrm;
+};
+
+/// Why this build must not measure, or nothing: it is not optimised, or has sanitizers.
+std::string why_refused();
+
+/// One who takes part. `run` measures a slice; what it returns is valid until the next call.
+struct contestant {
+    std::string name;
+    bool is_subject = false;  ///< ours: compared with all that are not
+    std::function<const report&()> run;
+    std::size_t size = 0;  ///< bytes of a message, where not the contest's
+};
+
+/// What is compared: the median time of one, or bytes (of messages that have none, how many) per
+/// second.
+enum class figure { time, rate };
+
+struct contest {
+    std::size_t size = 0;
+    figure compared = figure::time;
+    std::vector<contestant> entries;
+};
+
+/// Runs contests and prints them; owns what is known of the machine.
+/// Thread: one.
+class harness {
+  public:
+    harness(settings s, const tick_clock& clock);
+
+    const settings& asked() const noexcept { return settings_; }
+    const tick_clock& clock() const noexcept { return clock_; }
+    /// Cores for the two processes of a pair; -1 where there are not two.
+    int near_core() const noexcept { return cores_.size() > 1 ? cores_[0] : -1; }
+    int far_core() const noexcept { return cores_.size() > 1 ? cores_[1] : -1; }
+    /// The first of those this process may use.
+    const std::vector<int>& cores() const noexcept { return cores_; }
+    std::chrono::nanoseconds slice() const noexcept;
+    /// The sizes asked for, or these.
+    std::vector<std::size_t> sizes_or(std::vector<std::size_t> usual) const;
+    bool wants_peer(const std::string& name) const;
+
+    /// Adds what `make` makes, unless it throws: then its name is listed with the reason.
+    void try_add(contest& to, const std::string& name, const std::function<contestant()>& make);
+    /// A peer that is not there, and why.
+    void miss(const std::string& name, const std::string& why);
+
+    /// Runs one slice of each unrecorded, then rounds of one slice each in an order that turns.
+    /// A contestant that throws is dropped and listed.
+    /// Throws: when it is a subject.
+    void measure(contest c);
+
+    /// A line of the answer that is no contest: members of a JSON object after "question".
+    void tell(const std::string& members, const std::string& text);
+    /// A summary line of such. Shape: as many ratios as rounds.
+    void summarise(const std::string& subject, const std::string& versus, std::size_t size,
+                   std::vector<double> ratios, const std::string& more_members = {});
+
+    /// Prints the summary, writes the files asked for.
+    /// Returns: the exit code.
+    int finish();
+
+  private:
+    struct sample {
+        double p50 = 0;
+        double p99 = 0;
+        double per_second = 0;
+    };
+    struct result {
+        std::string name;
+        bool is_subject = false;
+        std::size_t size = 0;
+        std::vector<sample> rounds;
+        histogram times{};
+    };
+    void print_machine() const;
+    void print_results(const contest& c, const std::vector<result>& results) const;
+    void compare(const contest& c, const std::vector<result>& results);
+    void progress(int round, int rounds, const std::string& name) const;
+
+    settings settings_;
+    tick_clock clock_;
+    std::vector<int> cores_;
+    std::map<std::string, std::string> missing_;
+    std::vector<std::string> summary_json_;
+    std::vector<std::string> summary_text_;
+    struct curve {
+        std::string name;
+        std::size_t size;
+        double bytes_per_second;
+        std::vector<histogram::step> steps;
+        std::string hgrm;
+    };
+    std::vector<curve> curves_;
+    figure last_compared_ = figure::time;
+    bool is_terminal_;
+};
+
+/// `text` as it stands between quotes in JSON.
+std::string json_escaped(const std::string& text);
+
+}  // namespace places::bench

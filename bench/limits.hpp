@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// The least that two processes can do: what everything else is measured against.
+#pragma once
+
+#include "bench/end.hpp"
+
+#include <places/shm/layout.hpp>
+#include <places/shm/wake.hpp>
+
+#include <boost/interprocess/anonymous_shared_memory.hpp>
+#include <boost/interprocess/mapped_region.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+namespace places::bench {
+
+/// A word on a page of its own in memory that both processes have.
+struct alignas(4096) lone_word {
+    std::atomic<std::uint32_t> word;
+};
+
+/// Two words, one written by each side.
+class word_pair {
+  public:
+    word_pair() : memory_(boost::interprocess::anonymous_shared_memory(2 * sizeof(lone_word))) {}
+    std::atomic<std::uint32_t>& of(side which) const noexcept {
+        return static_cast<lone_word*>(memory_.get_address())[which == side::near ? 0 : 1].word;
+    }
+
+  private:
+    boost::interprocess::mapped_region memory_;
+};
+
+/// The bare cache-line round trip: a number goes over on one line and comes back on another. No
+/// payload, no pause between two looks.
+class line_end {
+  public:
+    line_end(const word_pair& words, side which)
+        : mine_(words.of(which)),
+          theirs_(words.of(which == side::near ? side::far : side::near)) {}
+
+    void send(std::span<const std::byte>) noexcept {
+        // release: as any message needs it.
+        mine_.store(++sent_, std::memory_order_release);
+    }
+    void receive(std::span<std::byte>) noexcept {
+        ++received_;
+        while (theirs_.load(std::memory_order_acquire) != received_) {
+        }
+    }
+
+  private:
+    std::atomic<std::uint32_t>& mine_;
+    const std::atomic<std::uint32_t>& theirs_;
+    std::uint32_t sent_ = 0;
+    std::uint32_t received_ = 0;
+};
+
+/// The bare futex hand-off: each side wakes the other and sleeps at once.
+class futex_end {
+  public:
+    futex_end(const word_pair& words, side which)
+        : mine_(words.of(which)),
+          theirs_(words.of(which == side::near ? side::far : side::near)) {}
+
+    void send(std::span<const std::byte>) noexcept {
+        mine_.store(++sent_, std::memory_order_release);
+        shm::wake_all(mine_);
+    }
+    void receive(std::span<std::byte>) {
+        while (theirs_.load(std::memory_order_acquire) == received_) {
+            const shm::watched_word word{&theirs_, received_};
+            (void)shm::sleep_until_changed({&word, 1}, shm::no_deadline);
+        }
+        ++received_;
+    }
+
+  private:
+    std::atomic<std::uint32_t>& mine_;
+    const std::atomic<std::uint32_t>& theirs_;
+    std::uint32_t sent_ = 0;
+    std::uint32_t received_ = 0;
+};
+
+/// A shared buffer of slots for two_memcpy_end, as many as fit `room`, one way each. A slot is a
+/// line with its flag, and then the payload on lines of its own.
+class slot_buffers {
+  public:
+    explicit slot_buffers(const link_options& options)
+        : stride_((options.size + 2 * shm::line_bytes - 1) & ~(shm::line_bytes - 1)),
+          slots_(std::max<std::size_t>(2, options.room / stride_)),
+          memory_(boost::interprocess::anonymous_shared_memory(2 * slots_ * stride_)) {
+        std::memset(memory_.get_address(), 0, memory_.get_size());
+    }
+    struct slot {
+        std::atomic<std::uint64_t>& is_full;
+        std::byte* payload;
+    };
+    slot at(side from, std::uint64_t turn) const noexcept {
+        const auto index = turn % slots_ + (from == side::near ? 0 : slots_);
+        auto* line = static_cast<std::byte*>(memory_.get_address()) + index * stride_;
+        return {*reinterpret_cast<std::atomic<std::uint64_t>*>(line), line + shm::line_bytes};
+    }
+
+  private:
+    std::size_t stride_;
+    std::size_t slots_;
+    boost::interprocess::mapped_region memory_;
+};
+
+/// Two memcpy through a shared buffer: one in, one out, and a flag in the slot.
+class two_memcpy_end {
+  public:
+    two_memcpy_end(const slot_buffers& slots, side which) : slots_(slots), side_(which) {}
+
+    void send(std::span<const std::byte> message) noexcept {
+        auto room = loan(message.size());
+        std::memcpy(room.data(), message.data(), message.size());
+        publish(message.size());
+    }
+    void receive(std::span<std::byte> message) noexcept {
+        const auto there = peek(message.size());
+        std::memcpy(message.data(), there.data(), message.size());
+        release();
+    }
+    std::span<std::byte> loan(std::size_t size) noexcept {
+        const auto slot = slots_.at(side_, sent_);
+        while (slot.is_full.load(std::memory_order_acquire) != 0) {
+        }
+        return {slot.payload, size};
+    }
+    void publish(std::size_t) noexcept {
+        slots_.at(side_, sent_++).is_full.store(1, std::memory_order_release);
+    }
+    std::span<const std::byte> peek(std::size_t size) noexcept {
+        const auto other = side_ == side::near ? side::far : side::near;
+        const auto slot = slots_.at(other, received_);
+        while (slot.is_full.load(std::memory_order_acquire) != 1) {
+        }
+        return {slot.payload, size};
+    }
+    void release() noexcept {
+        const auto other = side_ == side::near ? side::far : side::near;
+        slots_.at(other, received_++).is_full.store(0, std::memory_order_release);
+    }
+
+  private:
+    const slot_buffers& slots_;
+    side side_;
+    std::uint64_t sent_ = 0;
+    std::uint64_t received_ = 0;
+};
+
+}  // namespace places::bench

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 - What do a thousand connected clients cost a server?
+//
+// A named place answers whoever asks. One client active among many is compared with one that is
+// alone; then all are active, each with one request under way, and none may wait much longer than
+// the others.
+#include "bench/bodies.hpp"
+#include "bench/duo.hpp"
+#include "bench/questions/questions.hpp"
+#include "bench/subjects.hpp"
+
+#include <places/core/place.hpp>
+
+#include <fmt/format.h>
+
+#include <memory>
+
+namespace places::bench {
+namespace {
+
+void answer_all(inbox& in, int core) {
+    pin_to(core);
+    while (auto next = in.get()) {
+        if (next->from.send(next->content) == status::corrupt) return;
+    }
+}
+
+constexpr std::size_t message_bytes = 64;
+
+struct crowd {
+    place server;
+    std::vector<channel> clients;
+};
+
+std::shared_ptr<crowd> connected(const harness& h, const std::string& name, int count) {
+    auto c = std::make_shared<crowd>();
+    c->server = spawn({.named = name, .ring_bytes = ring_bytes_default}, &answer_all, h.far_core());
+    for (int i = 0; i < count; ++i) {
+        c->clients.push_back(connect_to_named_place(name, shm::ring_bytes_min));
+    }
+    // A connection is there for the server once it has answered.
+    block<message_bytes> word{};
+    for (auto& client : c->clients) {
+        if (client.put(word) != status::ok || !client.get<block<message_bytes>>()) {
+            throw link_closed("the server does not answer");
+        }
+    }
+    return c;
+}
+
+contestant one_active(const harness& h, const std::string& name, bool is_subject, int count) {
+    auto both = connected(h, "fanin-" + name, count);
+    const round_trips body{message_bytes, h.clock(), h.slice().count(), 0, h.far_core()};
+    auto found = std::make_shared<report>();
+    return {name, is_subject, [=]() -> const report& {
+                *found = {};
+                block_end<message_bytes> end{both->clients.back()};
+                body.near(end, *found);
+                return *found;
+            }};
+}
+
+/// Each client asks again as soon as it has its answer.
+contestant all_active(const harness& h, int count) {
+    auto both = connected(h, "fanin-all", count);
+    auto found = std::make_shared<report>();
+    const auto clock = h.clock();
+    const auto until = clock.ticks(h.slice());
+    return {"all_active", false, [=]() -> const report& {
+                *found = {};
+                auto& clients = both->clients;
+                block<message_bytes> word{};
+                std::vector<std::uint64_t> asked(clients.size());
+                std::vector<bool> waits(clients.size(), true);
+                const auto ask = [&](std::size_t i) {
+                    asked[i] = clock.now();
+                    if (clients[i].put(word) != status::ok) throw link_closed("fanin: no room");
+                };
+                const auto begun = clock.now();
+                for (std::size_t i = 0; i < clients.size(); ++i) ask(i);
+                auto left = clients.size();
+                std::uint64_t count_answered = 0;
+                while (left > 0) {
+                    for (std::size_t i = 0; i < clients.size(); ++i) {
+                        if (!waits[i] || !clients[i].try_get<block<message_bytes>>()) continue;
+                        const auto now = clock.now();
+                        found->times.record(clock.ns(now - asked[i]));
+                        ++count_answered;
+                        if (now - begun < until || count_answered < 3 * clients.size()) {
+                            ask(i);
+                        } else {
+                            waits[i] = false;
+                            --left;
+                        }
+                    }
+                }
+                found->per_second = static_cast<double>(count_answered) * 1e9 /
+                                    static_cast<double>(clock.ns(clock.now() - begun));
+                return *found;
+            }};
+}
+
+}  // namespace
+
+void fanin(harness& h) {
+    const auto count = h.asked().count ? h.asked().count : h.asked().quick ? 20 : 1000;
+    pin_to(h.near_core());
+    contest one{message_bytes, figure::time, {}};
+    one.entries.push_back(one_active(h, "places", true, count));
+    one.entries.push_back(one_active(h, "single", false, 1));
+    h.measure(std::move(one));
+
+    contest all{message_bytes, figure::time, {}};
+    auto everybody = all_active(h, count);
+    std::vector<double> longest;
+    all.entries.push_back({everybody.name, false, [&]() -> const report& {
+                               const auto& r = everybody.run();
+                               longest.push_back(static_cast<double>(r.times.max()) /
+                                                 static_cast<double>(r.times.at_percentile(50)));
+                               return r;
+                           }});
+    h.measure(std::move(all));
+    // The first slice was the warm-up.
+    longest.erase(longest.begin());
+    h.summarise("longest_wait", "median_wait", message_bytes, longest);
+}
+
+}  // namespace places::bench

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0 - What do blocked places cost?
+//
+// Places that wait for a message, with the nursery and this process: CPU time and wake-ups over a
+// minute. The summary compares with what is allowed: 0.5 % of one core and ten wake-ups a second.
+#include "bench/questions/questions.hpp"
+
+#include <places/core/place.hpp>
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <string>
+#include <thread>
+#include <unistd.h>
+
+namespace places::bench {
+namespace {
+
+void wait_for_the_end(channel& to_creator) { (void)to_creator.get(); }
+
+struct cost {
+    double cpu_ns = 0;
+    double wake_ups = 0;
+};
+
+/// So far, of all threads of a process.
+cost cost_of(int pid) {
+    const auto folder = "/proc/" + std::to_string(pid);
+    cost c;
+    std::ifstream(folder + "/schedstat") >> c.cpu_ns;
+    std::ifstream file(folder + "/status");
+    for (std::string word; file >> word;) {
+        if (word == "voluntary_ctxt_switches:") file >> c.wake_ups;
+    }
+    return c;
+}
+
+/// This process and all that it has started: the nursery, and through it the places.
+void collect(int pid, std::vector<int>& into) {
+    into.push_back(pid);
+    const auto folder = "/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid);
+    std::ifstream children(folder + "/children");
+    for (int child; children >> child;) collect(child, into);
+}
+
+}  // namespace
+
+void idle(harness& h) {
+    const auto count = h.asked().count ? h.asked().count : 16;
+    const auto seconds = h.asked().seconds ? h.asked().seconds : h.asked().quick ? 1 : 60;
+    std::vector<place> places;
+    for (int i = 0; i < count; ++i) places.push_back(spawn(&wait_for_the_end));
+    // Until they have spun and sleep.
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    std::vector<int> all;
+    collect(::getpid(), all);
+    const auto sum = [&] {
+        cost total;
+        for (const auto pid : all) {
+            const auto c = cost_of(pid);
+            total.cpu_ns += c.cpu_ns;
+            total.wake_ups += c.wake_ups;
+        }
+        return total;
+    };
+    const auto before = sum();
+    const auto begun = std::chrono::steady_clock::now();
+    std::this_thread::sleep_for(std::chrono::seconds(seconds));
+    const auto after = sum();
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begun;
+    const auto percent = (after.cpu_ns - before.cpu_ns) / taken.count() / 1e7;
+    // One is this process's own, out of the sleep that the measurement is.
+    const auto wake_ups = (after.wake_ups - before.wake_ups - 1) / taken.count();
+    for (auto& p : places) p.close();
+
+    h.tell(fmt::format("\"subject\":\"places\",\"processes\":{},\"seconds\":{:.1f},"
+                       "\"cpu_percent\":{:.4f},\"wake_ups_per_second\":{:.2f}",
+                       all.size(), taken.count(), percent, wake_ups),
+           fmt::format("\n{} processes, {:.0f} s: {:.4f} % of one core, {:.2f} wake-ups a second",
+                       all.size(), taken.count(), percent, wake_ups));
+    constexpr double allowed_percent = 0.5;
+    constexpr double allowed_wake_ups = 10;
+    h.summarise("places", "limit", 0, {percent / allowed_percent});
+    h.summarise("places", "allowed_wake_ups", 0, {wake_ups / allowed_wake_ups});
+}
+
+}  // namespace places::bench

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0 - How long does a message take there and back?
+//
+// Both sides awake: against a bare cache-line round trip. With --blocking the far side is asleep
+// each time: against two bare futex hand-offs.
+#include "bench/limits.hpp"
+#include "bench/pairs.hpp"
+#include "bench/questions/questions.hpp"
+
+namespace places::bench {
+namespace {
+
+struct no_memory : word_pair {
+    explicit no_memory(const link_options&) {}
+};
+
+}  // namespace
+
+void latency(harness& h) {
+    using namespace std::chrono_literals;
+    const bool blocking = h.asked().blocking;
+    // Longer than any of them spins before it sleeps.
+    const auto pause = blocking ? 250us : 0us;
+    for (const auto size : h.sizes_or({8, 48, 64, 1024, 65536})) {
+        const round_trips body{size, h.clock(), h.slice().count(),
+                               std::chrono::nanoseconds(pause).count(), h.far_core()};
+        const link_options options{size, ring_bytes_for(size), !blocking};
+        contest c{size, figure::time, {}};
+        if (blocking) {
+            c.entries.push_back(forked<futex_end, no_memory>(h, "limit", body, options));
+        } else {
+            c.entries.push_back(forked<line_end, no_memory>(h, "limit", body, options));
+        }
+        auto ring = forked<ring_end, ring_memory>(h, "ring", body, options);
+        ring.is_subject = true;
+        c.entries.push_back(std::move(ring));
+        add_peers(h, c, body, options);
+        c.entries.push_back(placed(h, "places", body, options));
+        h.measure(std::move(c));
+    }
+}
+
+}  // namespace places::bench

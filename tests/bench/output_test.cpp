@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shape of what places-bench prints; no figure in it is looked at.
+#include <boost/property_tree/json_parser.hpp>
+#include <boost/property_tree/ptree.hpp>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <sstream>
+#include <string>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+
+namespace {
+
+using boost::property_tree::ptree;
+
+struct answer {
+    std::vector<ptree> lines;
+    int exit_code = -1;
+};
+
+answer ask(const std::string& arguments) {
+    const auto command = std::string(PLACES_BENCH) + " " + arguments + " --quick --json";
+    auto* out = ::popen(command.c_str(), "r");
+    if (!out) throw std::runtime_error("popen");
+    std::string text;
+    char part[4096];
+    for (std::size_t n; (n = std::fread(part, 1, sizeof part, out)) > 0;) text.append(part, n);
+    answer a;
+    a.exit_code = WEXITSTATUS(::pclose(out));
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+        std::istringstream one(line);
+        ptree tree;
+        // Throws for what is no JSON.
+        boost::property_tree::read_json(one, tree);
+        a.lines.push_back(std::move(tree));
+    }
+    return a;
+}
+
+bool is_summary(const ptree& line) { return line.count("versus") != 0; }
+
+/// Checks what every answer has; returns "subject/versus" of its summary lines.
+std::set<std::string> checked_summary(const answer& a, const std::string& question) {
+    EXPECT_EQ(a.exit_code, 0);
+    if (a.lines.empty()) {
+        ADD_FAILURE() << "no line";
+        return {};
+    }
+    const auto& machine = a.lines.front().get_child("machine");
+    for (const auto* key : {"cpu", "cores", "kernel", "compiler", "flags", "commit", "clock"}) {
+        EXPECT_FALSE(machine.get<std::string>(key).empty()) << key;
+    }
+    std::set<std::string> found;
+    for (auto line = a.lines.begin() + 1; line != a.lines.end(); ++line) {
+        EXPECT_EQ(line->get<std::string>("question"), question);
+        if (!is_summary(*line)) {
+            EXPECT_TRUE(found.empty()) << "a line after the summary has begun";
+            continue;
+        }
+        found.insert(line->get<std::string>("subject") + "/" + line->get<std::string>("versus"));
+        line->get<std::size_t>("size");
+        const auto ratio = line->get<double>("ratio");
+        EXPECT_LE(line->get<double>("ratio_min"), ratio);
+        EXPECT_GE(line->get<double>("ratio_max"), ratio);
+        EXPECT_GT(line->get<int>("rounds"), 0);
+    }
+    return found;
+}
+
+TEST(places_bench, latency_compares_channel_and_ring_with_limit_and_peers) {
+    const auto a = ask("latency --size 48 --peers pipe,unix");
+    const auto found = checked_summary(a, "latency");
+    EXPECT_EQ(found, (std::set<std::string>{"places/limit", "places/pipe", "places/unix",
+                                            "ring/limit", "ring/pipe", "ring/unix"}));
+    int rows = 0;
+    for (const auto& line : a.lines) {
+        if (line.count("contestant") == 0) continue;
+        ++rows;
+        EXPECT_LE(line.get<double>("p50_ns"), line.get<double>("p99_ns"));
+        EXPECT_LE(line.get<double>("p99_ns"), line.get<double>("p999_ns"));
+        EXPECT_LE(line.get<double>("p999_ns"), line.get<double>("max_ns"));
+        EXPECT_GT(line.get<double>("per_second"), 0);
+    }
+    EXPECT_EQ(rows, 5);
+}
+
+TEST(places_bench, latency_with_the_other_side_asleep_is_answered) {
+    const auto found = checked_summary(ask("latency --blocking --size 8 --peers none"), "latency");
+    EXPECT_EQ(found, (std::set<std::string>{"places/limit", "ring/limit"}));
+}
+
+TEST(places_bench, throughput_of_small_messages_is_compared_with_larger_ones) {
+    const auto found = checked_summary(ask("throughput --size 64 --peers none"), "throughput");
+    EXPECT_TRUE(found.contains("places/limit"));
+    EXPECT_TRUE(found.contains("places/places_1024"));
+}
+
+TEST(places_bench, throughput_in_place_is_answered) {
+    const auto found =
+        checked_summary(ask("throughput --api loan --size 65536 --peers pipe"), "throughput");
+    EXPECT_TRUE(found.contains("places/limit"));
+    EXPECT_TRUE(found.contains("places/pipe"));
+}
+
+TEST(places_bench, pipeline_is_answered) {
+    const auto found = checked_summary(ask("pipeline --peers pipe"), "pipeline");
+    EXPECT_TRUE(found.contains("places/pipe"));
+}
+
+TEST(places_bench, token_moves_on_two_cores_and_on_one) {
+    for (const auto* cores : {"2", "1"}) {
+        const auto found = checked_summary(
+            ask(std::string("token --count 6 --peers none --cores ") + cores), "token");
+        EXPECT_TRUE(found.contains("places/two_places"));
+    }
+}
+
+TEST(places_bench, fanin_is_answered) {
+    const auto found = checked_summary(ask("fanin"), "fanin");
+    EXPECT_TRUE(found.contains("places/single"));
+    EXPECT_TRUE(found.contains("longest_wait/median_wait"));
+}
+
+TEST(places_bench, idle_is_answered) {
+    EXPECT_TRUE(checked_summary(ask("idle --count 3"), "idle").contains("places/limit"));
+}
+
+TEST(places_bench, spawn_is_answered) {
+    EXPECT_TRUE(checked_summary(ask("spawn"), "spawn").contains("places/limit"));
+}
+
+TEST(places_bench, a_peer_that_is_not_asked_for_is_not_listed) {
+    for (const auto& line : ask("latency --size 8 --peers none").lines) {
+        EXPECT_EQ(line.count("missing"), 0u);
+    }
+}
+
+TEST(places_bench, drawing_and_distribution_are_written) {
+    const auto folder = std::filesystem::temp_directory_path() /
+                        ("places_bench_test_" + std::to_string(::getpid()));
+    std::filesystem::create_directory(folder);
+    const auto a = ask("latency --size 8 --peers none --plot " + (folder / "out.svg").string() +
+                       " --hgrm " + (folder / "out").string());
+    EXPECT_EQ(a.exit_code, 0);
+    const auto content = [&](const char* name) {
+        std::ifstream file(folder / name);
+        return std::string(std::istreambuf_iterator<char>(file), {});
+    };
+    EXPECT_TRUE(content("out.svg").starts_with("<svg "));
+    EXPECT_NE(content("out.places.8.hgrm").find("#[Max "), std::string::npos);
+    std::filesystem::remove_all(folder);
+}
+
+TEST(places_bench, an_unknown_question_is_refused) {
+    const auto command = std::string(PLACES_BENCH) + " fastest >/dev/null 2>&1";
+    EXPECT_NE(std::system(command.c_str()), 0);
+}
+
+}  // namespace
