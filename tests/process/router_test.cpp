@@ -335,6 +335,7 @@ TEST(router, runs_timers_during_a_flood_of_messages) {
         while (c.put(1) == status::ok) {
         }
     });
+    ASSERT_TRUE(p.peek());  // the flood has begun
     int received = 0;
     route(on_message(p, [&](const places::message&) { ++received; }), after(5ms, [] { stop(); }));
     EXPECT_GT(received, 0);
