@@ -132,6 +132,18 @@ void channel::release_skipped() {
     if (state_) state_->release_skipped();
 }
 
+result<void> channel::set_busy_poll(bool on) {
+    if (!state_) return make_error_code(status::closed);
+    try {
+        state_->set_polls(on);
+        return {};
+    } catch (const error& e) {
+        return e.code();
+    }
+}
+
+bool channel::is_busy_polling() const noexcept { return state_ && state_->polls(); }
+
 std::optional<exit_status> channel::peer_status() const {
     if (!state_) return std::nullopt;
     if (state_->home().is_notified()) state_->home().pump();
@@ -148,48 +160,6 @@ delivery channel::received() const {
     if (!state_) return {};
     const auto a = state_->end().in().count();
     return {a.accepted, a.delivered, a.undelivered, 0};
-}
-
-std::optional<std::size_t> select(std::span<channel* const> channels,
-                                  std::chrono::nanoseconds limit) {
-    const auto now = channel::clock::now();
-    const auto until = limit >= channel::clock::time_point::max() - now
-                           ? channel::clock::time_point::max()
-                           : now + limit;
-    std::vector<detail::interest> on;
-    for (auto* c : channels) {
-        auto* state = c ? detail::state_of::get(*c) : nullptr;
-        if (!state) throw error(errc::bad_argument, "select over a channel that has no end");
-        on.push_back({.channel = state, .record = true});
-    }
-    if (on.empty() || on.size() > detail::interests_max) {
-        throw error(errc::bad_argument, "select takes 1 to " +
-                                            std::to_string(detail::interests_max) +
-                                            " channels, not " + std::to_string(on.size()) +
-                                            "; use an inbox for more");
-    }
-    // Of several that are ready, the one picked longest ago.
-    thread_local std::uint64_t turn = 0;
-    const auto turn_of = [&](std::size_t i) -> std::uint64_t& {
-        return detail::state_of::last_selected(*on[i].channel);
-    };
-    std::optional<std::size_t> found;
-    const auto ready = [&] {
-        for (std::size_t i = 0; i < on.size(); ++i) {
-            if (found && turn_of(*found) <= turn_of(i)) continue;
-            if (on[i].channel->has_message()) found = i;
-        }
-        return found.has_value();
-    };
-    auto& front = *on.front().channel;
-    front.home().wait(on, ready, until, front.spin());
-    if (found) turn_of(*found) = ++turn;
-    return found;
-}
-
-std::optional<std::size_t> select(std::initializer_list<channel*> channels,
-                                  std::chrono::nanoseconds limit) {
-    return select(std::span<channel* const>{channels.begin(), channels.size()}, limit);
 }
 
 }  // namespace places

@@ -78,6 +78,13 @@ struct kill {
 };
 BOOST_DESCRIBE_STRUCT(kill, (), (place_id))
 
+/// From now on this place keeps a core while it waits, or does no longer. The first is refused
+/// where there are as many such places as cores; the second has no answer.
+struct busy_poll {
+    bool on = false;
+};
+BOOST_DESCRIBE_STRUCT(busy_poll, (), (on))
+
 /// This side no longer holds an end of the channel. No answer.
 struct channel_closed {
     std::uint64_t channel_id = 0;
@@ -150,7 +157,7 @@ struct hung_up {
 BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id))
 
 using body = std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log,
-                          end_places, granted, failed, done, offered, died, hung_up>;
+                          end_places, granted, failed, done, offered, died, hung_up, busy_poll>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due

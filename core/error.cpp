@@ -33,6 +33,7 @@ class category final : public boost::system::error_category {
             case errc::bad_argument: return "a value the call cannot take";
             case errc::start_failed:
                 return "the operating system refused a new process or its memory";
+            case errc::no_core: return "as many places poll as there are cores";
         }
         return "unknown error";
     }
@@ -47,7 +48,7 @@ const boost::system::error_category& places_category() noexcept {
 
 errc errc_of(std::int32_t foreign) noexcept {
     const bool is_ours = foreign >= static_cast<std::int32_t>(errc::empty) &&
-                         foreign <= static_cast<std::int32_t>(errc::start_failed);
+                         foreign <= static_cast<std::int32_t>(errc::no_core);
     return is_ours ? static_cast<errc>(foreign) : errc::protocol;
 }
 

@@ -94,12 +94,8 @@ int place::pid() const noexcept { return state_ ? state_->peer_pid() : 0; }
 
 std::optional<exit_status> place::wait_for(std::chrono::nanoseconds limit) {
     if (!state_) return exit_status{};
-    auto& home = state_->home();
-    const auto now = clock::now();
-    const auto until =
-        limit >= clock::time_point::max() - now ? clock::time_point::max() : now + limit;
     const auto ready = [&] { return state_->peer_status().has_value(); };
-    (void)home.wait({}, ready, until, state_->spin());
+    (void)state_->home().wait({}, ready, detail::deadline_after(limit), state_->spin());
     return state_->peer_status();
 }
 

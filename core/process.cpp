@@ -44,6 +44,12 @@ shm::endpoint::seal seal_of(const control::granted& g) {
 suspender* current_suspender() noexcept { return suspender_of_thread; }
 void set_current_suspender(suspender* s) noexcept { suspender_of_thread = s; }
 
+shm::deadline deadline_after(std::chrono::nanoseconds limit) noexcept {
+    if (limit <= limit.zero()) return shm::deadline::min();
+    const auto now = std::chrono::steady_clock::now();
+    return limit >= shm::no_deadline - now ? shm::no_deadline : now + limit;
+}
+
 // -- channel_state --
 
 channel_state::channel_state(process& home, const control::granted& grant,
@@ -59,6 +65,8 @@ channel_state::channel_state(process& home, const control::granted& grant,
 }
 
 channel_state::~channel_state() {
+    if (attendant_) std::exchange(attendant_, {})(attention::gone);
+    if (polls_) home_.end_polling();
     end_.shut(shm::half_state::closed);
     home_.remove(*this);
     home_.tell(control::channel_closed{id()});
@@ -204,6 +212,13 @@ void channel_state::release_skipped() {
 }
 
 // -- sending --
+
+void channel_state::set_polls(bool on) {
+    if (on == polls_) return;
+    if (on) home_.begin_polling();
+    if (!on) home_.end_polling();
+    polls_ = on;
+}
 
 status channel_state::await_room(std::size_t bytes, shm::deadline until) {
     const interest on{.channel = this, .room = true, .room_bytes = bytes};
@@ -631,6 +646,8 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
     if (on.size() > interests_max) {
         throw error(errc::bad_argument, "a wait on " + std::to_string(on.size()) + " channels");
     }
+    const bool polls =
+        std::ranges::any_of(on, [](const interest& i) { return i.channel->polls(); });
     std::array<shm::watched_word, shm::watched_words_max> words;
     while (true) {
         // acquire [news]: what it tells of is looked at below; a change after this ends the sleep.
@@ -641,7 +658,12 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
         if (ready()) return true;
         if (is_orphan() && on.empty()) return false;
         if (std::chrono::steady_clock::now() >= until) return false;
-        if (spin.spin([&] { return ready() || is_notified(); })) continue;
+        const auto has_news = [&] { return ready() || is_notified(); };
+        if (polls) {
+            (void)shm::spin_budget::poll(has_news);
+            continue;
+        }
+        if (spin.spin(has_news)) continue;
 
         std::size_t count = 0;
         for (const auto& i : on) {
@@ -656,8 +678,26 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
         for (const auto& i : on) {
             if (i.record) i.channel->end().in().unpark();
             if (i.room) i.channel->end().out().unpark();
+            i.channel->was_unparked();
         }
     }
+}
+
+void process::begin_polling() {
+    // relaxed: one thread's call is what a process's count goes up and down by.
+    if (polling_count_.fetch_add(1, std::memory_order_relaxed) > 0) return;
+    try {
+        (void)request(control::busy_poll{true});
+    } catch (...) {
+        polling_count_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: as above
+        throw;
+    }
+}
+
+void process::end_polling() noexcept {
+    // relaxed: as in begin_polling()
+    const auto before = polling_count_.fetch_sub(1, std::memory_order_relaxed);
+    if (before == 1) tell(control::busy_poll{false});
 }
 
 void process::add(channel_state& c) {

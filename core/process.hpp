@@ -95,6 +95,24 @@ class channel_state {
     std::size_t message_bytes_max() const noexcept { return message_bytes_max_; }
     void set_message_bytes_max(std::size_t limit) noexcept { message_bytes_max_ = limit; }
     shm::spin_budget& spin() noexcept { return spin_; }
+
+    // -- waiting --
+
+    /// Whether waits on this channel keep the core; see channel::set_busy_poll.
+    bool polls() const noexcept { return polls_; }
+    void set_polls(bool on);
+    /// What whoever keeps this end parked hears of it.
+    enum class attention {
+        unparked,  ///< somebody else has waited on it, and it is parked no more
+        gone,      ///< it ends now
+    };
+    /// One at a time; none at first, and none for an empty `heard`.
+    void set_attendant(std::function<void(attention)> heard) { attendant_ = std::move(heard); }
+    bool has_attendant() const noexcept { return attendant_ != nullptr; }
+    void was_unparked() {
+        if (attendant_) attendant_(attention::unparked);
+    }
+
     bool is_last_user_of_doorbell() const noexcept { return peer_doorbell_.use_count() == 1; }
 
     /// How the place at the other end ended, once that is known. Any thread.
@@ -124,6 +142,8 @@ class channel_state {
     mutable std::mutex mutex_;
     std::optional<exit_status> peer_status_;
     std::uint64_t last_selected_ = 0;
+    bool polls_ = false;
+    std::function<void(attention)> attendant_;
     friend struct state_of;
 
     std::size_t message_bytes_max_ = max_message_bytes_default;
@@ -142,7 +162,7 @@ class channel_state {
 
 /// The state of a channel, for those who wait on several.
 struct state_of {
-    static channel_state* get(channel& c) noexcept { return c.state_.get(); }
+    static channel_state* get(const channel& c) noexcept { return c.state_.get(); }
     /// Larger the later select() has picked this channel.
     static std::uint64_t& last_selected(channel_state& c) noexcept { return c.last_selected_; }
 };
@@ -247,6 +267,12 @@ class process {
     bool wait(std::span<const interest> on, const std::function<bool()>& ready, shm::deadline until,
               shm::spin_budget& spin);
 
+    /// For channel_state alone: one channel more, or less, that polls. The first asks the nursery
+    /// for a core.
+    /// Throws: error{no_core}, node_down.
+    void begin_polling();
+    void end_polling() noexcept;
+
     /// For channel_state alone: the table of open channels hears of deaths.  Blocks: never.
     void add(channel_state& c);
     void remove(channel_state& c) noexcept;
@@ -274,6 +300,7 @@ class process {
     std::atomic<std::uint32_t> news_ = 0;
 
     std::atomic<std::uint64_t> death_count_ = 0;
+    std::atomic<std::size_t> polling_count_ = 0;  // channels
 
     mutable std::mutex mutex_;  // guards all below, and reading from the control socket
     std::uint64_t next_request_ = 1;
@@ -331,6 +358,9 @@ class calls_claim {
     process& home_;
     bool may_have_missed_ = false;
 };
+
+/// `limit` from now: at once for none, never where the clock does not count that far.
+shm::deadline deadline_after(std::chrono::nanoseconds limit) noexcept;
 
 /// The suspender of the router body that runs on this thread now; null outside of one.
 suspender* current_suspender() noexcept;

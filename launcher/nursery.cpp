@@ -2,6 +2,7 @@
 #include "launcher/nursery.hpp"
 
 #include "core/child.hpp"
+#include "launcher/cores.hpp"
 #include "launcher/event_set.hpp"
 #include "launcher/fork.hpp"
 #include "launcher/residents.hpp"
@@ -60,6 +61,10 @@ bool is_readable_now(const unique_fd& fd) {
     return got > 0;
 }
 
+std::string shown_name(const std::string& name, std::uint64_t id) {
+    return name.empty() ? "place-" + std::to_string(id) : name;
+}
+
 /// Takes what residents ask, and the ends of processes, in turn. Reaping needs no descriptor that
 /// is not open from the start: a node without any lives on, and what asks for one is refused.
 class nursery {
@@ -79,6 +84,7 @@ class nursery {
     void answer(resident& from, std::uint64_t request, control::open_bridge& what,
                 std::vector<unique_fd> fds);
     void answer(resident& from, std::uint64_t request, const control::kill& what);
+    void answer(resident& from, std::uint64_t request, const control::busy_poll& what);
     void offer(resident& to, resident& from, std::uint64_t request, std::size_t ring_bytes,
                bytes payload, std::vector<unique_fd> extra);
     void relay(const resident& from, control::log_note note);
@@ -175,6 +181,8 @@ void nursery::handle(resident& from, control::received r) {
             answer(from, request, *open, std::move(r.fds));
         } else if (auto* kill = std::get_if<control::kill>(&body)) {
             answer(from, request, *kill);
+        } else if (auto* poll = std::get_if<control::busy_poll>(&body)) {
+            answer(from, request, *poll);
         } else if (auto* closed = std::get_if<control::channel_closed>(&body)) {
             if (closed->unusable) {
                 residents_.hang_up(closed->channel_id, from.id);
@@ -201,7 +209,7 @@ void nursery::handle(resident& from, control::received r) {
 resident& nursery::start(const resident& creator, std::string name, birth_plan plan) {
     plan.id = residents_.next_id();
     plan.slot = residents_.unused_slot();
-    plan.shown_name = name.empty() ? "place-" + std::to_string(plan.id) : name;
+    plan.shown_name = shown_name(name, plan.id);
     resident r;
     r.id = plan.id;
     r.slot = plan.slot;
@@ -368,6 +376,31 @@ void nursery::answer(resident& from, std::uint64_t request, const control::kill&
     }
     if (victim) residents::kill(*victim);
     residents_.send(from, {request, control::done{}});
+}
+
+void nursery::answer(resident& from, std::uint64_t request, const control::busy_poll& what) {
+    if (!what.on) {
+        from.polls = false;
+        return;
+    }
+    const auto polling = residents_.count_polling();
+    const auto cores = usable_cores();
+    if (from.polls || polling < cores) {
+        from.polls = true;
+        residents_.send(from, {request, control::done{}});
+        return;
+    }
+    const auto why = "busy polling is refused: " + std::to_string(polling) +
+                     " places of this node poll already, and it has " + std::to_string(cores) +
+                     " cores; this one sleeps while it waits";
+    control::log_note note;
+    note.severity = static_cast<std::uint8_t>(severity::warning);
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    note.time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+    note.place = shown_name(from.name, from.id);
+    note.text = why;
+    relay(from, std::move(note));
+    residents_.send(from, failure(request, errc::no_core, why));
 }
 
 void nursery::relay(const resident& from, control::log_note note) {

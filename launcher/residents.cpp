@@ -143,6 +143,11 @@ std::size_t residents::count_places() const {
     }));
 }
 
+std::size_t residents::count_polling() const {
+    return static_cast<std::size_t>(
+        std::count_if(all_.begin(), all_.end(), [](const auto& r) { return r.second.polls; }));
+}
+
 void residents::kill_all(bool keep_bridge) noexcept {
     for (const auto& [id, r] : all_) {
         if (id != root_place_id && !(keep_bridge && r.is_bridge)) kill(r);

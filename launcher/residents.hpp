@@ -40,6 +40,7 @@ struct resident {
     unique_fd pidfd;
     std::string name;
     bool is_bridge = false;
+    bool polls = false;  ///< keeps a core while it waits
     std::uint64_t creator = 0;
     std::uint64_t birth_channel = 0;  ///< to its creator
     std::chrono::steady_clock::time_point born = std::chrono::steady_clock::now();
@@ -77,6 +78,7 @@ class residents {
     resident* bridge();
     bool has_pid(pid_t pid) const;
     std::size_t count_places() const;
+    std::size_t count_polling() const;
     channel_table& channels() noexcept { return channels_; }
 
     /// Kills everybody but the root; the bridge only if it is not kept.

@@ -60,6 +60,7 @@ constexpr std::array code_table{
     errc::not_a_connection,
     errc::bad_argument,
     errc::start_failed,
+    errc::no_core,
 };
 constexpr std::uint16_t protocol_code = 17;
 static_assert(code_table[protocol_code] == errc::protocol);

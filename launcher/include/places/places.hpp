@@ -3,6 +3,7 @@
 #pragma once
 
 #include <places/core/channel.hpp>
+#include <places/core/channel_set.hpp>
 #include <places/core/entry.hpp>
 #include <places/core/error.hpp>
 #include <places/core/inbox.hpp>

@@ -169,6 +169,15 @@ class channel {
     void set_message_bytes_max(std::size_t limit) noexcept;
     /// Largest message that goes in one piece, and largest loan: a quarter of the ring.
     std::size_t record_bytes_max() const noexcept;
+    /// Whether waits on this channel keep the core instead of sleeping: a message is then there
+    /// about as fast as a cache line moves, and a core is taken all the time that a wait lasts. At
+    /// most as many places of a node do this as it has cores (of its affinity and its control
+    /// group); one counts once, however many channels. Off at first. In a router body it is off.
+    /// Returns: nothing | no_core: waits go on as before, and the node's log has a warning |
+    ///          closed | node_down.
+    /// Blocks:  until the nursery has answered; off: never.
+    result<void> set_busy_poll(bool on);
+    bool is_busy_polling() const noexcept;
     /// How the process at the other end ended, once that is known.
     std::optional<exit_status> peer_status() const;
     /// What became of what this end sent; exact once the other side has stopped.
@@ -212,8 +221,9 @@ class channel {
 
 /// Waits until one of `channels` has a message or is down, and tells which. Takes turns when
 /// several are ready.
-/// Shape:   1..120 channels, each open.
+/// Shape:   any number but 0, each with an end. A channel_set costs less where they are many.
 /// Returns: the index, or nothing when `limit` has passed.
+/// Throws:  error{bad_argument} for the shape, and beyond 120 as channel_set does.
 /// Blocks:  until then; inside a router body suspends that body only.
 std::optional<std::size_t> select(std::span<channel* const> channels,
                                   std::chrono::nanoseconds limit = std::chrono::nanoseconds::max());

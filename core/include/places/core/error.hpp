@@ -36,6 +36,7 @@ enum class errc {
     not_a_connection,  ///< the place was not written to take named connections
     bad_argument,      ///< a value the call cannot take
     start_failed,      ///< the operating system refused a new process or its memory
+    no_core,           ///< as many places of the node poll as it has cores
 };
 
 }  // namespace places

@@ -42,6 +42,9 @@ class spin_budget {
     /// Calls `ready` until it is true or the budget is spent. Returns whether it became true.
     template <class Ready>
     bool spin(Ready&& ready);
+    /// The same for so short a time that the core is not given away.
+    template <class Ready>
+    static bool poll(Ready&& ready);
 
   private:
     using clock = std::chrono::steady_clock;
@@ -57,11 +60,17 @@ class spin_budget {
 // -- bodies --
 
 template <class Ready>
-bool spin_budget::spin(Ready&& ready) {
+bool spin_budget::poll(Ready&& ready) {
     for (int i = 0; i < pause_count; ++i) {
         if (ready()) return true;
         pause();
     }
+    return false;
+}
+
+template <class Ready>
+bool spin_budget::spin(Ready&& ready) {
+    if (poll(ready)) return true;
     const auto start = clock::now();
     do {
         yield();

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many channels, waited for by one thread at the cost of those that have something to do. Not
+// installed.
+#pragma once
+
+#include "core/process.hpp"
+
+#include <places/shm/unique_fd.hpp>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace places::detail {
+
+/// A member is hot (looked at in every turn) or cold (parked in doorbell mode, and called). Whoever
+/// waits on a cold one by other means unparks it, and makes it hot again.
+/// Shape of a Member: `state`, the channel; `is_hot`, ours; is_ready(), whether there is something
+/// to do; park() and unpark() its role; waits_for(), the same as an interest.
+/// Safety: one thread. A member's channel may go first: it is then a member no more.
+template <class Member>
+class ready_list {
+  public:
+    using pointer = std::shared_ptr<Member>;
+
+    explicit ready_list(process& home) : home_(home) {}
+    ~ready_list();
+    ready_list(const ready_list&) = delete;
+    ready_list& operator=(const ready_list&) = delete;
+
+    process& home() noexcept { return home_; }
+    bool is_empty() const noexcept { return all_.empty(); }
+    std::size_t size() const noexcept { return all_.size(); }
+
+    void add(pointer m);
+    void remove(const channel_state& c);
+    bool contains(const channel_state& c) const { return all_.contains(c.id()); }
+
+    /// How many next() looks at in one turn.
+    std::size_t turn_size() const noexcept { return hot_.size(); }
+    /// Whoever has something to do, in turns.
+    /// Returns: null when nobody has who is hot.
+    pointer next();
+
+    /// Takes the packets that wait. The dead ring no doorbell: they are looked for here.
+    void pump();
+    /// Waits until next() may find somebody, a packet has come, or `news` is true.
+    /// Returns: false when `until` has passed and none of these is so.
+    /// Throws:  error{bad_argument} while somebody else waits for the calls of this process.
+    /// Blocks:  until then; inside a router body suspends that body only.
+    template <class News>
+    bool wait(shm::deadline until, News&& news);
+
+    /// Readable when wait() would return true. From now on only this list waits for the calls.
+    /// Throws: std::system_error; error{bad_argument} as wait().
+    int native_handle();
+
+  private:
+    void warm(const pointer& m);
+    void warm_all();
+    bool any_hot_ready();
+    bool cool();
+    template <class News>
+    bool suspend(suspender& body, shm::deadline until, News&& news);
+    bool sleep(shm::deadline until);
+
+    process& home_;
+    // Another thread of this process may take the packet that wait() sleeps for.
+    unique_fd news_ = checked_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
+    news_watch watch_{home_, [this] { (void)::eventfd_write(news_.get(), 1); }};
+    std::unordered_map<std::uint64_t, pointer> all_;
+    std::deque<pointer> hot_;
+    shm::spin_budget spin_;
+    std::uint64_t deaths_seen_ = 0;
+    std::optional<calls_claim> lasting_claim_;
+    unique_fd epoll_;
+};
+
+// -- bodies --
+
+template <class Member>
+ready_list<Member>::~ready_list() {
+    for (const auto& [id, m] : all_) {
+        m->state->set_attendant({});
+        m->unpark();
+    }
+}
+
+template <class Member>
+void ready_list<Member>::add(pointer m) {
+    auto& c = *m->state;
+    c.set_attendant([this, weak = std::weak_ptr{m}](channel_state::attention what) {
+        const auto one = weak.lock();
+        if (!one) return;
+        if (what == channel_state::attention::unparked) return warm(one);
+        std::erase(hot_, one);
+        all_.erase(one->state->id());
+    });
+    all_.emplace(c.id(), m);
+    warm(m);
+}
+
+template <class Member>
+void ready_list<Member>::remove(const channel_state& c) {
+    const auto found = all_.find(c.id());
+    if (found == all_.end()) return;
+    const auto m = found->second;
+    m->state->set_attendant({});
+    m->unpark();
+    std::erase(hot_, m);
+    all_.erase(found);
+}
+
+template <class Member>
+typename ready_list<Member>::pointer ready_list<Member>::next() {
+    for (auto turns = hot_.size(); turns > 0; --turns) {
+        auto m = std::move(hot_.front());
+        hot_.pop_front();
+        hot_.push_back(m);
+        if (m->is_ready()) return m;
+    }
+    return nullptr;
+}
+
+template <class Member>
+void ready_list<Member>::pump() {
+    if (home_.is_notified()) home_.pump();
+    if (std::exchange(deaths_seen_, home_.death_count()) == home_.death_count()) return;
+    for (const auto& [id, m] : all_) {
+        if (m->is_ready()) warm(m);
+    }
+}
+
+template <class Member>
+void ready_list<Member>::warm(const pointer& m) {
+    if (std::exchange(m->is_hot, true)) return;
+    m->unpark();
+    hot_.push_back(m);
+}
+
+template <class Member>
+void ready_list<Member>::warm_all() {
+    for (const auto& [id, m] : all_) warm(m);
+}
+
+template <class Member>
+bool ready_list<Member>::any_hot_ready() {
+    for (const auto& m : hot_) {
+        if (m->is_ready()) return true;
+    }
+    return home_.is_notified();
+}
+
+/// Parks every hot member but those with something to do, and those that poll.
+/// Returns: whether any has.
+template <class Member>
+bool ready_list<Member>::cool() {
+    std::deque<pointer> still;
+    bool any_ready = false;
+    for (const auto& m : hot_) {
+        m->park();
+        const bool is_ready = m->is_ready();
+        any_ready = any_ready || is_ready;
+        if (is_ready || m->state->polls()) {
+            m->unpark();
+            still.push_back(m);
+        } else {
+            m->is_hot = false;
+        }
+    }
+    hot_.swap(still);
+    return any_ready;
+}
+
+template <class Member>
+template <class News>
+bool ready_list<Member>::wait(shm::deadline until, News&& news) {
+    auto* body = current_suspender();
+    // A router body gives the thread to the others instead.
+    const bool may_spin = !hot_.empty() && !body && until != shm::deadline::min();
+    if (may_spin && spin_.spin([&] { return any_hot_ready(); })) return true;
+    if (cool()) return true;
+    // A packet taken in this turn, by reading a channel, is not in the socket any more.
+    if (news() || deaths_seen_ != home_.death_count()) return true;
+    return body ? suspend(*body, until, news) : sleep(until);
+}
+
+/// Inside a router body: its router alone may take the calls of this process.
+template <class Member>
+template <class News>
+bool ready_list<Member>::suspend(suspender& body, shm::deadline until, News&& news) {
+    std::vector<interest> on;
+    for (const auto& [id, m] : all_) on.push_back(m->waits_for());
+    const auto ready = [&] {
+        return news() || home_.is_orphan() ||
+               std::any_of(all_.begin(), all_.end(),
+                           [](const auto& each) { return each.second->is_ready(); });
+    };
+    const bool in_time = body.wait(on, ready, until);
+    warm_all();
+    return in_time;
+}
+
+template <class Member>
+bool ready_list<Member>::sleep(shm::deadline until) {
+    std::optional<calls_claim> claim;
+    if (!lasting_claim_ && claim.emplace(home_, this).may_have_missed()) {
+        warm_all();
+        return true;
+    }
+    std::array<pollfd, 3> fds{pollfd{home_.calls().native_handle(), POLLIN, 0},
+                              pollfd{home_.control_handle(), POLLIN, 0},
+                              pollfd{news_.get(), POLLIN, 0}};
+    using clock = std::chrono::steady_clock;
+    timespec limit{};
+    const bool has_limit = until != shm::no_deadline || !hot_.empty();  // who is hot still polls
+    if (has_limit && hot_.empty()) {
+        const auto now = clock::now();
+        const auto left = until > now ? until - now : clock::duration::zero();
+        const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+        limit = {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
+    }
+    const auto got = ::ppoll(fds.data(), fds.size(), has_limit ? &limit : nullptr, nullptr);
+    const auto calls = home_.calls().take();
+    for (const auto id : calls.channel_ids) {
+        if (const auto found = all_.find(id); found != all_.end()) warm(found->second);
+    }
+    if (calls.overflowed) warm_all();
+    if (fds[1].revents) home_.pump();
+    if (fds[2].revents) {
+        eventfd_t count;
+        (void)::eventfd_read(news_.get(), &count);
+    }
+    return got > 0 || until == shm::no_deadline || clock::now() < until;
+}
+
+template <class Member>
+int ready_list<Member>::native_handle() {
+    if (epoll_) return epoll_.get();
+    lasting_claim_.emplace(home_, this);
+    auto set = checked_fd(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
+    for (const int fd : {home_.calls().native_handle(), home_.control_handle(), news_.get()}) {
+        epoll_event e{};
+        e.events = EPOLLIN;
+        e.data.fd = fd;
+        checked(::epoll_ctl(set.get(), EPOLL_CTL_ADD, fd, &e), "epoll_ctl");
+    }
+    epoll_ = std::move(set);
+    // Whatever was called while somebody else had the calls.
+    warm_all();
+    return epoll_.get();
+}
+
+}  // namespace places::detail

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many channels waited for together: in a set, by select beyond what one sleep can watch, and by
+// the descriptor of a set in an event loop of one's own.
+#include "tests/support/node_main.hpp"
+#include "processes.hpp"
+
+#include <places/core/channel_set.hpp>
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <poll.h>
+#include <set>
+#include <thread>
+#include <utility>
+#include <vector>
+
+using namespace std::chrono_literals;
+using places::channel;
+using places::channel_set;
+using places::errc;
+using places::spawn;
+using places::status;
+
+namespace {
+
+constexpr std::size_t small_ring = 4096;
+
+void echo_all(places::inbox& in) {
+    while (auto next = in.get()) {
+        if (next->from.send(next->content) == status::corrupt) return;
+    }
+}
+
+/// Channels to one place that answers on each what came on it.
+struct crowd {
+    explicit crowd(std::size_t count)
+        : server(spawn({.named = "echo", .ring_bytes = small_ring}, echo_all)) {
+        for (std::size_t i = 0; i < count; ++i) {
+            clients.push_back(places::connect_to_named_place("echo", small_ring));
+        }
+    }
+    ~crowd() { server.kill(); }
+    places::place server;
+    std::vector<channel> clients;
+};
+
+/// More than a sleep can watch words.
+constexpr std::size_t many = 300;
+
+bool is_readable(int fd, int timeout_ms) {
+    pollfd one{fd, POLLIN, 0};
+    return ::poll(&one, 1, timeout_ms) == 1;
+}
+
+}  // namespace
+
+TEST(channel_set, names_the_channel_that_has_a_message_among_hundreds) {
+    crowd c{many};
+    channel_set all;
+    for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
+    EXPECT_EQ(all.size(), many);
+    EXPECT_EQ(all.try_wait(), std::nullopt);
+    for (const std::size_t i : {std::size_t{299}, std::size_t{0}, std::size_t{150}}) {
+        ASSERT_EQ(c.clients[i].put(7), status::ok);
+        ASSERT_EQ(all.wait(), i);
+        EXPECT_EQ(all.wait(), i) << "named until the message is taken";
+        EXPECT_EQ(c.clients[i].get<int>().value(), 7);
+    }
+    EXPECT_EQ(all.wait(20ms), std::nullopt);
+}
+
+TEST(channel_set, serves_all_that_are_ready_in_turns) {
+    crowd c{many};
+    channel_set all;
+    for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
+    for (auto& each : c.clients) {
+        ASSERT_TRUE(each.put(1) == status::ok && each.put(2) == status::ok);
+    }
+    std::vector<int> expected(many, 1);
+    for (std::size_t taken = 0; taken < 2 * many; ++taken) {
+        const auto i = all.wait().value();
+        ASSERT_EQ(c.clients[i].get<int>().value(), expected[i]++);
+    }
+    EXPECT_EQ(all.try_wait(), std::nullopt);
+}
+
+TEST(channel_set, names_a_channel_whose_other_end_has_died) {
+    auto lives = spawn(never_ends);
+    auto dies = spawn(never_ends);
+    channel_set all;
+    all.add(lives, 1);
+    all.add(dies, 2);
+    EXPECT_EQ(all.try_wait(), std::nullopt);
+    ASSERT_EQ(::kill(dies.pid(), SIGKILL), 0);
+    EXPECT_EQ(all.wait(), 2U);
+    EXPECT_EQ(dies.get<int>().error(), errc::peer_dead);
+    all.remove(dies);
+    EXPECT_EQ(all.try_wait(), std::nullopt);
+}
+
+TEST(channel_set, knows_a_channel_that_was_moved_or_waited_on_besides) {
+    crowd c{2};
+    channel_set all;
+    all.add(c.clients[0], 0);
+    all.add(c.clients[1], 1);
+    EXPECT_EQ(all.try_wait(), std::nullopt);
+    // A call of one's own parks and unparks the same end.
+    ASSERT_EQ(c.clients[1].put(1), status::ok);
+    ASSERT_EQ(c.clients[1].get<int>().value(), 1);
+    auto moved = std::move(c.clients[1]);
+    ASSERT_EQ(moved.put(2), status::ok);
+    EXPECT_EQ(all.wait(), 1U);
+    EXPECT_EQ(moved.get<int>().value(), 2);
+}
+
+TEST(channel_set, forgets_a_channel_that_ends) {
+    crowd c{2};
+    channel_set all;
+    all.add(c.clients[0], 0);
+    all.add(c.clients[1], 1);
+    EXPECT_EQ(all.try_wait(), std::nullopt);
+    c.clients.pop_back();
+    EXPECT_EQ(all.size(), 1U);
+    ASSERT_EQ(c.clients[0].put(1), status::ok);
+    EXPECT_EQ(all.wait(), 0U);
+}
+
+TEST(channel_set, refuses_what_it_cannot_wait_for) {
+    channel_set all;
+    EXPECT_EQ(error_of([&] { (void)all.wait(); }).code(), errc::bad_argument);
+    const channel none;
+    EXPECT_EQ(error_of([&] { all.add(none, 0); }).code(), errc::bad_argument);
+    auto p = spawn(never_ends);
+    all.add(p, 0);
+    EXPECT_EQ(error_of([&] { all.add(p, 1); }).code(), errc::bad_argument);
+    channel_set other;
+    EXPECT_EQ(error_of([&] { other.add(p, 1); }).code(), errc::bad_argument);
+    p.kill();
+}
+
+TEST(channel_set, has_a_descriptor_that_any_event_loop_can_poll) {
+    crowd c{many};
+    channel_set all;
+    for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
+    const int fd = all.native_handle();
+    while (all.try_wait()) {
+    }
+    for (std::size_t i = 0; i < many; i += 7) {
+        ASSERT_EQ(c.clients[i].put(static_cast<int>(i)), status::ok);
+        std::optional<std::uint64_t> key;
+        // It may be readable for nothing.
+        while (!key && is_readable(fd, -1)) key = all.try_wait();
+        ASSERT_EQ(key, i);
+        EXPECT_EQ(c.clients[i].get<int>().value(), static_cast<int>(i));
+        while (all.try_wait()) {
+        }
+    }
+    // A death is told the same way.
+    c.server.kill();
+    ASSERT_TRUE(is_readable(fd, -1));
+    EXPECT_TRUE(all.try_wait());
+}
+
+TEST(channel_set, with_a_descriptor_is_the_only_one_that_waits) {
+    auto p = spawn(never_ends);
+    channel_set all;
+    all.add(p, 0);
+    (void)all.native_handle();
+    places::router r;
+    r.post([&] { r.stop(); });
+    EXPECT_EQ(error_of([&] { r.run(); }).code(), errc::bad_argument);
+    p.kill();
+}
+
+TEST(channel_set, suspends_only_the_body_of_a_router_that_waits) {
+    crowd c{many};
+    places::router r;
+    bool other_ran = false;
+    std::optional<std::uint64_t> key;
+    r.post([&] {
+        channel_set all;
+        for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
+        key = all.wait();
+        r.stop();
+    });
+    r.post([&] {
+        other_ran = true;
+        (void)c.clients[9].put(1);
+    });
+    r.run();
+    EXPECT_TRUE(other_ran);
+    EXPECT_EQ(key, 9U);
+}
+
+TEST(select, takes_more_channels_than_a_sleep_can_watch_words) {
+    crowd c{many};
+    std::vector<channel*> all;
+    for (auto& each : c.clients) all.push_back(&each);
+    EXPECT_EQ(places::select(all, 10ms), std::nullopt);
+    ASSERT_EQ(c.clients[250].put(1), status::ok);
+    EXPECT_EQ(places::select(all), 250U);
+    EXPECT_EQ(c.clients[250].get<int>().value(), 1);
+    c.server.kill();
+    EXPECT_TRUE(places::select(all));
+}
+
+TEST(inbox, that_is_asked_without_waiting_sees_what_comes) {
+    auto p = spawn([](places::inbox& in) {
+        const auto now = [&] { return in.get(channel::clock::now()); };
+        // Until its channel is parked, which takes a turn or two.
+        for (int i = 0; i < 10; ++i) {
+            if (const auto next = now(); next || next.error() != errc::timeout) return 1;
+        }
+        if (in.creator().put(1) != status::ok) return 2;
+        while (true) {
+            const auto next = now();
+            if (next) return next->content.as<int>().value() == 2 ? 0 : 3;
+            if (next.error() != errc::timeout) return 4;
+        }
+    });
+    ASSERT_EQ(p.get<int>().value(), 1);
+    ASSERT_EQ(p.put(2), status::ok);
+    EXPECT_EQ(p.wait(), (places::exit_status{false, 0}));
+}
