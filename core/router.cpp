@@ -1,24 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/core/router.hpp>
 
-#include "core/process.hpp"
+#include "core/async_waits.hpp"
 
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/context/protected_fixedsize_stack.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cxxabi.h>
 #include <exception>
-#include <list>
 #include <memory>
-#include <unistd.h>
 #include <utility>
 
 // Present in programs built with AddressSanitizer only.
@@ -40,15 +36,6 @@ constexpr std::size_t stack_bytes = 256 * 1024;
 
 // Of one channel, before timers and other bodies have their turn: a flood must not keep them out.
 constexpr unsigned messages_at_once = 32;
-
-/// A descriptor that Asio watches and somebody else owns.
-class borrowed_descriptor : public asio::posix::stream_descriptor {
-  public:
-    borrowed_descriptor(asio::io_context& io, int fd) : asio::posix::stream_descriptor(io, fd) {}
-    ~borrowed_descriptor() {
-        if (is_open()) release();
-    }
-};
 
 using stack_bounds = boost::context::stack_context;
 
@@ -125,12 +112,6 @@ event on_message(channel& from, std::function<void(message)> body) {
 }
 
 struct router::state {
-    /// One suspended body and what it waits for.
-    struct sleeper {
-        std::span<const detail::interest> on;
-        asio::steady_timer timer;
-    };
-
     /// The suspender of one body: parks its channels in doorbell mode and leaves the thread.
     class body_suspender final : public detail::suspender {
       public:
@@ -148,20 +129,18 @@ struct router::state {
                 if (process.is_orphan() && on.empty()) return false;
                 if (clock_type::now() >= until) return false;
                 if (router_.unwinding) return wait_unwinding(on, ready, until);
-                const auto here = router_.sleepers.insert(
-                    router_.sleepers.end(), sleeper{on, asio::steady_timer{router_.io}});
-                router_.park(on);
+                asio::steady_timer sleep{router_.io};
+                const auto here = router_.waits.add({on, [&] { sleep.cancel(); }});
                 if (!ready() && !process.is_notified()) {
-                    here->timer.expires_at(until);
+                    sleep.expires_at(until);
                     boost::system::error_code ignored;
                     detail::set_current_suspender(nullptr);
                     context_.leave();
-                    here->timer.async_wait(yield_[ignored]);
+                    sleep.async_wait(yield_[ignored]);
                     context_.enter();
                     detail::set_current_suspender(this);
                 }
-                router_.sleepers.erase(here);
-                router_.unpark_unwatched(on);
+                router_.waits.remove(here);
             }
         }
 
@@ -194,93 +173,13 @@ struct router::state {
 
     detail::process& home = detail::process::current();
     asio::io_context io{1};
-    borrowed_descriptor calls{io, home.calls().native_handle()};
-    borrowed_descriptor control{io, home.control_handle()};
-    std::list<sleeper> sleepers;
+    detail::async_waits waits{home, io.get_executor(), detail::async_waits::when_empty::watch,
+                              [this](const auto& take) { guarded(take); }};
     std::vector<event> waiting;  // until run()
     clock_type::time_point start{};
     bool running = false;
     bool unwinding = false;
-    std::atomic<bool> news_posted = false;
     std::exception_ptr failure;
-
-    /// A body, or another thread, has taken the packet that a sleeping body waits for.
-    void look_again() {
-        // relaxed: posting orders what it announces.
-        if (!news_posted.exchange(true, std::memory_order_relaxed)) {
-            asio::post(io, [this] {
-                news_posted.store(false, std::memory_order_relaxed);  // relaxed: as above
-                wake_sleepers([](const sleeper&) { return true; });
-            });
-        }
-    }
-
-    void park(std::span<const detail::interest> on) {
-        for (const auto& i : on) {
-            if (i.record) i.channel->end().in().park(shm::park_mode::doorbell);
-            if (i.room) {
-                // The least that any of its sleepers wants: the consumer wakes them for that.
-                auto least = i.room_bytes;
-                for_each_watcher(*i.channel, [&](const detail::interest& j) {
-                    if (j.room) least = std::min(least, j.room_bytes);
-                });
-                i.channel->end().out().park(shm::park_mode::doorbell, least);
-            }
-        }
-    }
-
-    /// A channel stays parked while any other body sleeps on it.
-    void unpark_unwatched(std::span<const detail::interest> on) {
-        for (const auto& i : on) {
-            bool record_watched = false;
-            bool room_watched = false;
-            for_each_watcher(*i.channel, [&](const detail::interest& j) {
-                record_watched = record_watched || j.record;
-                room_watched = room_watched || j.room;
-            });
-            if (i.record && !record_watched) i.channel->end().in().unpark();
-            if (i.room && !room_watched) i.channel->end().out().unpark();
-        }
-    }
-
-    template <class F>
-    void for_each_watcher(const detail::channel_state& c, F&& f) {
-        for (const auto& s : sleepers) {
-            for (const auto& j : s.on) {
-                if (j.channel == &c) f(j);
-            }
-        }
-    }
-
-    template <class Picks>
-    void wake_sleepers(Picks&& picks) {
-        for (auto& s : sleepers) {
-            if (picks(s)) s.timer.cancel();
-        }
-    }
-
-    void watch_calls() {
-        calls.async_wait(borrowed_descriptor::wait_read, [this](boost::system::error_code ec) {
-            if (ec) return;
-            const auto taken = home.calls().take();
-            wake_sleepers([&](const sleeper& s) {
-                return taken.overflowed ||
-                       std::any_of(s.on.begin(), s.on.end(), [&](const auto& i) {
-                           return std::find(taken.channel_ids.begin(), taken.channel_ids.end(),
-                                            i.channel->id()) != taken.channel_ids.end();
-                       });
-            });
-            watch_calls();
-        });
-    }
-
-    void watch_control() {
-        control.async_wait(borrowed_descriptor::wait_read, [this](boost::system::error_code ec) {
-            if (ec) return;
-            guarded([&] { home.pump(); });
-            if (!home.is_orphan()) watch_control();
-        });
-    }
 
     /// Runs `f`; an exception ends the loop and is thrown again by run().
     template <class F>
@@ -322,10 +221,10 @@ struct router::state {
     void unwind() {
         unwinding = true;
         do {
-            wake_sleepers([](const sleeper&) { return true; });
+            waits.look_all();
             io.restart();
             io.poll();
-        } while (!sleepers.empty());
+        } while (!waits.is_empty());
     }
 
     void start_timer(clock_type::time_point at, std::function<void()> on_time) {
@@ -362,18 +261,16 @@ struct router::state {
     }
 
     std::exception_ptr run() {
-        const detail::calls_claim claim{home, this};
-        const detail::news_watch news{home, [this] { look_again(); }};
+        waits.start();
         start = clock_type::now();
         running = true;
-        watch_calls();
-        watch_control();
         guarded([&] { home.pump(); });
         for (auto& e : waiting) begin(std::move(e));
         waiting.clear();
         begun = true;
         io.run();
         unwind();
+        waits.stop();
         return failure;
     }
 

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/async_waits.hpp"
+
+#include <boost/asio/post.hpp>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+namespace places::detail {
+namespace {
+
+constexpr auto readable = boost::asio::posix::stream_descriptor::wait_read;
+
+}  // namespace
+
+async_waits::async_waits(process& home, boost::asio::any_io_executor loop, when_empty does,
+                         std::function<void(const std::function<void()>&)> guard)
+    : home_(home),
+      loop_(std::move(loop)),
+      does_(does),
+      guard_(std::move(guard)),
+      calls_(loop_),
+      control_(loop_) {}
+
+async_waits::~async_waits() {
+    stop();
+    posted_->self = nullptr;
+}
+
+void async_waits::start() {
+    if (claim_) return;
+    claim_.emplace(home_, this);
+    news_.emplace(home_, [this] { look_soon(); });
+    // Borrowed: they are the process's.
+    calls_.assign(home_.calls().native_handle());
+    control_.assign(home_.control_handle());
+    if (does_ == when_empty::watch) watch();
+}
+
+void async_waits::stop() noexcept {
+    if (!claim_) return;
+    watches_ = false;
+    news_.reset();
+    (void)calls_.release();
+    (void)control_.release();
+    claim_.reset();
+}
+
+async_waits::place async_waits::add(sleeper s) {
+    if (!watches_) watch();
+    const auto here = sleepers_.insert(sleepers_.end(), std::move(s));
+    for (const auto& i : here->on) {
+        if (i.record) i.channel->end().in().park(shm::park_mode::doorbell);
+        if (!i.room) continue;
+        // The least that any of its sleepers wants: the consumer wakes them for that.
+        auto least = i.room_bytes;
+        for_each_watcher(*i.channel, [&](const interest& j) {
+            if (j.room) least = std::min(least, j.room_bytes);
+        });
+        i.channel->end().out().park(shm::park_mode::doorbell, least);
+    }
+    return here;
+}
+
+void async_waits::remove(place where) {
+    const auto on = where->on;
+    sleepers_.erase(where);
+    for (const auto& i : on) {
+        bool record_watched = false;
+        bool room_watched = false;
+        for_each_watcher(*i.channel, [&](const interest& j) {
+            record_watched = record_watched || j.record;
+            room_watched = room_watched || j.room;
+        });
+        if (i.record && !record_watched) i.channel->end().in().unpark();
+        if (i.room && !room_watched) i.channel->end().out().unpark();
+        i.channel->was_unparked();
+    }
+    if (!sleepers_.empty() || does_ == when_empty::watch) return;
+    watches_ = false;
+    boost::system::error_code ignored;
+    (void)calls_.cancel(ignored);
+    (void)control_.cancel(ignored);
+}
+
+void async_waits::look_all() {
+    for (const auto& s : sleepers_) s.look();
+}
+
+void async_waits::watch() {
+    watches_ = true;
+    ++watch_count_;
+    watch_calls();
+    watch_control();
+}
+
+void async_waits::watch_calls() {
+    calls_.async_wait(readable, [this, count = watch_count_](auto ec) {
+        if (ec || !watches_ || count != watch_count_) return;
+        const auto taken = home_.calls().take();
+        const auto is_called = [&](const interest& i) {
+            return std::ranges::find(taken.channel_ids, i.channel->id()) != taken.channel_ids.end();
+        };
+        for (const auto& s : sleepers_) {
+            if (taken.overflowed || std::ranges::any_of(s.on, is_called)) s.look();
+        }
+        if (watches_) watch_calls();
+    });
+}
+
+void async_waits::watch_control() {
+    control_.async_wait(readable, [this, count = watch_count_](auto ec) {
+        if (ec || !watches_ || count != watch_count_) return;
+        if (guard_) {
+            guard_([this] { home_.pump(); });
+        } else {
+            home_.pump();
+        }
+        if (watches_ && !home_.is_orphan()) watch_control();
+    });
+}
+
+/// A sleeper's packet has been taken by somebody else: by another body, or another thread.
+void async_waits::look_soon() {
+    // relaxed: posting orders what it announces.
+    if (posted_->is_under_way.exchange(true, std::memory_order_relaxed)) return;
+    boost::asio::post(loop_, [posted = posted_] {
+        posted->is_under_way.store(false, std::memory_order_relaxed);  // relaxed: as above
+        if (posted->self) posted->self->look_all();
+    });
+}
+
+template <class F>
+void async_waits::for_each_watcher(const channel_state& c, F&& f) {
+    for (const auto& s : sleepers_) {
+        for (const auto& j : s.on) {
+            if (j.channel == &c) f(j);
+        }
+    }
+}
+
+}  // namespace places::detail

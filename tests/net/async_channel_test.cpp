@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// Channels in an event loop of Boost.Asio, by every kind of completion token.
+#include "tests/process/processes.hpp"
+#include "tests/support/node_main.hpp"
+
+#include <places/net/async_channel.hpp>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/spawn.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/use_future.hpp>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <numeric>
+#include <string>
+#include <vector>
+
+namespace asio = boost::asio;
+using places::async_channel;
+using places::channel;
+using places::errc;
+using places::spawn;
+using places::status;
+
+namespace {
+
+using error_code = boost::system::error_code;
+
+constexpr std::size_t small_ring = 4096;
+
+void echo(channel& c) {
+    while (auto m = c.receive()) {
+        if (c.send(*m) != status::ok) return;
+    }
+}
+
+asio::awaitable<long> sum_of_echoes(async_channel& c, int count) {
+    long sum = 0;
+    for (int i = 0; i < count; ++i) {
+        co_await c.async_put(i, asio::use_awaitable);
+        sum += co_await c.async_get<int>(asio::use_awaitable);
+    }
+    co_return sum;
+}
+
+}  // namespace
+
+TEST(async_channel, completes_a_get_that_began_before_its_message_came) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    async_channel c{io, p};
+    int got = 0;
+    c.async_get<int>([&](error_code ec, int v) {
+        EXPECT_FALSE(ec);
+        got = v;
+    });
+    io.poll();
+    EXPECT_EQ(got, 0);
+    c.async_put(7, [](error_code ec) { EXPECT_FALSE(ec); });
+    io.restart();
+    io.run();
+    EXPECT_EQ(got, 7);
+}
+
+TEST(async_channel, works_in_coroutines_side_by_side) {
+    auto p = spawn(echo);
+    auto q = spawn(echo);
+    asio::io_context io;
+    async_channel a{io, p};
+    async_channel b{io, q};
+    std::vector<long> sums;
+    const auto done = [&](std::exception_ptr failed, long sum) {
+        EXPECT_FALSE(failed);
+        sums.push_back(sum);
+    };
+    asio::co_spawn(io, sum_of_echoes(a, 3000), done);
+    asio::co_spawn(io, sum_of_echoes(b, 3000), done);
+    io.run();
+    EXPECT_EQ(sums, (std::vector<long>{4498500, 4498500}));
+}
+
+TEST(async_channel, takes_futures_and_yield_contexts) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    async_channel c{io, p};
+    auto sent = c.async_put(std::string("future"), asio::use_future);
+    auto got = c.async_get<std::string>(asio::use_future);
+    io.run();
+    sent.get();
+    EXPECT_EQ(got.get(), "future");
+    io.restart();
+    asio::spawn(
+        io,
+        [&](asio::yield_context yield) {
+            c.async_put(std::string("yield"), yield);
+            EXPECT_EQ(c.async_get<std::string>(yield), "yield");
+            error_code ec;
+            c.async_put(std::string("text"), yield[ec]);
+            (void)c.async_get<int>(yield[ec]);
+            EXPECT_EQ(ec, errc::wrong_type);
+            EXPECT_EQ(c.async_get<std::string>(yield), "text");
+        },
+        asio::detached);
+    io.run();
+}
+
+TEST(async_channel, completes_what_was_begun_first_first) {
+    auto p = spawn({.ring_bytes = small_ring}, echo);
+    asio::io_context io;
+    async_channel c{io, p};
+    constexpr int count = 1000;
+    std::vector<int> got;
+    for (int i = 0; i < count; ++i) {
+        c.async_get<int>([&](error_code ec, int v) {
+            EXPECT_FALSE(ec);
+            got.push_back(v);
+        });
+    }
+    int sent = 0;
+    for (int i = 0; i < count; ++i) {
+        c.async_put(i, [&, i](error_code ec) {
+            EXPECT_FALSE(ec);
+            EXPECT_EQ(sent++, i);
+        });
+    }
+    io.run();
+    std::vector<int> expected(count);
+    std::iota(expected.begin(), expected.end(), 0);
+    EXPECT_EQ(got, expected);
+}
+
+TEST(async_channel, sends_what_is_larger_than_its_ring) {
+    auto p = spawn({.ring_bytes = small_ring}, echo);
+    asio::io_context io;
+    async_channel c{io, p};
+    const std::vector<std::byte> large(1 << 20, std::byte{5});
+    auto sent = c.async_put(large, asio::use_future);
+    auto got = c.async_receive(asio::use_future);
+    io.run();
+    sent.get();
+    EXPECT_EQ(got.get().as<std::vector<std::byte>>().value(), large);
+}
+
+TEST(async_channel, ends_its_operations_when_the_other_side_dies) {
+    auto p = spawn({.ring_bytes = small_ring}, never_ends);
+    asio::io_context io;
+    async_channel c{io, p};
+    auto got = c.async_get<int>(asio::use_future);
+    const std::vector<std::byte> large(1 << 16);
+    auto sent = c.async_put(large, asio::use_future);
+    io.poll();
+    ASSERT_EQ(::kill(p.pid(), SIGKILL), 0);
+    io.restart();
+    io.run();
+    const auto code_of = [](auto& f) {
+        try {
+            (void)f.get();
+        } catch (const boost::system::system_error& e) {
+            return e.code();
+        }
+        return error_code{};
+    };
+    EXPECT_EQ(code_of(got), errc::peer_dead);
+    EXPECT_EQ(code_of(sent), errc::peer_dead);
+}
+
+TEST(async_channel, loses_nothing_when_an_operation_is_cancelled) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    async_channel c{io, p};
+    asio::cancellation_signal cancel;
+    std::vector<error_code> ended;
+    c.async_get<int>(asio::bind_cancellation_slot(
+        cancel.slot(), [&](error_code ec, int) { ended.push_back(ec); }));
+    int got = 0;
+    c.async_get<int>([&](error_code ec, int v) {
+        EXPECT_FALSE(ec);
+        got = v;
+    });
+    cancel.emit(asio::cancellation_type::total);
+    c.async_put(3, [](error_code ec) { EXPECT_FALSE(ec); });
+    io.run();
+    EXPECT_EQ(ended, (std::vector<error_code>{asio::error::operation_aborted}));
+    EXPECT_EQ(got, 3) << "the second takes the message that the first gave up";
+}
+
+TEST(async_channel, cancels_what_is_under_way_when_it_goes) {
+    auto p = spawn(never_ends);
+    asio::io_context io;
+    error_code ended;
+    {
+        async_channel c{io, p};
+        c.async_get<int>([&](error_code ec, int) { ended = ec; });
+        io.poll();
+    }
+    io.restart();
+    io.run();
+    EXPECT_EQ(ended, asio::error::operation_aborted);
+    p.kill();
+}
+
+TEST(async_channel, lets_its_event_loop_end_and_drops_what_is_under_way_with_it) {
+    auto p = spawn(never_ends);
+    auto destroyed = std::make_shared<int>(0);
+    {
+        asio::io_context io;
+        // The handler owns the channel, as a coroutine does.
+        auto c = std::make_shared<async_channel>(io, p);
+        c->async_get<int>([c, destroyed](error_code, int) { FAIL() << "called"; });
+        io.poll();
+        c.reset();
+        EXPECT_EQ(destroyed.use_count(), 2);
+    }
+    EXPECT_EQ(destroyed.use_count(), 1);
+    p.kill();
+}
+
+TEST(async_channel, takes_an_end_over_and_closes_it) {
+    auto p = spawn({.named = "closing"}, [](places::inbox& in) {
+        while (auto next = in.get()) (void)next->from.send(next->content);
+    });
+    asio::io_context io;
+    channel end = places::connect_to_named_place("closing");
+    {
+        async_channel c{io, std::move(end)};
+        async_channel moved{std::move(c)};
+        auto sent = moved.async_put(1, asio::use_future);
+        auto got = moved.async_get<int>(asio::use_future);
+        io.run();
+        sent.get();
+        EXPECT_EQ(got.get(), 1);
+    }
+    // The calls are free again.
+    places::router r;
+    r.post([&] { r.stop(); });
+    r.run();
+    p.kill();
+}
+
+TEST(async_channel, does_not_mind_waits_of_another_kind_on_its_end) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    async_channel c{io, p};
+    ASSERT_EQ(p.put(1), status::ok);
+    EXPECT_EQ(p.get<int>().value(), 1);
+    auto got = c.async_get<int>(asio::use_future);
+    io.poll();
+    // Waits on the parked end, and takes the message that the operation waited for.
+    ASSERT_EQ(p.put(2), status::ok);
+    EXPECT_EQ(p.get<int>().value(), 2);
+    ASSERT_EQ(p.put(3), status::ok);
+    io.restart();
+    io.run();
+    EXPECT_EQ(got.get(), 3);
+}
+
+TEST(async_channel, of_nothing_is_refused) {
+    asio::io_context io;
+    channel none;
+    EXPECT_EQ(error_of([&] { (void)async_channel(io, none); }).code(), errc::bad_argument);
+    auto p = spawn(never_ends);
+    {
+        async_channel c{io, p};
+        EXPECT_EQ(error_of([&] { (void)async_channel(io, p); }).code(), errc::bad_argument);
+    }
+    p.kill();
+}
