@@ -68,6 +68,7 @@ class async_waits {
     std::list<sleeper> sleepers_;
     // What is posted may outlive us.
     struct posted {
+        explicit posted(async_waits* w) : self(w) {}
         async_waits* self;
         std::atomic<bool> is_under_way = false;
     };
