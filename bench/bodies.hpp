@@ -73,30 +73,38 @@ struct round_trips {
     }
 };
 
-/// Sends one message after the other; the last of a slice is answered. In place, the near side
-/// writes every byte where it will be read, and the far side reads a word of every line.
+/// Sends one message after the other; the last of a slice is answered. With loans the near side
+/// writes every byte where it will be read, and the far side reads a word of every line; batches
+/// are of sixteen.
 /// The rate is the median over short windows of the sender: what is under way is far less than
 /// goes through in a slice, and a window in which somebody else had the core does not count more
 /// than its share of the messages.
+enum class api { copy, loan, batch };
+
 struct stream {
     static constexpr char kind = 's';
 
     std::size_t size;
     std::int64_t slice_ns;
-    bool in_place;
+    api how;
     int far_core;
 
     static constexpr std::uint64_t more = 1;
     static constexpr std::uint64_t last = 0;
     static constexpr std::chrono::microseconds window{200};
     static constexpr std::size_t windows_min = 40;
+    static constexpr int batch_count = 16;
 
     template <class End>
     void near(End& end, report& found) const {
         using clock = std::chrono::steady_clock;
         std::vector<std::byte> message(size, std::byte{1});
+        std::vector<std::byte> messages(batch_count * size, std::byte{1});
+        for (std::size_t i = 0; i < batch_count; ++i) {
+            std::memcpy(&messages[i * size], &more, sizeof more);
+        }
         const auto send = [&](std::uint64_t head) {
-            if (in_place) {
+            if (how == api::loan) {
                 const auto room = end.loan(size);
                 std::memset(room.data(), 1, size);
                 std::memcpy(room.data(), &head, sizeof head);
@@ -112,7 +120,7 @@ struct stream {
         };
         for (int i = 0; i < warm_up_count; ++i) send(more);
         flush();
-        const int batch = size < 4096 ? 16 : 1;
+        const int batch = size < 4096 || how == api::batch ? batch_count : 1;
         std::vector<double> rates;
         auto begun = clock::now();
         auto now = begun;
@@ -120,7 +128,11 @@ struct stream {
         const auto at_last = begun + slices_max * std::chrono::nanoseconds{slice_ns};
         std::uint64_t count = 0;
         do {
-            for (int i = 0; i < batch; ++i) send(more);
+            if (how == api::batch) {
+                end.send_batch(messages, size);
+            } else {
+                for (int i = 0; i < batch; ++i) send(more);
+            }
             count += static_cast<std::uint64_t>(batch);
             now = clock::now();
             if (now - begun < window) continue;
@@ -137,9 +149,15 @@ struct stream {
     template <class End>
     [[noreturn]] void far(End& end) const {
         std::vector<std::byte> message(size);
+        std::vector<std::byte> messages(batch_count * size);
         while (true) {
-            std::uint64_t head;
-            if (in_place) {
+            std::uint64_t head = more;
+            if (how == api::batch) {
+                for (auto left = end.receive_batch(messages, size); left > 0; --left) {
+                    std::memcpy(&head, &messages[(left - 1) * size], sizeof head);
+                    if (head == last) break;
+                }
+            } else if (how == api::loan) {
                 const auto there = end.peek(size);
                 head = touch(there);
                 end.release();

@@ -29,9 +29,22 @@ struct link_options {
 
 enum class side { near, far };
 
+/// The batches of those that have none.
+template <class End>
+struct one_by_one {
+    void send_batch(std::span<const std::byte> all, std::size_t size) {
+        auto& self = static_cast<End&>(*this);
+        for (; !all.empty(); all = all.subspan(size)) self.send(all.first(size));
+    }
+    std::size_t receive_batch(std::span<std::byte> into, std::size_t size) {
+        static_cast<End&>(*this).receive(into.first(size));
+        return 1;
+    }
+};
+
 /// Every message has the same size, that of link_options.
 /// Thread: one.
-class end {
+class end : public one_by_one<end> {
   public:
     end() = default;
     end(const end&) = delete;

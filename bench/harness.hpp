@@ -18,7 +18,7 @@ namespace places::bench {
 struct settings {
     std::string question;
     std::vector<std::size_t> sizes;
-    std::string api = "copy";    ///< copy | loan
+    std::string api = "copy";    ///< copy | loan | batch
     std::string peers = "auto";  ///< auto | none | names between commas
     int rounds = 9;
     int cores = 0;

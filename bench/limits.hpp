@@ -111,7 +111,7 @@ class slot_buffers {
 };
 
 /// Two memcpy through a shared buffer: one in, one out, and a flag in the slot.
-class two_memcpy_end {
+class two_memcpy_end : public one_by_one<two_memcpy_end> {
   public:
     two_memcpy_end(const slot_buffers& slots, side which) : slots_(slots), side_(which) {}
 

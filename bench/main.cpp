@@ -50,8 +50,8 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--peers", s.peers, "auto, none, or names between commas")
         ->capture_default_str();
-    app.add_option("--api", s.api, "copy: put and get; loan: in place")
-        ->check(CLI::IsMember({"copy", "loan"}))
+    app.add_option("--api", s.api, "copy: put and get; loan: in place; batch: 16 at a time")
+        ->check(CLI::IsMember({"copy", "loan", "batch"}))
         ->capture_default_str();
     app.add_option("--cores", s.cores, "Cores for all processes (pipeline, token)");
     app.add_option("--count", s.count, "Stages, places or clients (all but latency, throughput)");

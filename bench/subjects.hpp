@@ -35,6 +35,31 @@ class ring_memory {
 /// An end of a ring, without a place around it.
 class ring_end {
   public:
+    void send_batch(std::span<const std::byte> all, std::size_t size) {
+        auto& out = end_.out();
+        while (!all.empty()) {
+            const auto added = out.try_add(0, 0, all.first(size));
+            if (added == status::ok) {
+                all = all.subspan(size);
+            } else if (added == status::full) {
+                out.publish_batch();
+            } else {
+                throw link_closed("ring: cannot add");
+            }
+        }
+        out.publish_batch();
+    }
+    std::size_t receive_batch(std::span<std::byte> into, std::size_t size) {
+        std::size_t count = 0;
+        for (auto next = end_.peek(); next.state == status::ok; next = end_.in().try_peek()) {
+            std::memcpy(&into[count * size], next.record.payload.data(), size);
+            end_.in().skip();
+            if (++count * size == into.size()) break;
+        }
+        end_.in().release_skipped();
+        return count;
+    }
+
     ring_end(const ring_memory& memory, side which)
         : end_(memory.of(which).duplicate(),
                shm::reopen_read_only(memory.of(which == side::near ? side::far : side::near)),
@@ -100,8 +125,8 @@ class block_end : public channel_end {
   public:
     using channel_end::channel_end;
     void send(std::span<const std::byte> message) {
-        block<N> b;
-        std::memcpy(&b, message.data(), N);
+        // The user's value exists already: a block is nothing but bytes.
+        const auto& b = *reinterpret_cast<const block<N>*>(message.data());
         if (const auto s = channel_.put(b); s != status::ok) throw link_closed(to_string(s));
     }
     void receive(std::span<std::byte> message) {
@@ -109,10 +134,21 @@ class block_end : public channel_end {
         if (!b) throw link_closed(b.error().message());
         std::memcpy(message.data(), &*b, N);
     }
+    void send_batch(std::span<const std::byte> all, std::size_t) {
+        const std::span blocks{reinterpret_cast<const block<N>*>(all.data()), all.size() / N};
+        const auto done = channel_.put_batch(blocks);
+        if (done.state != status::ok) throw link_closed(to_string(done.state));
+    }
+    std::size_t receive_batch(std::span<std::byte> into, std::size_t) {
+        const std::span blocks{reinterpret_cast<block<N>*>(into.data()), into.size() / N};
+        const auto count = channel_.get_batch(blocks);
+        if (!count) throw link_closed(count.error().message());
+        return *count;
+    }
 };
 
 /// send and receive of a message of bytes, for sizes that are no plain struct's.
-class bytes_end : public channel_end {
+class bytes_end : public channel_end, public one_by_one<bytes_end> {
   public:
     using channel_end::channel_end;
     void send(std::span<const std::byte> content) {

@@ -23,11 +23,6 @@ constexpr std::size_t dead_remembered = 4096;
 // The board's word and the news are watched besides.
 static_assert(interests_max + 2 <= shm::watched_words_max);
 
-// Of orphan_word_: 0 while the nursery lives, then these two in turn, the first of which may be
-// left out.
-constexpr std::uint32_t orphan_told = 1;   // somebody saw it end; pump() will find out
-constexpr std::uint32_t orphan_known = 2;  // requests have failed, peers are marked dead
-
 // Memory that a channel keeps for the next large message.
 constexpr std::size_t kept_bytes_max = 1 << 20;
 
@@ -167,6 +162,9 @@ shm::peeked channel_state::next_message(shm::deadline until) {
         if (home_.is_notified()) home_.pump();
         const auto next = next_now();
         if (next.state != status::empty || until == shm::deadline::min()) return next;
+        // Most waits between two that are awake are this short: nothing but the tag is looked at.
+        const auto has_come = [this] { return end_.in().has_come(); };
+        if (!current_suspender() && shm::spin_budget::poll(has_come)) continue;
         const interest on{.channel = this, .record = true};
         if (!home_.wait(
                 {&on, 1}, [this] { return has_message(); }, until, spin_)) {
@@ -227,9 +225,12 @@ status channel_state::await_room(std::size_t bytes, shm::deadline until) {
 }
 
 /// Waits while another body's message goes out in parts.
-status channel_state::await_turn(shm::deadline until) {
+inline status channel_state::await_turn(shm::deadline until) {
     if (home_.is_notified()) home_.pump();
-    if (!is_sending_parts_) return status::ok;
+    return is_sending_parts_ ? await_end_of_parts(until) : status::ok;
+}
+
+status channel_state::await_end_of_parts(shm::deadline until) {
     if (until == shm::deadline::min()) return status::full;
     const auto ready = [this] { return !is_sending_parts_; };
     const bool in_time = home_.wait({}, ready, until, spin_);
@@ -249,14 +250,16 @@ shm::loan channel_state::loan(std::size_t bytes, shm::deadline until) {
 status channel_state::put(kind k, std::uint16_t type, std::span<const std::byte> payload,
                           shm::deadline until) {
     if (payload.size() > message_bytes_max_) return status::too_large;
-    if (payload.size() > end_.out().record_bytes_max()) {
+    auto& out = end_.out();
+    if (payload.size() > out.record_bytes_max()) {
         return put_parts({.what = k, .type = type, .payload = payload}, until);
     }
-    const auto room = loan(payload.size(), until);
-    if (room.state != status::ok) return room.state;
-    std::copy(payload.begin(), payload.end(), room.payload.begin());
-    end_.out().publish(number_of(k), type, payload.size());
-    return status::ok;
+    while (true) {
+        if (const auto turn = await_turn(until); turn != status::ok) return turn;
+        const auto sent = out.try_put(number_of(k), type, payload);
+        if (sent != status::full || until == shm::deadline::min()) return sent;
+        if (await_room(payload.size(), until) != status::ok) return status::timeout;
+    }
 }
 
 status channel_state::add(kind k, std::uint16_t type, std::span<const std::byte> payload,
@@ -387,7 +390,7 @@ process::process(birth b)
     : control_(std::move(b.control)),
       calls_(std::move(b.calls)),
       board_(shm::map_memory(b.board, shm::access::read_only)),
-      slot_(b.slot),
+      word_(&static_cast<const control::board_slot*>(board_.get_address())[b.slot].word),
       place_id_(b.place_id),
       name_(std::move(b.name)) {
     // One less than the word, so that a packet sent before we were here is noticed.
@@ -409,17 +412,6 @@ process& process::current() {
 }
 
 process* process::current_or_null() noexcept { return current_process; }
-
-const std::atomic<std::uint32_t>& process::word() const noexcept {
-    return static_cast<const control::board_slot*>(board_.get_address())[slot_].word;
-}
-
-bool process::is_notified() const noexcept {
-    // acquire [notice]: the packet was sent before the word changed.
-    // relaxed: seen_ is a hint; pump() looks again under the lock.
-    return word().load(std::memory_order_acquire) != seen_.load(std::memory_order_relaxed) ||
-           orphan_word_.load(std::memory_order_relaxed) == orphan_told;
-}
 
 bool process::is_orphan() const noexcept {
     // relaxed: only this one bit of news.
@@ -657,7 +649,7 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
         if (is_notified()) pump();
         if (ready()) return true;
         if (is_orphan() && on.empty()) return false;
-        if (std::chrono::steady_clock::now() >= until) return false;
+        if (until != shm::no_deadline && std::chrono::steady_clock::now() >= until) return false;
         const auto has_news = [&] { return ready() || is_notified(); };
         if (polls) {
             (void)shm::spin_budget::poll(has_news);

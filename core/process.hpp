@@ -129,6 +129,7 @@ class channel_state {
     void drop_incoming();
     shm::peeked fail();
     status await_turn(shm::deadline until);
+    status await_end_of_parts(shm::deadline until);
     status await_room(std::size_t bytes, shm::deadline until);
     status put_parts(outgoing m, shm::deadline until);
 
@@ -235,7 +236,12 @@ class process {
     void wake_waits() noexcept { tell_news(); }
 
     /// Whether a packet may wait. One load; cheap enough for every put and get.
-    bool is_notified() const noexcept;
+    bool is_notified() const noexcept {
+        // acquire [notice]: the packet was sent before the word changed.
+        // relaxed: seen_ is a hint; pump() looks again under the lock.
+        return word().load(std::memory_order_acquire) != seen_.load(std::memory_order_relaxed) ||
+               orphan_word_.load(std::memory_order_relaxed) == orphan_told;
+    }
     /// Takes every packet that waits and acts on it.
     /// Throws: what a handler of died throws. A nursery that has ended is reported by the requests.
     void pump();
@@ -284,17 +290,21 @@ class process {
     void tell_news() noexcept;
     void act_on(control::received r);
     void fail_requests();
-    const std::atomic<std::uint32_t>& word() const noexcept;
+    const std::atomic<std::uint32_t>& word() const noexcept { return *word_; }
 
     unique_fd control_;
     shm::ready_set calls_;
     boost::interprocess::mapped_region board_;
-    std::uint32_t slot_;
+    const std::atomic<std::uint32_t>* word_;  // ours in it
     std::uint64_t place_id_;
     std::string name_;
 
     std::atomic<std::uint32_t> seen_ = 0;         // of our board word
-    std::atomic<std::uint32_t> orphan_word_ = 0;  // one of orphan_*
+    // Of orphan_word_: 0 while the nursery lives, then these two in turn, the first of which may be
+    // left out.
+    static constexpr std::uint32_t orphan_told = 1;   // somebody saw it end; pump() will find out
+    static constexpr std::uint32_t orphan_known = 2;  // requests have failed, peers are marked dead
+    std::atomic<std::uint32_t> orphan_word_ = 0;
     // Changes with everything a wait may be about: packets acted on, the nursery's end. Watched in
     // every wait, for the thread that takes a packet may not be the one that waits for it.
     std::atomic<std::uint32_t> news_ = 0;

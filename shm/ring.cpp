@@ -12,18 +12,6 @@ std::uint32_t park_word(std::uint32_t epoch, park_mode mode) noexcept {
     return (epoch << 2) | static_cast<std::uint32_t>(mode);
 }
 
-status status_of(half_state state) noexcept {
-    switch (state) {
-        case half_state::open: return status::ok;
-        case half_state::peer_dead: return status::peer_dead;
-        case half_state::corrupt: return status::corrupt;
-        case half_state::closed: break;
-    }
-    return status::closed;
-}
-
-std::uint64_t ends_message(std::uint16_t kind) noexcept { return (kind & continues) == 0; }
-
 /// A field of a foreign header, which need not be aligned.
 template <class Field>
 Field read_field(const std::byte* header, std::size_t offset) noexcept {
@@ -56,73 +44,14 @@ producer::producer(half mine, peer_half theirs, const identity& mine_id, waker& 
       capacity_(mine_id.capacity_bytes),
       nonce_(mine_id.nonce) {}
 
-record_header* producer::header_at(std::uint64_t position) noexcept {
-    return reinterpret_cast<record_header*>(mine_.data + (position & (capacity_ - 1)));
-}
-
-status producer::check_open() noexcept {
-    if (corrupt_) return status::corrupt;
-    // relaxed: our own word.
-    const auto own = mine_.header->state.load(std::memory_order_relaxed);
-    if (own != 0) return status_of(static_cast<half_state>(own));
-    // acquire [obituary]
-    if (peer_dead_.load(std::memory_order_acquire)) return status::peer_dead;
-    // seq_cst [shut] [stall]: after park(), the closer is seen here or has seen the park word.
-    return status_of(
-        static_cast<half_state>(theirs_.header->state.load(std::memory_order_seq_cst)));
-}
-
 void producer::fail() noexcept {
     corrupt_ = true;
     shut_half(mine_, theirs_, half_state::corrupt, other_);
 }
 
-void producer::refresh_released() noexcept {
-    // seq_cst [reclaim] [stall]: every byte below this position may be overwritten.
-    const auto released = theirs_.header->released.load(std::memory_order_seq_cst);
-    if (released < released_cache_ || released > head_ || released % line_bytes != 0) {
-        fail();  // the consumer moved backwards, past the head, or into a line
-        return;
-    }
-    released_cache_ = released;
-}
-
 std::uint64_t producer::limit() noexcept {
     refresh_released();
     return released_cache_ + capacity_;
-}
-
-status producer::room_for(std::uint64_t span_bytes) noexcept {
-    if (head_ + span_bytes - released_cache_ > capacity_) {
-        refresh_released();
-        if (corrupt_) return status::corrupt;
-        if (head_ + span_bytes - released_cache_ > capacity_) return status::full;
-    }
-    return status::ok;
-}
-
-status producer::has_room(std::size_t bytes) noexcept {
-    if (bytes > record_bytes_max()) return status::too_large;
-    if (const auto open = check_open(); open != status::ok) return open;
-    return room_for(span_of(bytes));
-}
-
-loan producer::try_loan(std::size_t bytes) noexcept {
-    const auto room = has_room(bytes);
-    if (room != status::ok) return {room, {}};
-    drop_loan();
-    loaned_ = bytes;
-    loaned_span_ = span_of(bytes);
-    return {status::ok, {mine_.data + (head_ & (capacity_ - 1)) + sizeof(record_header), bytes}};
-}
-
-void producer::write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t flags,
-                            std::size_t bytes) noexcept {
-    auto* header = header_at(at);
-    // relaxed: length, kind, flags and payload are ordered by the tag that follows.
-    header->length.store(static_cast<std::uint32_t>(bytes), std::memory_order_relaxed);
-    header->kind.store(kind, std::memory_order_relaxed);    // relaxed: as above
-    header->flags.store(flags, std::memory_order_relaxed);  // relaxed: as above
 }
 
 /// Publishes the records that lie in the next `span_bytes`, all but their tags written. The first
@@ -137,38 +66,7 @@ void producer::publish_next(std::uint64_t span_bytes, std::uint64_t messages) no
         header_at(at)->tag.store(tag_at(at, nonce_), std::memory_order_release);
         at += span_of(length_at(at));
     }
-    // seq_cst [publish] [doze]: all of the records is written before this can be seen, and the
-    // look at the park word that follows cannot move before it.
-    header_at(head_)->tag.store(tag_at(head_, nonce_), std::memory_order_seq_cst);
-    head_ += span_bytes;
-    accepted_ += messages;
-}
-
-void producer::wake_reader() noexcept {
-    // seq_cst [doze]: the other half of the store above.
-    const auto parked = theirs_.header->reader_park.load(std::memory_order_seq_cst);
-    if (parked != 0 && parked != rung_) {
-        rung_ = parked;
-        other_.wake(parked);
-    }
-}
-
-void producer::publish(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept {
-    if (loaned_span_ == 0) return;
-    const auto length = std::min(bytes, loaned_);
-    drop_loan();
-    write_header(head_, kind, flags, length);
-    publish_next(span_of(length), ends_message(kind));
-    wake_reader();
-}
-
-status producer::try_put(std::uint16_t kind, std::uint16_t flags,
-                         std::span<const std::byte> payload) noexcept {
-    const auto room = try_loan(payload.size());
-    if (room.state != status::ok) return room.state;
-    if (!payload.empty()) std::memcpy(room.payload.data(), payload.data(), payload.size());
-    publish(kind, flags, payload.size());
-    return status::ok;
+    publish_first(span_bytes, messages);
 }
 
 loan producer::try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept {
@@ -278,90 +176,11 @@ consumer::consumer(half mine, peer_half theirs, const identity& their_id, waker&
       capacity_(their_id.capacity_bytes),
       nonce_(their_id.nonce) {}
 
-const record_header* consumer::header_at(std::uint64_t position) const noexcept {
-    return reinterpret_cast<const record_header*>(theirs_.data + (position & (capacity_ - 1)));
-}
-
-bool consumer::has_record() noexcept {
-    // A full ring of unreleased records: what lies at the cursor is the oldest of them.
-    if (read_ - released_ >= capacity_) return false;
-    // seq_cst [publish] [doze]: with the tag, all of the record is here.
-    return header_at(read_)->tag.load(std::memory_order_seq_cst) == tag_at(read_, nonce_);
-}
-
-status consumer::why_empty() noexcept {
-    if (corrupt_) return status::corrupt;
-    // relaxed: our own word.
-    const auto own = mine_.header->state.load(std::memory_order_relaxed);
-    if (own != 0) return status_of(static_cast<half_state>(own));
-    // seq_cst [shut] [doze]: what was published before it is visible to the look that follows;
-    // after park(), the closer is seen here or has seen the park word.
-    const auto state = theirs_.header->state.load(std::memory_order_seq_cst);
-    auto reason = status_of(static_cast<half_state>(state));
-    // acquire [obituary]: the look for a record that follows sees all the dead process published.
-    const bool dead = peer_dead_.load(std::memory_order_acquire);
-    if (reason == status::ok && dead) reason = status::peer_dead;
-    if (reason == status::ok) return status::empty;
-    return has_record() ? status::ok : reason;
-}
-
 status consumer::fail() noexcept {
     corrupt_ = true;
     peeked_span_bytes_ = 0;
     shut_half(mine_, theirs_, half_state::corrupt, other_);
     return status::corrupt;
-}
-
-bool consumer::is_ready() noexcept {
-    return corrupt_ || has_record() || why_empty() != status::empty;
-}
-
-peeked consumer::try_peek() noexcept {
-    if (corrupt_) return {status::corrupt, {}};
-    if (!has_record()) {
-        if (const auto reason = why_empty(); reason != status::ok) return {reason, {}};
-    }
-    const auto* header = header_at(read_);
-    // relaxed: ordered by the tag; copied once, checked, and only the copy is used.
-    const auto length = header->length.load(std::memory_order_relaxed);
-    const auto kind = header->kind.load(std::memory_order_relaxed);    // relaxed: as above
-    const auto flags = header->flags.load(std::memory_order_relaxed);  // relaxed: as above
-    if (length > record_bytes_max() || read_ + span_of(length) - released_ > capacity_) {
-        return {fail(), {}};
-    }
-    peeked_span_bytes_ = span_of(length);
-    peeked_continues_ = !ends_message(kind);
-    const auto* payload = reinterpret_cast<const std::byte*>(header) + sizeof(record_header);
-    return {status::ok, {kind, flags, {payload, length}}};
-}
-
-void consumer::skip() noexcept {
-    if (peeked_span_bytes_ == 0) return;
-    read_ += peeked_span_bytes_;
-    peeked_span_bytes_ = 0;
-    ++unreleased_count_;
-    unreleased_messages_ += !peeked_continues_;
-}
-
-void consumer::release_skipped() noexcept {
-    if (released_ == read_) return;
-    released_ = read_;
-    delivered_ += std::exchange(unreleased_messages_, 0);
-    unreleased_count_ = 0;
-    // seq_cst [reclaim] [stall]: we read no byte below it any more; the look at the park word that
-    // follows cannot move before it.
-    mine_.header->released.store(released_, std::memory_order_seq_cst);
-    wake_writer();
-}
-
-void consumer::wake_writer() noexcept {
-    // seq_cst [stall]: the other half of the store above.
-    const auto parked = theirs_.header->writer_park.load(std::memory_order_seq_cst);
-    if (parked == 0 || parked == rung_) return;
-    // relaxed: written before the park word that was just read.
-    if (released_ < theirs_.header->writer_wake_at.load(std::memory_order_relaxed)) return;
-    rung_ = parked;
-    other_.wake(parked);
 }
 
 peeked_span consumer::try_peek_span(std::size_t bytes_max) noexcept {

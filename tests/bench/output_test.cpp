@@ -109,6 +109,14 @@ TEST(places_bench, throughput_in_place_is_answered) {
     EXPECT_TRUE(found.contains("places/pipe"));
 }
 
+TEST(places_bench, throughput_in_batches_is_answered) {
+    const auto found =
+        checked_summary(ask("throughput --api batch --size 64 --peers pipe"), "throughput");
+    EXPECT_TRUE(found.contains("places/places_1024"));
+    EXPECT_TRUE(found.contains("ring/limit"));
+    EXPECT_TRUE(found.contains("places/pipe"));
+}
+
 TEST(places_bench, pipeline_is_answered) {
     const auto found = checked_summary(ask("pipeline --peers pipe"), "pipeline");
     EXPECT_TRUE(found.contains("places/pipe"));

@@ -248,9 +248,20 @@ result<T> channel::decoded(const shm::record_view& record) {
     if constexpr (detail::is_raw<T> && !std::is_same_v<T, bool>) {
         if (record.kind == static_cast<std::uint16_t>(kind::raw) &&
             record.flags == detail::fingerprint<T>() && record.payload.size() == sizeof(T)) {
-            T v;
-            std::memcpy(&v, record.payload.data(), sizeof(T));
-            return result<T>(boost::system::in_place_value, v);
+            if constexpr (alignof(T) <= sizeof(shm::record_header)) {
+                // Copied once, to where the caller finds it; a payload is aligned as its header.
+                return result<T>(boost::system::in_place_value,
+                                 *reinterpret_cast<const T*>(record.payload.data()));
+            } else {
+                T v;
+                std::memcpy(&v, record.payload.data(), sizeof(T));
+                return result<T>(boost::system::in_place_value, v);
+            }
+        }
+    } else if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
+        if (record.kind == static_cast<std::uint16_t>(kind::bytes)) {
+            return result<T>(boost::system::in_place_value, record.payload.begin(),
+                             record.payload.end());
         }
     }
     // Copied first: what is decoded must not change under the decoder.
@@ -263,11 +274,11 @@ result<T> channel::decoded(const shm::record_view& record) {
 template <message_type T>
 result<T> channel::get_until(clock::time_point until) {
     const auto next_one = next(until);
-    // In place: a bool or an error code as T would be taken for the other alternative.
-    if (next_one.state != status::ok) {
-        return result<T>(boost::system::in_place_error, make_error_code(next_one.state));
-    }
-    auto v = decoded<T>(next_one.record);
+    // In place: a bool or an error code as T would be taken for the other alternative. And one
+    // object, the caller's, whatever it holds: T may be large.
+    auto v = next_one.state == status::ok
+                 ? decoded<T>(next_one.record)
+                 : result<T>(boost::system::in_place_error, make_error_code(next_one.state));
     if (v.has_value()) consume();
     return v;
 }

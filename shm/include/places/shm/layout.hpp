@@ -41,6 +41,10 @@ struct identity {
 /// Bit of a record's kind: its message goes on in the next record. What is counted as accepted and
 /// delivered is messages, so records without it.
 inline constexpr std::uint16_t continues = 0x8000;
+/// How many messages a record of that kind ends.
+constexpr std::uint64_t ends_message(std::uint16_t kind) noexcept {
+    return (kind & continues) == 0;
+}
 
 /// One record. The tag is stored last, so it says "all of me is here".
 struct record_header {

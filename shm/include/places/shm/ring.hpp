@@ -4,10 +4,12 @@
 #include <places/shm/layout.hpp>
 #include <places/shm/status.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <utility>
 
 // One producer, one consumer, no lock. Records are published in band: the tag of a record is a mix
 // of its position and a nonce, stored last, so one cache line moves per small message.
@@ -168,6 +170,7 @@ class producer {
     void refresh_released() noexcept;
     void write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t flags,
                       std::size_t bytes) noexcept;
+    void publish_first(std::uint64_t span_bytes, std::uint64_t messages) noexcept;
     void publish_next(std::uint64_t span_bytes, std::uint64_t messages) noexcept;
     void wake_reader() noexcept;
     record_header* header_at(std::uint64_t position) noexcept;
@@ -228,6 +231,23 @@ class consumer {
 
     /// Whether try_peek would say anything but empty.
     bool is_ready() noexcept;
+    /// Whether a record is at the cursor: all that is_ready() looks at while nothing else happens.
+    bool has_record() noexcept {
+        // A full ring of unreleased records: what lies at the cursor is the oldest of them.
+        if (read_ - released_ >= capacity_) return false;
+        // seq_cst [publish] [doze]: with the tag, all of the record is here.
+        return header_at(read_)->tag.load(std::memory_order_seq_cst) == tag_at(read_, nonce_);
+    }
+
+    /// The same, for a poll: where the last record took several lines, the next one's second is
+    /// asked for with its first, so that the two cross over side by side.
+    bool has_come() noexcept {
+        if (last_span_bytes_ > line_bytes) {
+            const auto* header = reinterpret_cast<const std::byte*>(header_at(read_));
+            __builtin_prefetch(header + line_bytes);
+        }
+        return has_record();
+    }
 
     /// Announces that this process is about to sleep until there is a record; look once more with
     /// is_ready before sleeping. [doze]
@@ -249,11 +269,12 @@ class consumer {
     }
 
   private:
-    bool has_record() noexcept;
     status why_empty() noexcept;
     status fail() noexcept;
     void wake_writer() noexcept;
-    const record_header* header_at(std::uint64_t position) const noexcept;
+    const record_header* header_at(std::uint64_t position) const noexcept {
+        return reinterpret_cast<const record_header*>(theirs_.data + (position & (capacity_ - 1)));
+    }
 
     half mine_;
     peer_half theirs_;
@@ -265,7 +286,8 @@ class consumer {
     std::uint64_t delivered_ = 0;
     std::uint64_t unreleased_count_ = 0;     // records
     std::uint64_t unreleased_messages_ = 0;  // those of them that end one
-    std::uint64_t peeked_span_bytes_ = 0;  // of the record last peeked; 0 when none
+    std::uint64_t peeked_span_bytes_ = 0;    // of the record last peeked; 0 when none
+    std::uint64_t last_span_bytes_ = 0;      // of the last there was
     bool peeked_continues_ = false;
     std::uint32_t rung_ = 0;
     std::uint32_t park_epoch_ = 0;
@@ -273,5 +295,186 @@ class consumer {
     std::atomic<bool> peer_dead_ = false;
     bool corrupt_ = false;
 };
+
+// -- bodies: what every message goes through --
+
+inline status status_of(half_state state) noexcept {
+    switch (state) {
+        case half_state::open: return status::ok;
+        case half_state::peer_dead: return status::peer_dead;
+        case half_state::corrupt: return status::corrupt;
+        case half_state::closed: break;
+    }
+    return status::closed;
+}
+
+inline record_header* producer::header_at(std::uint64_t position) noexcept {
+    return reinterpret_cast<record_header*>(mine_.data + (position & (capacity_ - 1)));
+}
+
+inline status producer::check_open() noexcept {
+    if (corrupt_) return status::corrupt;
+    // relaxed: our own word.
+    const auto own = mine_.header->state.load(std::memory_order_relaxed);
+    if (own != 0) return status_of(static_cast<half_state>(own));
+    // acquire [obituary]
+    if (peer_dead_.load(std::memory_order_acquire)) return status::peer_dead;
+    // seq_cst [shut] [stall]: after park(), the closer is seen here or has seen the park word.
+    return status_of(
+        static_cast<half_state>(theirs_.header->state.load(std::memory_order_seq_cst)));
+}
+
+inline void producer::refresh_released() noexcept {
+    // seq_cst [reclaim] [stall]: every byte below this position may be overwritten.
+    const auto released = theirs_.header->released.load(std::memory_order_seq_cst);
+    if (released < released_cache_ || released > head_ || released % line_bytes != 0) {
+        fail();  // the consumer moved backwards, past the head, or into a line
+        return;
+    }
+    released_cache_ = released;
+}
+
+inline status producer::room_for(std::uint64_t span_bytes) noexcept {
+    if (head_ + span_bytes - released_cache_ > capacity_) {
+        refresh_released();
+        if (corrupt_) return status::corrupt;
+        if (head_ + span_bytes - released_cache_ > capacity_) return status::full;
+    }
+    return status::ok;
+}
+
+inline status producer::has_room(std::size_t bytes) noexcept {
+    if (bytes > record_bytes_max()) return status::too_large;
+    if (const auto open = check_open(); open != status::ok) return open;
+    return room_for(span_of(bytes));
+}
+
+inline loan producer::try_loan(std::size_t bytes) noexcept {
+    const auto room = has_room(bytes);
+    if (room != status::ok) return {room, {}};
+    drop_loan();
+    loaned_ = bytes;
+    loaned_span_ = span_of(bytes);
+    return {status::ok, {mine_.data + (head_ & (capacity_ - 1)) + sizeof(record_header), bytes}};
+}
+
+inline void producer::write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t flags,
+                                   std::size_t bytes) noexcept {
+    auto* header = header_at(at);
+    // relaxed: length, kind, flags and payload are ordered by the tag that follows.
+    header->length.store(static_cast<std::uint32_t>(bytes), std::memory_order_relaxed);
+    header->kind.store(kind, std::memory_order_relaxed);    // relaxed: as above
+    header->flags.store(flags, std::memory_order_relaxed);  // relaxed: as above
+}
+
+/// The tag that the consumer waits for; all else of the `span_bytes` is written.
+inline void producer::publish_first(std::uint64_t span_bytes, std::uint64_t messages) noexcept {
+    // seq_cst [publish] [doze]: all of the records is written before this can be seen, and the
+    // look at the park word that follows cannot move before it.
+    header_at(head_)->tag.store(tag_at(head_, nonce_), std::memory_order_seq_cst);
+    head_ += span_bytes;
+    accepted_ += messages;
+}
+
+inline void producer::wake_reader() noexcept {
+    // seq_cst [doze]: the other half of the store above.
+    const auto parked = theirs_.header->reader_park.load(std::memory_order_seq_cst);
+    if (parked != 0 && parked != rung_) {
+        rung_ = parked;
+        other_.wake(parked);
+    }
+}
+
+inline void producer::publish(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept {
+    if (loaned_span_ == 0) return;
+    const auto length = std::min(bytes, loaned_);
+    drop_loan();
+    write_header(head_, kind, flags, length);
+    publish_first(span_of(length), ends_message(kind));
+    wake_reader();
+}
+
+inline status producer::try_put(std::uint16_t kind, std::uint16_t flags,
+                                std::span<const std::byte> payload) noexcept {
+    const auto room = try_loan(payload.size());
+    if (room.state != status::ok) return room.state;
+    // The line that the consumer polls comes last, and is written in one go: it is fetched from us
+    // as often as it is looked at.
+    constexpr std::size_t first_line_bytes = line_bytes - sizeof(record_header);
+    const auto first = payload.first(std::min(payload.size(), first_line_bytes));
+    const auto rest = payload.subspan(first.size());
+    if (!rest.empty()) std::memcpy(&room.payload[first.size()], rest.data(), rest.size());
+    if (!first.empty()) std::memcpy(room.payload.data(), first.data(), first.size());
+    publish(kind, flags, payload.size());
+    return status::ok;
+}
+
+inline status consumer::why_empty() noexcept {
+    if (corrupt_) return status::corrupt;
+    // relaxed: our own word.
+    const auto own = mine_.header->state.load(std::memory_order_relaxed);
+    if (own != 0) return status_of(static_cast<half_state>(own));
+    // seq_cst [shut] [doze]: what was published before it is visible to the look that follows;
+    // after park(), the closer is seen here or has seen the park word.
+    const auto state = theirs_.header->state.load(std::memory_order_seq_cst);
+    auto reason = status_of(static_cast<half_state>(state));
+    // acquire [obituary]: the look for a record that follows sees all the dead process published.
+    const bool dead = peer_dead_.load(std::memory_order_acquire);
+    if (reason == status::ok && dead) reason = status::peer_dead;
+    if (reason == status::ok) return status::empty;
+    return has_record() ? status::ok : reason;
+}
+
+inline bool consumer::is_ready() noexcept {
+    return corrupt_ || has_record() || why_empty() != status::empty;
+}
+
+inline peeked consumer::try_peek() noexcept {
+    if (corrupt_) return {status::corrupt, {}};
+    if (!has_record()) {
+        if (const auto reason = why_empty(); reason != status::ok) return {reason, {}};
+    }
+    const auto* header = header_at(read_);
+    // relaxed: ordered by the tag; copied once, checked, and only the copy is used.
+    const auto length = header->length.load(std::memory_order_relaxed);
+    const auto kind = header->kind.load(std::memory_order_relaxed);    // relaxed: as above
+    const auto flags = header->flags.load(std::memory_order_relaxed);  // relaxed: as above
+    if (length > record_bytes_max() || read_ + span_of(length) - released_ > capacity_) {
+        return {fail(), {}};
+    }
+    peeked_span_bytes_ = last_span_bytes_ = span_of(length);
+    peeked_continues_ = !ends_message(kind);
+    const auto* payload = reinterpret_cast<const std::byte*>(header) + sizeof(record_header);
+    return {status::ok, {kind, flags, {payload, length}}};
+}
+
+inline void consumer::skip() noexcept {
+    if (peeked_span_bytes_ == 0) return;
+    read_ += peeked_span_bytes_;
+    peeked_span_bytes_ = 0;
+    ++unreleased_count_;
+    unreleased_messages_ += !peeked_continues_;
+}
+
+inline void consumer::release_skipped() noexcept {
+    if (released_ == read_) return;
+    released_ = read_;
+    delivered_ += std::exchange(unreleased_messages_, 0);
+    unreleased_count_ = 0;
+    // seq_cst [reclaim] [stall]: we read no byte below it any more; the look at the park word that
+    // follows cannot move before it.
+    mine_.header->released.store(released_, std::memory_order_seq_cst);
+    wake_writer();
+}
+
+inline void consumer::wake_writer() noexcept {
+    // seq_cst [stall]: the other half of the store above.
+    const auto parked = theirs_.header->writer_park.load(std::memory_order_seq_cst);
+    if (parked == 0 || parked == rung_) return;
+    // relaxed: written before the park word that was just read.
+    if (released_ < theirs_.header->writer_wake_at.load(std::memory_order_relaxed)) return;
+    rung_ = parked;
+    other_.wake(parked);
+}
 
 }  // namespace places::shm
