@@ -159,6 +159,7 @@ class child {
     child(const child&) = delete;
     child& operator=(const child&) = delete;
 
+    pid_t pid() const noexcept { return pid_; }
     void kill() const {
         if (pid_ > 0) ::kill(pid_, SIGKILL);  // kill(-1) would reach everybody
     }
