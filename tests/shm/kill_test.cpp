@@ -6,8 +6,6 @@
 namespace places::shm {
 namespace {
 
-constexpr int rounds = 200;
-
 struct truth {
     std::atomic<std::uint64_t> begun;
     std::atomic<std::uint64_t> done;
@@ -31,7 +29,7 @@ class moment {
 
 /// `run` has one process killed and returns how many records have crossed.
 template <class Run>
-void in_rounds(Run&& run) {
+void in_rounds(int rounds, Run&& run) {
     std::mt19937_64 random{test_seed()};
     std::uint64_t records = 0;
     for (int round = 0; round < rounds; ++round) {
@@ -42,7 +40,7 @@ void in_rounds(Run&& run) {
 }
 
 TEST(kill, of_a_sender_tears_nothing_and_loses_nothing_published) {
-    in_rounds([](std::mt19937_64& random) -> std::uint64_t {
+    in_rounds(rounds_of(10'000, 200), [](std::mt19937_64& random) -> std::uint64_t {
         const auto round_seed = random();
         const channel_memory memory{ring_bytes_min << random() % 5};
         witness w;
@@ -81,7 +79,7 @@ TEST(kill, of_a_sender_tears_nothing_and_loses_nothing_published) {
 }
 
 TEST(kill, of_a_receiver_leaves_accounts_that_equal_the_truth) {
-    in_rounds([](std::mt19937_64& random) -> std::uint64_t {
+    in_rounds(rounds_of(3'000, 200), [](std::mt19937_64& random) -> std::uint64_t {
         const auto round_seed = random();
         const channel_memory memory{ring_bytes_min << random() % 5};
         witness w;

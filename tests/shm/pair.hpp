@@ -34,6 +34,17 @@ inline std::uint64_t test_seed() {
     return seed;
 }
 
+/// How many rounds of a fault to try: all of them in the library as it is for use.
+constexpr int rounds_of(int all, int under_a_sanitizer) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    (void)all;
+    return under_a_sanitizer;
+#else
+    (void)under_a_sanitizer;
+    return all;
+#endif
+}
+
 /// The two memories of a channel, as the nursery makes them.
 struct channel_memory {
     explicit channel_memory(std::size_t capacity_bytes = ring_bytes_min, std::uint64_t id = 7)
