@@ -10,8 +10,12 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
+#include <fstream>
 #include <numeric>
 #include <sched.h>
+#include <sys/mman.h>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -24,6 +28,11 @@ using places::status;
 namespace {
 
 constexpr std::size_t small_ring = 4096;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool is_sanitized = true;
+#else
+constexpr bool is_sanitized = false;
+#endif
 
 void echo(channel& c) {
     while (auto m = c.receive()) {
@@ -139,6 +148,105 @@ TEST(channel, sends_nothing_of_a_message_that_is_too_large) {
     EXPECT_EQ(p.sent().accepted, 0U);
     EXPECT_TRUE(survives_echo(p, octets(100'000)));
     EXPECT_TRUE(survives_echo(p, 1));
+}
+
+/// Addresses of `size` bytes with no memory behind them: whoever reads one dies.
+class untouched {
+  public:
+    explicit untouched(std::size_t size)
+        : size_(size),
+          at_(::mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+        if (at_ == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
+    }
+    ~untouched() { ::munmap(at_, size_); }
+    untouched(const untouched&) = delete;
+    untouched& operator=(const untouched&) = delete;
+    std::span<const std::byte> first(std::size_t size) const {
+        return {static_cast<const std::byte*>(at_), size};
+    }
+
+  private:
+    std::size_t size_;
+    void* at_;
+};
+
+TEST(channel, refuses_what_is_over_its_limit_before_it_looks_at_it) {
+    constexpr std::size_t two_gib = std::size_t{1} << 31;
+    const untouched memory{2 * two_gib + 2};
+    auto p = spawn(echo);
+    const auto refuses = [&p](std::span<const std::byte> octets) {
+        EXPECT_EQ(p.put(octets), status::too_large) << octets.size();
+        EXPECT_EQ(p.try_put(octets), status::too_large) << octets.size();
+        EXPECT_EQ(p.put_for(octets, 1h), status::too_large) << octets.size();
+        const std::span<const std::span<const std::byte>> batch{&octets, 1};
+        EXPECT_EQ(p.put_batch(batch).state, status::too_large) << octets.size();
+        EXPECT_EQ(p.loan(octets.size()).error(), errc::too_large) << octets.size();
+        EXPECT_EQ(p.add_loan(octets.size()).error(), errc::too_large) << octets.size();
+        EXPECT_TRUE(survives_echo(p, octets.size())) << octets.size();
+    };
+    const auto limit = p.message_bytes_max();
+    for (const auto size : {limit + 1, two_gib - 1, two_gib, two_gib + 1, 2 * two_gib - 1,
+                            2 * two_gib, 2 * two_gib + 1}) {
+        refuses(memory.first(size));
+    }
+    // The limit itself may be as large.
+    for (const auto size : {two_gib - 1, two_gib + 1, 2 * two_gib}) {
+        p.set_message_bytes_max(size);
+        refuses(memory.first(size + 1));
+    }
+}
+
+TEST(channel, takes_sizes_up_to_every_limit_and_not_one_more) {
+    auto p = spawn({.ring_bytes = small_ring}, echo);
+    constexpr std::size_t most = 3 * small_ring;
+    p.set_message_bytes_max(most);
+    for (const auto size :
+         {std::size_t{0}, std::size_t{1}, p.record_bytes_max() - 1, p.record_bytes_max(),
+          p.record_bytes_max() + 1, small_ring - 1, small_ring, small_ring + 1, most - 1, most}) {
+        EXPECT_TRUE(survives_echo(p, octets(size))) << size;
+    }
+    EXPECT_EQ(p.put(octets(most + 1)), status::too_large);
+    EXPECT_TRUE(survives_echo(p, 1));
+}
+
+/// The most memory that this process has had in use.
+std::size_t peak_kib() {
+    std::ifstream file("/proc/self/status");
+    for (std::string word; file >> word;) {
+        if (word != "VmHWM:") continue;
+        std::size_t kib = 0;
+        file >> kib;
+        return kib;
+    }
+    return 0;
+}
+
+TEST(channel, carries_256_mib_through_a_receiver_that_needs_no_more_than_a_message) {
+    constexpr std::size_t message_bytes = std::size_t{4} << 20;
+    constexpr int count = 64;
+    auto p = spawn([](channel& c) {
+        for (int i = 0; i < count; ++i) {
+            const auto shown = c.peek();
+            if (!shown || shown->size() != message_bytes) return;
+            // Its ends tell it from the others; that parts are kept in order is shown above.
+            if (shown->front() != std::byte(i) || shown->back() != std::byte(~i)) return;
+            c.release();
+        }
+        (void)c.put(peak_kib());
+    });
+    std::vector<std::byte> octets(message_bytes);
+    for (int i = 0; i < count; ++i) {
+        octets.front() = std::byte(i);
+        octets.back() = std::byte(~i);
+        ASSERT_EQ(p.put(octets), status::ok);
+    }
+    const auto peak = p.get<std::size_t>();
+    ASSERT_TRUE(peak) << "a message was not what it should be";
+    std::printf("%zu MiB received, the receiver had %zu KiB at most\n",
+                count * message_bytes >> 20, *peak);
+    if (is_sanitized) GTEST_SKIP() << "a sanitizer's memory is not ours";
+    EXPECT_GT(*peak, 0U);
+    EXPECT_LE(*peak, std::size_t{64} << 10);
 }
 
 // -- messages larger than a record --

@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace places {
 
@@ -237,6 +238,9 @@ status channel::put_until(const T& v, clock::time_point until) {
     if constexpr (detail::is_raw<T>) {
         return put_bytes(kind::raw, detail::fingerprint<T>(), std::as_bytes(std::span{&v, 1}),
                          until);
+    } else if constexpr (detail::is_octet_span<T> || std::is_same_v<T, std::vector<std::byte>>) {
+        // From where they lie: what is too large is refused before anybody copies it.
+        return put_bytes(kind::bytes, 0, v, until);
     } else {
         return send(message::of(v), until);
     }
@@ -294,6 +298,9 @@ batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point
         if constexpr (detail::is_raw<T>) {
             done.state = add_bytes(kind::raw, detail::fingerprint<T>(),
                                    std::as_bytes(std::span{&v, 1}), until);
+        } else if constexpr (detail::is_octet_span<T> ||
+                             std::is_same_v<T, std::vector<std::byte>>) {
+            done.state = add_bytes(kind::bytes, 0, v, until);
         } else {
             const auto m = message::of(v);
             done.state = add_bytes(m.what(), m.type(), m.bytes(), until);
