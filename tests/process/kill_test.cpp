@@ -103,7 +103,7 @@ TEST(kill, of_a_place_that_floods_ends_the_blocked_get_of_its_creator) {
         said().begun = said().done = 0;
         auto p = spawn({.ring_bytes = small_ring}, flood);
         const bool flows = random() % 8 != 0;  // else it may be killed before it has begun
-        killer k{p.pid(), std::chrono::microseconds{random() % 1000},
+        killer k{p.pid(), std::chrono::microseconds{random() % 500},
                  [=] { return !flows || said().done.load() > 0; }};
         std::uint64_t n = 0;
         auto next = p.get<std::vector<std::byte>>();
