@@ -5,6 +5,7 @@
 // It shows what this machine's memory order does; the argument for weaker ones is shm/README.md's.
 #include "tests/shm/traffic.hpp"
 
+#include <optional>
 #include <ostream>
 #include <sched.h>
 
@@ -16,8 +17,12 @@ class dawdler {
     explicit dawdler(std::uint64_t seed) : state_(seed) {}
     void operator()() {
         state_ = mixed(state_ + 1);
-        // Often not at all, else about as long as a line takes to move, or some times that.
-        auto turns = state_ % 4 == 0 ? (state_ >> 8) % 600 : (state_ >> 8) % 4 * 8;
+        // Often not at all, else about as long as a line takes to move, or some times that, or
+        // long enough for the other side to come in between.
+        const auto draw = state_ >> 8;
+        auto turns = draw % 4 * 8;
+        if (state_ % 8 == 0) turns = draw % 600;
+        if (state_ % 8 > 4) turns = draw % 6000;
         for (; turns > 0; --turns) asm volatile("" ::: "memory");
     }
 
@@ -27,10 +32,33 @@ class dawdler {
 
 struct hunt {
     park_mode mode;
-    std::uint64_t hand_offs;
+    bool apart;  // each side has a core of its own, so that they meet between park and sleep
+    int records;  // hand-offs of them, to and fro
+    int room;     // hand-offs of records and of room, one each for every record
 };
 
-void PrintTo(const hunt& h, std::ostream* to) { *to << h.hand_offs << " hand-offs"; }
+/// Lets this process run on its `which`th core alone, where it has as many.
+class own_core {
+  public:
+    explicit own_core(int which) {
+        (void)::sched_getaffinity(0, sizeof before_, &before_);
+        if (which >= CPU_COUNT(&before_)) return;
+        int core = 0;
+        for (int seen = -1; seen < which; ++core) seen += CPU_ISSET(core, &before_) ? 1 : 0;
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(core - 1, &one);
+        (void)::sched_setaffinity(0, sizeof one, &one);
+    }
+    ~own_core() { (void)::sched_setaffinity(0, sizeof before_, &before_); }
+    own_core(const own_core&) = delete;
+    own_core& operator=(const own_core&) = delete;
+
+  private:
+    cpu_set_t before_;
+};
+
+void PrintTo(const hunt& h, std::ostream* to) { *to << h.records + h.room << " hand-offs"; }
 
 std::uint64_t sleeps = 0;  // of this process
 
@@ -49,6 +77,8 @@ class handoff : public testing::TestWithParam<hunt> {
     template <class Left, class Right>
     void run(Left&& left, Right&& right) {
         child other{[&] {
+            std::optional<own_core> core;
+            if (GetParam().apart) core.emplace(1);
             ready_set calls{std::move(to_second.reader)};
             endpoint end{memory.second.duplicate(), reopen_read_only(memory.first),
                          endpoint::seal::sealed};
@@ -56,6 +86,8 @@ class handoff : public testing::TestWithParam<hunt> {
             sleeps = 0;
             right(end, bedside{GetParam().mode, &calls});
         }};
+        std::optional<own_core> core;
+        if (GetParam().apart) core.emplace(0);
         sleeps = 0;
         {
             ready_set calls{std::move(to_first.reader)};
@@ -104,7 +136,7 @@ void put(endpoint& end, const bedside& bed, dawdler& dawdle, std::span<const std
 }
 
 TEST_P(handoff, of_records_to_and_fro_loses_no_wake_up) {
-    const auto trips = GetParam().hand_offs / 2;
+    const auto trips = test_scale() * static_cast<std::uint64_t>(GetParam().records) / 2;
     const auto take = [](endpoint& end, std::uint64_t expected) {
         const auto r = end.in().try_peek();
         ASSERT_EQ(r.state, status::ok);
@@ -115,7 +147,10 @@ TEST_P(handoff, of_records_to_and_fro_loses_no_wake_up) {
         end.in().release();
     };
     const auto give = [](endpoint& end, std::uint64_t n, const half_mapping& far, dawdler& dawdle) {
-        while (n % 8 != 0 && far.header()->reader_park.load() == 0) ::sched_yield();
+        // Between park and sleep, when both sides have a core; else the other needs this one.
+        for (int looks = 0; n % 8 != 0 && far.header()->reader_park.load() == 0; ++looks) {
+            if (looks > 2000) ::sched_yield();
+        }
         dawdle();
         ASSERT_EQ(end.out().try_put(1, 0, std::as_bytes(std::span{&n, 1})), status::ok);
     };
@@ -143,7 +178,7 @@ TEST_P(handoff, of_records_to_and_fro_loses_no_wake_up) {
 
 // A small ring of large records: the writer sleeps for room, the reader for records.
 TEST_P(handoff, of_room_loses_no_wake_up) {
-    const auto count = GetParam().hand_offs / 2;
+    const auto count = test_scale() * static_cast<std::uint64_t>(GetParam().room) / 2;
     run(
         [&](endpoint& end, const bedside& bed) {
             dawdler dawdle{seed};
@@ -167,12 +202,22 @@ TEST_P(handoff, of_room_loses_no_wake_up) {
         });
 }
 
-INSTANTIATE_TEST_SUITE_P(shm, handoff,
-                         testing::Values(hunt{park_mode::futex, 200'000},
-                                         hunt{park_mode::doorbell, 100'000}),
-                         [](const auto& h) {
-                             return h.param.mode == park_mode::futex ? "futex" : "doorbell";
-                         });
+// Ten million in all, or PLACES_TEST_SCALE times as many; most of them of room, where many go on
+// without a switch of processes.
+INSTANTIATE_TEST_SUITE_P(
+    shm, handoff,
+    testing::Values(hunt{park_mode::futex, true, rounds_of(300'000, 20'000),
+                         rounds_of(3'500'000, 50'000)},
+                    hunt{park_mode::doorbell, true, rounds_of(200'000, 20'000),
+                         rounds_of(1'500'000, 50'000)},
+                    hunt{park_mode::futex, false, rounds_of(300'000, 20'000),
+                         rounds_of(3'000'000, 50'000)},
+                    hunt{park_mode::doorbell, false, rounds_of(200'000, 20'000),
+                         rounds_of(1'000'000, 50'000)}),
+    [](const auto& h) {
+        return std::string(h.param.mode == park_mode::futex ? "futex" : "doorbell") +
+               (h.param.apart ? "_apart" : "");
+    });
 
 }  // namespace
 }  // namespace places::shm

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstdio>
@@ -43,6 +44,12 @@ constexpr int rounds_of(int all, int under_a_sanitizer) {
     (void)under_a_sanitizer;
     return all;
 #endif
+}
+
+/// How many times as long as usual PLACES_TEST_SCALE asks the hunts to go on.
+inline std::uint64_t test_scale() {
+    const char* given = std::getenv("PLACES_TEST_SCALE");
+    return given ? std::max(1ULL, std::strtoull(given, nullptr, 0)) : 1;
 }
 
 /// The two memories of a channel, as the nursery makes them.
