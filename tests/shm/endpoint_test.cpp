@@ -169,18 +169,21 @@ TEST(endpoint, a_writer_through_the_read_only_mapping_dies_alone) {
     EXPECT_EQ(end.peek().state, status::peer_dead);
 }
 
-TEST(endpoint, a_small_or_read_only_dev_shm_is_no_limit) {
-    child elsewhere{[] {
+/// In a mount namespace of its own: a tmpfs at `path`, then a channel of 16 MiB.
+void use_channel_beside(const char* path, unsigned long flags, const char* options) {
+    child elsewhere{[&] {
         const auto uid = std::to_string(::getuid());
         if (::unshare(CLONE_NEWNS) != 0) {
             if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ::_exit(77);
             std::ofstream{"/proc/self/uid_map"} << "0 " << uid << " 1";
         }
         if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-            ::mount("none", "/dev/shm", "tmpfs", MS_RDONLY, "size=4k") != 0) {
+            ::mount("none", path, "tmpfs", flags, options) != 0) {
             ::_exit(77);
         }
-        EXPECT_EQ(::open("/dev/shm/x", O_CREAT | O_RDWR, 0600), -1);
+        // Eight MiB have no room there.
+        const unique_fd file{::open("/dev/shm/x", O_CREAT | O_RDWR, 0600)};
+        EXPECT_TRUE(!file || ::posix_fallocate(file.get(), 0, 1 << 23) != 0);
         const channel_memory memory{std::size_t{1} << 23};
         auto end = first_end(memory);
         auto other = second_end(memory);
@@ -192,6 +195,14 @@ TEST(endpoint, a_small_or_read_only_dev_shm_is_no_limit) {
     if (WIFEXITED(how) && WEXITSTATUS(how) == 77) GTEST_SKIP() << "no mount namespace here";
     EXPECT_EQ(how, 0);
 }
+
+TEST(endpoint, a_dev_shm_of_one_mib_is_no_limit) {
+    use_channel_beside("/dev/shm", 0, "size=1m");
+}
+TEST(endpoint, a_read_only_dev_shm_is_no_limit) {
+    use_channel_beside("/dev/shm", MS_RDONLY, "size=1m");
+}
+TEST(endpoint, a_missing_dev_shm_is_no_limit) { use_channel_beside("/dev", 0, "size=1m"); }
 
 // -- death, step by step --
 
