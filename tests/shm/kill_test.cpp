@@ -3,6 +3,9 @@
 // killed process wrote outside of the ring, just before and just after each step.
 #include "tests/shm/traffic.hpp"
 
+#include <optional>
+#include <sched.h>
+
 namespace places::shm {
 namespace {
 
@@ -60,6 +63,8 @@ TEST(kill, of_a_sender_tears_nothing_and_loses_nothing_published) {
         endpoint end{memory.second.duplicate(), reopen_read_only(memory.first),
                      endpoint::seal::sealed};
         receiver r{end.in(), round_seed};
+        // A time from here on, or many would be killed before they have sent anything.
+        while (w.said().begun.load() == 0) ::sched_yield();
         for (const moment m{random}; !m.has_come();) (void)r.step();
         killed.kill();
         EXPECT_TRUE(was_killed_by(killed.wait(), SIGKILL));
@@ -110,7 +115,10 @@ TEST(kill, of_a_receiver_leaves_accounts_that_equal_the_truth) {
                      endpoint::seal::sealed};
         std::vector<std::uint64_t> ends;  // positions behind each accepted record
         std::vector<std::byte> payload;
-        for (const moment m{random}; !m.has_come();) {
+        std::optional<moment> m;
+        while (!m || !m->has_come()) {
+            // As above: from when it has taken the first of them.
+            if (!m && w.said().begun.load() > 0) m.emplace(random);
             const auto plan = plan_of(round_seed, ends.size(), end.out().record_bytes_max());
             payload.resize(plan.size);
             fill(payload, plan);
