@@ -26,7 +26,10 @@ using places::status;
 using clock_type = std::chrono::steady_clock;
 
 struct bystander {
-    std::int64_t twice(std::int64_t n) { return 2 * n; }
+    // Whatever comes: a scribbler's call may be well formed and of any number.
+    std::int64_t twice(std::int64_t n) {
+        return static_cast<std::int64_t>(2 * static_cast<std::uint64_t>(n));
+    }
     std::string hail(const std::string& who) { return "hail " + who; }
 };
 PLACES_NAMED_SERVER(bystander, (rpc, twice), (rpc, hail))
