@@ -3,6 +3,8 @@
 
 #include "net/bridge.hpp"
 
+#include <places/shm/assert.hpp>
+
 #include <boost/asio/steady_timer.hpp>
 
 #include <algorithm>
@@ -309,8 +311,11 @@ void session::handle(const exit_frame& f) {
 // -- turns --
 
 void session::add(const relay_ptr& r) {
-    relays_.emplace(r->wire_id(), r);
-    shared_.channels.emplace(r->local().id(), route{weak_from_this(), r});
+    const bool is_new_here = relays_.emplace(r->wire_id(), r).second;
+    PLACES_ASSERT(is_new_here, r->wire_id());
+    const auto to = route{weak_from_this(), r};
+    const bool is_new_to_all = shared_.channels.emplace(r->local().id(), to).second;
+    PLACES_ASSERT(is_new_to_all, r->local().id());
 }
 
 void session::make_ready(const relay_ptr& r) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/shm/ring.hpp>
 
+#include <places/shm/assert.hpp>
+
 #include <algorithm>
 #include <utility>
 
@@ -57,6 +59,8 @@ std::uint64_t producer::limit() noexcept {
 /// Publishes the records that lie in the next `span_bytes`, all but their tags written. The first
 /// tag is the one that the consumer waits for, so it is stored last and none is seen before all.
 void producer::publish_next(std::uint64_t span_bytes, std::uint64_t messages) noexcept {
+    // Whoever calls has asked for the room: beyond it lies what the consumer has not read yet.
+    PLACES_ASSERT(head_ + span_bytes <= released_cache_ + capacity_, span_bytes);
     const auto length_at = [this](std::uint64_t at) {
         // relaxed: our own store.
         return header_at(at)->length.load(std::memory_order_relaxed);
