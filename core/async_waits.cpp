@@ -32,9 +32,14 @@ void async_waits::start() {
     if (claim_) return;
     claim_.emplace(home_, this);
     news_.emplace(home_, [this] { look_soon(); });
-    // Borrowed: they are the process's.
-    calls_.assign(home_.calls().native_handle());
-    control_.assign(home_.control_handle());
+    try {
+        // Borrowed: they are the process's.
+        calls_.assign(home_.calls().native_handle());
+        control_.assign(home_.control_handle());
+    } catch (...) {
+        stop();  // the kernel watches no more descriptors: somebody else may wait instead
+        throw;
+    }
     if (does_ == when_empty::watch) watch();
 }
 
