@@ -18,7 +18,9 @@
 #include <netinet/in.h>
 #include <spawn.h>
 #include <sys/socket.h>
+#include <string>
 #include <sys/wait.h>
+#include <vector>
 
 using namespace std::chrono_literals;
 using places::errc;
@@ -35,6 +37,10 @@ places::remote_node start_node() {
 __attribute__((constructor)) void fail_as_told(int argc, char** argv) {
     const char* line = std::getenv("BROKEN_NODE");
     if (argc != 2 || std::strcmp(argv[1], "--places-node") != 0 || !line) return;
+    if (std::strcmp(line, "silent") == 0) {
+        std::fprintf(stderr, "%d\n", ::getpid());
+        while (true) ::pause();
+    }
     std::printf("places-node-failed %s\n", line);
     std::fflush(stdout);
     ::_exit(1);
@@ -141,6 +147,23 @@ TEST(node, an_anonymous_place_ends_with_its_handle) {
         ASSERT_TRUE(life);
     }
     EXPECT_TRUE(ends(life));
+}
+
+TEST(node, an_unsolicited_message_of_a_place_there_reaches_its_handler) {
+    auto node = start_node();
+    auto place = node.supervise_place(echo_entry);
+    std::vector<std::string> received;
+    test_runtime().route(
+        node, places::on_message(place,
+                                 [&](const places::message& m) {
+                                     received.push_back(m.as<std::string>().value());
+                                     if (received.size() == 2) test_runtime().stop();
+                                 }),
+        places::after(0s, [&] {
+            EXPECT_EQ(place.put(std::string("one")), places::status::ok);
+            EXPECT_EQ(place.put(std::string("two")), places::status::ok);
+        }));
+    EXPECT_EQ(received, (std::vector<std::string>{"one", "two"}));
 }
 
 // -- wrong input --
@@ -266,6 +289,25 @@ TEST(node, a_failure_that_is_none_of_ours_reads_as_a_breach_of_the_protocol) {
     ::setenv("BROKEN_NODE", "14 made up", 1);
     EXPECT_EQ(error_of([] { start_node(); }).code(), errc::node_unreachable);
     ::unsetenv("BROKEN_NODE");
+}
+
+TEST(node, one_that_is_not_ready_in_time_is_reported_and_killed) {
+    ::setenv("BROKEN_NODE", "silent", 1);
+    const auto e = error_of([] {
+        // Long enough for it to be there, also under a sanitizer on a busy machine.
+        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .deadline = 3s});
+    });
+    ::unsetenv("BROKEN_NODE");
+    EXPECT_EQ(e.code(), errc::node_unreachable);
+    EXPECT_TRUE(has(e, "node localhost:0") && has(e, "was not ready in time")) << e.what();
+    // It has printed its pid, which comes with the error.
+    const std::string text = e.what();
+    const auto at = text.find("it printed: ");
+    ASSERT_NE(at, text.npos) << text;
+    const auto pid = static_cast<pid_t>(std::atoi(text.c_str() + at + 12));
+    ASSERT_GT(pid, 1);
+    EXPECT_EQ(::kill(pid, 0), -1);
+    EXPECT_EQ(errno, ESRCH);
 }
 
 TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A program that nursery_test starts and that comes to an end in one of several ways:
-//   doomed_root exit|return|abort|throw|wait|get|spawn
+//   doomed_root exit|return|abort|throw|wait|get|spawn|exit_in_body|exit_outside
 // It starts places, prints a line with the ids of all processes it is responsible for, and waits
 // for a line on its standard input before it does what its argument says.
 #include "processes.hpp"
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -56,6 +57,12 @@ int main(int argc, char** argv) {
         }
     }
     std::getline(std::cin, order);
+    if (how == "exit_outside") runtime.exit(7);
+    if (how == "exit_in_body") {
+        using namespace std::chrono_literals;
+        runtime.route(places::after(0s, [&] { runtime.exit(7); }));
+        return 1;  // never: route() does not return
+    }
     if (how == "abort") std::abort();
     if (how == "exit") ::_exit(3);
     if (how == "throw") throw std::runtime_error("on purpose");

@@ -146,6 +146,16 @@ TEST(nursery, has_ended_every_process_before_its_root_returns_from_main) {
     root.await_all();
 }
 
+TEST(nursery, has_ended_every_process_before_runtime_exit_ends_its_root) {
+    for (const char* how : {"exit_outside", "exit_in_body"}) {
+        doomed_root root{how};
+        root.go_on();
+        EXPECT_EQ(root.wait(), 7 << 8) << how;
+        EXPECT_TRUE(has_ended(root.life_of_nursery())) << how;
+        root.await_all();
+    }
+}
+
 TEST(nursery, takes_the_places_with_it_and_ends_a_get_of_the_root) {
     doomed_root root{"get"};
     ::kill(root.nursery(), SIGKILL);
