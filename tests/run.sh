@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds, and tests: the rings under ThreadSanitizer, everything under
-# AddressSanitizer and UndefinedBehaviorSanitizer, a minute of each fuzz target, everything optimised.
+# AddressSanitizer and UndefinedBehaviorSanitizer (built with clang++, the other compiler that must
+# have nothing to warn of), a minute of each fuzz target, everything optimised.
 # The first failure ends it.
 #   tests/run.sh [--quick] [ctest argument…]
 #   --quick   the optimised build only
@@ -43,7 +44,6 @@ check() {
 
 # fuzz TARGET: a minute of new inputs; what breaks it is left in build/fuzz, with the file's name printed.
 fuzz() {
-    echo "== fuzz: $1"
     mkdir -p "build/fuzz/units/$1"
     # The second folder is only read.
     $under "build/fuzz/tests/fuzz/fuzz_$1" -max_total_time=60 -timeout=10 -rss_limit_mb=2048 \
@@ -59,14 +59,21 @@ if [ "$quick" = no ]; then
     prepare tsan tests/shm/all
     # A label nobody carries is a failure, but a choice on the command line may leave no ring test.
     if [ $# = 0 ]; then check tsan -L ring --no-tests=error; else check tsan -L ring "$@"; fi
-    prepare asan
+    (CXX=${CXX:-clang++} && export CXX && prepare asan)
     check asan --no-tests=error "$@"
     if [ $# = 0 ]; then
         echo "== fuzz: build"
         (CXX=clang++ && export CXX && configure fuzz -DPLACES_TESTS=ON -DPLACES_EXAMPLES=OFF)
         build fuzz fuzz_ring fuzz_datum
-        fuzz ring
-        fuzz datum
+        echo "== fuzz: ring and datum"
+        # Each has a core's worth of work; a log of its own keeps their lines apart.
+        fuzz ring >build/fuzz/ring.log 2>&1 &
+        ring=$!
+        outcome=0
+        fuzz datum || outcome=$?
+        wait $ring || outcome=$?
+        cat build/fuzz/ring.log
+        [ $outcome = 0 ] || exit $outcome
     fi
     under=
 fi
