@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Channels in an event loop of Boost.Asio, by every kind of completion token.
+#include "core/process.hpp"
 #include "tests/process/processes.hpp"
 #include "tests/support/node_main.hpp"
 
@@ -11,6 +12,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/error.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -67,6 +69,21 @@ TEST(async_channel, completes_a_get_that_began_before_its_message_came) {
     io.restart();
     io.run();
     EXPECT_EQ(got, 7);
+}
+
+TEST(async_channel, leaves_the_wait_to_others_when_its_loop_cannot_watch) {
+    auto p = spawn(echo);
+    asio::io_context busy;
+    // A loop watches a descriptor once: the kernel refuses the second time.
+    asio::posix::stream_descriptor taken{busy,
+                                         places::detail::process::current().control_handle()};
+    EXPECT_THROW((async_channel{busy, p}), boost::system::system_error);
+    (void)taken.release();
+    asio::io_context io;
+    async_channel c{io, p};
+    auto sum = asio::co_spawn(io, sum_of_echoes(c, 10), asio::use_future);
+    io.run();
+    EXPECT_EQ(sum.get(), 45);
 }
 
 TEST(async_channel, works_in_coroutines_side_by_side) {

@@ -17,8 +17,8 @@
 #include <iostream>
 #include <netinet/in.h>
 #include <spawn.h>
-#include <sys/socket.h>
 #include <string>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <vector>
 
@@ -37,10 +37,7 @@ places::remote_node start_node() {
 __attribute__((constructor)) void fail_as_told(int argc, char** argv) {
     const char* line = std::getenv("BROKEN_NODE");
     if (argc != 2 || std::strcmp(argv[1], "--places-node") != 0 || !line) return;
-    if (std::strcmp(line, "silent") == 0) {
-        std::fprintf(stderr, "%d\n", ::getpid());
-        while (true) ::pause();
-    }
+    while (std::strcmp(line, "silent") == 0) ::pause();
     std::printf("places-node-failed %s\n", line);
     std::fflush(stdout);
     ::_exit(1);
@@ -291,23 +288,16 @@ TEST(node, a_failure_that_is_none_of_ours_reads_as_a_breach_of_the_protocol) {
     ::unsetenv("BROKEN_NODE");
 }
 
-TEST(node, one_that_is_not_ready_in_time_is_reported_and_killed) {
+TEST(node, one_that_is_not_ready_in_time_is_reported_and_leaves_no_process) {
+    const auto before = children_of(::getpid());
     ::setenv("BROKEN_NODE", "silent", 1);
     const auto e = error_of([] {
-        // Long enough for it to be there, also under a sanitizer on a busy machine.
-        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .deadline = 3s});
+        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .deadline = 500ms});
     });
     ::unsetenv("BROKEN_NODE");
     EXPECT_EQ(e.code(), errc::node_unreachable);
     EXPECT_TRUE(has(e, "node localhost:0") && has(e, "was not ready in time")) << e.what();
-    // It has printed its pid, which comes with the error.
-    const std::string text = e.what();
-    const auto at = text.find("it printed: ");
-    ASSERT_NE(at, text.npos) << text;
-    const auto pid = static_cast<pid_t>(std::atoi(text.c_str() + at + 12));
-    ASSERT_GT(pid, 1);
-    EXPECT_EQ(::kill(pid, 0), -1);
-    EXPECT_EQ(errno, ESRCH);
+    EXPECT_EQ(children_of(::getpid()), before);  // nor one that nobody has waited for
 }
 
 TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
