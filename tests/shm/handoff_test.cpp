@@ -111,7 +111,7 @@ void await_record(endpoint& end, const bedside& bed, dawdler& dawdle) {
         if (!end.in().is_ready()) {
             dawdle();
             ++sleeps;
-            bed.sleep(bell);
+            bed.lie_until(bell);
         }
         end.in().unpark();
     }
@@ -129,7 +129,7 @@ void put(endpoint& end, const bedside& bed, dawdler& dawdle, std::span<const std
         if (end.out().has_room(payload.size()) == status::full) {
             dawdle();
             ++sleeps;
-            bed.sleep(bell);
+            bed.lie_until(bell);
         }
         end.out().unpark();
     }

@@ -122,7 +122,7 @@ struct bedside {
     park_mode mode = park_mode::futex;
     ready_set* calls = nullptr;
 
-    void sleep(const watched_word& bell) const {
+    void lie_until(const watched_word& bell) const {
         if (mode == park_mode::futex) {
             (void)sleep_until_changed({&bell, 1}, no_deadline);
             return;
@@ -135,14 +135,14 @@ struct bedside {
     void await_record(End& end) const {
         const auto bell = end.bell();
         end.in().park(mode);
-        if (!end.in().is_ready()) sleep(bell);
+        if (!end.in().is_ready()) lie_until(bell);
         end.in().unpark();
     }
     template <class End>
     void await_room(End& end, std::size_t bytes) const {
         const auto bell = end.bell();
         end.out().park(mode, bytes);
-        if (end.out().has_room(bytes) == status::full) sleep(bell);
+        if (end.out().has_room(bytes) == status::full) lie_until(bell);
         end.out().unpark();
     }
 };
