@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/channel_state.hpp"
+
+#include "core/process.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+namespace places::detail {
+namespace {
+
+// Memory that a channel keeps for the next large message.
+constexpr std::size_t kept_bytes_max = 1 << 20;
+
+std::uint16_t number_of(kind k) noexcept { return static_cast<std::uint16_t>(k); }
+
+shm::endpoint::seal seal_of(const control::granted& g) {
+    return g.keeps_memory ? shm::endpoint::seal::kept : shm::endpoint::seal::sealed;
+}
+
+}  // namespace
+
+channel_state::channel_state(process& home, const control::granted& grant,
+                             std::vector<unique_fd> fds)
+    : home_(home),
+      peer_id_(grant.peer_id),
+      peer_pid_(grant.peer_pid),
+      peer_is_bridge_(grant.peer_is_bridge),
+      peer_doorbell_(home.doorbell_of(grant.peer_id, std::move(fds.at(2)))),
+      end_(std::move(fds.at(0)), std::move(fds.at(1)), seal_of(grant)) {
+    end_.set_peer_doorbell(peer_doorbell_->get());
+    home_.add(*this);
+}
+
+channel_state::~channel_state() {
+    if (attendant_) std::exchange(attendant_, {})(attention::gone);
+    if (polls_) home_.end_polling();
+    end_.shut(shm::half_state::closed);
+    home_.remove(*this);
+    home_.tell(control::channel_closed{id()});
+}
+
+// -- receiving --
+
+/// The next message if it is there; takes in the parts of one that is not yet whole, at most a
+/// ring of them: others wait for this thread.
+shm::peeked channel_state::next_now() {
+    std::uint64_t taken = 0;
+    while (taken <= end_.in().capacity_bytes()) {
+        if (incoming_.is_broken) return {status::corrupt, {}};
+        if (incoming_.is_complete) {
+            return {status::ok, {incoming_.what, incoming_.type, incoming_.octets}};
+        }
+        const auto next = end_.in().try_peek();
+        if (next.state == status::empty) return next;
+        if (next.state != status::ok) {
+            drop_incoming();  // whoever has gone will not finish it
+            return next;
+        }
+        const auto what = next.record.kind;
+        const bool is_part = (what & shm::continues) != 0 || what == number_of(kind::part);
+        const bool is_report = peer_is_bridge_ && what == number_of(kind::died);
+        // Taking one in would give back what the caller still looks at.
+        if ((is_part || is_report) && holds_skipped_) return {status::empty, {}};
+        if (is_part) {
+            taken += next.record.payload.size() + sizeof(shm::record_header);
+            if (!take_in(next.record)) return fail();
+            continue;
+        }
+        drop_incoming();  // nor will whoever sends another
+        if (is_report) {
+            bridge_reported(next.record);
+            continue;
+        }
+        if (next.record.payload.size() > message_bytes_max_) return fail();
+        return next;
+    }
+    return {status::empty, {}};
+}
+
+void channel_state::drop_incoming() {
+    incoming_.expected_bytes = 0;
+    // One large message is no reason to hold its memory.
+    if (incoming_.octets.capacity() > kept_bytes_max) incoming_.octets = {};
+}
+
+/// Shape:   the first part begins with the whole message's size.
+/// Returns: false when the parts make no message.
+bool channel_state::take_in(const shm::record_view& part) {
+    auto& in = incoming_;
+    auto payload = part.payload;
+    const bool ends = (part.kind & shm::continues) == 0;
+    if ((part.kind & ~shm::continues) != number_of(kind::part)) {
+        std::uint64_t whole = 0;
+        if (payload.size() < sizeof whole) return false;
+        std::memcpy(&whole, payload.data(), sizeof whole);
+        payload = payload.subspan(sizeof whole);
+        if (whole > message_bytes_max_) return false;
+        in.octets.clear();
+        // Not all at once: a size is easily said.
+        in.octets.reserve(std::min<std::uint64_t>(whole, kept_bytes_max));
+        in.what = part.kind & ~shm::continues;
+        in.type = part.flags;
+        in.expected_bytes = whole;
+    } else if (in.expected_bytes == 0) {
+        return false;
+    }
+    if (payload.size() >
+        in.expected_bytes - std::min<std::uint64_t>(in.expected_bytes, in.octets.size())) {
+        return false;
+    }
+    if (payload.empty() && !ends) return false;
+    in.octets.insert(in.octets.end(), payload.begin(), payload.end());
+    if ((in.octets.size() == in.expected_bytes) != ends) return false;
+    in.is_complete = ends;
+    if (!ends) end_.in().release();
+    return true;
+}
+
+shm::peeked channel_state::fail() {
+    incoming_.is_broken = true;
+    end_.shut(shm::half_state::corrupt);
+    return {status::corrupt, {}};
+}
+
+bool channel_state::has_message() {
+    if (incoming_.is_complete || incoming_.is_broken) return true;
+    if (!end_.in().is_ready()) return false;
+    // Empty although the ring is not: there are more parts than one call takes in.
+    return next_now().state != status::empty || (!holds_skipped_ && end_.in().is_ready());
+}
+
+shm::peeked channel_state::next_message(shm::deadline until) {
+    while (true) {
+        if (home_.is_notified()) home_.pump();
+        const auto next = next_now();
+        if (next.state != status::empty || until == shm::deadline::min()) return next;
+        // Most waits between two that are awake are this short: nothing but the tag is looked at.
+        const auto has_come = [this] { return end_.in().has_come(); };
+        if (!current_suspender() && shm::spin_budget::poll(has_come)) continue;
+        const interest on{.channel = this, .record = true};
+        if (!home_.wait(
+                {&on, 1}, [this] { return has_message(); }, until, spin_)) {
+            return {status::timeout, {}};
+        }
+    }
+}
+
+message channel_state::take(const shm::record_view& shown) {
+    std::vector<std::byte> octets;
+    if (incoming_.is_complete) {
+        octets = std::move(incoming_.octets);
+    } else {
+        octets.assign(shown.payload.begin(), shown.payload.end());
+    }
+    message m{static_cast<kind>(shown.kind), shown.flags, std::move(octets)};
+    consume();
+    return m;
+}
+
+void channel_state::consume() {
+    skip();
+    release_skipped();
+}
+
+void channel_state::release() {
+    // What was looked at since is for whoever asks next.
+    if (!holds_skipped_) skip();
+    release_skipped();
+}
+
+void channel_state::skip() {
+    end_.in().skip();
+    holds_skipped_ = true;
+    if (!incoming_.is_complete) return;
+    incoming_.is_complete = false;
+    drop_incoming();
+}
+
+void channel_state::release_skipped() {
+    holds_skipped_ = false;
+    end_.in().release_skipped();
+}
+
+// -- sending --
+
+void channel_state::set_polls(bool on) {
+    if (on == polls_) return;
+    if (on) home_.begin_polling();
+    if (!on) home_.end_polling();
+    polls_ = on;
+}
+
+status channel_state::await_room(std::size_t bytes, shm::deadline until) {
+    const interest on{.channel = this, .room = true, .room_bytes = bytes};
+    const auto ready = [&] { return end_.out().has_room(bytes) != status::full; };
+    return home_.wait({&on, 1}, ready, until, spin_) ? status::ok : status::timeout;
+}
+
+/// Waits while another body's message goes out in parts.
+inline status channel_state::await_turn(shm::deadline until) {
+    if (home_.is_notified()) home_.pump();
+    return is_sending_parts_ ? await_end_of_parts(until) : status::ok;
+}
+
+status channel_state::await_end_of_parts(shm::deadline until) {
+    if (until == shm::deadline::min()) return status::full;
+    const auto ready = [this] { return !is_sending_parts_; };
+    const bool in_time = home_.wait({}, ready, until, spin_);
+    // Without a limit only the nursery's end cuts it short; the ring says what follows from that.
+    return in_time || until == shm::no_deadline ? status::ok : status::timeout;
+}
+
+shm::loan channel_state::loan(std::size_t bytes, shm::deadline until) {
+    while (true) {
+        if (const auto turn = await_turn(until); turn != status::ok) return {turn, {}};
+        const auto room = end_.out().try_loan(bytes);
+        if (room.state != status::full || until == shm::deadline::min()) return room;
+        if (await_room(bytes, until) != status::ok) return {status::timeout, {}};
+    }
+}
+
+status channel_state::put(kind k, std::uint16_t type, std::span<const std::byte> payload,
+                          shm::deadline until) {
+    if (payload.size() > message_bytes_max_) return status::too_large;
+    auto& out = end_.out();
+    if (payload.size() > out.record_bytes_max()) {
+        return put_parts({.what = k, .type = type, .payload = payload}, until);
+    }
+    while (true) {
+        if (const auto turn = await_turn(until); turn != status::ok) return turn;
+        const auto sent = out.try_put(number_of(k), type, payload);
+        if (sent != status::full || until == shm::deadline::min()) return sent;
+        if (await_room(payload.size(), until) != status::ok) return status::timeout;
+    }
+}
+
+status channel_state::add(kind k, std::uint16_t type, std::span<const std::byte> payload,
+                          shm::deadline until) {
+    auto& out = end_.out();
+    if (payload.size() > std::min(out.record_bytes_max(), message_bytes_max_)) {
+        out.publish_batch();
+        return put(k, type, payload, until);
+    }
+    while (true) {
+        if (const auto turn = await_turn(until); turn != status::ok) return turn;
+        const auto added = out.try_add(number_of(k), type, payload);
+        // Early enough that the other side reads while we write.
+        if (added == status::full || out.batched_bytes() >= out.capacity_bytes() / 8) {
+            out.publish_batch();
+        }
+        if (added != status::full || until == shm::deadline::min()) return added;
+        if (await_room(payload.size(), until) != status::ok) return status::timeout;
+    }
+}
+
+shm::loan channel_state::add_loan(std::size_t bytes) {
+    if (is_sending_parts_) return {status::full, {}};
+    return end_.out().try_add_loan(0, 0, bytes);
+}
+
+bool channel_state::can_advance(const outgoing& m) {
+    const bool is_next = m.has_begun || !is_sending_parts_;
+    const auto room = end_.out().has_room(is_next ? next_record_bytes(m) : 0);
+    return is_next ? room != status::full : room != status::full && room != status::ok;
+}
+
+std::size_t channel_state::next_record_bytes(const outgoing& m) noexcept {
+    const auto most = end_.out().record_bytes_max();
+    if (m.has_begun) return std::min(most, m.payload.size() - m.sent);
+    return m.payload.size() <= most ? m.payload.size() : most;
+}
+
+status channel_state::advance(outgoing& m) {
+    auto& out = end_.out();
+    if (m.payload.size() > message_bytes_max_) return status::too_large;
+    const bool in_parts = m.payload.size() > out.record_bytes_max();
+    if (!can_advance(m)) return status::full;
+    while (true) {
+        const auto room = out.try_loan(next_record_bytes(m));
+        if (room.state != status::ok) {
+            if (room.state != status::full) give_up(m);
+            return room.state;
+        }
+        auto into = room.payload;
+        const auto what = m.has_begun ? kind::part : m.what;
+        if (in_parts && !m.has_begun) {
+            const std::uint64_t whole = m.payload.size();
+            std::memcpy(into.data(), &whole, sizeof whole);
+            into = into.subspan(sizeof whole);
+        }
+        const auto some = m.payload.subspan(m.sent, into.size());
+        std::copy(some.begin(), some.end(), into.begin());
+        m.sent += some.size();
+        m.has_begun = true;
+        const bool ends = m.sent == m.payload.size();
+        const auto goes_on = ends ? std::uint16_t{0} : shm::continues;
+        out.publish(number_of(what) | goes_on, m.type, room.payload.size());
+        is_sending_parts_ = !ends;
+        if (!ends) continue;
+        if (in_parts) home_.wake_waits();
+        return status::ok;
+    }
+}
+
+void channel_state::give_up(const outgoing& m) noexcept {
+    if (!m.has_begun || m.sent == m.payload.size()) return;
+    is_sending_parts_ = false;
+    home_.wake_waits();
+}
+
+status channel_state::put_parts(outgoing m, shm::deadline until) {
+    if (until == shm::deadline::min()) {
+        // All at once or not at all, as whoever does not wait expects.
+        auto& out = end_.out();
+        const auto most = out.record_bytes_max();
+        const auto octets = m.payload.size() + sizeof(std::uint64_t);
+        const auto span = octets / most * shm::span_of(most) + shm::span_of(octets % most);
+        if (m.payload.size() > message_bytes_max_ || span > out.capacity_bytes()) {
+            return status::too_large;
+        }
+        if (const auto open = out.has_room(0); open != status::ok) return open;
+        if (out.limit() - out.head() < span) return status::full;
+    }
+    // Also when a router unwinds this body: what was begun is dropped, and others may send.
+    const auto end = [this](outgoing* given_up) { give_up(*given_up); };
+    const std::unique_ptr<outgoing, decltype(end)> guard{&m, end};
+    while (true) {
+        const auto sent = advance(m);
+        if (sent != status::full) return sent;
+        const bool is_next = m.has_begun || !is_sending_parts_;
+        const auto waited = is_next ? await_room(next_record_bytes(m), until) : await_turn(until);
+        if (waited != status::ok) return waited;
+    }
+}
+
+void channel_state::bridge_reported(const shm::record_view& record) {
+    const bytes news{record.payload.begin(), record.payload.end()};
+    const auto how = decode_datum<std::tuple<bool, std::int32_t>>(news);
+    end_.in().release();
+    if (!how) return;
+    const std::lock_guard lock(mutex_);
+    peer_status_ = exit_status{std::get<0>(*how), std::get<1>(*how)};
+}
+
+std::optional<exit_status> channel_state::peer_status() const {
+    const std::lock_guard lock(mutex_);
+    return peer_status_;
+}
+
+void channel_state::peer_died(exit_status how) {
+    if (!peer_is_bridge_) {
+        const std::lock_guard lock(mutex_);
+        // The first word stands: a nursery that ends later says nothing of the place.
+        if (!peer_status_) peer_status_ = how;
+    }
+    end_.peer_died();
+}
+
+}  // namespace places::detail

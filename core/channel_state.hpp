@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// One open end of a channel: whole messages, in as many records as they take. Not installed.
+#pragma once
+
+#include "core/control.hpp"
+
+#include <places/core/place.hpp>
+#include <places/shm/endpoint.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace places::detail {
+
+class process;
+
+/// One open end of a channel. Made by process; closing tells peer and nursery.
+/// One thread at a time, but for what process::pump marks: the peer's death.
+class channel_state {
+  public:
+    channel_state(process& home, const control::granted& grant, std::vector<unique_fd> fds);
+    ~channel_state();
+    channel_state(const channel_state&) = delete;
+    channel_state& operator=(const channel_state&) = delete;
+
+    shm::endpoint& end() noexcept { return end_; }
+    process& home() noexcept { return home_; }
+    std::uint64_t id() const noexcept { return end_.channel_id(); }
+    std::uint64_t peer_id() const noexcept { return peer_id_; }
+    int peer_pid() const noexcept { return peer_pid_; }
+    bool peer_is_bridge() const noexcept { return peer_is_bridge_; }
+
+    // -- receiving: whole messages, whatever they came in --
+
+    /// The next message; it stays valid, and next, until release() or skip().
+    shm::peeked next_message(shm::deadline until);
+    /// Whether next_message would say anything but empty. Takes in the parts that have come.
+    bool has_message();
+    /// The message that next_message has shown, taken out.
+    message take(const shm::record_view& shown);
+    /// Gives back the message last shown, and all before it.
+    void consume();
+    /// Gives back what was skipped; where nothing was, the message last shown.
+    void release();
+    /// Steps over the message last shown without giving back its space.
+    void skip();
+    /// Whether what was shown lies in the ring, not in memory of this end.
+    bool is_in_ring() const noexcept { return !incoming_.is_complete; }
+    /// Gives back what was skipped.
+    void release_skipped();
+
+    // -- sending --
+
+    /// Returns: as channel::put.  Blocks: until `until`.
+    status put(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
+    shm::loan loan(std::size_t bytes, shm::deadline until);
+    /// Adds to the batch; publishes what it holds where that is much, or leaves no room.
+    status add(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
+
+    /// A message on its way out in as many records as it takes; `payload` stays where it is.
+    /// Dropped half-way, it was never sent.
+    struct outgoing {
+        kind what;
+        std::uint16_t type = 0;
+        std::span<const std::byte> payload;
+        std::size_t sent = 0;
+        bool has_begun = false;
+    };
+    shm::loan add_loan(std::size_t bytes);
+    /// Whether advance() would do or say anything but full.
+    bool can_advance(const outgoing& m);
+    /// Sends as much as there is room for.
+    /// Returns: ok: all of it | full | too_large | closed | peer_dead | corrupt.  Blocks: never.
+    status advance(outgoing& m);
+    /// Lets others send when `m` is not to be finished.
+    void give_up(const outgoing& m) noexcept;
+    /// Room that advance() needs to go on.
+    std::size_t next_record_bytes(const outgoing& m) noexcept;
+
+    std::size_t message_bytes_max() const noexcept { return message_bytes_max_; }
+    void set_message_bytes_max(std::size_t limit) noexcept { message_bytes_max_ = limit; }
+    shm::spin_budget& spin() noexcept { return spin_; }
+
+    // -- waiting --
+
+    /// Whether waits on this channel keep the core; see channel::set_busy_poll.
+    bool polls() const noexcept { return polls_; }
+    void set_polls(bool on);
+    /// What whoever keeps this end parked hears of it.
+    enum class attention {
+        unparked,  ///< somebody else has waited on it, and it is parked no more
+        gone,      ///< it ends now
+    };
+    /// One at a time; none at first, and none for an empty `heard`.
+    void set_attendant(std::function<void(attention)> heard) { attendant_ = std::move(heard); }
+    bool has_attendant() const noexcept { return attendant_ != nullptr; }
+    void was_unparked() {
+        if (attendant_) attendant_(attention::unparked);
+    }
+
+    bool is_last_user_of_doorbell() const noexcept { return peer_doorbell_.use_count() == 1; }
+
+    /// How the place at the other end ended, once that is known. Any thread.
+    std::optional<exit_status> peer_status() const;
+    /// The process at the other end has ended. Of a bridge it says nothing about the place behind.
+    void peer_died(exit_status how);
+    /// The other end was never in use, and will not be.
+    void peer_hung_up() noexcept { end_.peer_died(); }
+
+  private:
+    void bridge_reported(const shm::record_view& record);
+    shm::peeked next_now();
+    bool take_in(const shm::record_view& part);
+    void drop_incoming();
+    shm::peeked fail();
+    status await_turn(shm::deadline until);
+    status await_end_of_parts(shm::deadline until);
+    status await_room(std::size_t bytes, shm::deadline until);
+    status put_parts(outgoing m, shm::deadline until);
+
+    process& home_;
+    std::uint64_t peer_id_;
+    int peer_pid_;
+    bool peer_is_bridge_;
+    std::shared_ptr<unique_fd> peer_doorbell_;
+    shm::endpoint end_;
+    shm::spin_budget spin_;
+    mutable std::mutex mutex_;
+    std::optional<exit_status> peer_status_;
+    std::uint64_t last_selected_ = 0;
+    bool polls_ = false;
+    std::function<void(attention)> attendant_;
+    friend struct state_of;
+
+    std::size_t message_bytes_max_ = max_message_bytes_default;
+    bool holds_skipped_ = false;     // what was skipped may still be looked at
+    bool is_sending_parts_ = false;  // of one body's message; those of another wait
+    // The message whose parts are coming in; the last of them stays in the ring until release().
+    struct {
+        std::vector<std::byte> octets;
+        std::uint16_t what = 0;
+        std::uint16_t type = 0;
+        std::uint64_t expected_bytes = 0;  // 0 when there is none
+        bool is_complete = false;
+        bool is_broken = false;
+    } incoming_;
+};
+
+/// The state of a channel, for those who wait on several.
+struct state_of {
+    static channel_state* get(const channel& c) noexcept { return c.state_.get(); }
+    /// Larger the later select() has picked this channel.
+    static std::uint64_t& last_selected(channel_state& c) noexcept { return c.last_selected_; }
+};
+
+}  // namespace places::detail
