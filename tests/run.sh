@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds, and tests: the rings under ThreadSanitizer, everything under
-# AddressSanitizer and UndefinedBehaviorSanitizer, a minute of each fuzz target, everything optimised.
+# AddressSanitizer and UndefinedBehaviorSanitizer (built by clang++, unless CXX says otherwise), a
+# minute of each fuzz target, everything optimised.
 # The first failure ends it.
 #   tests/run.sh [--quick] [ctest argument…]
 #   --quick   the optimised build only
@@ -58,7 +59,7 @@ if [ "$quick" = no ]; then
     prepare tsan tests/shm/all
     # A label nobody carries is a failure, but a choice on the command line may leave no ring test.
     if [ $# = 0 ]; then check tsan -L ring --no-tests=error; else check tsan -L ring "$@"; fi
-    prepare asan
+    (CXX=${CXX:-clang++} && export CXX && prepare asan)
     check asan --no-tests=error "$@"
     if [ $# = 0 ]; then
         echo "== fuzz: build"

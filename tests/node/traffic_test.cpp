@@ -4,6 +4,7 @@
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/node_main.hpp"
+#include "tests/support/sanitized.hpp"
 
 #include <gtest/gtest.h>
 
@@ -21,11 +22,7 @@ namespace {
 
 using clock_type = std::chrono::steady_clock;
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr std::uint64_t records = 4'000;
-#else
-constexpr std::uint64_t records = 20'000;
-#endif
+constexpr std::uint64_t records = is_sanitized ? 4'000 : 20'000;
 
 /// Records that both sides can make: sizes and bytes follow from the seed.
 class record_source {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Channels between two processes, while both live and when one dies; select over several.
 #include "tests/support/node_main.hpp"
+#include "tests/support/sanitized.hpp"
 #include "processes.hpp"
 
 #include "core/process.hpp"
@@ -28,11 +29,6 @@ using places::status;
 namespace {
 
 constexpr std::size_t small_ring = 4096;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool is_sanitized = true;
-#else
-constexpr bool is_sanitized = false;
-#endif
 
 void echo(channel& c) {
     while (auto m = c.receive()) {

@@ -2,6 +2,8 @@
 // Both ends of a channel for a test, and the processes and seeds that tests of shm need.
 #pragma once
 
+#include "tests/support/sanitized.hpp"
+
 #include <places/shm/endpoint.hpp>
 #include <places/shm/ready_set.hpp>
 
@@ -37,13 +39,7 @@ inline std::uint64_t test_seed() {
 
 /// How many rounds of a fault to try: all of them in the library as it is for use.
 constexpr int rounds_of(int all, int under_a_sanitizer) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    (void)all;
-    return under_a_sanitizer;
-#else
-    (void)under_a_sanitizer;
-    return all;
-#endif
+    return is_sanitized ? under_a_sanitizer : all;
 }
 
 /// How many times as long as usual PLACES_TEST_SCALE asks the hunts to go on.
