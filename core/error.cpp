@@ -34,6 +34,18 @@ class category final : public boost::system::error_category {
             case errc::start_failed:
                 return "the operating system refused a new process or its memory";
             case errc::no_core: return "as many places poll as there are cores";
+            case errc::host_key_unknown: return "the host's key is not known";
+            case errc::host_key_changed: return "the host's key is not the one that is known";
+            case errc::auth_refused: return "the host accepts none of the keys";
+            case errc::key_unsupported: return "the SSH library cannot use a key of this kind";
+            case errc::host_unreachable: return "no connection to the host";
+            case errc::port_refused: return "no SSH server listens on that port of the host";
+            case errc::ssh_lost: return "the SSH connection was lost";
+            case errc::no_space: return "no space is left on the host";
+            case errc::no_permission: return "the host permits no writing there";
+            case errc::wrong_architecture: return "the host cannot run this program";
+            case errc::wrong_version: return "the node is of another version";
+            case errc::program_not_found: return "the program is not on the host";
         }
         return "unknown error";
     }
@@ -48,7 +60,7 @@ const boost::system::error_category& places_category() noexcept {
 
 errc errc_of(std::int32_t foreign) noexcept {
     const bool is_ours = foreign >= static_cast<std::int32_t>(errc::empty) &&
-                         foreign <= static_cast<std::int32_t>(errc::no_core);
+                         foreign <= static_cast<std::int32_t>(errc::program_not_found);
     return is_ours ? static_cast<errc>(foreign) : errc::protocol;
 }
 

@@ -62,6 +62,7 @@ class bridge {
     std::uint64_t adopt(std::shared_ptr<link> link, session::side ours, std::string label,
                         std::uint64_t controller_id);
     void on_exit_asked(std::int32_t status);
+    void tell_listening(const bridge_event& e);
     void on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why);
 
     void begin_finish();
@@ -277,18 +278,22 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
         std::make_shared<session>(session_context{home_, io_, channels_, outputs_}, std::move(link),
                                   ours, std::move(label), session::handlers{on_exit, on_closed});
     sessions_.emplace(id, s);
+    tell_listening(links_changed{sessions_.size()});
     s->start();
     return id;
 }
 
-void bridge::on_exit_asked(std::int32_t status) {
+void bridge::on_exit_asked(std::int32_t status) { tell_listening(exit_asked{status}); }
+
+void bridge::tell_listening(const bridge_event& e) {
     for (auto& [id, c] : controllers_) {
-        if (c->is_listening()) c->tell(exit_asked{status});
+        if (c->is_listening()) c->tell(e);
     }
 }
 
 void bridge::on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why) {
     sessions_.erase(link_id);
+    tell_listening(links_changed{sessions_.size()});
     if (const auto c = controllers_.find(controller_id); c != controllers_.end()) {
         c->second->tell(node_lost{why});
     }

@@ -95,7 +95,13 @@ struct exit_asked {
 };
 BOOST_DESCRIBE_STRUCT(exit_asked, (), (status))
 
-using bridge_event = std::variant<node_lost, exit_asked>;
+/// To the channel that listens: so many nodes are linked to ours now, whoever dialed.
+struct links_changed {
+    std::uint64_t count = 0;
+};
+BOOST_DESCRIBE_STRUCT(links_changed, (), (count))
+
+using bridge_event = std::variant<node_lost, exit_asked, links_changed>;
 
 struct end_node {
     std::int32_t status = 0;

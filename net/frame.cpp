@@ -61,6 +61,18 @@ constexpr std::array code_table{
     errc::bad_argument,
     errc::start_failed,
     errc::no_core,
+    errc::host_key_unknown,
+    errc::host_key_changed,
+    errc::auth_refused,
+    errc::key_unsupported,
+    errc::host_unreachable,
+    errc::port_refused,
+    errc::ssh_lost,
+    errc::no_space,
+    errc::no_permission,
+    errc::wrong_architecture,
+    errc::wrong_version,
+    errc::program_not_found,
 };
 constexpr std::uint16_t protocol_code = 17;
 static_assert(code_table[protocol_code] == errc::protocol);

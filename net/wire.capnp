@@ -34,8 +34,10 @@
 # Codes (reject, refused, close): 0 none, 1 empty, 2 full, 3 timeout, 4 closed, 5 peerDead, 6
 # tooLarge, 7 corrupt, 8 wrongType, 9 nameNotFound, 10 nameTaken, 11 entryNotFound, 12 loadFailed,
 # 13 remoteError, 14 nodeUnreachable, 15 addressInUse, 16 badKey, 17 protocol, 18 nodeDown, 19
-# notAConnection, 20 badArgument, 21 startFailed, 22 noCore. A number is never given a second
-# meaning; an unknown one reads as 17.
+# notAConnection, 20 badArgument, 21 startFailed, 22 noCore, 23 hostKeyUnknown, 24 hostKeyChanged,
+# 25 authRefused, 26 keyUnsupported, 27 hostUnreachable, 28 portRefused, 29 sshLost, 30 noSpace, 31
+# noPermission, 32 wrongArchitecture, 33 wrongVersion, 34 programNotFound. A number is never given a
+# second meaning; an unknown one reads as 17.
 #
 # Texts are UTF-8 for people, at most 32 KiB. Names, symbols and paths are at most 4 KiB, without
 # NUL.

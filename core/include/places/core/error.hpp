@@ -37,6 +37,20 @@ enum class errc {
     bad_argument,      ///< a value the call cannot take
     start_failed,      ///< the operating system refused a new process or its memory
     no_core,           ///< as many places of the node poll as it has cores
+
+    // Of starting a node on another host.
+    host_key_unknown,    ///< the host's key is in no known_hosts file
+    host_key_changed,    ///< known_hosts has another key for the host, or has revoked this one
+    auth_refused,        ///< the host has accepted none of our keys
+    key_unsupported,     ///< our only keys are of a kind that the SSH library cannot use there
+    host_unreachable,    ///< no route, no such name, or no answer from the host
+    port_refused,        ///< the host is there, and no SSH server on that port
+    ssh_lost,            ///< the SSH connection ended, or was silent, half way
+    no_space,            ///< no room on the host's disk
+    no_permission,       ///< the program may not be written there
+    wrong_architecture,  ///< another processor or C library than this program's
+    wrong_version,       ///< the node is of another version of this library
+    program_not_found,   ///< the program that is to be the node is not on the host
 };
 
 }  // namespace places
