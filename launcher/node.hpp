@@ -1,39 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starting a node on this host, and being one. Not installed.
+// Starting a node, on this host or by a starter on another, and being one. Not installed.
 #pragma once
 
 #include "core/process.hpp"
+#include "net/bridge.hpp"
 
 #include <places/launcher/remote_node.hpp>
 #include <places/shm/unique_fd.hpp>
 
 #include <boost/describe/class.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <sys/types.h>
+#include <vector>
 
 namespace places::launcher {
 
 /// The only argument of a process that is to be a node; all else comes on its standard input.
 inline constexpr const char* node_argument = "--places-node";
 
-/// What a node is told: u32 little-endian length, then this as a datum. The pipe stays open as
-/// long as the starter lives; its end ends the node.
+/// Longer than any order is.
+inline constexpr std::size_t order_bytes_max = 64 * 1024;
+
+/// What a node is told first, before it forks its nursery, so that no place has the key in its
+/// memory: u32 little-endian length, then this as a datum.
+struct node_setting {
+    std::string working_directory;         ///< empty: as it is
+    std::vector<std::string> environment;  ///< NAME=value
+};
+BOOST_DESCRIBE_STRUCT(node_setting, (), (working_directory, environment))
+
+/// And then, in the same form. The pipe stays open as long as the starter lives; see tether.
 struct node_order {
-    std::string address;
+    std::string address;  ///< to listen on; empty: the one at which SSH_CONNECTION says we are
     std::uint16_t port = 0;
     bytes key;
     std::string name;  ///< empty: address:port
+    bool is_remote = false;
+    bool is_detached = false;
+    std::int64_t grace_ms = 0;
 };
-BOOST_DESCRIBE_STRUCT(node_order, (), (address, port, key, name))
+BOOST_DESCRIBE_STRUCT(node_order, (), (address, port, key, name, is_remote, is_detached, grace_ms))
 
 /// What a node answers, as one line of its standard output that starts with the marker.
 inline constexpr std::string_view ready_marker = "places-node-ready ";
 inline constexpr std::string_view failed_marker = "places-node-failed ";
+
+/// Reads and obeys the first order: it changes this process.
+/// Throws: error{protocol} for what is no order, {bad_argument} for a directory that is not there.
+void take_setting();
+
+/// Says why there will be no node, as one marked line. Returns: the exit code.
+int report_failure(errc code, const std::string& text);
 
 /// Serves as a node until its starter asks it to end, or has ended. `end_places` ends all places
 /// but the bridge, which still forwards what they have printed.
@@ -50,14 +75,17 @@ struct remote_node::state {
     std::uint16_t port = 0;
     pid_t pid = 0;
     unique_fd pidfd;
-    unique_fd life;  ///< the node's standard input; closing it ends the node
-    channel bridge;  ///< events of the link
+    unique_fd life;              ///< the node's standard input; closing it ends the node
+    bool is_by_starter = false;  ///< pid is that of a starter: the node runs on another host
+    channel bridge;              ///< events of the link
     std::uint64_t link_id = 0;
     bool up = true;
     std::optional<exit_status> ended;
     std::function<void(const std::string&)> on_down;
 
     ~state();
+    /// Closes link and life line: the node is about to end.
+    void begin_end() noexcept;
     /// Closes link and life line, waits for the process, kills it after two seconds.
     void end() noexcept;
     void kill() noexcept;
@@ -69,9 +97,27 @@ struct remote_node::state {
 
 namespace launcher {
 
-/// Throws: as runtime::spawn_remote_node.
-std::shared_ptr<remote_node::state> start_node(detail::process& home, const std::string& host,
-                                               const node_options& options);
+/// Begins to start a node; settle() goes on with it.
+/// Throws: error{bad_argument}, std::system_error.
+std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std::string& host,
+                                                const node_options& options);
+/// Goes on with all of them until each is linked to or has failed; or, if it may not wait, as far
+/// as they are.
+void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool may_wait = true);
+bool is_settled(const pending_node::state& node) noexcept;
+/// Of a settled one, once. Throws: why it has failed.
+std::shared_ptr<remote_node::state> take_node(pending_node::state& node);
+
+/// Opens a channel to this node's bridge for `what`.
+channel open_bridge(detail::process& home, const net::command& what, std::size_t ring_bytes,
+                    const std::vector<int>& fds = {});
+/// The answer of the bridge. Throws: error{protocol} when it is another.
+template <class T>
+T body_of(const message& m) {
+    auto body = detail::decode_datum<T>(m.bytes());
+    if (!body) throw error(errc::protocol, "the bridge answered something else");
+    return std::move(*body);
+}
 
 }  // namespace launcher
 

@@ -4,6 +4,7 @@
 #include "core/process.hpp"
 #include "launcher/node.hpp"
 #include "launcher/nursery.hpp"
+#include "launcher/starter.hpp"
 #include "net/bridge.hpp"
 
 #include <places/shm/ready_set.hpp>
@@ -162,6 +163,9 @@ void runtime::state::end_places(bool keep_bridge) {
 void runtime::state::end() noexcept {
     if (std::exchange(ended, true)) return;
     for (auto& weak : nodes) {
+        if (const auto node = weak.lock()) node->begin_end();
+    }
+    for (auto& weak : nodes) {
         if (const auto node = weak.lock()) node->end();
     }
     loop.reset();
@@ -176,8 +180,19 @@ void runtime::state::end() noexcept {
 }
 
 runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
+    const auto is_told = [&](const char* what) {
+        return argc == 2 && std::strcmp(argv[1], what) == 0;
+    };
+    if (is_told(launcher::starter_argument)) ::_exit(launcher::serve_starter());
+    if (is_told(launcher::node_argument)) {
+        try {
+            launcher::take_setting();
+        } catch (const error& e) {
+            ::_exit(launcher::report_failure(errc_of(e.code().value()), e.what()));
+        }
+    }
     state_->start_nursery();
-    if (argc == 2 && std::strcmp(argv[1], launcher::node_argument) == 0) {
+    if (is_told(launcher::node_argument)) {
         // Its last words must not cost it its exit status when nobody hears them.
         ::signal(SIGPIPE, SIG_IGN);
         const int code = launcher::serve_node(*state_->home, [this] { state_->end_places(true); });
@@ -190,10 +205,50 @@ runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
 runtime::~runtime() { state_->end(); }
 
 remote_node runtime::spawn_remote_node(const std::string& host, const node_options& options) {
-    auto s = launcher::start_node(*state_->home, host, options);
-    std::erase_if(state_->nodes, [](const auto& weak) { return weak.expired(); });
-    state_->nodes.push_back(s);
-    return remote_node{std::move(s)};
+    return spawn_remote_node_async(host, options).get();
+}
+
+pending_node runtime::spawn_remote_node_async(const std::string& host,
+                                              const node_options& options) {
+    pending_node pending{launcher::begin_node(*state_->home, host, options)};
+    pending.enter_ = [own = state_.get()](std::shared_ptr<remote_node::state> s) {
+        std::erase_if(own->nodes, [](const auto& weak) { return weak.expired(); });
+        own->nodes.push_back(s);
+        return remote_node{std::move(s)};
+    };
+    return pending;
+}
+
+std::vector<remote_node> runtime::spawn_nodes_join(const std::vector<node_request>& requests) {
+    std::vector<std::optional<pending_node>> pending;
+    std::vector<std::shared_ptr<pending_node::state>> begun;
+    std::vector<nodes_error::failure> failures;
+    for (const auto& each : requests) {
+        try {
+            pending.emplace_back(spawn_remote_node_async(each.host, each.options));
+            begun.push_back(pending.back()->state_);
+        } catch (const error& e) {
+            pending.emplace_back(std::nullopt);
+            failures.push_back({each.host, e});
+        }
+    }
+    launcher::settle(begun);
+    begun.clear();
+    std::vector<remote_node> nodes;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+        if (!pending[i]) continue;
+        try {
+            nodes.push_back(pending[i]->get());
+        } catch (const error& e) {
+            failures.push_back({requests[i].host, e});
+        }
+    }
+    if (failures.empty()) return nodes;
+    pending.clear();
+    // At the same time as well: each may need a moment.
+    for (const auto& each : nodes) each.state_->begin_end();
+    nodes.clear();
+    throw nodes_error(std::move(failures), requests.size());
 }
 
 void runtime::add(event e) { state_->the_loop().add(std::move(e)); }

@@ -58,6 +58,7 @@ install_packages() {
     fi
     libraries="libcapnp-dev libssl-dev libssh2-1-dev"
     [ "$1" = build ] || libraries="$libraries libgtest-dev libbenchmark-dev libcli11-dev libfmt-dev"
+    [ "$1" = build ] || libraries="$libraries openssh-server openssh-client iproute2"
     for package in $libraries; do
         is_installed "$package" || missing="$missing $package"
     done

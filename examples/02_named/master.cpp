@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two nodes: this one, and one on localhost with a named and an anonymous server.
+// Two nodes: this one, and one with a named and an anonymous server on localhost, or on any host
+// with ssh publickey access:
+//     02_named [[user@]host[:port] [ssh-config]]
 #include "bank.hpp"
 #include "tuple.hpp"
 
@@ -11,7 +13,10 @@ using namespace std::chrono_literals;
 
 int main(int argc, char** argv) {
     places::runtime runtime{argc, argv};
-    auto node = runtime.spawn_remote_node("localhost", {.listen_port = 6344});
+    const char* host = argc > 1 ? argv[1] : "localhost";
+    places::node_options options{.listen_port = 6344};
+    if (argc > 2) options.ssh_config = argv[2];
+    auto node = runtime.spawn_remote_node(host, options);
     node.supervise_place<tuple_server>({.named = "tuple-server"});
     auto bank = node.supervise_place<bank_server>();
     const places::symbol user0{"user0"};

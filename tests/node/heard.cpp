@@ -24,6 +24,7 @@ int before = -1;
 __attribute__((constructor)) void take_over(int argc, char** argv) {
     // A node's standard error is its starter's to read.
     if (argc == 2 && std::strcmp(argv[1], "--places-node") == 0) return;
+    if (argc == 2 && std::strcmp(argv[1], "--places-ssh") == 0) return;
     std::array<int, 2> ends;
     if (::pipe2(ends.data(), O_CLOEXEC) < 0) return;
     before = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);

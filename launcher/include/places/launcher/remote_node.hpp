@@ -11,16 +11,52 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace places {
 
 struct node_options {
     std::uint16_t listen_port = 6340;  ///< 0: the system chooses
     std::string name{};                ///< as shown in logs; empty: host:port
-    /// For start and connection together; 1 ms to 1 hour, else spawn_remote_node throws
-    /// error{bad_argument}.
+    /// For start and connection together, once the program is on the host; 1 ms to 1 hour, else
+    /// spawn_remote_node throws error{bad_argument}.
     std::chrono::milliseconds deadline{5000};
+
+    // -- of the node --
+    std::string working_directory{};
+    std::vector<std::string> environment{};  ///< NAME=value, besides what is there
+    /// One address as numbers. Empty: loopback here; on another host the one that the SSH
+    /// connection came in at, or loopback for a tunnel.
+    std::string listen_address{};
+    /// The host that others dial, where that is not the one said to SSH.
+    std::string advertise{};
+    bytes key{};  ///< 32 octets, the same as nobody else's; empty: made for this node
+
+    // -- of another host --
+    std::vector<std::string> identity_files{};     ///< instead of the configuration's
+    std::vector<std::string> known_hosts_files{};  ///< instead of the configuration's
+    /// Instead of ~/.ssh/config and /etc/ssh/ssh_config; "none": no file.
+    std::optional<std::string> ssh_config{};
+    /// Called with the file of a key that is locked; empty: not known. Runs in the call that
+    /// starts the node.
+    std::function<std::string(const std::string& key_file)> passphrase{};
+    /// "ssh", say: logs in with that command instead of the library, for jump hosts, certificates
+    /// and RSA keys. It reads the configuration itself, and asks for nothing.
+    std::string ssh_command{};
+    /// Each step on the way, and each second in which nothing of a copy moves, takes at most this;
+    /// 1 ms to 1 hour.
+    std::chrono::milliseconds step_deadline{10'000};
+    /// Shared objects that go there with the program. Places are started from them by the same path
+    /// or by the file's name.
+    std::vector<std::string> modules{};
+    std::string program{};  ///< on the host, and runs instead of a copy of this one
+    bool tunnel = false;    ///< the link goes through SSH: no port of the host need be open
+    /// The node stays when SSH, links and this program are gone. Whoever knows its key ends it.
+    bool detach = false;
+    /// Otherwise it ends when SSH connection and links have been gone for so long; 0 to 1 hour.
+    std::chrono::milliseconds tether_grace{10'000};
 };
 
 struct supervise_options {
@@ -34,7 +70,7 @@ struct supervise_options {
 using remote_place = channel;
 
 /// A node started by this process. Copies are handles to the same node, which ends when the last
-/// of them is destroyed, or with this process.
+/// of them is destroyed, or with this process; a detached one only when it is asked to.
 /// Thread: that of the runtime.
 class remote_node {
   public:
@@ -44,8 +80,10 @@ class remote_node {
     /// host:port, or the name it was given.
     const std::string& name() const noexcept;
     std::uint16_t port() const noexcept;
+    /// Of the process here: the node, or on another host what holds the connection to it.
     int pid() const noexcept;
-    /// Whether its process runs and, as far as the router has heard, the link to it stands.
+    /// Whether its process, if it is on this host, runs and, as far as the router has heard, the
+    /// link to it stands.
     bool is_up() const noexcept;
 
     /// Starts a place there.
@@ -84,6 +122,48 @@ class remote_node {
   private:
     friend class runtime;
     std::shared_ptr<state> state_;
+};
+
+/// A node that is being started, at the same time as others. Destroyed before get(), it takes what
+/// has been started with it.
+/// Thread: that of the runtime, which outlives it.
+class pending_node {
+  public:
+    struct state;
+    explicit pending_node(std::shared_ptr<state> s) noexcept;
+    pending_node(pending_node&&) noexcept = default;
+    pending_node& operator=(pending_node&&) noexcept = default;
+
+    /// Whether get() would return or throw at once. Blocks: never for long.
+    bool is_ready();
+    /// Once. Throws, Blocks: as runtime::spawn_remote_node.
+    remote_node get();
+
+  private:
+    friend class runtime;
+    std::shared_ptr<state> state_;
+    std::function<remote_node(std::shared_ptr<remote_node::state>)> enter_;
+};
+
+/// One of several nodes to start.
+struct node_request {
+    std::string host;
+    node_options options{};
+};
+
+/// Of several nodes not all could be started, and now none is there. code() and what() are the
+/// first failure's, with how many there were.
+class nodes_error : public error {
+  public:
+    struct failure {
+        std::string host;
+        error cause;
+    };
+    explicit nodes_error(std::vector<failure> failures, std::size_t asked);
+    const std::vector<failure>& failures() const noexcept { return failures_; }
+
+  private:
+    std::vector<failure> failures_;
 };
 
 }  // namespace places

@@ -40,11 +40,23 @@ class runtime {
     runtime& operator=(const runtime&) = delete;
 
     /// Starts this program as a node on `host` and connects to it.
-    /// Shape:  "localhost" or "127.0.0.1"; other hosts are refused.
+    /// Shape:  "localhost" or "127.0.0.1": on this host; else [user@]host[:port], by SSH, where
+    /// host
+    ///         may be an alias of the SSH configuration. The program is copied there if it is not.
     /// Throws: error: address_in_use, node_unreachable, bad_key, start_failed, naming host and
-    ///         port, with what the node printed.
-    /// Blocks: until the node is ready, at most options.deadline.
+    ///         port, with what the node printed; and those of SSH (see errc), each with the cause
+    ///         in the other side's words and one line of advice. Nothing is left behind then.
+    /// Blocks: until the node is ready, at most options.deadline; with SSH, each step before that
+    /// at
+    ///         most options.step_deadline.
     remote_node spawn_remote_node(const std::string& host, const node_options& options = {});
+    /// Begins the same and returns.
+    /// Throws: error{bad_argument}; what goes wrong later, get() throws.
+    pending_node spawn_remote_node_async(const std::string& host, const node_options& options = {});
+    /// Starts all of them at the same time.
+    /// Returns: the nodes, in the order of the requests.
+    /// Throws:  nodes_error with every failure, once all that have been started are gone again.
+    std::vector<remote_node> spawn_nodes_join(const std::vector<node_request>& requests);
 
     /// The message router: watches the nodes and runs the events' bodies until exit() or stop().
     /// Throws: what a body throws.

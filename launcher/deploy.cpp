@@ -1,0 +1,592 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/deploy.hpp"
+
+#include "launcher/node.hpp"
+#include "launcher/spawned.hpp"
+#include "launcher/text_parts.hpp"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <elf.h>
+#include <fcntl.h>
+#include <filesystem>
+#include <gnu/libc-version.h>
+#include <link.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+namespace places::launcher {
+namespace {
+
+// Libraries that need libraries that need…; beyond this something turns in a circle.
+constexpr int loader_rounds_max = 16;
+constexpr std::size_t read_bytes = 256 * 1024;
+
+struct digest_deleter {
+    void operator()(EVP_MD_CTX* c) const noexcept { ::EVP_MD_CTX_free(c); }
+};
+
+/// SHA-256 of what is fed to it.
+class digest {
+  public:
+    digest() : context_(::EVP_MD_CTX_new()) {
+        if (!context_ || !::EVP_DigestInit_ex(context_.get(), ::EVP_sha256(), nullptr)) {
+            throw error(errc::start_failed, "OpenSSL has no SHA-256");
+        }
+    }
+    void feed(std::string_view octets) {
+        (void)::EVP_DigestUpdate(context_.get(), octets.data(), octets.size());
+    }
+    std::string text() {
+        std::array<unsigned char, EVP_MAX_MD_SIZE> octets{};
+        unsigned size = 0;
+        (void)::EVP_DigestFinal_ex(context_.get(), octets.data(), &size);
+        constexpr std::string_view digits = "0123456789abcdef";
+        std::string text;
+        for (unsigned i = 0; i < size; ++i) {
+            text += digits[octets[i] >> 4];
+            text += digits[octets[i] & 15];
+        }
+        return text;
+    }
+
+  private:
+    std::unique_ptr<EVP_MD_CTX, digest_deleter> context_;
+};
+
+/// A name that needs no quoting anywhere.
+std::string plain_name(std::string_view name) {
+    std::string plain;
+    for (const char c : name) {
+        const bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                          (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '+' || c == '-';
+        plain += good ? c : '_';
+    }
+    if (plain.empty() || plain[0] == '.' || plain[0] == '-') plain.insert(0, "_");
+    return plain;
+}
+
+bool is_c_library(std::string_view name) {
+    for (const std::string_view each : {"libc.so", "libm.so", "libdl.so", "librt.so", "libmvec.so",
+                                        "libpthread.so", "libresolv.so", "libutil.so", "libnss_",
+                                        "ld-linux", "ld-musl", "libc.musl", "linux-vdso"}) {
+        if (name.starts_with(each)) return true;
+    }
+    return false;
+}
+
+std::string base_name(std::string_view path) {
+    return std::string(path.substr(path.rfind('/') + 1));  // npos + 1 is 0
+}
+
+}  // namespace
+
+// -- what goes --
+
+std::string sha256_of(std::string_view octets) {
+    digest d;
+    d.feed(octets);
+    return d.text();
+}
+
+cargo cargo_of(const std::string& path) {
+    const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    struct stat status {};
+    if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
+        throw error(errc::load_failed, path + ": " + (file ? "not a file" : std::strerror(errno)) +
+                                           "; it was to be copied to another host");
+    }
+    cargo c{path, plain_name(base_name(path)), {}, 0};
+    digest d;
+    std::vector<char> buffer(read_bytes);
+    for (ssize_t got; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;) {
+        d.feed({buffer.data(), static_cast<std::size_t>(got)});
+        c.bytes += static_cast<std::uint64_t>(got);
+    }
+    c.digest = d.text();
+    return c;
+}
+
+// -- whether it runs there --
+
+platform this_platform() {
+    utsname name{};
+    (void)::uname(&name);
+    return {name.machine, std::string("glibc ") + ::gnu_get_libc_version()};
+}
+
+namespace {
+
+/// 2.36 as numbers that compare.
+std::pair<int, int> version_of(std::string_view text) {
+    std::pair<int, int> version{0, 0};
+    const char* end = text.data() + text.size();
+    const auto [rest, ec] = std::from_chars(text.data(), end, version.first);
+    if (ec == std::errc{} && rest < end && *rest == '.') {
+        (void)std::from_chars(rest + 1, end, version.second);
+    }
+    return version;
+}
+
+/// The newest GLIBC_x.y among the versions that a loaded object needs.
+/// Source: "Symbol Versioning", Linux Standard Base; <elf.h>.
+void newest_needed(const dl_phdr_info& object, std::string& newest) {
+    const ElfW(Dyn)* dynamic = nullptr;
+    for (int i = 0; i < object.dlpi_phnum; ++i) {
+        if (object.dlpi_phdr[i].p_type == PT_DYNAMIC) {
+            dynamic =
+                reinterpret_cast<const ElfW(Dyn)*>(object.dlpi_addr + object.dlpi_phdr[i].p_vaddr);
+        }
+    }
+    const char* strings = nullptr;
+    const char* needed = nullptr;
+    std::size_t count = 0;
+    for (; dynamic && dynamic->d_tag != DT_NULL; ++dynamic) {
+        // The loader has turned some of these into addresses, and left others as offsets.
+        auto address = dynamic->d_un.d_ptr;
+        if (address < object.dlpi_addr) address += object.dlpi_addr;
+        const auto* at = reinterpret_cast<const char*>(address);
+        if (dynamic->d_tag == DT_STRTAB) strings = at;
+        if (dynamic->d_tag == DT_VERNEED) needed = at;
+        if (dynamic->d_tag == DT_VERNEEDNUM) count = dynamic->d_un.d_val;
+    }
+    if (!strings || !needed) return;
+    constexpr std::string_view prefix = "GLIBC_";
+    for (; count > 0; --count) {
+        const auto* file = reinterpret_cast<const ElfW(Verneed)*>(needed);
+        const char* at = needed + file->vn_aux;
+        for (int i = 0; i < file->vn_cnt; ++i) {
+            const auto* aux = reinterpret_cast<const ElfW(Vernaux)*>(at);
+            const std::string_view name = strings + aux->vna_name;
+            if (name.starts_with(prefix)) {
+                const auto version = name.substr(prefix.size());
+                if (version_of(version) > version_of(newest)) newest = version;
+            }
+            at += aux->vna_next;
+        }
+        needed += file->vn_next;
+    }
+}
+
+}  // namespace
+
+std::string glibc_needed() {
+    std::string newest;
+    ::dl_iterate_phdr(
+        [](dl_phdr_info* object, std::size_t, void* into) {
+            newest_needed(*object, *static_cast<std::string*>(into));
+            return 1;  // the first is the program
+        },
+        &newest);
+    return newest;
+}
+
+std::string c_library_in(std::string_view words) {
+    if (words.find("musl") != words.npos) return "musl";
+    if (const auto at = words.find("glibc "); at != words.npos) {
+        const auto version = words.substr(at + 6);
+        return "glibc " + std::string(version.substr(0, version.find_first_not_of("0123456789.")));
+    }
+    // ldd (Debian GLIBC 2.36-9) 2.36
+    if (words.starts_with("ldd (")) {
+        return "glibc " + std::string(words.substr(words.rfind(' ') + 1));
+    }
+    return std::string(words);
+}
+
+std::string mismatch(const platform& here, const std::string& glibc_wanted, const platform& there) {
+    const auto both = [&](const std::string& what, const std::string& ours,
+                          const std::string& theirs) {
+        return "this program is for " + what + " " + ours + ", and the host has " +
+               (theirs.empty() ? "none that it tells of" : theirs) +
+               "; build it there, and name it: .program";
+    };
+    if (here.machine != there.machine) return both("processor", here.machine, there.machine);
+    const auto family = [](std::string_view library) {
+        return library.substr(0, library.find(' '));
+    };
+    if (family(here.c_library) != family(there.c_library)) {
+        return both("C library", here.c_library, there.c_library);
+    }
+    if (there.c_library.starts_with("glibc ") &&
+        version_of(there.c_library.substr(6)) < version_of(glibc_wanted)) {
+        return both("C library", "glibc " + glibc_wanted + " or later", there.c_library);
+    }
+    return {};
+}
+
+loader_report parse_loader_report(std::string_view text) {
+    loader_report report;
+    const auto add_missing = [&](std::string name) {
+        auto& list = report.missing;
+        if (std::ranges::find(list, name) == list.end()) list.push_back(std::move(name));
+    };
+    while (!text.empty()) {
+        const auto end = text.find('\n');
+        const auto line = text.substr(0, end);
+        text.remove_prefix(end == text.npos ? text.size() : end + 1);
+        const auto words = words_of(line);
+        if (const auto at = line.find(": version `"); at != line.npos) {
+            // prog: /lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by prog)
+            const auto before = line.substr(0, at);
+            const auto name = base_name(before.substr(before.rfind(' ') + 1));
+            if (is_c_library(name)) {
+                report.c_library_too_old = line;
+            } else {
+                add_missing(name);
+            }
+        } else if (words.size() >= 3 && words[1] == "=>") {
+            if (words[2] == "not") {
+                add_missing(words[0]);
+            } else {
+                report.found.emplace(words[0], words[2]);
+            }
+        }
+    }
+    return report;
+}
+
+namespace {
+
+/// What the loader here makes of a file.
+loader_report loader_report_of(const std::string& path) {
+    auto process = spawn_program({"ldd", path});
+    process.in.reset();
+    process.err.reset();
+    std::string text;
+    std::array<char, 4096> part;
+    for (ssize_t got; (got = ::read(process.out.get(), part.data(), part.size())) != 0;) {
+        if (got < 0 && errno != EINTR) break;
+        if (got > 0) text.append(part.data(), static_cast<std::size_t>(got));
+    }
+    (void)reap(process.pid, process.pidfd, -1);
+    return parse_loader_report(text);
+}
+
+// -- how it gets there --
+
+constexpr const char* cache_script = "c=${XDG_CACHE_HOME:-$HOME/.cache}/places; ";
+
+/// Which error the words of a shell or of its commands are.
+errc code_of_words(std::string_view words) {
+    const auto has = [&](std::string_view text) { return words.find(text) != words.npos; };
+    if (has("No space left") || has("Disk quota exceeded")) return errc::no_space;
+    if (has("Permission denied") || has("Operation not permitted") ||
+        has("Read-only file system") || has("Not a directory")) {
+        return errc::no_permission;
+    }
+    return errc::ssh_lost;
+}
+
+[[noreturn]] void copying_failed(const std::string& what, const far_shell& shell,
+                                 const std::string& far_said) {
+    auto words = shell.noise();
+    if (words.empty()) words = far_said;
+    const auto code = code_of_words(words);
+    throw error(code, "the host does not take " + what + ": " +
+                          (words.empty() ? "it does not say why" : words) +
+                          (code == errc::no_space        ? "; make room there"
+                           : code == errc::no_permission ? "; XDG_CACHE_HOME says where to"
+                                                         : ""));
+}
+
+/// As a path for the loader; $c is the cache.
+std::string folders_of(const std::vector<cargo>& libraries) {
+    std::string folders;
+    for (const auto& each : libraries) {
+        folders += (folders.empty() ? "$c/" : ":$c/") + each.digest;
+    }
+    return folders;
+}
+
+/// Speaks with a script on the far side that owns a folder for copies under way, checks and renames
+/// them, and removes the folder when its input ends, for whatever reason.
+class copier {
+  public:
+    copier(far_side& far, bool show_progress)
+        : far_(far),
+          shell_(far, guard_script()),
+          show_progress_(show_progress) {
+        const auto answer = shell_.hear();
+        if (!answer.starts_with("folder ")) copying_failed("a copy", shell_, far_.said());
+        folder_ = answer.substr(7);
+    }
+
+    /// `folder`: below the cache.
+    void put(const cargo& what, const std::string& folder) {
+        far_.clock().begin(errc::ssh_lost, "copying " + what.name);
+        shell_.say("has " + folder + " " + what.name);
+        if (shell_.hear() == "yes") return;
+        const unique_fd file{::open(what.path.c_str(), O_RDONLY | O_CLOEXEC)};
+        if (!file) throw error(errc::load_failed, what.path + ": " + std::strerror(errno));
+        const auto path = folder_ + "/" + what.name;
+        const progress tell = [&](std::uint64_t done) {
+            if (!show_progress_) return;
+            say_line(std::string(progress_marker) + std::to_string(done) + " " +
+                     std::to_string(what.bytes) + " " + what.name);
+        };
+        // Where this way fails, the other one says why.
+        if (!far_.put_file(file.get(), what.bytes, path, tell))
+            put_through_shell(file, what, path, tell);
+        keep(what, folder);
+    }
+    void put_text(const std::string& text, const std::string& name, const std::string& folder) {
+        const cargo what{{}, name, sha256_of(text), text.size()};
+        far_.clock().begin(errc::ssh_lost, "copying " + name);
+        shell_.say("text " + name);
+        shell_.say(text);  // one line
+        keep(what, folder);
+    }
+
+    /// What the loader there makes of a file that is there.
+    loader_report report_on(const cargo& file, const std::vector<cargo>& libraries) {
+        const auto folders = folders_of(libraries);
+        far_.clock().begin(errc::ssh_lost, "asking for the libraries of " + file.name);
+        shell_.say("needs " + file.digest + " " + file.name + " " + folders);
+        std::string text;
+        for (std::string line; (line = shell_.hear()) != "done";) {
+            if (line.empty()) copying_failed("its loader's words", shell_, far_.said());
+            if (line.starts_with("ldd ")) text += line.substr(4) + "\n";
+        }
+        return parse_loader_report(text);
+    }
+
+  private:
+    static std::string guard_script() {
+        return std::string("umask 077; ") + cache_script +
+               "echo; mkdir -p \"$c\" && t=$(mktemp -d \"$c/.copy.XXXXXX\") || exit 1; "
+               "trap \"rm -rf \\\"$t\\\"\" EXIT; trap \"exit 1\" HUP INT TERM PIPE; "
+               // Of hosts that were cut off, whose guards did not hear of it.
+               "find \"$c\" -maxdepth 1 -name \".copy.*\" -mmin +60 -exec rm -rf {} + 2>/dev/null; "
+               "echo \"places-folder $t\"; "
+               "while read -r verb a b d; do case $verb in "
+               "has) if [ -f \"$c/$a/$b\" ]; then echo places-yes; else echo places-no; fi;; "
+               "text) read -r line; printf \"%s\" \"$line\" >\"$t/$a\";; "
+               "keep) s=$(sha256sum <\"$t/$d\") && s=${s%% *}; "
+               "if [ \"$s\" != \"$b\" ]; then echo \"places-damaged $s\"; "
+               "elif chmod 700 \"$t/$d\" && mkdir -p \"$c/$a\" && mv \"$t/$d\" \"$c/$a/$d\"; "
+               "then echo places-kept; else echo places-refused; fi;; "
+               "needs) eval \"l=\\\"$d\\\"\"; "
+               "LD_LIBRARY_PATH=\"$l${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\" ldd  \"$c/$a/$b\" 2>&1 "
+               "| sed \"s/^/places-ldd /\"; echo places-done;; "
+               "esac; done";
+    }
+
+    void put_through_shell(const unique_fd& file, const cargo& what, const std::string& path,
+                           const progress& tell) {
+        const auto stream =
+            far_.start(far_command("cat >" + shell_word(path) + " && echo places-copied"));
+        std::vector<char> buffer(read_bytes);
+        std::string words;
+        std::uint64_t done = 0;
+        const auto listen = [&] {
+            bool moved = false;
+            for (const int each : {1, 2}) {
+                std::array<char, 4096> part;
+                const auto got = stream->read(each, part);
+                words.append(part.data(), got);
+                moved |= got > 0;
+            }
+            return moved;
+        };
+        while (done < what.bytes) {
+            const auto got =
+                ::pread(file.get(), buffer.data(), buffer.size(), static_cast<off_t>(done));
+            checked(got, "read a file to copy");
+            if (got == 0) break;
+            const auto taken = stream->write({buffer.data(), static_cast<std::size_t>(got)});
+            done += taken;
+            if (taken > 0) {
+                far_.clock().moved();
+                tell(done);
+                continue;
+            }
+            if (listen()) continue;
+            if (stream->has_ended()) break;
+            wait();
+        }
+        stream->end_input();
+        while (true) {
+            if (listen()) continue;
+            if (stream->has_ended()) break;
+            wait();
+        }
+        if (words.find("places-copied") != words.npos) return;
+        std::replace(words.begin(), words.end(), '\n', ' ');
+        const auto code = code_of_words(words);
+        throw error(code, "the host does not take " + what.name + " (" +
+                              std::to_string(what.bytes) + " bytes): " + words +
+                              (code == errc::no_space        ? "; make room there"
+                               : code == errc::no_permission ? "; XDG_CACHE_HOME says where to"
+                                                             : ""));
+    }
+    void wait() {
+        auto fds = far_.interests();
+        far_.clock().wait(fds);
+        far_.look();
+    }
+
+    void keep(const cargo& what, const std::string& folder) {
+        shell_.say("keep " + folder + " " + what.digest + " " + what.name);
+        const auto answer = shell_.hear();
+        if (answer == "kept") return;
+        if (answer.starts_with("damaged ") && answer.size() > 8) {
+            throw error(errc::ssh_lost, what.name + " arrived damaged: its SHA-256 is " +
+                                            answer.substr(8) + " there and " + what.digest +
+                                            " here; has it changed meanwhile?");
+        }
+        copying_failed(what.name, shell_, far_.said());
+    }
+
+    far_side& far_;
+    far_shell shell_;
+    bool show_progress_;
+    std::string folder_;
+};
+
+std::string first_script(const std::string& set) {
+    return std::string(cache_script) + "echo; s=\"$c/" + set +
+           "/start\"; if [ -f \"$s\" ]; then . \"$s\"; fi; "
+           "echo \"places-machine $(uname -m)\"; "
+           "echo \"places-library $(getconf GNU_LIBC_VERSION 2>/dev/null || "
+           "ldd --version 2>&1 | head -n 1)\"; echo places-absent";
+}
+
+/// One line of shell, for it is sourced and sent as one: runs the program if all of it is there,
+/// else falls through.
+std::string start_script(const cargo& program, const std::vector<cargo>& libraries) {
+    std::string script = "p=\"$c/" + program.digest + "/" + program.name + "\"; if [ -x \"$p\" ]";
+    for (const auto& each : libraries) {
+        script += " && [ -f \"$c/" + each.digest + "/" + each.name + "\" ]";
+    }
+    script += "; then ";
+    if (!libraries.empty()) {
+        script += "LD_LIBRARY_PATH=\"" + folders_of(libraries) +
+                  "${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\"; export LD_LIBRARY_PATH; ";
+    }
+    return script + "echo places-starting; exec \"$p\" " + node_argument + "; fi";
+}
+
+/// Names what goes to one host for one program, whatever libraries turn out to be missing there.
+std::string set_digest(const cargo& program, const std::vector<cargo>& modules) {
+    std::string text = "places set 1\n" + program.digest + " " + program.name + "\n";
+    for (const auto& each : modules) text += each.digest + " " + each.name + "\n";
+    return sha256_of(text);
+}
+
+void copy_all(far_side& far, const cargo& program, const std::vector<cargo>& modules,
+              const std::string& set, bool show_progress) {
+    far.clock().begin(errc::ssh_lost, "copying " + program.name);
+    copier copies(far, show_progress);
+    copies.put(program, program.digest);
+    for (const auto& each : modules) copies.put(each, each.digest);
+
+    std::vector<cargo> libraries = modules;
+    std::map<std::string, std::string> here;
+    for (const auto* file : {&program}) here.merge(loader_report_of(file->path).found);
+    for (const auto& each : modules) here.merge(loader_report_of(each.path).found);
+    for (int round = 0;; ++round) {
+        std::vector<std::string> missing;
+        std::vector<cargo> loaded = modules;
+        loaded.push_back(program);
+        for (const auto& each : loaded) {
+            const auto report = copies.report_on(each, libraries);
+            if (!report.c_library_too_old.empty()) {
+                throw error(errc::wrong_architecture,
+                            "the host's C library is too old for this program: " +
+                                report.c_library_too_old +
+                                "; build it there, and name it: "
+                                ".program");
+            }
+            missing.insert(missing.end(), report.missing.begin(), report.missing.end());
+        }
+        if (missing.empty()) break;
+        bool sent = false;
+        for (const auto& name : missing) {
+            const bool there = std::ranges::any_of(
+                libraries, [&](const cargo& each) { return each.name == plain_name(name); });
+            if (there) continue;
+            const auto path = here.find(name);
+            if (path == here.end() || round == loader_rounds_max) {
+                throw error(errc::load_failed, "the host lacks " + name +
+                                                   ", and here it is not found either; "
+                                                   "install it there");
+            }
+            auto library = cargo_of(path->second);
+            library.name = plain_name(name);
+            copies.put(library, library.digest);
+            libraries.insert(libraries.begin(), std::move(library));
+            sent = true;
+        }
+        if (!sent) {
+            throw error(errc::load_failed, "the host's loader goes on missing " + missing.front());
+        }
+    }
+    copies.put_text(start_script(program, libraries), "start", set);
+}
+
+/// Hears the shell out until the node runs. Returns: whether it does.
+bool is_starting(far_shell& shell, platform& there) {
+    while (true) {
+        const auto line = shell.hear();
+        if (line == "starting") return true;
+        if (line == "absent") return false;
+        if (line.starts_with("machine ")) there.machine = line.substr(8);
+        if (line.starts_with("library ")) there.c_library = c_library_in(line.substr(8));
+        if (line.empty()) {
+            throw error(errc::ssh_lost, "the host has run no command to its end" +
+                                            (shell.noise().empty() ? "" : ": " + shell.noise()) +
+                                            "; is the login shell a POSIX one?");
+        }
+    }
+}
+
+}  // namespace
+
+std::unique_ptr<far_stream> start_deployed(far_side& far, const deployment& what,
+                                           std::string& unheard) {
+    far.clock().begin(errc::ssh_lost, "looking for the program there");
+    const auto program = cargo_of(std::filesystem::read_symlink("/proc/self/exe"));
+    std::vector<cargo> modules;
+    for (const auto& each : what.modules) modules.push_back(cargo_of(each));
+    const auto set = set_digest(program, modules);
+    platform there;
+    for (const bool copied : {false, true}) {
+        far_shell shell(far, first_script(set));
+        if (is_starting(shell, there)) return shell.release(unheard);
+        if (copied) {
+            throw error(errc::ssh_lost,
+                        "what was copied to the host is gone again; is somebody "
+                        "clearing its cache?");
+        }
+        const auto why = mismatch(this_platform(), glibc_needed(), there);
+        if (!why.empty()) throw error(errc::wrong_architecture, why);
+        copy_all(far, program, modules, set, what.show_progress);
+        far.clock().begin(errc::ssh_lost, "starting the program there");
+    }
+    return nullptr;
+}
+
+std::unique_ptr<far_stream> start_installed(far_side& far, const std::string& program,
+                                            std::string& unheard) {
+    far.clock().begin(errc::ssh_lost, "starting the program there");
+    const auto word = shell_word(program);
+    far_shell shell(far, "echo; if command -v " + word +
+                             " >/dev/null 2>&1; then echo "
+                             "places-starting; exec " +
+                             word + " " + node_argument + "; fi; echo places-absent");
+    platform ignored;
+    if (is_starting(shell, ignored)) return shell.release(unheard);
+    throw error(errc::program_not_found, "there is no program " + program +
+                                             " on the host that may be run; without .program, "
+                                             "this one is copied there");
+}
+
+}  // namespace places::launcher

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/far_side.hpp"
+
+#include "launcher/text_parts.hpp"
+
+#include <array>
+#include <utility>
+
+namespace places::launcher {
+namespace {
+
+constexpr std::size_t noise_bytes_max = 4 * 1024;
+constexpr std::string_view answer_mark = "places-";
+
+}  // namespace
+
+void far_side::wait() {
+    auto fds = interests();
+    clock_.wait(fds);
+    look();
+}
+
+far_result run(far_side& far, const std::string& command) {
+    const auto stream = far.start(command);
+    stream->end_input();
+    far_result result;
+    std::array<char, 16 * 1024> buffer;
+    while (true) {
+        bool moved = false;
+        for (const int each : {1, 2}) {
+            while (const auto got = stream->read(each, buffer)) {
+                (each == 1 ? result.out : result.err).append(buffer.data(), got);
+                moved = true;
+            }
+        }
+        if (stream->has_ended()) break;
+        if (!moved) far.wait();
+    }
+    result.status = stream->status().value_or(exit_status{false, 255});
+    return result;
+}
+
+far_shell::far_shell(far_side& far, const std::string& script)
+    : far_(far),
+      stream_(far.start(far_command(script))) {}
+
+void far_shell::say(const std::string& line) {
+    const auto whole = line + "\n";
+    std::string_view left = whole;
+    while (!left.empty()) {
+        const auto taken = stream_->write(left);
+        left.remove_prefix(taken);
+        if (taken == 0) {
+            if (stream_->has_ended()) return;  // hear() says so
+            far_.wait();
+        }
+    }
+}
+
+bool far_shell::take(int stream) {
+    std::array<char, 4096> buffer;
+    const auto got = stream_->read(stream, buffer);
+    lines_[stream - 1].append(buffer.data(), got);
+    return got > 0;
+}
+
+std::string far_shell::hear() {
+    const auto keep = [&](std::string_view line) {
+        while (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+        if (line.empty()) return;
+        if (!noise_.empty()) noise_ += "; ";
+        noise_ += line;
+        if (noise_.size() > noise_bytes_max) noise_.erase(0, noise_.size() - noise_bytes_max);
+    };
+    while (true) {
+        auto& errors = lines_[1];
+        for (std::size_t end; (end = errors.find('\n')) != errors.npos;) {
+            keep(std::string_view(errors).substr(0, end));
+            errors.erase(0, end + 1);
+        }
+        auto& answers = lines_[0];
+        if (const auto end = answers.find('\n'); end != answers.npos) {
+            auto line = answers.substr(0, end);
+            answers.erase(0, end + 1);
+            if (line.starts_with(answer_mark)) return line.substr(answer_mark.size());
+            keep(line);
+            continue;
+        }
+        // A line feed may never come.
+        for (auto& each : lines_) {
+            if (each.size() > noise_bytes_max) keep(std::exchange(each, {}));
+        }
+        const bool moved = take(1) | take(2);
+        if (moved) continue;
+        if (stream_->has_ended()) {
+            for (auto& each : lines_) keep(std::exchange(each, {}));
+            return {};
+        }
+        far_.wait();
+    }
+}
+
+std::unique_ptr<far_stream> far_shell::release(std::string& unheard) {
+    unheard = std::exchange(lines_[0], {});
+    return std::move(stream_);
+}
+
+std::string far_command(const std::string& script) { return "exec sh -c " + shell_word(script); }
+
+}  // namespace places::launcher

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Another host as a starter sees it, whichever SSH leads there. Not installed.
+#pragma once
+
+#include "launcher/step.hpp"
+
+#include <places/core/place.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <poll.h>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace places::launcher {
+
+/// A stream to the far side. Nothing blocks; what fails for good throws error{ssh_lost}.
+class far_stream {
+  public:
+    virtual ~far_stream() = default;
+    /// Returns: how much of it was taken; 0: no room now.
+    virtual std::size_t write(std::string_view octets) = 0;
+    /// No more will be written.
+    virtual void end_input() = 0;
+    /// `stream`: 1 or, of a command, 2. Returns: octets that are there, perhaps none.
+    virtual std::size_t read(int stream, std::span<char> into) = 0;
+    /// Whether nothing will come any more; then it has a status, if it is a command.
+    virtual bool has_ended() = 0;
+    /// Returns: nothing where the far side has not told.
+    virtual std::optional<exit_status> status() = 0;
+};
+
+/// How far a copy is.
+using progress = std::function<void(std::uint64_t done)>;
+
+/// Runs commands there, each by the user's login shell.
+/// Owns the connection. Thread: the only one of the starter.
+class far_side {
+  public:
+    virtual ~far_side() = default;
+    /// Throws: error, within the clock's step.
+    virtual std::unique_ptr<far_stream> start(const std::string& command) = 0;
+    /// A TCP connection from there to its own loopback. Throws: error.
+    virtual std::unique_ptr<far_stream> connect(std::uint16_t port) = 0;
+    /// Copies a local file, from its start. Returns: whether it is there now, whole or not; no:
+    /// this way does not lead there, and why is not known.
+    virtual bool put_file(int from, std::uint64_t size, const std::string& path,
+                          const progress& on_progress) = 0;
+    /// Descriptors whose news may be a stream's news.
+    virtual std::vector<pollfd> interests() = 0;
+    /// Once such news has come, and before the streams are looked at.
+    virtual void look() = 0;
+    /// The host's address as we reach it; empty: not known.
+    virtual std::string address() const = 0;
+    /// What the other side has said besides the commands' output, for an error's text.
+    virtual std::string said() const = 0;
+    /// Throws: error{ssh_lost}: the connection is silent.
+    virtual void keep_alive() {}
+
+    step_clock& clock() noexcept { return clock_; }
+
+  protected:
+    explicit far_side(step_clock& clock) noexcept : clock_(clock) {}
+    /// Waits, within the step, until there may be news.
+    void wait();
+
+  private:
+    friend struct far_result run(far_side&, const std::string&);
+    friend class far_shell;
+    step_clock& clock_;
+};
+
+struct far_result {
+    exit_status status;
+    std::string out;
+    std::string err;
+};
+/// Runs a command to its end, which is within the clock's step.
+far_result run(far_side& far, const std::string& command);
+
+/// A command there that is spoken with in lines. What it answers begins with `places-`; whatever
+/// else comes, of a login shell's own files, say, is noise, and kept for an error's text.
+class far_shell {
+  public:
+    /// `script`: for a POSIX shell.
+    far_shell(far_side& far, const std::string& script);
+
+    void say(const std::string& line);
+    /// The next line that begins with `places-`, without that. Empty: the command has ended.
+    /// Throws: error.
+    std::string hear();
+    /// What it has printed besides, the last few KiB of it.
+    const std::string& noise() const noexcept { return noise_; }
+    std::optional<exit_status> status() { return stream_->status(); }
+    /// The stream, and what has been read of it but not heard.
+    std::unique_ptr<far_stream> release(std::string& unheard);
+
+  private:
+    bool take(int stream);
+
+    far_side& far_;
+    std::unique_ptr<far_stream> stream_;
+    std::string lines_[2];
+    std::string noise_;
+};
+
+/// `script` as a command for any login shell.
+std::string far_command(const std::string& script);
+
+}  // namespace places::launcher

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/known_hosts.hpp"
+
+#include "launcher/text_parts.hpp"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+
+namespace places::launcher {
+namespace {
+
+/// `|1|salt|digest`: HMAC-SHA1 of the name, which the file does not tell.
+bool matches_hashed(std::string_view field, std::string_view name) {
+    field.remove_prefix(3);
+    const auto bar = field.find('|');
+    if (bar == field.npos) return false;
+    const auto salt = from_base64(field.substr(0, bar));
+    const auto digest = from_base64(field.substr(bar + 1));
+    std::array<unsigned char, EVP_MAX_MD_SIZE> found{};
+    unsigned size = 0;
+    if (!::HMAC(::EVP_sha1(), salt.data(), static_cast<int>(salt.size()),
+                reinterpret_cast<const unsigned char*>(name.data()), name.size(), found.data(),
+                &size)) {
+        return false;
+    }
+    return digest == std::string_view(reinterpret_cast<const char*>(found.data()), size);
+}
+
+bool matches_field(std::string_view field, std::string_view name) {
+    if (field.starts_with("|1|")) return matches_hashed(field, name);
+    std::vector<std::string> patterns;
+    while (!field.empty()) {
+        const auto comma = field.find(',');
+        patterns.push_back(to_lower(field.substr(0, comma)));
+        field.remove_prefix(comma == field.npos ? field.size() : comma + 1);
+    }
+    return matches_any(patterns, name);
+}
+
+}  // namespace
+
+known_hosts::known_hosts(const std::vector<std::string>& files, std::string_view host,
+                         std::uint16_t port) {
+    const auto name = to_lower(known_hosts_name(host, port));
+    for (const auto& file : files) read(file, name);
+}
+
+void known_hosts::read(const std::string& file, std::string_view name) {
+    std::ifstream in(file);
+    int number = 0;
+    for (std::string line; std::getline(in, line);) {
+        ++number;
+        const auto words = words_of(line);
+        if (words.empty() || words[0].starts_with('#')) continue;
+        const bool marked = words[0].starts_with('@');
+        const std::size_t at = marked ? 1 : 0;
+        // Host certificates are for the ssh command.
+        if (words.size() < at + 3 || (marked && words[0] != "@revoked")) continue;
+        if (!matches_field(words[at], name)) continue;
+        auto key = from_base64(words[at + 2]);
+        if (key.empty()) continue;
+        if (where_.empty()) where_ = file + ":" + std::to_string(number);
+        entries_.push_back({words[at + 1], std::move(key), marked});
+    }
+}
+
+known_hosts::verdict known_hosts::check(std::string_view key) const {
+    const auto is_it = [&](const entry& e) { return e.key == key; };
+    if (std::ranges::any_of(entries_, [&](auto& e) { return e.revoked && is_it(e); })) {
+        return verdict::revoked;
+    }
+    if (std::ranges::any_of(entries_, [&](auto& e) { return !e.revoked && is_it(e); })) {
+        return verdict::known;
+    }
+    const auto kind = kind_of_key(key);
+    const bool has_other =
+        std::ranges::any_of(entries_, [&](auto& e) { return !e.revoked && e.kind == kind; });
+    return has_other ? verdict::changed : verdict::unknown;
+}
+
+std::vector<std::string> known_hosts::kinds() const {
+    std::vector<std::string> found;
+    for (const auto& e : entries_) {
+        if (!e.revoked && std::ranges::find(found, e.kind) == found.end()) found.push_back(e.kind);
+    }
+    return found;
+}
+
+std::string known_hosts_name(std::string_view host, std::uint16_t port) {
+    if (port == 22) return std::string(host);
+    std::string name = "[";
+    name.append(host).append("]:").append(std::to_string(port));
+    return name;
+}
+
+std::string known_hosts_line(std::string_view host, std::uint16_t port, std::string_view key) {
+    return known_hosts_name(host, port) + " " + kind_of_key(key) + " " + to_base64(key);
+}
+
+std::string fingerprint_of(std::string_view key) {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+    unsigned size = 0;
+    ::EVP_Digest(key.data(), key.size(), digest.data(), &size, ::EVP_sha256(), nullptr);
+    auto text = to_base64({reinterpret_cast<const char*>(digest.data()), size});
+    text.resize(text.find_last_not_of('=') + 1);
+    return "SHA256:" + text;
+}
+
+std::string kind_of_key(std::string_view key) {
+    if (key.size() < 4) return {};
+    std::size_t size = 0;
+    for (int i = 0; i < 4; ++i) size = size << 8 | static_cast<unsigned char>(key[i]);
+    return size <= key.size() - 4 ? std::string(key.substr(4, size)) : std::string();
+}
+
+}  // namespace places::launcher

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of hosts that somebody has vouched for. Not installed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace places::launcher {
+
+/// What known_hosts files say of one host and port.
+/// Not of libssh2: that one knows neither patterns nor @revoked, and takes the key of a host's
+/// port 22 for that of any port.
+class known_hosts {
+  public:
+    enum class verdict {
+        known,
+        unknown,  ///< there is no key of this kind for the host
+        changed,  ///< there is another key of this kind
+        revoked,
+    };
+
+    /// Reads the files' lines for `host`; a file that is not there has none.
+    known_hosts(const std::vector<std::string>& files, std::string_view host, std::uint16_t port);
+
+    /// `key`: as it goes over the wire, its kind first.
+    verdict check(std::string_view key) const;
+    /// Kinds of the keys there are, in order and once each: a host should show one of these.
+    std::vector<std::string> kinds() const;
+    /// The first line about the host: `file:line`.
+    const std::string& where() const noexcept { return where_; }
+
+  private:
+    struct entry {
+        std::string kind;
+        std::string key;
+        bool revoked = false;
+    };
+    void read(const std::string& file, std::string_view name);
+
+    std::vector<entry> entries_;
+    std::string where_;
+};
+
+/// As known_hosts files call it: `host`, or `[host]:port` where the port is not 22.
+std::string known_hosts_name(std::string_view host, std::uint16_t port);
+/// The line that makes the key known.
+std::string known_hosts_line(std::string_view host, std::uint16_t port, std::string_view key);
+/// `SHA256:…`, as other programs show it.
+std::string fingerprint_of(std::string_view key);
+/// `ssh-ed25519`, say; empty for what is no key.
+std::string kind_of_key(std::string_view key);
+
+}  // namespace places::launcher

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the caller's side: a node, or a starter that is one to us, from its process to its link.
+#include "core/child.hpp"
+#include "launcher/node.hpp"
+#include "launcher/spawned.hpp"
+#include "launcher/ssh_config.hpp"
+#include "launcher/starter.hpp"
+#include "launcher/step.hpp"
+#include "net/frame.hpp"
+#include "net/handshake.hpp"
+#include "net/output.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <poll.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include <utility>
+
+namespace places {
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+// A starter that prints its pipe full may be read without end; between so many octets (a pipe's
+// smallest buffer) the other streams and the deadlines get their turn.
+constexpr int octets_a_turn_max = 4096;
+constexpr std::size_t printed_bytes_max = 4 * 1024;  // of what a failing node says, in its error
+// What a starter needs besides the deadline of its step, which it keeps itself.
+constexpr std::chrono::milliseconds starter_slack{3000};
+constexpr std::size_t bar_columns = 30;
+constexpr int end_wait_ms = 100;  // between the end of its output and its own
+
+/// What follows `name=` in a ready line, up to the next blank.
+std::string_view field_of(std::string_view line, std::string_view name) {
+    const auto at = line.find(name);
+    if (at == line.npos) return {};
+    line.remove_prefix(at + name.size());
+    return line.substr(0, line.find(' '));
+}
+
+template <class Number>
+Number number_of(std::string_view text) {
+    Number n = 0;
+    std::from_chars(text.data(), text.data() + text.size(), n);
+    return n;
+}
+
+/// Writes a datum after its length.
+template <class T>
+void write_order(int fd, const T& order) {
+    const auto octets = detail::encode_datum(order);
+    if (octets.size() > launcher::order_bytes_max) {
+        throw error(errc::bad_argument, "a node's options of " + std::to_string(octets.size()) +
+                                            " bytes: at most 65536");
+    }
+    const auto length = static_cast<std::uint32_t>(octets.size());
+    launcher::write_all(fd, &length, sizeof length);
+    launcher::write_all(fd, octets.data(), octets.size());
+}
+
+}  // namespace
+
+struct pending_node::state {
+    enum class phase {
+        on_the_way,  ///< a starter is; its steps have deadlines of their own
+        starting,    ///< the node has its order
+        ready,       ///< and listens
+        settled,
+    };
+
+    detail::process& home;
+    std::string where;  ///< for errors and until the node has a name
+    node_options options;
+    launcher::node_setting setting{};
+    launcher::node_order order{};
+    std::shared_ptr<remote_node::state> node = std::make_shared<remote_node::state>();
+    std::optional<error> failure{};
+    phase at = phase::starting;
+    clock_type::time_point until{};
+    std::string step{};     ///< what the starter is at
+    std::string address{};  ///< where the host was found
+    std::string dialed{};   ///< the host of the link
+    std::uint16_t dialed_port = 0;
+
+    std::array<unique_fd, 2> streams{};
+    std::array<std::string, 2> line{};
+    std::array<bool, 2> ended{};
+    std::string printed{};
+    bool has_bar = false;
+
+    explicit state(detail::process& h) : home(h) {}
+
+    void give_order();
+    bool take(std::size_t stream);
+    void take_line(std::size_t stream, const std::string& text);
+    void take_ready(const std::string& text);
+    void draw(std::string_view progress);
+    void print(const std::string& text);
+    void finish_lines();
+    void check_time();
+    void fail(boost::system::error_code code, const std::string& text);
+    void begin_dial();
+    void end_dial();
+};
+
+void pending_node::state::give_order() {
+    at = phase::starting;
+    until = clock_type::now() + options.deadline;
+    try {
+        write_order(node->life.get(), setting);
+        write_order(node->life.get(), order);
+    } catch (const std::system_error&) {
+        // It has ended already; what it printed says why.
+    }
+}
+
+/// Octet by octet: what follows the ready line is for the bridge to read.
+/// Returns: whether something came.
+bool pending_node::state::take(std::size_t stream) {
+    char c;
+    for (int octets = 0; octets < octets_a_turn_max && at < phase::ready; ++octets) {
+        pollfd more{streams[stream].get(), POLLIN, 0};
+        if (ended[stream] || ::poll(&more, 1, 0) <= 0) return octets > 0;
+        const auto got = ::read(streams[stream].get(), &c, 1);
+        if (got <= 0) {
+            ended[stream] = true;
+        } else if (c != '\n') {
+            line[stream] += c;
+        } else {
+            take_line(stream, std::exchange(line[stream], {}));
+        }
+    }
+    return true;
+}
+
+void pending_node::state::take_line(std::size_t stream, const std::string& text) {
+    if (stream == 1) return print(text);
+    if (text.starts_with(launcher::ready_marker)) return take_ready(text);
+    if (text.starts_with(launcher::failed_marker)) {
+        auto rest = std::string_view(text).substr(launcher::failed_marker.size());
+        int code = static_cast<int>(errc::start_failed);
+        const auto [end, ec] = std::from_chars(rest.data(), rest.data() + rest.size(), code);
+        return fail(errc_of(code), ":" + std::string(end, rest.data() + rest.size()));
+    }
+    if (at != phase::on_the_way) return print(text);
+    if (text.starts_with(launcher::step_marker)) {
+        step = text.substr(launcher::step_marker.size());
+        until = clock_type::now() + options.step_deadline + starter_slack;
+    } else if (text.starts_with(launcher::progress_marker)) {
+        draw(std::string_view(text).substr(launcher::progress_marker.size()));
+    } else if (text.starts_with(launcher::passphrase_marker)) {
+        const auto file = text.substr(launcher::passphrase_marker.size());
+        auto answer = options.passphrase ? options.passphrase(file) : std::string();
+        const auto length = static_cast<std::uint32_t>(answer.size());
+        try {
+            launcher::write_all(node->life.get(), &length, sizeof length);
+            launcher::write_all(node->life.get(), answer.data(), answer.size());
+        } catch (const std::system_error&) {
+            // It has ended, and its end tells.
+        }
+        ::explicit_bzero(answer.data(), answer.size());
+        until = clock_type::now() + options.step_deadline + starter_slack;
+    } else if (text.starts_with(launcher::start_marker)) {
+        address = field_of(text, "address=");
+        give_order();
+    } else {
+        print(text);
+    }
+}
+
+void pending_node::state::take_ready(const std::string& text) {
+    const auto protocol = number_of<unsigned>(field_of(text, "protocol="));
+    const net::protocol_range ours;
+    if (protocol < ours.min || protocol > ours.max) {
+        return fail(errc::wrong_version,
+                    " speaks protocol " + std::to_string(protocol) + " (version " +
+                        std::string(field_of(text, "version=")) + "), and we " +
+                        std::to_string(ours.min) + " to " + std::to_string(ours.max) +
+                        " (version " + PLACES_VERSION +
+                        "); without .program this program is copied there");
+    }
+    dialed_port = number_of<std::uint16_t>(field_of(text, " port="));
+    if (dialed_port == 0) dialed_port = number_of<std::uint16_t>(field_of(text, "port="));
+    const auto behind = field_of(text, "node_port=");
+    node->port = behind.empty() ? dialed_port : number_of<std::uint16_t>(behind);
+    dialed = "127.0.0.1";
+    if (node->is_by_starter && !options.tunnel) {
+        const std::string listens(field_of(text, " address="));
+        dialed = !options.advertise.empty() ? options.advertise
+                 : !address.empty()         ? address
+                                            : listens;
+    }
+    node->name =
+        options.name.empty() ? node->host + ":" + std::to_string(node->port) : options.name;
+    at = phase::ready;
+}
+
+/// `done total name`, on the line where the last one stood.
+void pending_node::state::draw(std::string_view progress) {
+    const auto first = progress.find(' ');
+    const auto second = progress.find(' ', first + 1);
+    if (second == progress.npos) return;
+    const auto done = number_of<std::uint64_t>(progress.substr(0, first));
+    const auto total = number_of<std::uint64_t>(progress.substr(first + 1));
+    if (total == 0) return;
+    const auto columns = std::min<std::uint64_t>(done * bar_columns / total, bar_columns);
+    std::string bar(columns, '#');
+    bar.resize(bar_columns, ' ');
+    std::fprintf(stderr, "\r[%s] %3u%% %s to %s%s", bar.c_str(),
+                 static_cast<unsigned>(std::min<std::uint64_t>(done * 100 / total, 100)),
+                 std::string(progress.substr(second + 1)).c_str(), where.c_str(),
+                 done >= total ? "\n" : "");
+    has_bar = done < total;
+}
+
+void pending_node::state::print(const std::string& text) {
+    if (text.empty()) return;
+    if (printed.size() < printed_bytes_max) printed += (printed.empty() ? "" : "; ") + text;
+    net::print_line(where, text);
+}
+
+/// What was printed without a line feed so far is a line: nobody reads its beginning again.
+void pending_node::state::finish_lines() {
+    for (auto& each : line) {
+        if (!each.empty()) print(std::exchange(each, {}));
+    }
+}
+
+void pending_node::state::fail(boost::system::error_code code, const std::string& text) {
+    finish_lines();
+    if (std::exchange(has_bar, false)) std::fputc('\n', stderr);
+    failure.emplace(code, "node " + where + text);
+    at = phase::settled;
+    node->begin_end();
+}
+
+void pending_node::state::check_time() {
+    if (at >= phase::ready) return;
+    if (ended[0]) {
+        while (take(1) && !ended[1]) {
+        }
+        finish_lines();
+        std::string how;
+        if (node->reap(end_wait_ms) && node->ended->signalled) {
+            how = " (" + to_string(*node->ended) + ")";
+        }
+        return fail(errc::node_unreachable,
+                    " ended before it was ready" + how +
+                        (printed.empty() ? "" : "; it printed: " + printed));
+    }
+    if (clock_type::now() < until) return;
+    finish_lines();
+    // Whoever is stuck does not hear that it is to end.
+    node->kill();
+    if (at == phase::on_the_way) {
+        return fail(errc::ssh_lost, " was not reached in time" +
+                                        (step.empty() ? "" : ": the starter hung while " + step));
+    }
+    fail(errc::node_unreachable,
+         " was not ready in time" + (printed.empty() ? "" : "; it printed: " + printed));
+}
+
+void pending_node::state::begin_dial() {
+    finish_lines();
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_type::now());
+    // At least one: when time is up, it is dialing that says so, naming host and port.
+    const auto left_ms = std::max<std::int64_t>(left.count(), 1);
+    net::dial_command dial{dialed, dialed_port, order.key, "root", node->name, left_ms};
+    try {
+        node->bridge = launcher::open_bridge(home, dial, ring_bytes_default,
+                                             {streams[0].get(), streams[1].get()});
+    } catch (const error& e) {
+        fail(e.code(), std::string(": ") + e.what());
+    }
+    for (auto& each : streams) each.reset();
+}
+
+void pending_node::state::end_dial() {
+    if (at == phase::settled) return;
+    try {
+        node->link_id = launcher::body_of<net::linked>(detail::await_opened(node->bridge)).link_id;
+        at = phase::settled;
+    } catch (const error& e) {
+        fail(e.code(), std::string(": ") + e.what());
+    }
+}
+
+namespace launcher {
+namespace {
+
+void check_options(const std::string& where, const node_options& options) {
+    const auto refuse = [&](const std::string& what) {
+        throw error(errc::bad_argument, "node " + where + ": " + what);
+    };
+    const auto check_time = [&](const char* what, std::chrono::milliseconds time,
+                                std::chrono::milliseconds least) {
+        if (time >= least && time <= net::dial_deadline_max) return;
+        refuse("a " + std::string(what) + " of " + std::to_string(time.count()) + " ms: at least " +
+               std::to_string(least.count()) + " ms, at most an hour");
+    };
+    using ms = std::chrono::milliseconds;
+    check_time("deadline", options.deadline, ms{1});
+    check_time("step_deadline", options.step_deadline, ms{1});
+    check_time("tether_grace", options.tether_grace, ms{0});
+    if (!options.name.empty() && !net::is_node_name(options.name)) {
+        refuse("\"" + net::printable(options.name) +
+               "\" is no name for a node: 1 to 255 bytes without control characters");
+    }
+    if (!options.key.empty() && options.key.size() != 32) {
+        refuse("a key of " + std::to_string(options.key.size()) + " bytes: 32 are one");
+    }
+    for (const auto& each : options.environment) {
+        if (each.find('=') == each.npos || each[0] == '=') {
+            refuse("\"" + net::printable(each) + "\" in environment is not NAME=value");
+        }
+    }
+}
+
+starter_order starter_order_of(const host_words& host, const node_options& options) {
+    starter_order o;
+    o.host = host.host;
+    o.user = host.user;
+    o.port = host.port;
+    o.identity_files = options.identity_files;
+    o.known_hosts_files = options.known_hosts_files;
+    o.has_config = options.ssh_config.has_value();
+    o.config = options.ssh_config.value_or("");
+    o.ssh_command = options.ssh_command;
+    o.step_deadline_ms = options.step_deadline.count();
+    o.modules = options.modules;
+    o.program = options.program;
+    o.show_progress = ::isatty(STDERR_FILENO) == 1;
+    o.tunnel = options.tunnel;
+    o.detach = options.detach;
+    return o;
+}
+
+}  // namespace
+
+std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std::string& host,
+                                                const node_options& options) {
+    const bool by_ssh = !is_here(host);
+    const auto words = by_ssh ? parse_host(host) : host_words{host};
+    const auto where = by_ssh ? host : host + ":" + std::to_string(options.listen_port);
+    check_options(where, options);
+    auto s = std::make_shared<pending_node::state>(home);
+    s->where = where;
+    s->options = options;
+    s->setting = {options.working_directory, options.environment};
+    auto& order = s->order;
+    const bool on_loopback = !by_ssh || options.tunnel;
+    order.address = !options.listen_address.empty() ? options.listen_address
+                    : on_loopback                   ? "127.0.0.1"
+                                                    : "";
+    order.port = options.listen_port;
+    order.name = options.name;
+    order.is_remote = by_ssh;
+    order.is_detached = by_ssh && options.detach;
+    order.grace_ms = options.tether_grace.count();
+    order.key = options.key;
+    if (order.key.empty()) {
+        order.key.resize(32);
+        if (::getrandom(order.key.data(), order.key.size(), 0) !=
+            static_cast<ssize_t>(order.key.size())) {
+            throw std::system_error(errno, std::generic_category(), "getrandom");
+        }
+    }
+
+    auto process = spawn_self(by_ssh ? starter_argument : node_argument);
+    s->node->host = words.host;
+    s->node->pid = process.pid;
+    s->node->pidfd = std::move(process.pidfd);
+    s->node->life = std::move(process.in);
+    s->node->is_by_starter = by_ssh;
+    s->streams = {std::move(process.out), std::move(process.err)};
+    // From here on, leaving by an exception ends the process through ~state.
+    if (!by_ssh) {
+        s->give_order();
+        return s;
+    }
+    s->at = pending_node::state::phase::on_the_way;
+    s->until = clock_type::now() + options.step_deadline + starter_slack;
+    try {
+        write_order(s->node->life.get(), starter_order_of(words, options));
+    } catch (const std::system_error&) {
+        // It has ended already; what it printed says why.
+    }
+    return s;
+}
+
+bool is_settled(const pending_node::state& node) noexcept {
+    return node.at == pending_node::state::phase::settled;
+}
+
+void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool may_wait) {
+    using phase = pending_node::state::phase;
+    while (true) {
+        std::vector<pollfd> fds;
+        auto next = clock_type::time_point::max();
+        bool moved = false;
+        for (const auto& each : nodes) {
+            for (const std::size_t stream : {1, 0}) {
+                if (each->at < phase::ready) moved |= each->take(stream);
+            }
+            each->check_time();
+            if (each->at >= phase::ready) continue;
+            next = std::min(next, each->until);
+            for (std::size_t i = 0; i < each->streams.size(); ++i) {
+                if (!each->ended[i]) fds.push_back({each->streams[i].get(), POLLIN, 0});
+            }
+        }
+        if (fds.empty()) break;
+        if (moved) continue;
+        if (!may_wait) return;
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - clock_type::now());
+        (void)::poll(fds.data(), fds.size(), static_cast<int>(std::max<long>(left.count(), 0)));
+    }
+    // Between these two the bridge dials all of them.
+    std::vector<pending_node::state*> dialing;
+    for (const auto& each : nodes) {
+        if (each->at != phase::ready) continue;
+        dialing.push_back(each.get());
+        each->begin_dial();
+    }
+    for (auto* each : dialing) each->end_dial();
+}
+
+std::shared_ptr<remote_node::state> take_node(pending_node::state& pending) {
+    auto node = std::exchange(pending.node, nullptr);
+    if (pending.failure) {
+        node->end();
+        throw *pending.failure;
+    }
+    return node;
+}
+
+}  // namespace launcher
+
+// -- pending_node --
+
+pending_node::pending_node(std::shared_ptr<state> s) noexcept : state_(std::move(s)) {}
+
+bool pending_node::is_ready() {
+    launcher::settle({&state_, 1}, false);
+    return launcher::is_settled(*state_);
+}
+
+remote_node pending_node::get() {
+    if (!state_ || !state_->node) throw error(errc::bad_argument, "a pending node gives one node");
+    launcher::settle({&state_, 1});
+    return enter_(launcher::take_node(*state_));
+}
+
+namespace {
+
+std::string all_of(const std::vector<nodes_error::failure>& failures, std::size_t asked) {
+    std::string text = std::to_string(failures.size()) + " of " + std::to_string(asked) +
+                       " nodes could not be started, and none is kept";
+    for (const auto& each : failures) text += "; " + std::string(each.cause.what());
+    return text;
+}
+
+}  // namespace
+
+nodes_error::nodes_error(std::vector<failure> failures, std::size_t asked)
+    : error(failures.front().cause.code(), all_of(failures, asked)),
+      failures_(std::move(failures)) {}
+
+}  // namespace places

@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/ssh.hpp"
+
+#include "launcher/known_hosts.hpp"
+#include "launcher/ssh_key.hpp"
+
+#include <places/shm/unique_fd.hpp>
+
+#include <libssh2.h>
+#include <libssh2_sftp.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+namespace places::launcher {
+namespace {
+
+// How long a cut without a word may go unnoticed.
+constexpr int silence_s = 3;
+constexpr std::size_t copy_bytes = 256 * 1024;
+// From this version on (1.11) RSA keys sign with SHA-2, which current servers ask for.
+constexpr int rsa_sha2_version = 0x010b00;
+
+struct session_deleter {
+    void operator()(LIBSSH2_SESSION* s) const noexcept {
+        // What is not closed ends with the socket; nothing is waited for.
+        ::libssh2_session_free(s);
+    }
+};
+struct address_deleter {
+    void operator()(addrinfo* a) const noexcept { ::freeaddrinfo(a); }
+};
+
+std::string where(const ssh_settings& s) { return s.host_name + ":" + std::to_string(s.port); }
+
+class ssh_session final : public far_side {
+  public:
+    ssh_session(const ssh_settings& settings, step_clock& clock);
+
+    void connect_socket();
+    void shake_hands(const known_hosts& known);
+    void check_host(const known_hosts& known);
+    void log_in(const ask_passphrase& ask);
+
+    std::unique_ptr<far_stream> start(const std::string& command) override;
+    std::unique_ptr<far_stream> connect(std::uint16_t port) override;
+    bool put_file(int from, std::uint64_t size, const std::string& path,
+                  const progress& on_progress) override;
+    std::vector<pollfd> interests() override;
+    void look() override {}
+    std::string address() const override { return address_; }
+    std::string said() const override { return disconnect_; }
+    void keep_alive() override;
+
+    /// Calls until the call would no longer block.
+    template <class Call>
+    auto finish(Call call) {
+        while (true) {
+            const auto result = call();
+            if (result != LIBSSH2_ERROR_EAGAIN) return result;
+            wait();
+        }
+    }
+    /// The same for calls that return a pointer.
+    template <class Call>
+    auto finish_pointer(Call call) {
+        while (true) {
+            auto* const result = call();
+            if (result || ::libssh2_session_last_errno(raw()) != LIBSSH2_ERROR_EAGAIN) {
+                return result;
+            }
+            wait();
+        }
+    }
+    /// A packet that is half out must be finished before anything else is sent: libssh2 takes no
+    /// other one meanwhile.
+    template <class Call>
+    auto flush(Call call) {
+        while (true) {
+            const auto result = call();
+            if (result != LIBSSH2_ERROR_EAGAIN ||
+                !(::libssh2_session_block_directions(raw()) & LIBSSH2_SESSION_BLOCK_OUTBOUND)) {
+                return result;
+            }
+            pollfd room{socket_.get(), POLLOUT, 0};
+            if (::poll(&room, 1, static_cast<int>(clock().limit().count())) == 0) {
+                disconnect_ =
+                    "it has taken nothing for " + std::to_string(clock().limit().count()) + " ms";
+                lost("sending");
+            }
+        }
+    }
+
+    LIBSSH2_SESSION* raw() const noexcept { return session_.get(); }
+    [[noreturn]] void lost(const std::string& doing);
+    void close_later(LIBSSH2_CHANNEL* channel) {
+        closing_.push_back(channel);
+        close_some();
+    }
+
+  private:
+    std::string last_words() const;
+    bool try_agent();
+    bool try_key(const std::string& file, const ask_passphrase& ask);
+    [[noreturn]] void refuse_auth(const std::string& methods);
+    void close_some();
+
+    const ssh_settings& settings_;
+    unique_fd socket_;
+    std::unique_ptr<LIBSSH2_SESSION, session_deleter> session_;
+    std::string address_;
+    std::string disconnect_;
+    std::string tried_;  // for the error
+    bool tried_rsa_ = false;
+    bool tried_other_ = false;
+    std::vector<LIBSSH2_CHANNEL*> closing_;
+};
+
+class ssh_channel final : public far_stream {
+  public:
+    ssh_channel(ssh_session& session, LIBSSH2_CHANNEL* channel)
+        : session_(session),
+          channel_(channel) {}
+    ~ssh_channel() override { session_.close_later(channel_); }
+    ssh_channel(const ssh_channel&) = delete;
+    ssh_channel& operator=(const ssh_channel&) = delete;
+
+    std::size_t write(std::string_view octets) override {
+        const auto taken = session_.flush(
+            [&] { return ::libssh2_channel_write(channel_, octets.data(), octets.size()); });
+        if (taken == LIBSSH2_ERROR_EAGAIN) return 0;
+        // What the other side no longer reads is its matter; that it ended, has_ended() tells.
+        if (taken == LIBSSH2_ERROR_CHANNEL_CLOSED || taken == LIBSSH2_ERROR_CHANNEL_EOF_SENT) {
+            return octets.size();
+        }
+        if (taken < 0) session_.lost("writing");
+        return static_cast<std::size_t>(taken);
+    }
+    void end_input() override {
+        (void)session_.flush([&] { return ::libssh2_channel_send_eof(channel_); });
+    }
+    std::size_t read(int stream, std::span<char> into) override {
+        const auto got = session_.flush([&] {
+            return ::libssh2_channel_read_ex(channel_, stream == 2 ? SSH_EXTENDED_DATA_STDERR : 0,
+                                             into.data(), into.size());
+        });
+        if (got == LIBSSH2_ERROR_EAGAIN) return 0;
+        if (got == LIBSSH2_ERROR_CHANNEL_CLOSED) return 0;
+        if (got < 0) session_.lost("reading");
+        return static_cast<std::size_t>(got);
+    }
+    bool has_ended() override {
+        if (::libssh2_channel_eof(channel_) != 1) return false;
+        const int closed = ::libssh2_channel_wait_closed(channel_);
+        if (closed != 0 && closed != LIBSSH2_ERROR_EAGAIN) session_.lost("closing");
+        return closed == 0;
+    }
+    std::optional<exit_status> status() override {
+        char* name = nullptr;
+        std::size_t size = 0;
+        ::libssh2_channel_get_exit_signal(channel_, &name, &size, nullptr, nullptr, nullptr,
+                                          nullptr);
+        if (name) {
+            const std::string signal(name, size);
+            ::libssh2_free(session_.raw(), name);
+            for (int number = 1; number < NSIG; ++number) {
+                const char* each = ::sigabbrev_np(number);
+                if (each && signal == each) return exit_status{true, number};
+            }
+            return exit_status{true, SIGKILL};
+        }
+        return exit_status{false, ::libssh2_channel_get_exit_status(channel_)};
+    }
+
+  private:
+    ssh_session& session_;
+    LIBSSH2_CHANNEL* channel_;
+};
+
+// -- connecting --
+
+ssh_session::ssh_session(const ssh_settings& settings, step_clock& clock)
+    : far_side(clock),
+      settings_(settings) {
+    if (::libssh2_init(0) != 0) throw error(errc::start_failed, "libssh2 does not start");
+    session_.reset(::libssh2_session_init_ex(nullptr, nullptr, nullptr, this));
+    if (!session_) throw error(errc::start_failed, "libssh2 has no memory for a session");
+    ::libssh2_session_set_blocking(raw(), 0);
+    const auto on_disconnect = +[](LIBSSH2_SESSION*, int, const char* message, int size,
+                                   const char*, int, void** abstract) {
+        auto* self = static_cast<ssh_session*>(*abstract);
+        self->disconnect_.assign(message, static_cast<std::size_t>(std::max(size, 0)));
+    };
+    ::libssh2_session_callback_set(raw(), LIBSSH2_CALLBACK_DISCONNECT,
+                                   reinterpret_cast<void*>(on_disconnect));
+}
+
+void ssh_session::connect_socket() {
+    clock().begin(errc::host_unreachable, "connecting to " + where(settings_));
+    addrinfo hints{};
+    hints.ai_family = AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* found = nullptr;
+    const int failed = ::getaddrinfo(settings_.host_name.c_str(),
+                                     std::to_string(settings_.port).c_str(), &hints, &found);
+    if (failed) {
+        throw error(errc::host_unreachable, "the name " + settings_.host_name +
+                                                " leads nowhere: " + ::gai_strerror(failed) +
+                                                "; is it spelt right, or an alias of another "
+                                                "SSH configuration?");
+    }
+    const std::unique_ptr<addrinfo, address_deleter> list(found);
+    int cause = 0;
+    for (const auto* each = found; each; each = each->ai_next) {
+        socket_ =
+            unique_fd{::socket(each->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+        if (!socket_) {
+            cause = errno;
+            continue;
+        }
+        std::array<char, NI_MAXHOST> text{};
+        ::getnameinfo(each->ai_addr, each->ai_addrlen, text.data(), text.size(), nullptr, 0,
+                      NI_NUMERICHOST);
+        address_ = text.data();
+        cause = 0;
+        if (::connect(socket_.get(), each->ai_addr, each->ai_addrlen) != 0) {
+            cause = errno;
+            if (cause == EINPROGRESS) {
+                std::array<pollfd, 1> done{pollfd{socket_.get(), POLLOUT, 0}};
+                clock().wait(done);
+                socklen_t size = sizeof cause;
+                ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &cause, &size);
+            }
+        }
+        if (cause == 0) break;
+    }
+    if (cause == 0 && socket_) {
+        const int on = 1;
+        ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        return;
+    }
+    const auto text = where(settings_) + ": " + std::strerror(cause);
+    if (cause == ECONNREFUSED) {
+        throw error(errc::port_refused, text + "; does sshd run there, on that port?");
+    }
+    throw error(errc::host_unreachable, text + "; is the host up, and is there a route to it?");
+}
+
+void ssh_session::shake_hands(const known_hosts& known) {
+    clock().begin(errc::ssh_lost, "agreeing on a key with " + where(settings_));
+    // The kinds that are known go first: a host has several keys, and shows the first we like.
+    auto kinds = known.kinds();
+    for (const char* each : {"ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384",
+                             "ecdsa-sha2-nistp521", "ssh-rsa"}) {
+        if (std::ranges::find(kinds, each) == kinds.end()) kinds.push_back(each);
+    }
+    std::string list;
+    for (const auto& each : kinds) list += (list.empty() ? "" : ",") + each;
+    ::libssh2_session_method_pref(raw(), LIBSSH2_METHOD_HOSTKEY, list.c_str());
+    const int failed = finish([&] { return ::libssh2_session_handshake(raw(), socket_.get()); });
+    if (failed == LIBSSH2_ERROR_KEX_FAILURE || failed == LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE ||
+        failed == LIBSSH2_ERROR_METHOD_NONE) {
+        throw error(errc::ssh_lost, where(settings_) +
+                                        ": the SSH library and this server have no method in "
+                                        "common: " +
+                                        last_words() + "; .ssh_command = \"ssh\" has more");
+    }
+    if (failed) lost("agreeing on a key");
+}
+
+void ssh_session::check_host(const known_hosts& known) {
+    std::size_t size = 0;
+    int type = 0;
+    const char* octets = ::libssh2_session_hostkey(raw(), &size, &type);
+    if (!octets) lost("showing the host's key");
+    const std::string key(octets, size);
+    const auto line = known_hosts_line(settings_.host_name, settings_.port, key);
+    const auto shown = kind_of_key(key) + " key " + fingerprint_of(key);
+    using verdict = known_hosts::verdict;
+    using checking = ssh_settings::checking;
+    switch (known.check(key)) {
+        case verdict::known: return;
+        case verdict::revoked:
+            throw error(errc::host_key_changed, where(settings_) + " shows the " + shown +
+                                                    ", which is revoked in known_hosts; ask "
+                                                    "whoever runs it");
+        case verdict::changed:
+            throw error(errc::host_key_changed,
+                        where(settings_) + " shows the " + shown + ", not the one in " +
+                            known.where() +
+                            ": somebody may be in between; if the host has a new key, replace "
+                            "that line by: " +
+                            line);
+        case verdict::unknown: break;
+    }
+    if (settings_.strict == checking::off) return;
+    const bool has_others = !known.kinds().empty();
+    if (settings_.strict == checking::accept_new && !has_others) {
+        std::ofstream file(settings_.known_hosts_files.front(), std::ios::app);
+        file << line << '\n';
+        if (file.flush()) return;
+    }
+    throw error(errc::host_key_unknown,
+                where(settings_) + " shows the " + shown + ", which is in none of " +
+                    settings_.known_hosts_files.front() +
+                    "…; if the fingerprint is right, add this line: " + line);
+}
+
+// -- logging in --
+
+void ssh_session::log_in(const ask_passphrase& ask) {
+    clock().begin(errc::ssh_lost, "logging in at " + where(settings_) + " as " + settings_.user);
+    const char* list = finish_pointer([&] {
+        return ::libssh2_userauth_list(raw(), settings_.user.c_str(),
+                                       static_cast<unsigned>(settings_.user.size()));
+    });
+    if (!list) {
+        if (::libssh2_userauth_authenticated(raw())) return;  // it asks for nothing
+        lost("logging in");
+    }
+    const std::string methods = list;
+    if (methods.find("publickey") == methods.npos) refuse_auth(methods);
+    if (!settings_.identities_only && try_agent()) return;
+    for (const auto& file : settings_.identity_files) {
+        if (try_key(file, ask)) return;
+    }
+    refuse_auth(methods);
+}
+
+bool ssh_session::try_agent() {
+    if (!std::getenv("SSH_AUTH_SOCK")) return false;
+    struct agent_deleter {
+        void operator()(LIBSSH2_AGENT* a) const noexcept {
+            ::libssh2_agent_disconnect(a);
+            ::libssh2_agent_free(a);
+        }
+    };
+    const std::unique_ptr<LIBSSH2_AGENT, agent_deleter> agent(::libssh2_agent_init(raw()));
+    if (!agent || ::libssh2_agent_connect(agent.get()) != 0 ||
+        ::libssh2_agent_list_identities(agent.get()) != 0) {
+        tried_ += "; the agent does not answer";
+        return false;
+    }
+    libssh2_agent_publickey* key = nullptr;
+    while (::libssh2_agent_get_identity(agent.get(), &key, key) == 0) {
+        const std::string blob(reinterpret_cast<const char*>(key->blob), key->blob_len);
+        (kind_of_key(blob) == "ssh-rsa" ? tried_rsa_ : tried_other_) = true;
+        tried_ += "; " + kind_of_key(blob) + " \"" + key->comment + "\" of the agent";
+        const int failed = finish(
+            [&] { return ::libssh2_agent_userauth(agent.get(), settings_.user.c_str(), key); });
+        if (!failed) return true;
+        if (failed == LIBSSH2_ERROR_SOCKET_DISCONNECT) lost("logging in");
+    }
+    return false;
+}
+
+bool ssh_session::try_key(const std::string& file, const ask_passphrase& ask) {
+    const auto facts = read_ssh_key(file);
+    if (!facts.fault.empty()) {
+        tried_ += "; " + file + ": " + facts.fault;
+        return false;
+    }
+    std::string passphrase;
+    if (facts.is_locked) {
+        clock().end();  // somebody may have to think
+        passphrase = ask(file);
+        clock().begin(errc::ssh_lost, clock().what());
+        if (passphrase.empty()) {
+            tried_ += "; " + file + " has a passphrase, and .passphrase told none";
+            return false;
+        }
+    }
+    (facts.is_rsa() ? tried_rsa_ : tried_other_) = true;
+    tried_ += "; " + facts.kind + " " + file;
+    const int failed = finish([&] {
+        return ::libssh2_userauth_publickey_fromfile_ex(
+            raw(), settings_.user.c_str(), static_cast<unsigned>(settings_.user.size()), nullptr,
+            file.c_str(), passphrase.c_str());
+    });
+    ::explicit_bzero(passphrase.data(), passphrase.size());
+    if (!failed) return true;
+    if (failed == LIBSSH2_ERROR_SOCKET_DISCONNECT || failed == LIBSSH2_ERROR_SOCKET_RECV ||
+        failed == LIBSSH2_ERROR_SOCKET_SEND) {
+        lost("logging in");
+    }
+    if (failed == LIBSSH2_ERROR_FILE || failed == LIBSSH2_ERROR_METHOD_NONE) {
+        tried_ += " (" + last_words() + ")";
+    }
+    return false;
+}
+
+void ssh_session::refuse_auth(const std::string& methods) {
+    const auto text = where(settings_) + " lets " + settings_.user +
+                      " in by none of our keys; it offers: " + methods +
+                      (tried_.empty() ? "; we have none" : "; tried" + tried_.substr(1));
+    if (tried_rsa_ && !tried_other_ && ::libssh2_version(rsa_sha2_version) == nullptr) {
+        throw error(errc::key_unsupported,
+                    text + ". libssh2 " + ::libssh2_version(0) +
+                        " signs with RSA keys as current servers no longer accept: use an "
+                        "ed25519 key (ssh-keygen -t ed25519), or .ssh_command = \"ssh\"");
+    }
+    throw error(errc::auth_refused, text + ". Is the public key in authorized_keys there" +
+                                        (tried_rsa_ ? ", and not an RSA one?" : "?"));
+}
+
+// -- what goes wrong --
+
+std::string ssh_session::last_words() const {
+    char* text = nullptr;
+    (void)::libssh2_session_last_error(raw(), &text, nullptr, 0);
+    return text ? text : "";
+}
+
+void ssh_session::lost(const std::string& doing) {
+    if (disconnect_.starts_with("Too many authentication failures")) {
+        throw error(errc::auth_refused,
+                    where(settings_) + ": " + disconnect_ + "; tried" +
+                        (tried_.empty() ? " nothing" : tried_.substr(1)) +
+                        ". Name one key: identity_files, and IdentitiesOnly yes");
+    }
+    throw error(errc::ssh_lost,
+                "the SSH connection to " + where(settings_) + " was lost while " + doing + ": " +
+                    (disconnect_.empty() ? last_words() : "\"" + disconnect_ + "\"") +
+                    "; what does sshd's log there say?");
+}
+
+// -- as a far side --
+
+std::unique_ptr<far_stream> ssh_session::start(const std::string& command) {
+    auto* channel = finish_pointer([&] { return ::libssh2_channel_open_session(raw()); });
+    if (!channel) lost("opening a channel");
+    auto stream = std::make_unique<ssh_channel>(*this, channel);
+    const int failed = finish([&] { return ::libssh2_channel_exec(channel, command.c_str()); });
+    if (failed) lost("starting a command");
+    return stream;
+}
+
+std::unique_ptr<far_stream> ssh_session::connect(std::uint16_t port) {
+    auto* channel =
+        finish_pointer([&] { return ::libssh2_channel_direct_tcpip(raw(), "127.0.0.1", port); });
+    if (!channel) {
+        throw error(errc::ssh_lost, where(settings_) + " opens no tunnel to its port " +
+                                        std::to_string(port) + ": " + last_words() +
+                                        "; AllowTcpForwarding in its sshd_config?");
+    }
+    return std::make_unique<ssh_channel>(*this, channel);
+}
+
+bool ssh_session::put_file(int from, std::uint64_t size, const std::string& path,
+                           const progress& on_progress) {
+    struct sftp_deleter {
+        ssh_session* session;
+        void operator()(LIBSSH2_SFTP* s) const {
+            (void)session->finish([&] { return ::libssh2_sftp_shutdown(s); });
+        }
+    };
+    const std::unique_ptr<LIBSSH2_SFTP, sftp_deleter> sftp(
+        finish_pointer([&] { return ::libssh2_sftp_init(raw()); }), {this});
+    if (!sftp) return false;
+    auto* file = finish_pointer([&] {
+        return ::libssh2_sftp_open(sftp.get(), path.c_str(),
+                                   LIBSSH2_FXF_WRITE | LIBSSH2_FXF_CREAT | LIBSSH2_FXF_TRUNC,
+                                   LIBSSH2_SFTP_S_IRWXU);
+    });
+    if (!file) return false;
+    std::vector<char> buffer(copy_bytes);
+    std::uint64_t done = 0;
+    bool good = true;
+    while (good && done < size) {
+        const auto got = ::pread(from, buffer.data(), buffer.size(), static_cast<off_t>(done));
+        checked(got, "read a file to copy");
+        if (got == 0) break;
+        std::string_view left(buffer.data(), static_cast<std::size_t>(got));
+        while (good && !left.empty()) {
+            const auto taken =
+                finish([&] { return ::libssh2_sftp_write(file, left.data(), left.size()); });
+            good = taken > 0;
+            if (!good) break;
+            clock().moved();
+            left.remove_prefix(static_cast<std::size_t>(taken));
+            done += static_cast<std::uint64_t>(taken);
+            on_progress(done);
+        }
+    }
+    const int closed = finish([&] { return ::libssh2_sftp_close(file); });
+    if (::libssh2_session_last_errno(raw()) == LIBSSH2_ERROR_SOCKET_DISCONNECT) lost("copying");
+    return good && closed == 0 && done == size;
+}
+
+std::vector<pollfd> ssh_session::interests() {
+    const int directions = ::libssh2_session_block_directions(raw());
+    short events = POLLIN;
+    if (directions & LIBSSH2_SESSION_BLOCK_OUTBOUND) events |= POLLOUT;
+    close_some();
+    return {{socket_.get(), events, 0}};
+}
+
+void ssh_session::close_some() {
+    std::erase_if(closing_, [&](LIBSSH2_CHANNEL* each) {
+        return flush([&] { return ::libssh2_channel_free(each); }) != LIBSSH2_ERROR_EAGAIN;
+    });
+}
+
+void ssh_session::keep_alive() {
+    // Every second something is sent, so a cut shows as data that nobody acknowledges.
+    const unsigned silence_ms = silence_s * 1000;
+    ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms, sizeof silence_ms);
+}
+
+}  // namespace
+
+std::unique_ptr<far_side> open_ssh(const ssh_settings& settings, step_clock& clock,
+                                   const ask_passphrase& ask) {
+    auto session = std::make_unique<ssh_session>(settings, clock);
+    auto files = settings.known_hosts_files;
+    files.push_back("/etc/ssh/ssh_known_hosts");
+    const known_hosts known(files, settings.host_name, settings.port);
+    session->connect_socket();
+    session->shake_hands(known);
+    session->check_host(known);
+    session->log_in(ask);
+    return session;
+}
+
+}  // namespace places::launcher

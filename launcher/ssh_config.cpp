@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/ssh_config.hpp"
+
+#include "launcher/text_parts.hpp"
+
+#include <places/core/error.hpp>
+
+#include <charconv>
+#include <fstream>
+#include <glob.h>
+#include <span>
+
+namespace places::launcher {
+namespace {
+
+constexpr int include_depth_max = 16;  // as in ssh
+
+std::uint16_t parse_port(std::string_view text, const std::string& where) {
+    std::uint16_t port = 0;
+    const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), port);
+    if (ec != std::errc{} || end != text.data() + text.size() || port == 0) {
+        throw error(errc::bad_argument,
+                    where + ": \"" + std::string(text) + "\" is no port: 1 to 65535");
+    }
+    return port;
+}
+
+std::string under_home(std::string_view path, const std::string& home) {
+    if (path == "~" || path.starts_with("~/")) return home + std::string(path.substr(1));
+    return std::string(path);
+}
+
+/// Reads files into settings; what has been set stays.
+class reader {
+  public:
+    reader(ssh_settings& into, std::string host, std::string home, std::string local_user)
+        : into_(into),
+          host_(std::move(host)),
+          home_(std::move(home)),
+          local_user_(std::move(local_user)) {}
+
+    /// Returns: whether the file could be read.
+    bool read(const std::string& file, const std::string& folder, bool applies = true,
+              int depth = 0) {
+        std::ifstream in(file);
+        if (!in || in.peek() == std::ifstream::traits_type::eof()) return in.is_open();
+        int number = 0;
+        for (std::string line; std::getline(in, line);) {
+            ++number;
+            auto words = split(line);
+            if (words.empty()) continue;
+            const auto name = to_lower(words[0]);
+            const std::span values(words.begin() + 1, words.end());
+            if (name == "host") {
+                applies = matches_any(values, host_);
+            } else if (name == "match") {
+                applies = !values.empty() && to_lower(values[0]) == "all";
+            } else if (applies && name == "include") {
+                for (const auto& each : values) include(each, folder, depth);
+            } else if (applies && !values.empty()) {
+                set(name, values, file + ":" + std::to_string(number));
+            }
+        }
+        return true;
+    }
+
+    /// ~ and the tokens %d, %h, %n, %p, %r, %u and %%.
+    std::string expanded(std::string_view text) const {
+        const auto path = under_home(text, home_);
+        std::string result;
+        for (std::size_t i = 0; i < path.size(); ++i) {
+            if (path[i] != '%' || i + 1 == path.size()) {
+                result += path[i];
+                continue;
+            }
+            switch (path[++i]) {
+                case 'd': result += home_; break;
+                case 'h': result += into_.host_name; break;
+                case 'n': result += host_; break;
+                case 'p': result += std::to_string(into_.port); break;
+                case 'r': result += into_.user; break;
+                case 'u': result += local_user_; break;
+                case '%': result += '%'; break;
+                default: result.append(1, '%').append(1, path[i]);
+            }
+        }
+        return result;
+    }
+
+  private:
+    /// `Name value…` or `Name=value…`; nothing of a comment.
+    static std::vector<std::string> split(std::string line) {
+        const auto begin = line.find_first_not_of(" \t");
+        if (begin == line.npos || line[begin] == '#') return {};
+        const auto name_end = line.find_first_of(" \t=", begin);
+        if (name_end != line.npos) {
+            const auto sign = line.find_first_not_of(" \t", name_end);
+            if (sign != line.npos && line[sign] == '=') line[sign] = ' ';
+        }
+        auto words = words_of(line);
+        for (std::size_t i = 1; i < words.size(); ++i) {
+            if (words[i].starts_with('#')) words.resize(i);
+        }
+        return words;
+    }
+
+    void include(const std::string& pattern, const std::string& folder, int depth) {
+        if (depth == include_depth_max) return;
+        auto path = under_home(pattern, home_);
+        if (!path.starts_with('/')) path = folder + "/" + path;
+        glob_t found{};
+        if (::glob(path.c_str(), 0, nullptr, &found) == 0) {
+            for (std::size_t i = 0; i < found.gl_pathc; ++i) {
+                (void)read(found.gl_pathv[i], folder, true, depth + 1);
+            }
+        }
+        ::globfree(&found);
+    }
+
+    void set(const std::string& name, std::span<const std::string> values,
+             const std::string& where) {
+        const auto& value = values[0];
+        const auto first = [&](std::string& field) {
+            if (field.empty()) field = value;
+        };
+        if (name == "hostname") {
+            first(into_.host_name);
+        } else if (name == "user") {
+            first(into_.user);
+        } else if (name == "port") {
+            if (into_.port == 0) into_.port = parse_port(value, where);
+        } else if (name == "identityfile") {
+            into_.identity_files.push_back(value);
+        } else if (name == "userknownhostsfile") {
+            if (into_.known_hosts_files.empty()) {
+                into_.known_hosts_files.assign(values.begin(), values.end());
+            }
+        } else if (name == "stricthostkeychecking") {
+            if (!std::exchange(has_strict_, true)) {
+                const auto how = to_lower(value);
+                using checking = ssh_settings::checking;
+                into_.strict = how == "accept-new"           ? checking::accept_new
+                               : how == "no" || how == "off" ? checking::off
+                                                             : checking::refuse;
+            }
+        } else if (name == "identitiesonly") {
+            if (!std::exchange(has_only_, true)) into_.identities_only = to_lower(value) == "yes";
+        } else if (name == "proxyjump" || name == "proxycommand" || name == "certificatefile") {
+            // "none" settles it as well: what comes later does not count.
+            if (!std::exchange(name == "certificatefile" ? has_certificate_ : has_proxy_, true) &&
+                to_lower(value) != "none" && into_.beyond_us.empty()) {
+                into_.beyond_us = where + ": " + name + " " + value;
+            }
+        }
+    }
+
+    ssh_settings& into_;
+    std::string host_;
+    std::string home_;
+    std::string local_user_;
+    bool has_strict_ = false;
+    bool has_only_ = false;
+    bool has_proxy_ = false;
+    bool has_certificate_ = false;
+};
+
+}  // namespace
+
+host_words parse_host(std::string_view text) {
+    host_words words;
+    const std::string whole(text);
+    const auto refuse = [&](const char* why) {
+        throw error(errc::bad_argument,
+                    "\"" + whole + "\" is no host: " + why + "; [user@]host[:port] is meant");
+    };
+    if (const auto at = text.rfind('@'); at != text.npos) {
+        words.user = text.substr(0, at);
+        text.remove_prefix(at + 1);
+        if (words.user.empty()) refuse("the user's name is empty");
+    }
+    if (text.starts_with('[')) {
+        const auto close = text.find(']');
+        if (close == text.npos) refuse("a bracket is not closed");
+        words.host = text.substr(1, close - 1);
+        text.remove_prefix(close + 1);
+        if (!text.empty() && text[0] != ':') refuse("something follows the bracket");
+        if (!text.empty()) words.port = parse_port(text.substr(1), whole);
+    } else if (const auto colon = text.find(':');
+               colon != text.npos && text.find(':', colon + 1) == text.npos) {
+        words.host = text.substr(0, colon);
+        words.port = parse_port(text.substr(colon + 1), whole);
+    } else {
+        words.host = text;  // more than one colon: an IPv6 address
+    }
+    if (words.host.empty()) refuse("the host's name is empty");
+    // It becomes an argument of programs.
+    for (const std::string_view part : {words.host, words.user}) {
+        if (part.starts_with('-')) refuse("a name begins with -");
+        for (const char c : part) {
+            if (static_cast<unsigned char>(c) <= ' ' || c == '\x7f') refuse("a blank is in it");
+        }
+    }
+    return words;
+}
+
+bool is_here(const std::string& host) { return host == "localhost" || host == "127.0.0.1"; }
+
+ssh_settings read_ssh_config(const host_words& said, const std::optional<std::string>& file,
+                             const std::string& home, const std::string& local_user) {
+    ssh_settings s;
+    s.user = said.user;
+    s.port = said.port;
+    reader r{s, said.host, home, local_user};
+    if (!file) {
+        (void)r.read(home + "/.ssh/config", home + "/.ssh");
+        (void)r.read("/etc/ssh/ssh_config", "/etc/ssh");
+    } else if (*file != "none" && !r.read(*file, home + "/.ssh")) {
+        throw error(errc::bad_argument, "the SSH configuration " + *file + " cannot be read");
+    }
+    if (s.user.empty()) s.user = local_user;
+    if (s.port == 0) s.port = 22;
+    // %h of HostName is the name as it was given.
+    const auto named = s.host_name.empty() ? std::string("%h") : s.host_name;
+    s.host_name = said.host;
+    s.host_name = r.expanded(named);
+    if (s.identity_files.empty()) {
+        for (const char* each : {"id_ed25519", "id_ecdsa", "id_rsa"}) {
+            s.identity_files.push_back("~/.ssh/" + std::string(each));
+        }
+    }
+    if (s.known_hosts_files.empty()) {
+        s.known_hosts_files = {"~/.ssh/known_hosts", "~/.ssh/known_hosts2"};
+    }
+    for (auto& each : s.identity_files) each = r.expanded(each);
+    for (auto& each : s.known_hosts_files) each = r.expanded(each);
+    return s;
+}
+
+}  // namespace places::launcher

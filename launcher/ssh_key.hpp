@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a private key's file tells without its passphrase. Not installed.
+#pragma once
+
+#include <string>
+
+namespace places::launcher {
+
+struct ssh_key_facts {
+    std::string kind{};      ///< as on the wire, `ssh-ed25519` say; empty: not told
+    bool is_locked = false;  ///< a passphrase is needed
+    std::string fault{};     ///< why it is of no use; empty: it can be tried
+    bool is_rsa() const noexcept { return kind == "ssh-rsa"; }
+};
+
+/// Never throws for what a file holds, or that there is none.
+ssh_key_facts read_ssh_key(const std::string& path);
+
+}  // namespace places::launcher

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/ssh_program.hpp"
+
+#include "launcher/text_parts.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace places::launcher {
+namespace {
+
+constexpr std::size_t said_bytes_max = 4 * 1024;
+constexpr int failed_status = 255;  // of ssh itself, not of the remote command
+constexpr int end_wait_ms = 200;
+
+void make_non_blocking(int fd) { checked(::fcntl(fd, F_SETFL, O_NONBLOCK), "fcntl"); }
+
+class ssh_program;
+
+class program_stream final : public far_stream {
+  public:
+    program_stream(ssh_program& owner, spawned process)
+        : owner_(owner),
+          process_(std::move(process)) {
+        for (const auto* each : {&process_.in, &process_.out, &process_.err}) {
+            make_non_blocking(each->get());
+        }
+    }
+    ~program_stream() override;
+    program_stream(const program_stream&) = delete;
+    program_stream& operator=(const program_stream&) = delete;
+
+    std::size_t write(std::string_view octets) override {
+        if (!process_.in) return octets.size();
+        const without_sigpipe guard;
+        const auto taken = ::write(process_.in.get(), octets.data(), octets.size());
+        if (taken >= 0) return static_cast<std::size_t>(taken);
+        if (errno == EAGAIN || errno == EINTR) return 0;
+        process_.in.reset();
+        return octets.size();
+    }
+    void end_input() override { process_.in.reset(); }
+    std::size_t read(int stream, std::span<char> into) override;
+    bool has_ended() override;
+    std::optional<exit_status> status() override { return status_; }
+
+    void add_interests(std::vector<pollfd>& to) const {
+        if (process_.out) to.push_back({process_.out.get(), POLLIN, 0});
+        if (process_.err) to.push_back({process_.err.get(), POLLIN, 0});
+        if (!process_.out && !process_.err && !status_) {
+            to.push_back({process_.pidfd.get(), POLLIN, 0});
+        }
+    }
+
+  private:
+    ssh_program& owner_;
+    spawned process_;
+    std::optional<exit_status> status_;
+    std::string said_;
+};
+
+class ssh_program final : public far_side {
+  public:
+    ssh_program(ssh_program_settings settings, step_clock& clock)
+        : far_side(clock),
+          settings_(std::move(settings)) {}
+
+    std::unique_ptr<far_stream> start(const std::string& command) override {
+        auto argv = ssh_arguments(settings_, deadline_s());
+        argv.push_back(command);
+        return keep(spawn_program(argv));
+    }
+    std::unique_ptr<far_stream> connect(std::uint16_t port) override {
+        auto argv = ssh_arguments(settings_, deadline_s());
+        const auto name = std::find(argv.begin(), argv.end(), "--");
+        argv.insert(name, {"-W", "127.0.0.1:" + std::to_string(port)});
+        return keep(spawn_program(argv));
+    }
+    bool put_file(int, std::uint64_t, const std::string&, const progress&) override {
+        return false;
+    }
+    std::vector<pollfd> interests() override {
+        std::vector<pollfd> all;
+        for (const auto* each : streams_) each->add_interests(all);
+        return all;
+    }
+    void look() override {}
+    std::string address() const override { return {}; }
+    std::string said() const override { return said_; }
+
+    void hear(std::string_view words) {
+        said_ += words;
+        if (said_.size() > said_bytes_max) said_.erase(0, said_.size() - said_bytes_max);
+    }
+    void forget(program_stream* stream) { std::erase(streams_, stream); }
+    [[noreturn]] void lost() const {
+        std::string words;
+        for (const char c : said_) words += c == '\n' || c == '\r' ? ' ' : c;
+        const auto code = code_of_ssh_words(words);
+        const char* advice = code == errc::host_key_unknown
+                                 ? "; connect once by hand to look at the fingerprint and accept it"
+                             : code == errc::auth_refused
+                                 ? "; nobody can type a password here: use a key"
+                                 : "";
+        throw error(code, settings_.command + " " + settings_.host + ": " +
+                              (words.empty() ? "it has ended without a word" : words) + advice);
+    }
+
+  private:
+    int deadline_s() {
+        return static_cast<int>(std::chrono::ceil<std::chrono::seconds>(clock().limit()).count());
+    }
+    std::unique_ptr<far_stream> keep(spawned process) {
+        auto stream = std::make_unique<program_stream>(*this, std::move(process));
+        streams_.push_back(stream.get());
+        return stream;
+    }
+
+    ssh_program_settings settings_;
+    std::vector<program_stream*> streams_;
+    std::string said_;
+};
+
+program_stream::~program_stream() {
+    owner_.forget(this);
+    if (status_) return;
+    process_.in.reset();
+    process_.out.reset();
+    process_.err.reset();
+    if (launcher::reap(process_.pid, process_.pidfd, end_wait_ms)) return;
+    ::kill(process_.pid, SIGKILL);
+    (void)launcher::reap(process_.pid, process_.pidfd, -1);
+}
+
+std::size_t program_stream::read(int stream, std::span<char> into) {
+    auto& from = stream == 1 ? process_.out : process_.err;
+    if (!from) return 0;
+    const auto got = ::read(from.get(), into.data(), into.size());
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
+    if (got <= 0) {
+        from.reset();
+        return 0;
+    }
+    const std::string_view words(into.data(), static_cast<std::size_t>(got));
+    if (stream == 2) owner_.hear(words);
+    return words.size();
+}
+
+bool program_stream::has_ended() {
+    if (process_.out || process_.err) return false;
+    if (!status_) status_ = launcher::reap(process_);
+    if (!status_) return false;
+    if (!status_->signalled && status_->value == failed_status) owner_.lost();
+    return true;
+}
+
+}  // namespace
+
+std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_clock& clock) {
+    return std::make_unique<ssh_program>(std::move(settings), clock);
+}
+
+std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int deadline_s) {
+    auto argv = words_of(settings.command);
+    if (argv.empty()) throw error(errc::bad_argument, "the ssh command is empty");
+    const auto add = [&](std::initializer_list<std::string> words) {
+        argv.insert(argv.end(), words);
+    };
+    const auto option = [&](const std::string& text) { add({"-o", text}); };
+    add({"-T"});
+    option("BatchMode=yes");
+    option("ConnectTimeout=" + std::to_string(deadline_s));
+    // A cut without a word ends it after three seconds.
+    option("ServerAliveInterval=1");
+    option("ServerAliveCountMax=3");
+    option("ForwardX11=no");
+    option("ForwardAgent=no");
+    if (!settings.config.empty()) add({"-F", settings.config});
+    if (settings.port != 0) add({"-p", std::to_string(settings.port)});
+    if (!settings.user.empty()) add({"-l", settings.user});
+    for (const auto& each : settings.identity_files) add({"-i", each});
+    if (!settings.known_hosts_files.empty()) {
+        std::string files;
+        for (const auto& each : settings.known_hosts_files) {
+            files += (files.empty() ? "\"" : " \"") + each + "\"";
+        }
+        option("UserKnownHostsFile=" + files);
+    }
+    add({"--", settings.host});
+    return argv;
+}
+
+errc code_of_ssh_words(std::string_view words) noexcept {
+    const auto has = [&](std::string_view text) { return words.find(text) != words.npos; };
+    if (has("IDENTIFICATION HAS CHANGED") || has("REVOKED HOST KEY")) return errc::host_key_changed;
+    if (has("Host key verification failed")) return errc::host_key_unknown;
+    if (has("Permission denied (") || has("Too many authentication failures")) {
+        return errc::auth_refused;
+    }
+    if (has("Connection refused")) return errc::port_refused;
+    if (has("Could not resolve hostname") || has("No route to host") ||
+        has("Network is unreachable") || has("Connection timed out") ||
+        has("Operation timed out")) {
+        return errc::host_unreachable;
+    }
+    return errc::ssh_lost;
+}
+
+}  // namespace places::launcher

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// A host reached by the ssh command, for what libssh2 cannot do: jump hosts, certificates, RSA
+// keys. Not installed.
+#pragma once
+
+#include "launcher/far_side.hpp"
+#include "launcher/spawned.hpp"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace places::launcher {
+
+/// What the command is given besides what its own configuration says.
+struct ssh_program_settings {
+    std::string command;  ///< `ssh`, or with arguments of its own: `ssh -J jump`
+    std::string host;
+    std::string user{};
+    std::uint16_t port = 0;
+    std::string config{};
+    std::vector<std::string> identity_files{};
+    std::vector<std::string> known_hosts_files{};
+};
+
+/// Each stream is a process of its own, with a login of its own.
+/// Throws: nothing yet: the first stream's end tells what is wrong.
+std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_clock& clock);
+
+/// The ssh command's arguments up to and without the remote command.
+std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int deadline_s);
+
+/// Which error the command's last words stand for.
+errc code_of_ssh_words(std::string_view words) noexcept;
+
+}  // namespace places::launcher

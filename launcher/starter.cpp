@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/starter.hpp"
+
+#include "core/child.hpp"
+#include "launcher/deploy.hpp"
+#include "launcher/node.hpp"
+#include "launcher/spawned.hpp"
+#include "launcher/ssh.hpp"
+#include "launcher/ssh_config.hpp"
+#include "launcher/ssh_program.hpp"
+#include "launcher/step.hpp"
+#include "launcher/tether.hpp"
+
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <optional>
+#include <pwd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <utility>
+
+namespace places::launcher {
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+constexpr std::size_t buffered_bytes_max = 64 * 1024;
+// A node that has been told to end does so within a second; then it is on its own tether.
+constexpr std::chrono::milliseconds goodbye_limit{1500};
+constexpr int lost_status = 255;  // as of the ssh command
+
+struct account {
+    std::string name;
+    std::string home;
+};
+account own_account() {
+    account a;
+    if (const auto* entry = ::getpwuid(::getuid())) a = {entry->pw_name, entry->pw_dir};
+    if (const char* home = std::getenv("HOME")) a.home = home;
+    return a;
+}
+
+/// Asks whoever started us; the answer comes on standard input, after its u32 length.
+std::string ask_starter(const std::string& key_file) {
+    say_line(std::string(passphrase_marker) + key_file);
+    std::uint32_t length = 0;
+    if (!read_all(0, &length, sizeof length) || length > order_bytes_max) throw starter_unwanted{};
+    std::string answer(length, '\0');
+    if (!read_all(0, answer.data(), length)) throw starter_unwanted{};
+    return answer;
+}
+
+std::unique_ptr<far_side> open_far_side(const starter_order& order, const ssh_settings& settings,
+                                        step_clock& clock) {
+    if (!order.ssh_command.empty()) {
+        return open_ssh_program({order.ssh_command, order.host, order.user, order.port,
+                                 order.has_config ? order.config : std::string(),
+                                 order.identity_files, order.known_hosts_files},
+                                clock);
+    }
+    if (!settings.beyond_us.empty()) {
+        throw error(errc::bad_argument, settings.beyond_us +
+                                            ": the SSH library cannot do this; .ssh_command = "
+                                            "\"ssh\" leaves the login to the ssh command");
+    }
+    return open_ssh(settings, clock, &ask_starter);
+}
+
+ssh_settings settings_of(const starter_order& order) {
+    if (!order.ssh_command.empty()) return {};
+    const auto self = own_account();
+    auto s = read_ssh_config({order.host, order.user, order.port},
+                             order.has_config ? std::optional(order.config) : std::nullopt,
+                             self.home, self.name);
+    if (!order.identity_files.empty()) s.identity_files = order.identity_files;
+    if (!order.known_hosts_files.empty()) s.known_hosts_files = order.known_hosts_files;
+    return s;
+}
+
+/// Moves octets between a stream of the far side and descriptors of ours. Nothing blocks.
+struct way_out {
+    int fd = -1;
+    std::string waiting{};
+
+    bool has_room() const noexcept { return waiting.size() < buffered_bytes_max; }
+    /// Returns: whether anything moved. What nobody reads any more is dropped.
+    bool write_some() {
+        if (waiting.empty()) return false;
+        const auto taken = ::write(fd, waiting.data(), waiting.size());
+        if (taken < 0) {
+            if (errno == EAGAIN || errno == EINTR) return false;
+            waiting.clear();
+            return true;
+        }
+        waiting.erase(0, static_cast<std::size_t>(taken));
+        return true;
+    }
+};
+
+/// One connection through the SSH connection to the node's port.
+struct carried {
+    unique_fd socket;
+    std::unique_ptr<far_stream> stream;
+    std::string to_far{};
+    way_out to_near{};
+    bool near_ended = false;
+    bool said_so = false;
+};
+
+/// Between our standard streams and the node, until one side ends.
+class node_relay {
+  public:
+    node_relay(far_side& far, std::unique_ptr<far_stream> node, const starter_order& order,
+               std::string unheard);
+    /// Returns: how the node has ended; nothing where it is not known.
+    std::optional<exit_status> run();
+
+  private:
+    void wait();
+    bool move_node();
+    bool move_carried(carried& each);
+    void take_lines(bool all);
+    std::string ready_line(const std::string& line);
+    void accept_some();
+    void beat();
+    void say_goodbye();
+
+    far_side& far_;
+    std::unique_ptr<far_stream> node_;
+    const starter_order& order_;
+    std::string unready_;  // what the node has printed, until it is ready
+    bool is_ready_ = false;
+    bool is_wanted_ = true;
+    way_out out_{STDOUT_FILENO};
+    way_out err_{STDERR_FILENO};
+    unique_fd listener_;
+    std::uint16_t node_port_ = 0;
+    std::vector<carried> carried_;
+    clock_type::time_point next_beat_ = clock_type::now();
+};
+
+node_relay::node_relay(far_side& far, std::unique_ptr<far_stream> node, const starter_order& order,
+                       std::string unheard)
+    : far_(far),
+      node_(std::move(node)),
+      order_(order),
+      unready_(std::move(unheard)) {
+    for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
+        checked(::fcntl(fd, F_SETFL, O_NONBLOCK), "fcntl");
+    }
+}
+
+std::optional<exit_status> node_relay::run() {
+    try {
+        while (is_wanted_) {
+            bool moved = move_node();
+            for (auto& each : carried_) moved |= move_carried(each);
+            std::erase_if(carried_, [](const carried& each) { return !each.socket; });
+            if (node_->has_ended() && !moved) {
+                take_lines(true);
+                while (out_.write_some() || err_.write_some()) {
+                }
+                return node_->status();
+            }
+            if (!moved) wait();
+            beat();
+        }
+    } catch (const starter_unwanted&) {
+        // While a tunnel was opened.
+    } catch (const error& e) {
+        if (!is_ready_) throw;
+        // Nobody waits for an answer any more: it is a line of the node's output.
+        err_.waiting += std::string(e.what()) + "\n";
+        while (out_.write_some() || err_.write_some()) {
+        }
+        return std::nullopt;
+    }
+    say_goodbye();
+    return exit_status{};
+}
+
+void node_relay::wait() {
+    std::vector<pollfd> fds{{STDIN_FILENO, 0, 0}};
+    if (!out_.waiting.empty()) fds.push_back({STDOUT_FILENO, POLLOUT, 0});
+    if (!err_.waiting.empty()) fds.push_back({STDERR_FILENO, POLLOUT, 0});
+    if (listener_) fds.push_back({listener_.get(), POLLIN, 0});
+    for (const auto& each : carried_) {
+        short events = 0;
+        if (!each.near_ended && each.to_far.size() < buffered_bytes_max) events |= POLLIN;
+        if (!each.to_near.waiting.empty()) events |= POLLOUT;
+        // A peer that hung up is not news for ever.
+        if (events != 0) fds.push_back({each.socket.get(), events, 0});
+    }
+    bool reads = out_.has_room() && err_.has_room();
+    for (const auto& each : carried_) reads |= each.to_near.has_room();
+    for (auto each : far_.interests()) {
+        if (!reads) each.events = static_cast<short>(each.events & ~POLLIN);
+        fds.push_back(each);
+    }
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(next_beat_ - clock_type::now()).count();
+    if (::poll(fds.data(), fds.size(), static_cast<int>(std::max<long>(left, 0))) <= 0) return;
+    if (fds[0].revents) is_wanted_ = false;
+    far_.look();
+    if (listener_) accept_some();
+}
+
+bool node_relay::move_node() {
+    std::array<char, 16 * 1024> buffer;
+    bool moved = false;
+    if (out_.has_room()) {
+        const auto got = node_->read(1, buffer);
+        moved |= got > 0;
+        (is_ready_ ? out_.waiting : unready_).append(buffer.data(), got);
+        if (!is_ready_) take_lines(false);
+    }
+    if (err_.has_room()) {
+        const auto got = node_->read(2, buffer);
+        moved |= got > 0;
+        err_.waiting.append(buffer.data(), got);
+    }
+    moved |= out_.write_some();
+    moved |= err_.write_some();
+    return moved;
+}
+
+/// Passes on whole lines until the one that says the node is ready; then everything as it comes.
+void node_relay::take_lines(bool all) {
+    std::size_t end;
+    while (!is_ready_ && (end = unready_.find('\n')) != unready_.npos) {
+        auto line = unready_.substr(0, end);
+        unready_.erase(0, end + 1);
+        if (line.starts_with(ready_marker)) {
+            is_ready_ = true;
+            line = ready_line(line);
+        }
+        out_.waiting += line + "\n";
+    }
+    if (is_ready_ || all || unready_.size() > buffered_bytes_max) {
+        out_.waiting += std::exchange(unready_, {});
+    }
+}
+
+/// The same, with a port of ours that leads to the node's where a tunnel is wanted.
+std::string node_relay::ready_line(const std::string& line) {
+    if (!order_.tunnel) return line;
+    const auto at = line.find("port=");
+    if (at == line.npos) return line;
+    const char* begin = line.data() + at + 5;
+    const auto [rest, ec] = std::from_chars(begin, line.data() + line.size(), node_port_);
+    if (ec != std::errc{}) return line;
+    listener_ = checked_fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
+                           "make a socket for a tunnel");
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof where;
+    checked(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&where), size), "bind a tunnel");
+    checked(::listen(listener_.get(), SOMAXCONN), "listen for a tunnel");
+    checked(::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&where), &size),
+            "getsockname");
+    return line.substr(0, at) + "port=" + std::to_string(ntohs(where.sin_port)) +
+           std::string(rest, line.data() + line.size()) +
+           " node_port=" + std::to_string(node_port_);
+}
+
+void node_relay::accept_some() {
+    while (true) {
+        unique_fd socket{
+            ::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
+        if (!socket) return;
+        try {
+            far_.clock().begin(errc::ssh_lost, "opening a tunnel");
+            auto stream = far_.connect(node_port_);
+            const int fd = socket.get();
+            carried_.push_back({std::move(socket), std::move(stream), {}, {fd, {}}, false, false});
+        } catch (const error& e) {
+            err_.waiting += std::string(e.what()) + "\n";
+        }
+    }
+}
+
+bool node_relay::move_carried(carried& each) {
+    std::array<char, 16 * 1024> buffer;
+    bool moved = false;
+    if (!each.near_ended && each.to_far.size() < buffered_bytes_max) {
+        const auto got = ::read(each.socket.get(), buffer.data(), buffer.size());
+        if (got > 0) {
+            each.to_far.append(buffer.data(), static_cast<std::size_t>(got));
+            moved = true;
+        } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+            each.near_ended = true;
+        }
+    }
+    if (!each.to_far.empty()) {
+        const auto taken = each.stream->write(each.to_far);
+        each.to_far.erase(0, taken);
+        moved |= taken > 0;
+    } else if (each.near_ended && !std::exchange(each.said_so, true)) {
+        each.stream->end_input();
+        moved = true;
+    }
+    if (each.to_near.has_room()) {
+        const auto got = each.stream->read(1, buffer);
+        each.to_near.waiting.append(buffer.data(), got);
+        moved |= got > 0;
+        (void)each.stream->read(2, buffer);
+    }
+    moved |= each.to_near.write_some();
+    if (!moved && each.stream->has_ended() && each.to_near.waiting.empty()) {
+        each.stream.reset();
+        each.socket.reset();
+        moved = true;
+    }
+    return moved;
+}
+
+void node_relay::beat() {
+    const auto now = clock_type::now();
+    if (now < next_beat_) return;
+    next_beat_ = now + beat_interval;
+    (void)node_->write({&still_wanted, 1});
+}
+
+void node_relay::say_goodbye() {
+    if (order_.detach) return;
+    const auto until = clock_type::now() + goodbye_limit;
+    std::string_view word{&wanted_no_more, 1};
+    bool told = false;
+    while (clock_type::now() < until) {
+        word.remove_prefix(node_->write(word));
+        if (word.empty() && !std::exchange(told, true)) node_->end_input();
+        std::array<char, 4096> rest;
+        bool moved = false;
+        for (const int each : {1, 2}) moved |= node_->read(each, rest) > 0;
+        if (moved) continue;
+        if (node_->has_ended()) return;
+        auto fds = far_.interests();
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(until - clock_type::now()).count();
+        (void)::poll(fds.data(), fds.size(), static_cast<int>(std::max<long>(left, 0)));
+        far_.look();
+    }
+}
+
+/// The node's two orders go through, unread.
+void pass_orders(far_side& far, far_stream& node) {
+    far.clock().end();
+    for (int i = 0; i < 2; ++i) {
+        std::uint32_t length = 0;
+        if (!read_all(0, &length, sizeof length) || length > order_bytes_max) {
+            throw starter_unwanted{};
+        }
+        std::string octets(sizeof length + length, '\0');
+        std::memcpy(octets.data(), &length, sizeof length);
+        if (!read_all(0, octets.data() + sizeof length, length)) throw starter_unwanted{};
+        far.clock().begin(errc::ssh_lost, "giving the node its order");
+        std::string_view left = octets;
+        while (!left.empty()) {
+            const auto taken = node.write(left);
+            left.remove_prefix(taken);
+            if (taken > 0) continue;
+            if (node.has_ended()) break;  // what it printed says why
+            auto fds = far.interests();
+            far.clock().wait(fds);
+            far.look();
+        }
+        ::explicit_bzero(octets.data(), octets.size());
+        far.clock().end();
+    }
+}
+
+[[noreturn]] void end_like(exit_status how) {
+    if (how.signalled) {
+        // It is not this program that failed.
+        const rlimit none{0, 0};
+        (void)::setrlimit(RLIMIT_CORE, &none);
+        ::signal(how.value, SIG_DFL);
+        ::raise(how.value);
+        ::_exit(128 + how.value);
+    }
+    ::_exit(how.value);
+}
+
+}  // namespace
+
+int serve_starter() {
+    std::uint32_t length = 0;
+    if (!read_all(0, &length, sizeof length) || length > order_bytes_max) return 2;
+    bytes octets(length);
+    if (!read_all(0, octets.data(), length)) return 2;
+    const auto order = detail::decode_datum<starter_order>(octets);
+    if (!order) return 2;
+    ::signal(SIGPIPE, SIG_IGN);
+
+    const auto report = [](errc code, std::string text) {
+        std::replace(text.begin(), text.end(), '\n', ' ');
+        say_line(std::string(failed_marker) + std::to_string(static_cast<int>(code)) + " " + text);
+        return 1;
+    };
+    try {
+        step_clock clock(std::chrono::milliseconds{order->step_deadline_ms}, STDIN_FILENO);
+        const auto settings = settings_of(*order);
+        const auto far = open_far_side(*order, settings, clock);
+        std::string unheard;
+        auto node = order->program.empty()
+                        ? start_deployed(*far, {order->modules, order->show_progress}, unheard)
+                        : start_installed(*far, order->program, unheard);
+        clock.hush();
+        say_line(std::string(start_marker) + " address=" + far->address());
+        pass_orders(*far, *node);
+        far->keep_alive();
+        const auto how = node_relay(*far, std::move(node), *order, std::move(unheard)).run();
+        end_like(how.value_or(exit_status{false, lost_status}));
+    } catch (const starter_unwanted&) {
+        return 1;
+    } catch (const error& e) {
+        return report(errc_of(e.code().value()), e.what());
+    } catch (const std::exception& e) {
+        return report(errc::start_failed, e.what());
+    }
+}
+
+}  // namespace places::launcher

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/step.hpp"
+
+#include "launcher/node.hpp"
+
+#include <places/shm/unique_fd.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <unistd.h>
+#include <vector>
+
+namespace places::launcher {
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+// An orderly error goes first; the signal is for what does not return.
+constexpr std::chrono::milliseconds signal_delay{500};
+constexpr std::chrono::milliseconds tell_interval{500};
+
+}  // namespace
+
+step_clock::step_clock(std::chrono::milliseconds limit, int life) : limit_(limit), life_(life) {
+    struct sigaction action {};
+    action.sa_flags = SA_SIGINFO;
+    action.sa_sigaction = [](int, siginfo_t* info, void*) {
+        const auto* self = static_cast<const step_clock*>(info->si_value.sival_ptr);
+        if (!self) return;
+        (void)!::write(STDOUT_FILENO, self->last_words_.data(), self->last_words_size_);
+        ::_exit(1);
+    };
+    checked(::sigaction(SIGALRM, &action, nullptr), "sigaction");
+    sigevent event{};
+    event.sigev_notify = SIGEV_SIGNAL;
+    event.sigev_signo = SIGALRM;
+    event.sigev_value.sival_ptr = this;
+    checked(::timer_create(CLOCK_MONOTONIC, &event, &timer_), "timer_create");
+}
+
+step_clock::~step_clock() {
+    ::timer_delete(timer_);
+    ::signal(SIGALRM, SIG_IGN);
+}
+
+std::string step_clock::too_late() const {
+    return "nothing moved for " + std::to_string(limit_.count()) + " ms while " + what_ +
+           "; is the host up and the way to it free? step_deadline allows for more time";
+}
+
+void step_clock::begin(errc code, std::string what) {
+    end();
+    code_ = code;
+    what_ = std::move(what);
+    const auto words = std::string(failed_marker) + std::to_string(static_cast<int>(code_)) + " " +
+                       too_late() + "\n";
+    last_words_size_ = std::min(words.size(), last_words_.size());
+    std::memcpy(last_words_.data(), words.data(), last_words_size_);
+    last_words_[last_words_size_ - 1] = '\n';
+    told_ = {};
+    moved();
+}
+
+void step_clock::moved() {
+    const auto now = clock_type::now();
+    until_ = now + limit_;
+    if (hushed_) return;
+    arm();
+    if (now - told_ < tell_interval) return;
+    told_ = now;
+    say_line(std::string(step_marker) + what_);
+}
+
+void step_clock::arm() {
+    const auto after = limit_ + signal_delay;
+    itimerspec when{};
+    when.it_value.tv_sec = after.count() / 1000;
+    when.it_value.tv_nsec = after.count() % 1000 * 1'000'000;
+    (void)::timer_settime(timer_, 0, &when, nullptr);
+}
+
+void step_clock::end() noexcept {
+    const itimerspec never{};
+    (void)::timer_settime(timer_, 0, &never, nullptr);
+}
+
+void step_clock::wait(std::span<pollfd> fds) {
+    std::vector<pollfd> all(fds.begin(), fds.end());
+    all.push_back({life_, 0, 0});
+    while (true) {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until_ - clock_type::now());
+        if (left.count() <= 0) throw error(code_, too_late());
+        const int got = ::poll(all.data(), all.size(), static_cast<int>(left.count()));
+        if (got < 0 && errno != EINTR) checked(got, "poll");
+        if (got <= 0) continue;
+        if (all.back().revents) throw starter_unwanted{};
+        std::copy_n(all.begin(), fds.size(), fds.begin());
+        return;
+    }
+}
+
+void say_line(std::string_view line) noexcept {
+    try {
+        const auto whole = std::string(line) + "\n";
+        std::string_view left = whole;
+        while (!left.empty()) {
+            const auto written = ::write(STDOUT_FILENO, left.data(), left.size());
+            if (written < 0 && errno != EINTR) return;
+            if (written > 0) left.remove_prefix(static_cast<std::size_t>(written));
+        }
+    } catch (const std::bad_alloc&) {
+        // A line less.
+    }
+}
+
+}  // namespace places::launcher

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a starter is at, and until when. Not installed.
+#pragma once
+
+#include <places/core/error.hpp>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <ctime>
+#include <poll.h>
+#include <span>
+#include <string>
+
+namespace places::launcher {
+
+/// Whoever started the starter has gone, or wants it no more: no error to report.
+struct starter_unwanted {};
+
+/// A deadline that each step of a start begins anew, and that what moves within a step puts off. It
+/// holds in libraries' blocking calls too (name servers, key agents): there a signal ends the
+/// process, once the same failure line is written that an error would become.
+/// One at a time. Thread: the only one of the process.
+class step_clock {
+  public:
+    /// `life`: a pipe that ends with whoever wants the node; negative: nobody in particular.
+    /// Throws: std::system_error.
+    step_clock(std::chrono::milliseconds limit, int life);
+    ~step_clock();
+    step_clock(const step_clock&) = delete;
+    step_clock& operator=(const step_clock&) = delete;
+
+    /// `what` completes "while …"; `code` is what running out of time is. Also tells the starter's
+    /// starter, so that it grants as much again.
+    void begin(errc code, std::string what);
+    /// Something has moved: the deadline starts over.
+    void moved();
+    /// Waits until one of `fds` has news, and says so in them.
+    /// Throws: error with the step's code at the deadline; starter_unwanted.
+    void wait(std::span<pollfd> fds);
+    /// No deadline any more, for what comes now may take for ever.
+    void end() noexcept;
+    /// Tells nobody of steps any more: standard output is the node's.
+    void hush() noexcept { hushed_ = true; }
+    std::chrono::milliseconds limit() const noexcept { return limit_; }
+    const std::string& what() const noexcept { return what_; }
+
+  private:
+    std::string too_late() const;
+    void arm();
+
+    std::chrono::milliseconds limit_;
+    int life_;
+    errc code_ = errc::ssh_lost;
+    std::string what_;
+    std::chrono::steady_clock::time_point until_{};
+    std::chrono::steady_clock::time_point told_{};
+    timer_t timer_{};
+    std::array<char, 512> last_words_{};  // written by the signal's handler
+    std::size_t last_words_size_ = 0;
+    bool hushed_ = false;
+};
+
+// What a starter says on its standard output, a line each; the rest are the node's.
+inline constexpr std::string_view step_marker = "places-ssh-step ";
+inline constexpr std::string_view start_marker = "places-ssh-start";
+inline constexpr std::string_view passphrase_marker = "places-ssh-passphrase ";
+inline constexpr std::string_view progress_marker = "places-ssh-progress ";
+
+/// Writes a line to standard output as one unit.
+void say_line(std::string_view line) noexcept;
+
+}  // namespace places::launcher

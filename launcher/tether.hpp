@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What holds a node to whoever started it. Not installed.
+#pragma once
+
+#include <places/shm/unique_fd.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <mutex>
+
+namespace places::launcher {
+
+/// The octets that come on a node's standard input after its orders. Of a local node none do.
+inline constexpr char still_wanted = '.';
+inline constexpr char wanted_no_more = 'q';
+inline constexpr std::chrono::milliseconds beat_interval{1000};
+/// Without an octet for so long the SSH connection was cut, though nobody has said so.
+inline constexpr std::chrono::milliseconds silence_max{3000};
+
+/// A local node ends with its standard input, which its starter holds. One on another host loses
+/// that to a cut cable as well, and its links too, and either may be all that is left: it ends
+/// when both have been gone for the grace. Detached, it does not; it ends when it is asked to.
+/// Thread: hold() has one of its own; the rest: any.
+class tether {
+  public:
+    struct rules {
+        bool is_remote = false;
+        bool is_detached = false;
+        std::chrono::milliseconds grace{};
+        std::chrono::milliseconds silence = silence_max;
+    };
+    /// Throws: std::system_error.
+    tether(rules r, int input);
+
+    /// Reads the input. Returns: when the node is to end; never after let_go().
+    void hold();
+    /// So many nodes are linked to this one.
+    void set_links(std::size_t count);
+    /// The node ends in order; nothing here may end it before.
+    void let_go();
+
+  private:
+    using clock = std::chrono::steady_clock;
+    void wake() noexcept;
+
+    const rules rules_;
+    const int input_;
+    unique_fd waker_;
+    std::mutex mutex_;
+    std::size_t links_ = 0;
+    bool let_go_ = false;
+};
+
+}  // namespace places::launcher

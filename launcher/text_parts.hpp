@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lines and words of the files that SSH reads. Not installed.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace places::launcher {
+
+/// Words between blanks; in double quotes a word may hold blanks.
+std::vector<std::string> words_of(std::string_view line);
+
+/// Whether `text` matches `pattern`, in which * stands for any octets and ? for one.
+bool matches_pattern(std::string_view pattern, std::string_view text) noexcept;
+/// Whether one pattern matches and none that begins with ! does.
+bool matches_any(std::span<const std::string> patterns, std::string_view text) noexcept;
+
+std::string to_lower(std::string_view text);
+std::string to_base64(std::string_view octets);
+/// Returns: empty for what is no base64.
+std::string from_base64(std::string_view text);
+
+/// `text` as one word of a POSIX shell.
+std::string shell_word(std::string_view text);
+
+}  // namespace places::launcher

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/deploy.hpp"
+
+#include "tests/launcher/scratch.hpp"
+#include "tests/support/error_of.hpp"
+
+#include <gtest/gtest.h>
+
+using places::errc;
+using namespace places::launcher;
+
+namespace {
+
+TEST(cargo, is_a_file_with_the_digest_of_its_content_and_a_plain_name) {
+    const scratch_folder folder;
+    const auto c = cargo_of(folder.put("a b'c.so", "abc"));
+    EXPECT_EQ(c.digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    EXPECT_EQ(c.bytes, 3U);
+    EXPECT_EQ(c.name, "a_b_c.so");
+    EXPECT_EQ(sha256_of(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    const auto text = text_of_error(errc::load_failed, [&] { (void)cargo_of(folder.path()); });
+    EXPECT_NE(text.find(folder.path()), text.npos);
+    EXPECT_EQ(error_of([] { (void)cargo_of("/no/such"); }).code(), errc::load_failed);
+}
+
+TEST(platform, that_differs_is_refused_naming_both) {
+    const platform here{"x86_64", "glibc 2.36"};
+    EXPECT_EQ(mismatch(here, "2.34", {"x86_64", "glibc 2.39"}), "");
+    EXPECT_EQ(mismatch(here, "2.34", {"x86_64", "glibc 2.34"}), "");
+    const auto machine = mismatch(here, "2.34", {"aarch64", "glibc 2.36"});
+    EXPECT_NE(machine.find("x86_64"), machine.npos);
+    EXPECT_NE(machine.find("aarch64"), machine.npos);
+    const auto old = mismatch(here, "2.34", {"x86_64", "glibc 2.9"});
+    EXPECT_NE(old.find("2.34"), old.npos);
+    EXPECT_NE(old.find("glibc 2.9"), old.npos);
+    const auto musl = mismatch(here, "2.34", {"x86_64", "musl"});
+    EXPECT_NE(musl.find("musl"), musl.npos);
+    EXPECT_NE(mismatch(here, "2.34", {"x86_64", ""}), "");
+}
+
+TEST(platform, of_this_program_runs_this_program) {
+    EXPECT_EQ(mismatch(this_platform(), glibc_needed(), this_platform()), "");
+    EXPECT_FALSE(glibc_needed().empty());
+}
+
+TEST(platform, c_library_is_found_in_what_programs_print) {
+    EXPECT_EQ(c_library_in("glibc 2.36"), "glibc 2.36");
+    EXPECT_EQ(c_library_in("ldd (Debian GLIBC 2.36-9+deb12u7) 2.36"), "glibc 2.36");
+    EXPECT_EQ(c_library_in("musl libc (x86_64)"), "musl");
+}
+
+TEST(loader_report, tells_what_is_there_what_is_not_and_what_is_too_old) {
+    const auto r = parse_loader_report(
+        "./p: /lib/x86_64-linux-gnu/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required "
+        "by "
+        "./p)\n"
+        "\tlinux-vdso.so.1 (0x00007ffd)\n"
+        "\tlibssh2.so.1 => not found\n"
+        "\tlibfmt.so.9 => not found\n"
+        "\tlibstdc++.so.6 => /lib/x86_64-linux-gnu/libstdc++.so.6 (0x00007f)\n"
+        "\tlibfmt.so.9 => not found\n"
+        "\t/lib64/ld-linux-x86-64.so.2 (0x00007f)");
+    EXPECT_EQ(r.missing,
+              (std::vector<std::string>{"libstdc++.so.6", "libssh2.so.1", "libfmt.so.9"}));
+    EXPECT_EQ(r.found.at("libstdc++.so.6"), "/lib/x86_64-linux-gnu/libstdc++.so.6");
+    EXPECT_EQ(r.c_library_too_old, "");
+    const auto old = parse_loader_report(
+        "./p: /lib/libc.so.6: version `GLIBC_2.38' not found (required by ./p)\n");
+    EXPECT_NE(old.c_library_too_old.find("GLIBC_2.38"), std::string::npos);
+    EXPECT_TRUE(old.missing.empty());
+    EXPECT_TRUE(parse_loader_report("\tnot a dynamic executable\n").missing.empty());
+}
+
+}  // namespace

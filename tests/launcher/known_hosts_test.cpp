@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/known_hosts.hpp"
+
+#include "launcher/text_parts.hpp"
+#include "tests/launcher/scratch.hpp"
+
+#include <gtest/gtest.h>
+
+using namespace places::launcher;
+using verdict = known_hosts::verdict;
+
+namespace {
+
+std::string key_of(const std::string& kind, const std::string& body) {
+    std::string key(3, '\0');
+    key += static_cast<char>(kind.size());
+    return key + kind + body;
+}
+const std::string one = key_of("ssh-ed25519", "one");
+const std::string two = key_of("ssh-ed25519", "two");
+const std::string rsa = key_of("ssh-rsa", "three");
+
+verdict check(const std::string& text, const std::string& host, std::uint16_t port,
+              const std::string& key) {
+    const scratch_folder folder;
+    return known_hosts({folder.put("known_hosts", text)}, host, port).check(key);
+}
+std::string line(const std::string& names, const std::string& key) {
+    return names + " " + kind_of_key(key) + " " + to_base64(key) + " comment\n";
+}
+
+TEST(known_hosts, knows_the_key_of_its_host_and_port_only) {
+    EXPECT_EQ(check(line("a", one), "a", 22, one), verdict::known);
+    EXPECT_EQ(check(line("a", one), "A", 22, one), verdict::known);
+    EXPECT_EQ(check(line("a", one), "a", 2222, one), verdict::unknown);
+    EXPECT_EQ(check(line("[a]:2222", one), "a", 2222, one), verdict::known);
+    EXPECT_EQ(check(line("[a]:2222", one), "a", 22, one), verdict::unknown);
+    EXPECT_EQ(check(line("b", one), "a", 22, one), verdict::unknown);
+    EXPECT_EQ(check("", "a", 22, one), verdict::unknown);
+}
+
+TEST(known_hosts, another_key_of_the_same_kind_is_a_change_and_of_another_kind_is_unknown) {
+    EXPECT_EQ(check(line("a", one), "a", 22, two), verdict::changed);
+    EXPECT_EQ(check(line("a", rsa), "a", 22, one), verdict::unknown);
+    EXPECT_EQ(check(line("a", two) + line("a", one), "a", 22, one), verdict::known);
+    const scratch_folder folder;
+    const auto file = folder.put("k", line("#", one) + line("a", rsa) + line("a", one));
+    const known_hosts known({file}, "a", 22);
+    EXPECT_EQ(known.kinds(), (std::vector<std::string>{"ssh-rsa", "ssh-ed25519"}));
+    EXPECT_EQ(known.where(), file + ":2");
+}
+
+TEST(known_hosts, takes_lists_patterns_exceptions_and_hashed_names) {
+    EXPECT_EQ(check(line("b,*.org,!x.org", one), "a.org", 22, one), verdict::known);
+    EXPECT_EQ(check(line("b,*.org,!x.org", one), "x.org", 22, one), verdict::unknown);
+    // ssh-keygen -H made this of "localhost".
+    const std::string hashed = "|1|lUu0CQkJPU2wP347XvUf1wf8Et4=|/pnF6TADs8qPE98qV8rmEUX2eBQ=";
+    EXPECT_EQ(check(line(hashed, one), "localhost", 22, one), verdict::known);
+    EXPECT_EQ(check(line(hashed, one), "elsewhere", 22, one), verdict::unknown);
+}
+
+TEST(known_hosts, a_revoked_key_is_refused_even_if_another_line_knows_it) {
+    EXPECT_EQ(check(line("a", one) + line("@revoked *", one), "a", 22, one), verdict::revoked);
+    EXPECT_EQ(check(line("a", one) + line("@revoked *", two), "a", 22, one), verdict::known);
+    // A certificate's authority vouches for no key that it has not signed.
+    EXPECT_EQ(check(line("@cert-authority *", one), "a", 22, one), verdict::unknown);
+}
+
+TEST(known_hosts, broken_lines_know_nothing) {
+    for (const char* text : {"a", "a ssh-ed25519", "a ssh-ed25519 !!!", "|1| x y", "|1|a|b c d\n",
+                             "# a ssh-ed25519 AAAA"}) {
+        EXPECT_EQ(check(text, "a", 22, one), verdict::unknown) << text;
+    }
+}
+
+TEST(known_hosts, tells_the_fingerprint_and_the_line_to_add) {
+    EXPECT_EQ(known_hosts_line("a", 2222, one), "[a]:2222 ssh-ed25519 " + to_base64(one));
+    EXPECT_EQ(known_hosts_line("a", 22, one), "a ssh-ed25519 " + to_base64(one));
+    EXPECT_EQ(fingerprint_of(""), "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU");
+    EXPECT_EQ(kind_of_key("\xff\xff\xff\xff"), "");
+}
+
+}  // namespace

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/ssh_config.hpp"
+
+#include "launcher/ssh_program.hpp"
+#include "launcher/text_parts.hpp"
+#include "tests/launcher/scratch.hpp"
+#include "tests/support/error_of.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+using places::errc;
+using namespace places::launcher;
+using checking = ssh_settings::checking;
+
+namespace {
+
+ssh_settings settings_of(const std::string& text, const host_words& said) {
+    const scratch_folder folder;
+    return read_ssh_config(said, folder.put("config", text), "/home/me", "me");
+}
+ssh_settings settings_of(const std::string& text, const std::string& host) {
+    return settings_of(text, host_words{host});
+}
+
+TEST(host, is_taken_apart_into_user_name_and_port) {
+    const auto whole = parse_host("joe@example.org:2222");
+    EXPECT_EQ(whole.user, "joe");
+    EXPECT_EQ(whole.host, "example.org");
+    EXPECT_EQ(whole.port, 2222);
+    EXPECT_EQ(parse_host("example.org").port, 0);
+    EXPECT_EQ(parse_host("example.org").user, "");
+    EXPECT_EQ(parse_host("fe80::1").host, "fe80::1");
+    const auto bracketed = parse_host("a@b@[::1]:22");
+    EXPECT_EQ(bracketed.user, "a@b");
+    EXPECT_EQ(bracketed.host, "::1");
+    EXPECT_EQ(bracketed.port, 22);
+}
+
+TEST(host, that_is_none_is_refused_naming_it) {
+    for (const char* text : {"", "@host", "host:", "host:0", "host:65536", "host:x", "[::1",
+                             "[::1]x", "-oProxyCommand=x", "a@-b", "two words", "line\nfeed"}) {
+        const auto e = error_of([&] { (void)parse_host(text); });
+        EXPECT_EQ(e.code(), errc::bad_argument) << text;
+        EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what();
+    }
+}
+
+TEST(ssh_config, without_a_word_about_the_host_gives_the_defaults) {
+    const auto s = settings_of("Host other\n  Port 99\n", "example.org");
+    EXPECT_EQ(s.host_name, "example.org");
+    EXPECT_EQ(s.user, "me");
+    EXPECT_EQ(s.port, 22);
+    EXPECT_EQ(s.identity_files.front(), "/home/me/.ssh/id_ed25519");
+    EXPECT_EQ(s.known_hosts_files.front(), "/home/me/.ssh/known_hosts");
+    EXPECT_EQ(s.strict, checking::refuse);
+    EXPECT_TRUE(s.beyond_us.empty());
+}
+
+TEST(ssh_config, gives_the_first_value_and_what_was_said_before_it) {
+    const std::string text = "Host web*\n Port 1\n User first\nHost *\n Port=2\n User second\n";
+    EXPECT_EQ(settings_of(text, "web1").port, 1);
+    EXPECT_EQ(settings_of(text, "web1").user, "first");
+    EXPECT_EQ(settings_of(text, "db").port, 2);
+    const auto said = settings_of(text, host_words{"web1", "mine", 3});
+    EXPECT_EQ(said.port, 3);
+    EXPECT_EQ(said.user, "mine");
+}
+
+TEST(ssh_config, patterns_take_stars_question_marks_lists_and_exceptions) {
+    const std::string text = "Host *.org !bad.org node-?\n Port 7\n";
+    EXPECT_EQ(settings_of(text, "good.org").port, 7);
+    EXPECT_EQ(settings_of(text, "node-1").port, 7);
+    EXPECT_EQ(settings_of(text, "node-12").port, 22);
+    EXPECT_EQ(settings_of(text, "bad.org").port, 22);
+    EXPECT_EQ(settings_of(text, "org").port, 22);
+}
+
+TEST(ssh_config, an_alias_leads_to_its_host_with_tokens_and_home_written_out) {
+    const auto s = settings_of(
+        "# a comment\n\n  host far\n\tHostName = %h.example.org\n\tUser joe\n"
+        "\tIdentityFile ~/keys/%r@%h\n\tIdentityFile \"/a b/%d%%\"\n"
+        "\tUserKnownHostsFile ~/a /b%p\n\tStrictHostKeyChecking accept-new\n\tPort 5\n"
+        "\tIdentitiesOnly yes # always\n",
+        "far");
+    EXPECT_EQ(s.host_name, "far.example.org");
+    EXPECT_EQ(s.identity_files,
+              (std::vector<std::string>{"/home/me/keys/joe@far.example.org", "/a b//home/me%"}));
+    EXPECT_EQ(s.known_hosts_files, (std::vector<std::string>{"/home/me/a", "/b5"}));
+    EXPECT_EQ(s.strict, checking::accept_new);
+    EXPECT_TRUE(s.identities_only);
+}
+
+TEST(ssh_config, what_only_the_ssh_command_can_do_is_named_with_its_line) {
+    for (const std::string name : {"ProxyJump", "ProxyCommand", "CertificateFile"}) {
+        const auto s = settings_of("Host a\n  " + name + " b\n", "a");
+        EXPECT_NE(s.beyond_us.find(":2: " + to_lower(name) + " b"), s.beyond_us.npos)
+            << s.beyond_us;
+        EXPECT_TRUE(settings_of("Host a\n  " + name + " b\n", "c").beyond_us.empty());
+    }
+    EXPECT_TRUE(
+        settings_of("Host a\n ProxyJump none\nHost *\n ProxyJump b\n", "a").beyond_us.empty());
+}
+
+TEST(ssh_config, other_files_are_included_and_match_blocks_are_not_guessed_at) {
+    const scratch_folder folder;
+    const auto inner = folder.put("inner.conf", "Host a\n  Port 9\n");
+    const auto outer = folder.put("outer", "Match user joe\n  Port 8\nMatch all\n  Include " +
+                                               folder.path() + "/*.conf\n  User u\n");
+    const auto s = read_ssh_config({"a"}, outer, "/home/me", "me");
+    EXPECT_EQ(s.port, 9);
+    EXPECT_EQ(s.user, "u");
+    const auto round = folder.put("round", "Include " + folder.path() + "/round\nUser u\n");
+    EXPECT_EQ(read_ssh_config({"a"}, round, "/home/me", "me").user, "u");
+}
+
+TEST(ssh_config, a_file_that_was_asked_for_and_is_not_there_is_an_error_and_none_is_none) {
+    EXPECT_EQ(
+        error_of([] { (void)read_ssh_config({"a"}, "/no/such/file", "/home/me", "me"); }).code(),
+        errc::bad_argument);
+    EXPECT_EQ(read_ssh_config({"a"}, "none", "/home/me", "me").port, 22);
+    EXPECT_EQ(error_of([] { (void)settings_of("Port 70000\n", "a"); }).code(), errc::bad_argument);
+}
+
+// -- the ssh command --
+
+TEST(ssh_command, gets_what_was_said_and_asks_for_nothing) {
+    const auto argv = ssh_arguments({"ssh -J jump", "far", "joe", 22, "/c", {"/k"}, {"/h"}}, 10);
+    const auto has = [&](const std::vector<std::string>& words) {
+        return std::search(argv.begin(), argv.end(), words.begin(), words.end()) != argv.end();
+    };
+    EXPECT_TRUE(has({"ssh", "-J", "jump", "-T", "-o", "BatchMode=yes"}));
+    EXPECT_TRUE(has({"-F", "/c"}) && has({"-p", "22"}) && has({"-l", "joe"}) && has({"-i", "/k"}));
+    EXPECT_TRUE(has({"-o", "UserKnownHostsFile=\"/h\""}));
+    EXPECT_EQ(argv[argv.size() - 2], "--");
+    EXPECT_EQ(argv.back(), "far");
+}
+
+TEST(ssh_command, what_it_says_last_tells_which_error_it_was) {
+    EXPECT_EQ(code_of_ssh_words("Host key verification failed."), errc::host_key_unknown);
+    EXPECT_EQ(code_of_ssh_words("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @ Host key "
+                                "verification failed."),
+              errc::host_key_changed);
+    EXPECT_EQ(code_of_ssh_words("a@b: Permission denied (publickey)."), errc::auth_refused);
+    EXPECT_EQ(code_of_ssh_words("ssh: connect to host a port 1: Connection refused"),
+              errc::port_refused);
+    EXPECT_EQ(code_of_ssh_words("ssh: Could not resolve hostname a: x"), errc::host_unreachable);
+    EXPECT_EQ(code_of_ssh_words("something else"), errc::ssh_lost);
+}
+
+TEST(shell_word, stays_one_word_whatever_is_in_it) {
+    EXPECT_EQ(shell_word("a b"), "'a b'");
+    EXPECT_EQ(shell_word("it's"), "'it'\\''s'");
+    EXPECT_EQ(shell_word(""), "''");
+}
+
+}  // namespace

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// What holds a node, and what does not. Times are short, and only least ones are asserted.
+#include "launcher/tether.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <fcntl.h>
+#include <future>
+#include <poll.h>
+#include <unistd.h>
+
+using namespace std::chrono_literals;
+using places::launcher::tether;
+
+namespace {
+
+/// A tether with its input, held by a thread.
+class held {
+  public:
+    explicit held(tether::rules r) {
+        std::array<int, 2> ends;
+        if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
+        reader_ = places::unique_fd{ends[0]};
+        input = places::unique_fd{ends[1]};
+        life.emplace(r, reader_.get());
+        end_ = std::async(std::launch::async, [this] {
+            const auto begun = std::chrono::steady_clock::now();
+            life->hold();
+            return std::chrono::steady_clock::now() - begun;
+        });
+    }
+    void say(char c) { ASSERT_EQ(::write(input.get(), &c, 1), 1); }
+    bool has_ended() { return end_.wait_for(0s) == std::future_status::ready; }
+    std::chrono::steady_clock::duration took() { return end_.get(); }
+
+    places::unique_fd input;
+    std::optional<tether> life;
+
+  private:
+    places::unique_fd reader_;
+    std::future<std::chrono::steady_clock::duration> end_;
+};
+
+TEST(tether, of_a_local_node_ends_with_its_input_whatever_is_linked) {
+    held h({false, false, 1h, 1h});
+    h.life->set_links(3);
+    h.input.reset();
+    (void)h.took();
+}
+
+TEST(tether, of_a_remote_node_ends_at_once_when_it_is_wanted_no_more) {
+    held h({true, false, 1h, 1h});
+    h.life->set_links(1);
+    h.say(places::launcher::wanted_no_more);
+    (void)h.took();
+}
+
+TEST(tether, of_a_remote_node_waits_out_the_grace_once_both_are_gone) {
+    held h({true, false, 50ms, 1h});
+    h.input.reset();
+    EXPECT_GE(h.took(), 50ms);
+}
+
+TEST(tether, of_a_remote_node_holds_by_a_link_alone) {
+    held h({true, false, 0ms, 1h});
+    h.life->set_links(1);
+    h.say(places::launcher::still_wanted);
+    h.input.reset();
+    // It has seen the end of its input by the time it sees this.
+    EXPECT_FALSE(h.has_ended());
+    h.life->set_links(2);
+    EXPECT_FALSE(h.has_ended());
+    h.life->set_links(0);
+    (void)h.took();
+}
+
+TEST(tether, of_a_remote_node_takes_silence_for_a_cut) {
+    held h({true, false, 0ms, 50ms});
+    EXPECT_GE(h.took(), 50ms);
+}
+
+}  // namespace
