@@ -96,6 +96,8 @@ std::string sha256_of(std::string_view octets) {
     return d.text();
 }
 
+std::string deployed_name(std::string_view path) { return plain_name(base_name(path)); }
+
 cargo cargo_of(const std::string& path) {
     const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
     struct stat status {};
@@ -103,7 +105,7 @@ cargo cargo_of(const std::string& path) {
         throw error(errc::load_failed, path + ": " + (file ? "not a file" : std::strerror(errno)) +
                                            "; it was to be copied to another host");
     }
-    cargo c{path, plain_name(base_name(path)), {}, 0};
+    cargo c{path, deployed_name(path), {}, 0};
     digest d;
     std::vector<char> buffer(read_bytes);
     for (ssize_t got; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;) {

@@ -32,6 +32,8 @@ struct cargo {
 
 /// Throws: error{load_failed} for a file that cannot be read, with the system's words.
 cargo cargo_of(const std::string& path);
+/// How a file is called there: without what would need quoting.
+std::string deployed_name(std::string_view path);
 /// In hexadecimal.
 std::string sha256_of(std::string_view octets);
 

@@ -2,10 +2,12 @@
 #include "launcher/node.hpp"
 
 #include "core/child.hpp"
+#include "launcher/deploy.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/tether.hpp"
 #include "net/handshake.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -194,6 +196,13 @@ bool remote_node::is_up() const noexcept {
 
 namespace {
 
+/// What has gone there with the program is found by its name: its folder is in the loader's path.
+std::string path_there(const remote_node::state& node, const std::string& path) {
+    const auto& gone = node.modules;
+    if (std::find(gone.begin(), gone.end(), path) == gone.end()) return path;
+    return launcher::deployed_name(path);
+}
+
 remote_place open_remote(const remote_node::state& node, const net::command& what,
                          std::size_t ring_bytes) {
     if (ring_bytes > net::remote_ring_bytes_max) {
@@ -243,7 +252,8 @@ remote_place remote_node::supervise_place(const library& entry, const supervise_
     check_names({entry.path, entry.symbol, options.named});
     return open_remote(
         *state_,
-        net::start_command{state_->link_id, control::library_entry{entry.path, entry.symbol},
+        net::start_command{state_->link_id,
+                           control::library_entry{path_there(*state_, entry.path), entry.symbol},
                            options.named},
         options.ring_bytes);
 }

@@ -75,9 +75,10 @@ struct remote_node::state {
     std::uint16_t port = 0;
     pid_t pid = 0;
     unique_fd pidfd;
-    unique_fd life;              ///< the node's standard input; closing it ends the node
-    bool is_by_starter = false;  ///< pid is that of a starter: the node runs on another host
-    channel bridge;              ///< events of the link
+    unique_fd life;                    ///< the node's standard input; closing it ends the node
+    bool is_by_starter = false;        ///< pid is that of a starter: the node runs on another host
+    std::vector<std::string> modules;  ///< that were copied to the node's host
+    channel bridge;                    ///< events of the link
     std::uint64_t link_id = 0;
     bool up = true;
     std::optional<exit_status> ended;

@@ -378,6 +378,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     s->node->pidfd = std::move(process.pidfd);
     s->node->life = std::move(process.in);
     s->node->is_by_starter = by_ssh;
+    if (by_ssh) s->node->modules = options.modules;
     s->streams = {std::move(process.out), std::move(process.err)};
     // From here on, leaving by an exception ends the process through ~state.
     if (!by_ssh) {

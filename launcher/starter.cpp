@@ -21,6 +21,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <optional>
 #include <pwd.h>
 #include <sys/resource.h>
@@ -278,6 +279,9 @@ void node_relay::accept_some() {
         unique_fd socket{
             ::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
         if (!socket) return;
+        // Credit is small frames that wait for nothing.
+        const int on = 1;
+        ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         try {
             far_.clock().begin(errc::ssh_lost, "opening a tunnel");
             auto stream = far_.connect(node_port_);

@@ -5,6 +5,9 @@
 #include <places/places.hpp>
 
 #include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <map>
 #include <stdexcept>
@@ -59,3 +62,21 @@ struct private_server {
     int one() { return 1; }
 };
 PLACES_SERVER(private_server, (rpc, one))
+
+/// What a place sees of where it runs.
+struct facts_server {
+    std::string directory() { return std::filesystem::current_path(); }
+    std::string variable(const std::string& name) {
+        const char* value = std::getenv(name.c_str());
+        return value ? value : "unset";
+    }
+    int pid() { return ::getpid(); }
+    /// The root of this node: parent of the nursery, whose child every place is.
+    int node_pid() {
+        std::ifstream in("/proc/" + std::to_string(::getppid()) + "/stat");
+        std::string text;
+        std::getline(in, text);
+        return std::stoi(text.substr(text.rfind(')') + 4));
+    }
+};
+PLACES_NAMED_SERVER(facts_server, (rpc, directory), (rpc, variable), (rpc, pid), (rpc, node_pid))

@@ -9,23 +9,33 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
+#include <optional>
 
 using namespace std::chrono_literals;
 using places::errc;
 
 namespace {
 
-class ssh : public ::testing::Test {
+namespace files = std::filesystem;
+
+/// Each runs with the library and with the ssh command.
+class ssh : public ::testing::TestWithParam<const char*> {
   protected:
     void SetUp() override {
         if (const auto why = test_sshd::why_not(); !why.empty()) GTEST_SKIP() << why;
     }
-    /// The library, and what our sshd needs to be known.
+    static bool uses_library() { return *GetParam() == '\0'; }
     static places::node_options options_for(const test_sshd& far) {
-        return {.listen_port = 0, .ssh_config = far.config()};
+        return {.listen_port = 0, .ssh_config = far.config(), .ssh_command = GetParam()};
+    }
+    static places::remote_node start(const test_sshd& far) {
+        return test_runtime().spawn_remote_node("far", options_for(far));
     }
 };
 
@@ -35,9 +45,28 @@ std::string echoed(places::channel& c, const std::string& text) {
     return answer ? *answer : answer.error().message();
 }
 
-TEST_F(ssh, starts_a_node_and_its_places_are_used_like_local_ones) {
+/// Files below the cache, without those of the folders' names.
+std::vector<std::string> cached(const test_sshd& far) {
+    std::vector<std::string> found;
+    if (!files::exists(far.cache())) return found;
+    for (const auto& each : files::recursive_directory_iterator(far.cache())) {
+        if (each.is_regular_file()) found.push_back(each.path());
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+}
+std::size_t copies_under_way(const test_sshd& far) {
+    std::size_t count = 0;
+    if (!files::exists(far.cache())) return 0;
+    for (const auto& each : files::directory_iterator(far.cache())) {
+        count += each.path().filename().string().starts_with(".copy.");
+    }
+    return count;
+}
+
+TEST_P(ssh, starts_a_node_and_its_places_are_used_like_local_ones) {
     const test_sshd far;
-    auto node = test_runtime().spawn_remote_node("far", options_for(far));
+    auto node = start(far);
     EXPECT_EQ(node.name(), "far:" + std::to_string(node.port()));
     auto place = node.supervise_place(echo_entry);
     EXPECT_EQ(echoed(place, "hello"), "hello");
@@ -45,9 +74,283 @@ TEST_F(ssh, starts_a_node_and_its_places_are_used_like_local_ones) {
     auto table = node.connect_to_named_place<table_server>("table");
     EXPECT_EQ(table.get("x"), 7);
     table.say("said over there");
-    EXPECT_FALSE(heard("[far:" + std::to_string(node.port()) + "/table] said over there").empty());
+    EXPECT_FALSE(heard("[" + node.name() + "/table] said over there").empty());
+    // It runs from what has been copied.
+    EXPECT_TRUE(files::read_symlink("/proc/" + std::to_string(table.pid()) + "/exe")
+                    .string()
+                    .starts_with(far.cache()));
     node.send_exit(7);
     EXPECT_EQ(node.wait(), (places::exit_status{false, 7}));
+    EXPECT_TRUE(far.is_left_alone());
 }
+
+TEST_P(ssh, takes_the_node_with_the_last_handle) {
+    const test_sshd far;
+    {
+        auto node = start(far);
+        node.supervise_place<table_server>({.named = "table"});
+        EXPECT_FALSE(far.running().empty());
+    }
+    EXPECT_TRUE(far.is_left_alone());
+}
+
+TEST_P(ssh, copies_the_program_once_whole_and_by_its_digest) {
+    const test_sshd far;
+    (void)start(far);
+    const auto once = cached(far);
+    ASSERT_EQ(once.size(), 2U);
+    EXPECT_EQ(copies_under_way(far), 0U);
+    const auto& program = files::path(once[0]).filename() == "start" ? once[1] : once[0];
+    std::ifstream here("/proc/self/exe", std::ios::binary);
+    std::ifstream there(program, std::ios::binary);
+    EXPECT_TRUE(std::equal(std::istreambuf_iterator<char>(here), {},
+                           std::istreambuf_iterator<char>(there), {}));
+    EXPECT_EQ(files::path(program).parent_path().filename().string().size(), 64U);
+    const auto written = files::last_write_time(program);
+    (void)start(far);
+    EXPECT_EQ(cached(far), once);
+    EXPECT_EQ(files::last_write_time(program), written);
+}
+
+TEST_P(ssh, copies_again_what_has_gone_from_the_cache) {
+    const test_sshd far;
+    (void)start(far);
+    for (const auto& each : cached(far)) {
+        if (files::path(each).filename() != "start") files::remove(each);
+    }
+    auto node = start(far);
+    EXPECT_TRUE(node.is_up());
+    EXPECT_EQ(cached(far).size(), 2U);
+}
+
+TEST_P(ssh, copies_through_the_shell_where_the_host_has_no_sftp) {
+    const test_sshd far({.has_sftp = false});
+    auto node = start(far);
+    auto place = node.supervise_place(echo_entry);
+    EXPECT_EQ(echoed(place, "hello"), "hello");
+    EXPECT_EQ(cached(far).size(), 2U);
+    EXPECT_EQ(copies_under_way(far), 0U);
+}
+
+TEST_P(ssh, refuses_what_has_been_damaged_on_the_way) {
+    const test_sshd far;
+    far.put_program("sha256sum", "echo 0123456789 -");
+    const auto text = text_of_error(errc::ssh_lost, [&] { (void)start(far); });
+    EXPECT_NE(text.find("0123456789"), text.npos) << text;
+    EXPECT_TRUE(far.is_left_alone());
+    EXPECT_TRUE(cached(far).empty());
+    EXPECT_EQ(copies_under_way(far), 0U);
+}
+
+TEST_P(ssh, carries_modules_and_finds_them_by_the_same_path_and_by_name) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.modules = {NODE_MODULE};
+    auto node = test_runtime().spawn_remote_node("far", options);
+    const auto name = files::path(NODE_MODULE).filename().string();
+    for (const auto& path : {std::string(NODE_MODULE), name}) {
+        auto place = node.supervise_place(places::library{path, "module_greet"});
+        EXPECT_EQ(echoed(place, "hello"), "module says hello");
+        std::string all;
+        for (const pid_t each : far.running()) {
+            std::ifstream maps("/proc/" + std::to_string(each) + "/maps");
+            all.append(std::istreambuf_iterator<char>(maps), {});
+        }
+        EXPECT_NE(all.find("/" + name + "\n"), all.npos);
+        EXPECT_EQ(all.find(NODE_MODULE), all.npos) << "the one of the build tree is loaded";
+    }
+}
+
+TEST_P(ssh, a_module_that_is_not_there_is_refused_naming_it) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.modules = {"/no/such/module.so"};
+    const auto text = text_of_error(
+        errc::load_failed, [&] { (void)test_runtime().spawn_remote_node("far", options); });
+    EXPECT_NE(text.find("/no/such/module.so"), text.npos) << text;
+}
+
+TEST_P(ssh, gives_directory_and_environment_to_the_node_and_its_places) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.working_directory = far.home();
+    options.environment = {"GREETING=it's = \"me\"", "EMPTY="};
+    auto node = test_runtime().spawn_remote_node("far", options);
+    auto facts = node.supervise_place<facts_server>();
+    EXPECT_EQ(facts.directory(), far.home());
+    EXPECT_EQ(facts.variable("GREETING"), "it's = \"me\"");
+    EXPECT_EQ(facts.variable("EMPTY"), "");
+    EXPECT_EQ(facts.variable("PLACES_NO_SUCH"), "unset");
+    options.working_directory = "/no/such/folder";
+    const auto text = text_of_error(
+        errc::bad_argument, [&] { (void)test_runtime().spawn_remote_node("far", options); });
+    EXPECT_NE(text.find("/no/such/folder"), text.npos) << text;
+    EXPECT_NE(text.find("No such file"), text.npos) << text;
+}
+
+TEST_P(ssh, noise_of_the_hosts_rc_files_is_passed_on_and_breaks_nothing) {
+    const test_sshd far;
+    test_sshd::write_file(far.home() + "/.bashrc",
+                          "echo noisy standard output\necho noisy error >&2\n"
+                          "printf 'no line feed'\n");
+    auto node = start(far);
+    auto place = node.supervise_place(echo_entry);
+    EXPECT_EQ(echoed(place, "hello"), "hello");
+}
+
+TEST_P(ssh, a_tunnel_carries_the_link) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.tunnel = true;
+    auto node = test_runtime().spawn_remote_node("far", options);
+    auto place = node.supervise_place(echo_entry);
+    const std::string large(1'000'000, 'x');
+    for (int i = 0; i < 20; ++i) ASSERT_EQ(echoed(place, large), large);
+    EXPECT_EQ(echoed(place, "hello"), "hello");
+    node.send_exit(3);
+    EXPECT_EQ(node.wait(), (places::exit_status{false, 3}));
+}
+
+TEST_P(ssh, a_node_that_is_killed_is_down_and_tells_by_which_signal) {
+    const test_sshd far;
+    auto node = start(far);
+    auto table = node.supervise_place<facts_server>();
+    ::kill(table.node_pid(), SIGKILL);
+    if (uses_library()) {
+        EXPECT_EQ(node.wait(), (places::exit_status{true, SIGKILL}));
+    } else {
+        EXPECT_FALSE(node.wait().signalled);  // the ssh command does not tell
+    }
+    EXPECT_TRUE(far.is_left_alone());
+}
+
+TEST_P(ssh, several_are_started_at_once_and_each_answers) {
+    const test_sshd far;
+    const int count = uses_library() ? 16 : 4;
+    std::vector<places::node_request> requests;
+    for (int i = 0; i < count; ++i) {
+        auto options = options_for(far);
+        options.name = "node-" + std::to_string(i);
+        requests.push_back({"far", options});
+    }
+    const auto begun = std::chrono::steady_clock::now();
+    auto nodes = test_runtime().spawn_nodes_join(requests);
+    std::printf("%d nodes at once: %lld ms\n", count, ms_since(begun));
+    ASSERT_EQ(nodes.size(), requests.size());
+    for (int i = 0; i < count; ++i) {
+        auto& node = nodes[static_cast<std::size_t>(i)];
+        EXPECT_EQ(node.name(), "node-" + std::to_string(i));
+        auto place = node.supervise_place(echo_entry);
+        EXPECT_EQ(echoed(place, node.name()), node.name());
+    }
+    EXPECT_EQ(cached(far).size(), 2U);
+    EXPECT_EQ(copies_under_way(far), 0U);
+    for (auto& node : nodes) node.send_exit(5);
+    for (auto& node : nodes) EXPECT_EQ(node.wait(), (places::exit_status{false, 5}));
+    EXPECT_TRUE(far.is_left_alone());
+}
+
+TEST_P(ssh, of_several_all_are_started_or_none_and_every_failure_is_told) {
+    const test_sshd far;
+    auto wrong = options_for(far);
+    wrong.program = "/no/such/program";
+    auto late = options_for(far);
+    late.deadline = std::chrono::milliseconds{0};
+    try {
+        (void)test_runtime().spawn_nodes_join(
+            {{"far", options_for(far)}, {"far", wrong}, {"far", late}, {"far", options_for(far)}});
+        FAIL() << "two cannot be started";
+    } catch (const places::nodes_error& e) {
+        ASSERT_EQ(e.failures().size(), 2U) << e.what();
+        EXPECT_EQ(e.failures()[0].cause.code(), errc::bad_argument);
+        EXPECT_EQ(e.failures()[1].cause.code(), errc::program_not_found);
+        EXPECT_NE(std::string(e.what()).find("2 of 4"), std::string::npos) << e.what();
+    }
+    EXPECT_TRUE(far.is_left_alone());
+}
+
+TEST_P(ssh, a_start_that_is_given_up_leaves_nothing) {
+    const test_sshd far;
+    {
+        auto pending = test_runtime().spawn_remote_node_async("far", options_for(far));
+        (void)pending.is_ready();
+    }
+    EXPECT_TRUE(far.is_left_alone());
+    {
+        auto pending = test_runtime().spawn_remote_node_async("far", options_for(far));
+        while (!pending.is_ready()) {
+        }
+    }
+    EXPECT_TRUE(far.is_left_alone());
+    EXPECT_EQ(copies_under_way(far), 0U);
+}
+
+TEST_P(ssh, a_program_that_is_there_already_is_run_without_a_copy) {
+    const test_sshd far;
+    const auto program = far.folder() + "/it's here";
+    files::copy_file(files::read_symlink("/proc/self/exe"), program);
+    auto options = options_for(far);
+    options.program = program;
+    auto node = test_runtime().spawn_remote_node("far", options);
+    auto place = node.supervise_place(echo_entry);
+    EXPECT_EQ(echoed(place, "hello"), "hello");
+    EXPECT_TRUE(cached(far).empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(by, ssh, ::testing::Values("", "ssh"), [](const auto& each) {
+    return std::string(*each.param == '\0' ? "library" : "command");
+});
+
+// -- keys --
+
+class ssh_login : public ssh {};
+
+TEST_P(ssh_login, asks_for_the_passphrase_of_a_locked_key) {
+    const test_sshd far;
+    test_sshd::run({"ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", far.user_key()});
+    auto options = options_for(far);
+    std::vector<std::string> asked;
+    std::string answer = "open sesame";
+    options.passphrase = [&](const std::string& file) {
+        asked.push_back(file);
+        return answer;
+    };
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+    EXPECT_EQ(asked, (std::vector<std::string>{far.user_key()}));
+    for (const std::string wrong : {"", "wrong"}) {
+        answer = wrong;
+        EXPECT_EQ(error_of([&] { (void)test_runtime().spawn_remote_node("far", options); }).code(),
+                  errc::auth_refused);
+    }
+}
+
+TEST_P(ssh_login, takes_a_key_from_the_agent) {
+    const test_sshd far;
+    const auto socket = far.folder() + "/agent";
+    const auto key = far.folder() + "/for-the-agent";
+    files::copy_file(far.user_key(), key);
+    files::remove(far.user_key());
+    test_sshd::write_file(far.config(), "Host far\n HostName 127.0.0.1\n Port " +
+                                            std::to_string(far.port()) + "\n UserKnownHostsFile " +
+                                            far.known_hosts() + "\n");
+    // It holds the key, and ends with the shell that it runs.
+    const std::string script = "ssh-add -q '" + key + "' && echo > '" + far.folder() +
+                               "/added' && cat '" + far.folder() + "/end'";
+    test_sshd::run({"mkfifo", far.folder() + "/added", far.folder() + "/end"});
+    test_sshd::run(
+        {"sh", "-c", "ssh-agent -a '" + socket + "' sh -c \"" + script + "\" >/dev/null 2>&1 &"});
+    {
+        std::ifstream added(far.folder() + "/added");
+        std::string line;
+        std::getline(added, line);
+    }
+    ::setenv("SSH_AUTH_SOCK", socket.c_str(), 1);
+    EXPECT_TRUE(start(far).is_up());
+    ::unsetenv("SSH_AUTH_SOCK");
+    std::ofstream(far.folder() + "/end") << "\n";
+}
+
+INSTANTIATE_TEST_SUITE_P(by, ssh_login, ::testing::Values(""),
+                         [](const auto&) { return std::string("library"); });
 
 }  // namespace

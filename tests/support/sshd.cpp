@@ -6,11 +6,13 @@
 #include <arpa/inet.h>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <netinet/in.h>
 #include <pwd.h>
 #include <spawn.h>
@@ -72,6 +74,7 @@ test_sshd::test_sshd(const options& o) : options_(o) {
               std::to_string(::getpid()) + folder_.substr(folder_.rfind('.'));
     try {
         std::filesystem::create_directory(home());
+        std::filesystem::create_directory(bin());
         run({"ssh-keygen", "-q", "-t", o.host_key_type, "-N", "", "-f", folder_ + "/host"});
         run({"ssh-keygen", "-q", "-t", o.user_key_type, "-N", "", "-f", user_key()});
         std::string problem;
@@ -101,9 +104,11 @@ std::string test_sshd::try_start() {
             folder_ + "/host\nAuthorizedKeysFile " + user_key() + ".pub\n" +
             "UsePAM no\nStrictModes no\nPidFile none\nPermitRootLogin prohibit-password\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\n"
-            "MaxStartups 200\nMaxSessions 100\nSubsystem sftp internal-sftp\n"
+            "MaxStartups 200\nMaxSessions 100\n"
             "SetEnv HOME=" +
-            home() + " PLACES_RUN=" + marker_ + "\n";
+            home() + " PLACES_RUN=" + marker_ + " PATH=" + bin() +
+            ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n";
+    if (options_.has_sftp) text += "Subsystem sftp internal-sftp\n";
     write_file(folder_ + "/sshd_config", text);
 
     std::array<int, 2> ends;
@@ -154,6 +159,36 @@ void test_sshd::remember_host() const {
                              "\n");
 }
 
+void test_sshd::put_program(const std::string& name, const std::string& script) const {
+    const auto path = bin() + "/" + name;
+    write_file(path, "#!/bin/sh\n" + script + "\n");
+    ::chmod(path.c_str(), 0755);
+}
+
+std::vector<pid_t> test_sshd::running() const {
+    std::vector<pid_t> found;
+    const auto mark = "PLACES_RUN=" + marker_ + '\0';
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+        const auto number = entry.path().filename().string();
+        if (number.find_first_not_of("0123456789") != number.npos) continue;
+        std::ifstream in(entry.path() / "environ", std::ios::binary);
+        const std::string all(std::istreambuf_iterator<char>(in), {});
+        if (all.find(mark) != all.npos) found.push_back(std::stoi(number));
+    }
+    return found;
+}
+
+bool test_sshd::is_left_alone() const {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds{watchdog_ms};
+    while (true) {
+        const auto left = running();
+        if (left.empty()) return true;
+        if (std::chrono::steady_clock::now() > until) return false;
+        // The watchdog's share of it: the next look is at the end of one of them.
+        (void)ends(watch(left.front()));
+    }
+}
+
 std::vector<pid_t> test_sshd::sessions() const { return children_of(pid_); }
 
 void test_sshd::kill_sessions() const {
@@ -174,16 +209,8 @@ void test_sshd::end() noexcept {
             ::waitpid(pid_, nullptr, 0);
         }
         // Whatever has been started there, and what that starts meanwhile.
-        for (bool any = pid_ > 0; std::exchange(any, false);) {
-            for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-                const auto number = entry.path().filename().string();
-                if (number.find_first_not_of("0123456789") != number.npos) continue;
-                std::ifstream in(entry.path() / "environ", std::ios::binary);
-                const std::string all(std::istreambuf_iterator<char>(in), {});
-                if (all.find("PLACES_RUN=" + marker_ + '\0') == all.npos) continue;
-                ::kill(std::stoi(number), SIGKILL);
-                any = true;
-            }
+        for (auto left = running(); pid_ > 0 && !left.empty(); left = running()) {
+            for (const pid_t each : left) ::kill(each, SIGKILL);
         }
         std::error_code ignored;
         std::filesystem::remove_all(folder_, ignored);

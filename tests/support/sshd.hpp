@@ -20,6 +20,7 @@ class test_sshd {
         std::string host_key_type = "ed25519";
         std::string user_key_type = "ed25519";
         std::string address = "127.0.0.1";
+        bool has_sftp = true;
     };
     test_sshd() : test_sshd(options{}) {}
     /// Throws: std::runtime_error with sshd's words.
@@ -35,6 +36,9 @@ class test_sshd {
     /// `user@127.0.0.1:port`
     std::string host() const;
     const std::string& folder() const noexcept { return folder_; }
+    /// First in the PATH of whatever is run there: programs in it stand for the host's own.
+    std::string bin() const { return folder_ + "/bin"; }
+    void put_program(const std::string& name, const std::string& script) const;
     std::string home() const { return folder_ + "/home"; }
     std::string cache() const { return home() + "/.cache/places"; }
     std::string user_key() const { return folder_ + "/user"; }
@@ -42,6 +46,10 @@ class test_sshd {
     /// For the ssh command and for places: an alias `far` for this host, with key and known_hosts.
     std::string config() const { return folder_ + "/ssh_config"; }
 
+    /// What has been started there and has not ended.
+    std::vector<pid_t> running() const;
+    /// Waits until nothing runs there any more. Returns: false when the watchdog barked first.
+    bool is_left_alone() const;
     /// Processes of the connections that stand now.
     std::vector<pid_t> sessions() const;
     /// As of a machine that fails: the connections' processes, not what they have started.
