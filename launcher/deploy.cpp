@@ -552,8 +552,7 @@ bool is_starting(far_shell& shell, platform& there) {
 
 }  // namespace
 
-std::unique_ptr<far_stream> start_deployed(far_side& far, const deployment& what,
-                                           std::string& unheard) {
+started_stream start_deployed(far_side& far, const deployment& what) {
     far.clock().begin(errc::ssh_lost, "looking for the program there");
     const auto program = cargo_of(std::filesystem::read_symlink("/proc/self/exe"));
     std::vector<cargo> modules;
@@ -562,7 +561,7 @@ std::unique_ptr<far_stream> start_deployed(far_side& far, const deployment& what
     platform there;
     for (const bool copied : {false, true}) {
         far_shell shell(far, first_script(set));
-        if (is_starting(shell, there)) return shell.release(unheard);
+        if (is_starting(shell, there)) return shell.release();
         if (copied) {
             throw error(errc::ssh_lost,
                         "what was copied to the host is gone again; is somebody "
@@ -573,11 +572,10 @@ std::unique_ptr<far_stream> start_deployed(far_side& far, const deployment& what
         copy_all(far, program, modules, set, what.show_progress);
         far.clock().begin(errc::ssh_lost, "starting the program there");
     }
-    return nullptr;
+    return {};
 }
 
-std::unique_ptr<far_stream> start_installed(far_side& far, const std::string& program,
-                                            std::string& unheard) {
+started_stream start_installed(far_side& far, const std::string& program) {
     far.clock().begin(errc::ssh_lost, "starting the program there");
     const auto word = shell_word(program);
     far_shell shell(far, "echo; if command -v " + word +
@@ -585,7 +583,7 @@ std::unique_ptr<far_stream> start_installed(far_side& far, const std::string& pr
                              "places-starting; exec " +
                              word + " " + node_argument + "; fi; echo places-absent");
     platform ignored;
-    if (is_starting(shell, ignored)) return shell.release(unheard);
+    if (is_starting(shell, ignored)) return shell.release();
     throw error(errc::program_not_found, "there is no program " + program +
                                              " on the host that may be run; without .program, "
                                              "this one is copied there");

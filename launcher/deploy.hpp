@@ -64,14 +64,11 @@ struct deployment {
 };
 
 /// Runs this program on the far side as a node, after copying what is not there yet.
-/// Returns: the node's streams; it reads its order next. What it has printed already is in
-/// `unheard`. Throws: error: wrong_architecture naming both sides' processor or C library,
-/// no_space,
+/// Returns: the node, which reads its orders next.
+/// Throws: error: wrong_architecture naming both sides' processor or C library, no_space,
 ///         no_permission, load_failed for what neither side has, ssh_lost, and as far_side.
-std::unique_ptr<far_stream> start_deployed(far_side& far, const deployment& what,
-                                           std::string& unheard);
+started_stream start_deployed(far_side& far, const deployment& what);
 /// Runs a program that is on the host already. Throws: error{program_not_found}, as far_side.
-std::unique_ptr<far_stream> start_installed(far_side& far, const std::string& program,
-                                            std::string& unheard);
+started_stream start_installed(far_side& far, const std::string& program);
 
 }  // namespace places::launcher

@@ -3,6 +3,7 @@
 
 #include "launcher/text_parts.hpp"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -68,8 +69,7 @@ std::string far_shell::hear() {
     const auto keep = [&](std::string_view line) {
         while (!line.empty() && line.back() == '\r') line.remove_suffix(1);
         if (line.empty()) return;
-        if (!noise_.empty()) noise_ += "; ";
-        noise_ += line;
+        noise_.append(line).append("\n");
         if (noise_.size() > noise_bytes_max) noise_.erase(0, noise_.size() - noise_bytes_max);
     };
     while (true) {
@@ -100,9 +100,15 @@ std::string far_shell::hear() {
     }
 }
 
-std::unique_ptr<far_stream> far_shell::release(std::string& unheard) {
-    unheard = std::exchange(lines_[0], {});
-    return std::move(stream_);
+std::string far_shell::noise() const {
+    std::string line;
+    for (const char c : noise_) line += c == '\n' ? "; " : std::string(1, c);
+    return line.substr(0, line.size() - std::min<std::size_t>(line.size(), 2));
+}
+
+started_stream far_shell::release() {
+    return {std::move(stream_), std::exchange(lines_[0], {}),
+            std::exchange(noise_, {}) + std::exchange(lines_[1], {})};
 }
 
 std::string far_command(const std::string& script) { return "exec sh -c " + shell_word(script); }

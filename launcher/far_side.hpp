@@ -82,6 +82,13 @@ struct far_result {
 /// Runs a command to its end, which is within the clock's step.
 far_result run(far_side& far, const std::string& command);
 
+/// A command's stream, and what has been read of it already.
+struct started_stream {
+    std::unique_ptr<far_stream> stream;
+    std::string out{};
+    std::string err{};  ///< with the noise before it
+};
+
 /// A command there that is spoken with in lines. What it answers begins with `places-`; whatever
 /// else comes, of a login shell's own files, say, is noise, and kept for an error's text.
 class far_shell {
@@ -93,11 +100,11 @@ class far_shell {
     /// The next line that begins with `places-`, without that. Empty: the command has ended.
     /// Throws: error.
     std::string hear();
-    /// What it has printed besides, the last few KiB of it.
-    const std::string& noise() const noexcept { return noise_; }
+    /// What it has printed besides, the last few KiB of it, as one line.
+    std::string noise() const;
     std::optional<exit_status> status() { return stream_->status(); }
-    /// The stream, and what has been read of it but not heard.
-    std::unique_ptr<far_stream> release(std::string& unheard);
+    /// Speaks no more lines.
+    started_stream release();
 
   private:
     bool take(int stream);

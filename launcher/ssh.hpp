@@ -17,8 +17,7 @@ using ask_passphrase = std::function<std::string(const std::string& key_file)>;
 /// Connects, checks the host's key against known_hosts, and logs in with the keys of the agent and
 /// of the files. Every call of libssh2 is non-blocking, and waits with the clock.
 /// Throws: error: host_unreachable, port_refused, host_key_unknown (with fingerprint and the line
-/// to
-///         add), host_key_changed, auth_refused, key_unsupported, ssh_lost; each in the other
+///         to add), host_key_changed, auth_refused, key_unsupported, ssh_lost; each in the other
 ///         side's words, with one line of advice. starter_unwanted.
 std::unique_ptr<far_side> open_ssh(const ssh_settings& settings, step_clock& clock,
                                    const ask_passphrase& ask);

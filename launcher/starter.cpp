@@ -11,7 +11,6 @@
 #include "launcher/step.hpp"
 #include "launcher/tether.hpp"
 
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -120,8 +119,7 @@ struct carried {
 /// Between our standard streams and the node, until one side ends.
 class node_relay {
   public:
-    node_relay(far_side& far, std::unique_ptr<far_stream> node, const starter_order& order,
-               std::string unheard);
+    node_relay(far_side& far, started_stream node, const starter_order& order);
     /// Returns: how the node has ended; nothing where it is not known.
     std::optional<exit_status> run();
 
@@ -149,12 +147,12 @@ class node_relay {
     clock_type::time_point next_beat_ = clock_type::now();
 };
 
-node_relay::node_relay(far_side& far, std::unique_ptr<far_stream> node, const starter_order& order,
-                       std::string unheard)
+node_relay::node_relay(far_side& far, started_stream node, const starter_order& order)
     : far_(far),
-      node_(std::move(node)),
+      node_(std::move(node.stream)),
       order_(order),
-      unready_(std::move(unheard)) {
+      unready_(std::move(node.out)) {
+    err_.waiting = std::move(node.err);
     for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
         checked(::fcntl(fd, F_SETFL, O_NONBLOCK), "fcntl");
     }
@@ -415,15 +413,14 @@ int serve_starter() {
         step_clock clock(std::chrono::milliseconds{order->step_deadline_ms}, STDIN_FILENO);
         const auto settings = settings_of(*order);
         const auto far = open_far_side(*order, settings, clock);
-        std::string unheard;
         auto node = order->program.empty()
-                        ? start_deployed(*far, {order->modules, order->show_progress}, unheard)
-                        : start_installed(*far, order->program, unheard);
+                        ? start_deployed(*far, {order->modules, order->show_progress})
+                        : start_installed(*far, order->program);
         clock.hush();
         say_line(std::string(start_marker) + " address=" + far->address());
-        pass_orders(*far, *node);
+        pass_orders(*far, *node.stream);
         far->keep_alive();
-        const auto how = node_relay(*far, std::move(node), *order, std::move(unheard)).run();
+        const auto how = node_relay(*far, std::move(node), *order).run();
         end_like(how.value_or(exit_status{false, lost_status}));
     } catch (const starter_unwanted&) {
         return 1;

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+// What goes wrong on the way to another host: each has its code, the other side's words and advice,
+// takes no longer than its deadline, and leaves nothing.
+#include "tests/node/entries.hpp"
+#include "tests/node/heard.hpp"
+#include "tests/node/processes.hpp"
+#include "tests/support/error_of.hpp"
+#include "tests/support/node_main.hpp"
+#include "tests/support/sshd.hpp"
+
+#include <gtest/gtest.h>
+
+#include <arpa/inet.h>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <netinet/in.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+using namespace std::chrono_literals;
+using places::errc;
+
+namespace {
+
+class ssh_refusal : public ::testing::TestWithParam<const char*> {
+  protected:
+    void SetUp() override {
+        if (const auto why = test_sshd::why_not(); !why.empty()) GTEST_SKIP() << why;
+    }
+    static bool uses_library() { return *GetParam() == '\0'; }
+    static places::node_options options_for(const test_sshd& far) {
+        return {.listen_port = 0, .ssh_config = far.config(), .ssh_command = GetParam()};
+    }
+    /// The text of the error, which has the code, names the host, and leaves nothing.
+    static std::string refused(const test_sshd& far, errc code, const places::node_options& options,
+                               const std::string& host = "far") {
+        const auto begun = std::chrono::steady_clock::now();
+        auto text =
+            text_of_error(code, [&] { (void)test_runtime().spawn_remote_node(host, options); });
+        std::printf("%lld ms: %s\n", ms_since(begun), text.c_str());
+        EXPECT_NE(text.find("node " + host), text.npos);
+        EXPECT_TRUE(far.is_left_alone());
+        EXPECT_TRUE(has_no_copy(far)) << "a copy under way is left";
+        return text;
+    }
+    static std::string refused(const test_sshd& far, errc code) {
+        return refused(far, code, options_for(far));
+    }
+    static bool has_no_copy(const test_sshd& far) {
+        if (!std::filesystem::exists(far.cache())) return true;
+        for (const auto& each : std::filesystem::directory_iterator(far.cache())) {
+            if (each.path().filename().string().starts_with(".copy.")) return false;
+        }
+        return true;
+    }
+    static void edit_config(const test_sshd& far, const std::string& line) {
+        std::ifstream in(far.config());
+        const std::string all(std::istreambuf_iterator<char>(in), {});
+        test_sshd::write_file(far.config(), all + "    " + line + "\n");
+    }
+};
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+
+std::string public_key(const std::string& file) {
+    std::ifstream in(file);
+    std::string kind;
+    std::string key;
+    in >> kind >> key;
+    return kind + " " + key;
+}
+
+/// A TCP port on loopback where something of ours listens, or is bound and does not.
+struct port {
+    places::unique_fd socket;
+    std::uint16_t number = 0;
+    std::string host() const { return "127.0.0.1:" + std::to_string(number); }
+};
+port make_port(bool listens) {
+    port p{places::unique_fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)}, 0};
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof where;
+    EXPECT_EQ(::bind(p.socket.get(), reinterpret_cast<sockaddr*>(&where), size), 0);
+    EXPECT_EQ(::getsockname(p.socket.get(), reinterpret_cast<sockaddr*>(&where), &size), 0);
+    if (listens) {
+        EXPECT_EQ(::listen(p.socket.get(), 16), 0);
+    }
+    p.number = ntohs(where.sin_port);
+    return p;
+}
+
+// -- the host --
+
+TEST_P(ssh_refusal, of_an_unknown_host_key_tells_its_fingerprint_and_the_line_to_add) {
+    const test_sshd far;
+    test_sshd::write_file(far.known_hosts(), "");
+    const auto text = refused(far, errc::host_key_unknown);
+    if (!uses_library()) return;
+    EXPECT_TRUE(has(text, "SHA256:")) << text;
+    const auto line =
+        "[127.0.0.1]:" + std::to_string(far.port()) + " " + public_key(far.folder() + "/host.pub");
+    ASSERT_TRUE(has(text, line)) << text;
+    // Taken at its word, it works.
+    test_sshd::write_file(far.known_hosts(), line + "\n");
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
+}
+
+TEST_P(ssh_refusal, of_a_changed_host_key_names_the_line_that_has_another) {
+    const test_sshd far;
+    test_sshd::write_file(far.known_hosts(), "# first\n[127.0.0.1]:" + std::to_string(far.port()) +
+                                                 " " + public_key(far.user_key() + ".pub") + "\n");
+    const auto text = refused(far, errc::host_key_changed);
+    if (uses_library()) {
+        EXPECT_TRUE(has(text, far.known_hosts() + ":2")) << text;
+    }
+    // Not even where unknown hosts are welcome.
+    edit_config(far, "StrictHostKeyChecking accept-new");
+    (void)refused(far, errc::host_key_changed);
+}
+
+TEST_P(ssh_refusal, does_not_happen_to_an_unknown_host_where_new_ones_are_accepted) {
+    const test_sshd far;
+    test_sshd::write_file(far.known_hosts(), "");
+    edit_config(far, "StrictHostKeyChecking accept-new");
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
+    std::ifstream in(far.known_hosts());
+    const std::string all(std::istreambuf_iterator<char>(in), {});
+    EXPECT_FALSE(all.empty());
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
+}
+
+TEST_P(ssh_refusal, of_a_port_where_nobody_listens) {
+    const test_sshd far;
+    const auto silent = make_port(false);
+    (void)refused(far, errc::port_refused, options_for(far), silent.host());
+}
+
+TEST_P(ssh_refusal, of_a_host_that_no_name_server_knows) {
+    const test_sshd far;
+    EXPECT_TRUE(has(refused(far, errc::host_unreachable, options_for(far), "no-such-host.invalid"),
+                    "no-such-host.invalid"));
+}
+
+TEST_P(ssh_refusal, of_an_address_that_no_route_leads_to) {
+    const test_sshd far;
+    // A group of hosts: TCP knows no way there.
+    const auto text = refused(far, errc::host_unreachable, options_for(far), "224.0.0.1");
+    EXPECT_TRUE(has(text, "unreachable")) << text;
+}
+
+TEST_P(ssh_refusal, of_a_server_that_says_nothing_keeps_its_deadline) {
+    const test_sshd far;
+    const auto silent = make_port(true);
+    auto options = options_for(far);
+    options.step_deadline = 300ms;
+    const auto begun = std::chrono::steady_clock::now();
+    const auto text = refused(far, errc::ssh_lost, options, silent.host());
+    EXPECT_GE(std::chrono::steady_clock::now() - begun, 300ms);
+    if (uses_library()) {
+        EXPECT_TRUE(has(text, "300 ms")) << text;
+    }
+}
+
+// -- the key --
+
+TEST_P(ssh_refusal, of_our_key_names_it_and_what_the_host_offers) {
+    const test_sshd far;
+    test_sshd::run({"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", far.folder() + "/other"});
+    auto options = options_for(far);
+    options.identity_files = {far.folder() + "/other"};
+    edit_config(far, "IdentityFile none");
+    std::filesystem::remove(far.user_key());
+    const auto text = refused(far, errc::auth_refused, options);
+    EXPECT_TRUE(has(text, "publickey")) << text;
+    if (uses_library()) {
+        EXPECT_TRUE(has(text, far.folder() + "/other")) << text;
+    }
+}
+
+TEST_P(ssh_refusal, of_an_rsa_key_says_what_the_library_cannot_do_and_the_command_can) {
+    const test_sshd far({.user_key_type = "rsa"});
+    if (!uses_library()) {
+        EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
+        return;
+    }
+    const auto text = refused(far, errc::key_unsupported);
+    EXPECT_TRUE(has(text, "RSA") && has(text, "ed25519") && has(text, "ssh_command")) << text;
+}
+
+TEST_P(ssh_refusal, of_what_only_the_ssh_command_can_do_names_it) {
+    const test_sshd far;
+    edit_config(far, "ProxyCommand sh -c 'exec nc %h %p'");
+    if (!uses_library()) return;
+    const auto text = refused(far, errc::bad_argument);
+    EXPECT_TRUE(has(text, "proxycommand") && has(text, "ssh_command")) << text;
+}
+
+// -- the program --
+
+TEST_P(ssh_refusal, of_another_processor_or_c_library_names_both_and_copies_nothing) {
+    const test_sshd far;
+    far.put_program("uname", "echo aarch64");
+    auto text = refused(far, errc::wrong_architecture);
+    EXPECT_TRUE(has(text, "x86_64") && has(text, "aarch64")) << text;
+    far.put_program("uname", "exec /bin/uname \"$@\"");
+    far.put_program("getconf", "echo glibc 2.17");
+    text = refused(far, errc::wrong_architecture);
+    EXPECT_TRUE(has(text, "glibc 2.17") && has(text, "or later")) << text;
+    far.put_program("getconf", "exit 1");
+    far.put_program("ldd", "echo 'musl libc (x86_64)' >&2; exit 1");
+    text = refused(far, errc::wrong_architecture);
+    EXPECT_TRUE(has(text, "musl") && has(text, "glibc")) << text;
+    EXPECT_FALSE(std::filesystem::exists(far.cache()));
+}
+
+TEST_P(ssh_refusal, of_a_library_that_neither_side_has_names_it) {
+    const test_sshd far;
+    far.put_program("ldd", "echo '\tlibnowhere.so.1 => not found'");
+    EXPECT_TRUE(has(refused(far, errc::load_failed), "libnowhere.so.1"));
+}
+
+TEST_P(ssh_refusal, does_not_happen_to_a_library_that_only_this_side_has) {
+    const test_sshd far;
+    // Lacking until the folder that it is copied to is in the loader's path.
+    far.put_program("ldd",
+                    "case $LD_LIBRARY_PATH in '') echo '\tlibssh2.so.1 => not found';; esac");
+    auto node = test_runtime().spawn_remote_node("far", options_for(far));
+    auto facts = node.supervise_place<facts_server>();
+    EXPECT_TRUE(has(facts.variable("LD_LIBRARY_PATH"), far.cache()));
+    std::ifstream maps("/proc/" + std::to_string(facts.pid()) + "/maps");
+    const std::string all(std::istreambuf_iterator<char>(maps), {});
+    EXPECT_TRUE(has(all, "/libssh2.so.1\n"));
+}
+
+TEST_P(ssh_refusal, of_a_cache_that_may_not_be_written_gives_the_hosts_words) {
+    // Nobody may make a folder there, not even root.
+    const test_sshd far;
+    test_sshd::write_file(far.home() + "/.bashrc", "export XDG_CACHE_HOME=/sys\n");
+    const auto text = refused(far, errc::no_permission);
+    EXPECT_TRUE(has(text, "/sys/places")) << text;
+}
+
+TEST_P(ssh_refusal, of_a_full_disk_gives_the_hosts_words_and_leaves_no_part) {
+    const test_sshd far;
+    const auto disk = far.folder() + "/disk";
+    std::filesystem::create_directory(disk);
+    if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=64k") != 0) {
+        GTEST_SKIP() << "the kernel gives us no small disk: " << std::strerror(errno);
+    }
+    test_sshd::write_file(far.home() + "/.bashrc", "export XDG_CACHE_HOME=" + disk + "\n");
+    const auto text = refused(far, errc::no_space);
+    EXPECT_TRUE(has(text, "No space left on device")) << text;
+    EXPECT_TRUE(std::filesystem::is_empty(disk + "/places"));
+    EXPECT_EQ(::umount2(disk.c_str(), MNT_DETACH), 0);
+}
+
+TEST_P(ssh_refusal, of_a_program_that_is_not_on_the_host_names_it) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.program = "/no/such/program";
+    EXPECT_TRUE(has(refused(far, errc::program_not_found, options), "/no/such/program"));
+}
+
+TEST_P(ssh_refusal, of_a_node_of_another_version_names_both) {
+    const test_sshd far;
+    far.put_program("old-places",
+                    "echo places-node-ready port=1 incarnation=0 protocol=9 version=7.7 address=x\n"
+                    "exec cat >/dev/null");
+    auto options = options_for(far);
+    options.program = far.bin() + "/old-places";
+    const auto text = refused(far, errc::wrong_version, options);
+    EXPECT_TRUE(has(text, "protocol 9") && has(text, "7.7") && has(text, "1 to 1")) << text;
+}
+
+TEST_P(ssh_refusal, of_a_program_that_is_no_node_tells_what_it_printed) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.program = "/bin/ls";
+    const auto text = refused(far, errc::node_unreachable, options);
+    EXPECT_TRUE(has(text, "unrecognized option")) << text;
+    far.put_program("sleeper", "exec cat >/dev/null");
+    options.program = far.bin() + "/sleeper";
+    options.deadline = 300ms;
+    EXPECT_TRUE(has(refused(far, errc::node_unreachable, options), "not ready in time"));
+}
+
+// -- the connection --
+
+/// A host on which a program stops and says so; then its connections are killed.
+void lose_while(const test_sshd& far, const std::string& program,
+                const places::node_options& options) {
+    const auto fifo = far.folder() + "/reached";
+    test_sshd::run({"mkfifo", fifo});
+    far.put_program(program, "echo >'" + fifo + "'; exec cat '" + far.folder() + "/never'");
+    test_sshd::run({"mkfifo", far.folder() + "/never"});
+    auto pending = test_runtime().spawn_remote_node_async("far", options);
+    {
+        std::ifstream reached(fifo);
+        std::string line;
+        std::getline(reached, line);
+    }
+    far.kill_sessions();
+    const auto e = error_of([&] { (void)pending.get(); });
+    EXPECT_EQ(e.code(), errc::ssh_lost) << e.what();
+    std::printf("%s\n", e.what());
+    // What stands still on the far side does so because of this test.
+    for (const pid_t each : far.running()) {
+        if (facts_of(each).name == "cat") ::kill(each, SIGKILL);
+    }
+    EXPECT_TRUE(far.is_left_alone());
+}
+
+TEST_P(ssh_refusal, of_a_connection_that_is_lost_before_the_copy) {
+    const test_sshd far;
+    lose_while(far, "uname", options_for(far));
+    EXPECT_FALSE(std::filesystem::exists(far.cache()));
+}
+
+TEST_P(ssh_refusal, of_a_connection_that_is_lost_during_the_copy_leaves_no_part_of_it) {
+    const test_sshd far;
+    lose_while(far, "sha256sum", options_for(far));
+    EXPECT_TRUE(has_no_copy(far));
+}
+
+TEST_P(ssh_refusal, of_a_connection_that_is_lost_before_the_node_is_ready) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.program = far.bin() + "/slow";
+    lose_while(far, "slow", options);
+}
+
+INSTANTIATE_TEST_SUITE_P(by, ssh_refusal, ::testing::Values("", "ssh"), [](const auto& each) {
+    return std::string(*each.param == '\0' ? "library" : "command");
+});
+
+}  // namespace
