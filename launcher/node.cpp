@@ -8,15 +8,18 @@
 #include "net/handshake.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <poll.h>
 #include <sstream>
 #include <sys/syscall.h>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 
 namespace places {
 namespace {
@@ -35,6 +38,16 @@ std::optional<T> read_order() {
     if (!launcher::read_all(0, octets.data(), length)) return std::nullopt;
     auto order = detail::decode_datum<T>(octets);
     return order ? std::optional(std::move(*order)) : std::nullopt;
+}
+
+/// A pipe's reading end, with all of `octets` in it.
+unique_fd pipe_with(const bytes& octets) {
+    std::array<int, 2> ends;
+    checked(::pipe2(ends.data(), O_CLOEXEC), "make a pipe to the bridge");
+    unique_fd reader{ends[0]};
+    const unique_fd writer{ends[1]};
+    launcher::write_all(writer.get(), octets.data(), octets.size());
+    return reader;
 }
 
 /// The address at which whoever logged in has found this host.
@@ -78,8 +91,15 @@ int report_failure(errc code, const std::string& text) {
     return 1;
 }
 
-channel open_bridge(detail::process& home, const net::command& what, std::size_t ring_bytes,
-                    const std::vector<int>& fds) {
+channel open_bridge(detail::process& home, net::command what, std::size_t ring_bytes,
+                    std::vector<int> fds) {
+    unique_fd pipe;
+    if (auto* const listen = std::get_if<net::listen_command>(&what)) {
+        pipe = pipe_with(std::exchange(listen->key, {}));
+    } else if (auto* const dial = std::get_if<net::dial_command>(&what)) {
+        pipe = pipe_with(std::exchange(dial->key, {}));
+    }
+    if (pipe) fds.push_back(pipe.get());
     auto answer = home.request(control::open_bridge{detail::encode_datum(what), ring_bytes}, fds);
     const auto& grant = std::get<control::granted>(answer.packet.body);
     return channel{home.open(grant, std::move(answer.fds))};

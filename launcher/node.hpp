@@ -109,9 +109,9 @@ bool is_settled(const pending_node::state& node) noexcept;
 /// Of a settled one, once. Throws: why it has failed.
 std::shared_ptr<remote_node::state> take_node(pending_node::state& node);
 
-/// Opens a channel to this node's bridge for `what`.
-channel open_bridge(detail::process& home, const net::command& what, std::size_t ring_bytes,
-                    const std::vector<int>& fds = {});
+/// Opens a channel to this node's bridge for `what`. A key in it goes by a pipe, past the nursery.
+channel open_bridge(detail::process& home, net::command what, std::size_t ring_bytes,
+                    std::vector<int> fds = {});
 /// The answer of the bridge. Throws: error{protocol} when it is another.
 template <class T>
 T body_of(const message& m) {

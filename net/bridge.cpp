@@ -13,9 +13,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <fcntl.h>
 #include <iterator>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <unistd.h>
 #include <unordered_map>
 #include <utility>
 #include <variant>
@@ -54,7 +57,7 @@ class bridge {
     void take(control::received offer);
     void open_remote(std::unique_ptr<detail::channel_state> end, std::uint64_t link_id,
                      open_frame request, bool place_announces);
-    void obey(std::unique_ptr<detail::channel_state> end, const command& first,
+    void obey(std::unique_ptr<detail::channel_state> end, command first,
               std::vector<unique_fd> fds);
     bool is_listening() const;
     void serve(const controller_ptr& c);
@@ -211,7 +214,7 @@ void bridge::take(control::received offer) {
         relay{std::move(end), 0}.refuse(errc::bad_argument,
                                         "only the root of a node may listen and dial for it");
     } else {
-        obey(std::move(end), *parsed, std::move(extra));
+        obey(std::move(end), std::move(*parsed), std::move(extra));
     }
 }
 
@@ -225,9 +228,29 @@ void bridge::open_remote(std::unique_ptr<detail::channel_state> end, std::uint64
     found->second->open(std::move(end), std::move(request), place_announces);
 }
 
-void bridge::obey(std::unique_ptr<detail::channel_state> end, const command& first,
+namespace {
+
+/// The key in the pipe that goes with a command, if it comes that way.
+void take_key(command& c, std::vector<unique_fd>& fds) {
+    auto* const listen = std::get_if<listen_command>(&c);
+    auto* const dial = std::get_if<dial_command>(&c);
+    bytes& key = listen ? listen->key : dial->key;
+    if (!key.empty() || fds.empty()) return;
+    const auto pipe = std::move(fds.back());
+    fds.pop_back();
+    key.resize(std::tuple_size_v<node_key>);
+    // Written before the command was: a read that would wait finds no key.
+    ::fcntl(pipe.get(), F_SETFL, O_NONBLOCK);
+    const auto got = ::read(pipe.get(), key.data(), key.size());
+    key.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+}
+
+}  // namespace
+
+void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
                   std::vector<unique_fd> fds) {
     const auto id = end->id();
+    take_key(first, fds);
     const auto on_accepted = [this](std::shared_ptr<link> link, std::string label) {
         adopt(std::move(link), session::side::started, std::move(label), 0);
     };

@@ -16,7 +16,9 @@
 namespace places::net {
 
 // -- what a process asks with control::open_bridge; the new channel then carries the answer --
-// The first two only the root may ask: whoever may dial or listen speaks for the whole node.
+// The first two only the root may ask: whoever may dial or listen speaks for the whole node. A
+// command goes through the nursery, whose memory every place inherits: so where its key is empty,
+// the last descriptor is a pipe with the key.
 
 /// Listens for other nodes. Answer: `opened` with a `listening`, or `refused`. The channel then
 /// brings bridge_events and takes a `finish`; when it closes, the bridge ends.

@@ -74,10 +74,29 @@ TEST_F(bridge_test, a_place_that_ends_says_how_before_its_channel_closes) {
 TEST_F(bridge_test, an_exit_is_passed_to_the_root) {
     auto p = dial();
     ASSERT_TRUE(p.send(exit_frame{3}));
-    const auto event = control_.get<bridge_event>();
-    ASSERT_TRUE(event);
-    ASSERT_TRUE(std::holds_alternative<exit_asked>(*event));
+    auto event = control_.get<bridge_event>();
+    ASSERT_TRUE(event && std::holds_alternative<links_changed>(*event));
+    event = control_.get<bridge_event>();
+    ASSERT_TRUE(event && std::holds_alternative<exit_asked>(*event));
     EXPECT_EQ(std::get<exit_asked>(*event).status, 3);
+}
+
+TEST_F(bridge_test, the_root_hears_how_many_links_stand) {
+    const auto count = [&] {
+        const auto event = control_.get<bridge_event>();
+        const auto* links = event ? std::get_if<links_changed>(&*event) : nullptr;
+        return links ? static_cast<int>(links->count) : -1;
+    };
+    {
+        auto first = dial();
+        EXPECT_EQ(count(), 1);
+        {
+            auto second = dial();
+            EXPECT_EQ(count(), 2);
+        }
+        EXPECT_EQ(count(), 1);
+    }
+    EXPECT_EQ(count(), 0);
 }
 
 TEST_F(bridge_test, breaking_the_protocol_costs_the_link_and_nothing_else) {
