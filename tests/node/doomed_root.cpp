@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program that life_test starts and kills: a root with a node, and a place on each side. Prints
-// one line: the node, its place, the local place, both bridges.
+// A program that life_test and ssh_end_test start and kill: a root with a node, and a place on each
+// side. Prints one line: the node (or its starter), its place, the local place, both bridges.
+//     doomed_root [HOST CONFIG GRACE_MS tethered|detached]
 #include "entries.hpp"
 #include "processes.hpp"
 
+#include <cstdlib>
 #include <iostream>
+#include <string>
 
 int main(int argc, char** argv) {
     places::runtime runtime{argc, argv};
-    auto node = runtime.spawn_remote_node("localhost", {.listen_port = 0});
+    places::node_options options{.listen_port = 0};
+    if (argc == 5) {
+        options.ssh_config = argv[2];
+        options.tether_grace = std::chrono::milliseconds{std::atoi(argv[3])};
+        options.detach = std::string(argv[4]) == "detached";
+    }
+    auto node = runtime.spawn_remote_node(argc == 5 ? argv[1] : "localhost", options);
     auto remote = node.supervise_place<table_server>({.named = "table"});
     auto local = places::spawn_server<table_server>();
     std::cout << node.pid() << ' ' << remote.pid() << ' ' << local.pid() << ' '

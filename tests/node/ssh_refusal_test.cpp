@@ -336,6 +336,31 @@ TEST_P(ssh_refusal, of_a_connection_that_is_lost_before_the_node_is_ready) {
     lose_while(far, "slow", options);
 }
 
+TEST_P(ssh_refusal, of_some_of_twenty_at_once_does_not_hold_up_the_others) {
+    const test_sshd far;
+    const auto silent = make_port(true);
+    auto options = options_for(far);
+    options.program = "/no/such/program";
+    options.step_deadline = 5s;
+    std::vector<places::node_request> requests(20, {"far", options});
+    for (std::size_t i = 0; i < requests.size(); i += 4) {
+        requests[i].host = silent.host();
+        requests[i].options.step_deadline = 500ms;
+    }
+    try {
+        (void)test_runtime().spawn_nodes_join(requests);
+        FAIL() << "none of them can be started";
+    } catch (const places::nodes_error& e) {
+        ASSERT_EQ(e.failures().size(), requests.size());
+        for (std::size_t i = 0; i < requests.size(); ++i) {
+            EXPECT_EQ(e.failures()[i].cause.code(),
+                      i % 4 == 0 ? errc::ssh_lost : errc::program_not_found)
+                << e.failures()[i].cause.what();
+        }
+    }
+    EXPECT_TRUE(far.is_left_alone());
+}
+
 INSTANTIATE_TEST_SUITE_P(by, ssh_refusal, ::testing::Values("", "ssh"), [](const auto& each) {
     return std::string(*each.param == '\0' ? "library" : "command");
 });

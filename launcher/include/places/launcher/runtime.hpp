@@ -41,7 +41,7 @@ class runtime {
 
     /// Starts this program as a node on `host` and connects to it.
     /// Shape:  "localhost" or "127.0.0.1": on this host; else [user@]host[:port], by SSH, where
-    ///         host may be an alias of the SSH configuration, and this program is copied there once.
+    ///         host may be an alias of the SSH configuration; this program is copied there once.
     /// Throws: error: address_in_use, node_unreachable, bad_key, start_failed, naming host and
     ///         port, with what the node printed; and those of SSH (see errc), each with the cause
     ///         in the other side's words and one line of advice. Nothing is left behind then.

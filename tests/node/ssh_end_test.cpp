@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+// How nodes on another host end when what holds them breaks, and what nobody may learn meanwhile.
+#include "tests/node/entries.hpp"
+#include "tests/node/heard.hpp"
+#include "tests/node/processes.hpp"
+#include "tests/support/node_main.hpp"
+#include "tests/support/sshd.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <netinet/in.h>
+#include <optional>
+#include <random>
+#include <spawn.h>
+#include <sstream>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+// What a round costs is mostly the start; so many are under way at once.
+constexpr int rounds = 50;
+constexpr int at_once = 10;
+
+class ssh_end : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        if (const auto why = test_sshd::why_not(); !why.empty()) GTEST_SKIP() << why;
+    }
+    static std::vector<places::remote_node> start(int count, const places::node_options& options) {
+        return test_runtime().spawn_nodes_join(
+            std::vector<places::node_request>(static_cast<std::size_t>(count), {"far", options}));
+    }
+    static places::node_options options_for(const test_sshd& far,
+                                            std::chrono::milliseconds grace = 100ms) {
+        return {.listen_port = 0, .ssh_config = far.config(), .tether_grace = grace};
+    }
+};
+
+std::string echoed(places::channel& c, const std::string& text) {
+    if (c.put(text) != places::status::ok) return "not sent";
+    const auto answer = c.get<std::string>();
+    return answer ? *answer : answer.error().message();
+}
+
+/// doomed_root with a node on `far`.
+struct doomed {
+    pid_t root = 0;
+    std::vector<places::unique_fd> lives;  ///< of all processes that it has told of
+    pid_t place = 0;                       ///< on the far side
+};
+struct doomed_start {
+    pid_t root = 0;
+    places::unique_fd out;
+};
+doomed_start begin_doomed(const test_sshd& far, const std::string& grace_ms,
+                          const std::string& tether) {
+    std::array<int, 2> ends;
+    EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+    doomed_start d{0, places::unique_fd{ends[0]}};
+    const places::unique_fd writer{ends[1]};
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 1);
+    std::vector<std::string> words{DOOMED_ROOT, "far", far.config(), grace_ms, tether};
+    std::vector<char*> argv;
+    for (auto& each : words) argv.push_back(each.data());
+    argv.push_back(nullptr);
+    EXPECT_EQ(::posix_spawn(&d.root, DOOMED_ROOT, &actions, nullptr, argv.data(), environ), 0);
+    ::posix_spawn_file_actions_destroy(&actions);
+    return d;
+}
+doomed finish_doomed(doomed_start d) {
+    std::string line;
+    for (char c = 0; c != '\n' && ::read(d.out.get(), &c, 1) == 1;) line += c;
+    std::istringstream in(line);
+    doomed result;
+    result.root = d.root;
+    for (int i = 0, pid = 0; in >> pid; ++i) {
+        if (pid == 0) continue;  // the far bridge is no child of the starter's
+        result.lives.push_back(watch(pid));
+        if (i == 1) result.place = pid;
+    }
+    EXPECT_GE(result.lives.size(), 4U) << line;
+    return result;
+}
+void kill_root(const doomed& d) {
+    ::kill(d.root, SIGKILL);
+    ::waitpid(d.root, nullptr, 0);
+}
+
+TEST_F(ssh_end, of_a_killed_root_takes_its_tethered_node_at_once) {
+    const test_sshd far;
+    kill_root(finish_doomed(begin_doomed(far, "3600000", "tethered")));  // the copy is there now
+    EXPECT_TRUE(far.is_left_alone());
+    long long slowest = 0;
+    for (int done = 0; done < rounds; done += at_once) {
+        std::vector<doomed_start> begun;
+        for (int i = 0; i < at_once; ++i) begun.push_back(begin_doomed(far, "3600000", "tethered"));
+        std::vector<doomed> roots;
+        for (auto& each : begun) roots.push_back(finish_doomed(std::move(each)));
+        const auto start = clock_type::now();
+        for (const auto& each : roots) kill_root(each);
+        for (const auto& each : roots) {
+            for (const auto& life : each.lives) ASSERT_TRUE(ends(life));
+        }
+        ASSERT_TRUE(far.is_left_alone());
+        slowest = std::max(slowest, ms_since(start));
+    }
+    std::printf("%d roots killed, %d at once: all gone after at most %lld ms\n", rounds, at_once,
+                slowest);
+}
+
+TEST_F(ssh_end, of_the_ssh_connection_leaves_a_node_that_is_linked_to_and_the_link_s_takes_it) {
+    const test_sshd far;
+    long long slowest = 0;
+    for (int done = 0; done < rounds; done += at_once) {
+        auto nodes = start(at_once, options_for(far));
+        std::vector<places::channel> places;
+        for (auto& node : nodes) places.push_back(node.supervise_place(echo_entry));
+        far.kill_sessions();
+        // The starters have noticed.
+        for (auto& node : nodes) ASSERT_FALSE(node.wait().signalled);
+        for (std::size_t i = 0; i < nodes.size(); ++i) {
+            ASSERT_TRUE(nodes[i].is_up());
+            ASSERT_EQ(echoed(places[i], "still here"), "still here");
+            // Also for what is new.
+            auto place = nodes[i].supervise_place(echo_entry);
+            ASSERT_EQ(echoed(place, "and this"), "and this");
+        }
+        const auto start_of_end = clock_type::now();
+        places.clear();
+        nodes.clear();
+        ASSERT_TRUE(far.is_left_alone());
+        slowest = std::max(slowest, ms_since(start_of_end));
+    }
+    std::printf("%d connections cut, then links: gone after at most %lld ms, grace 100 ms\n",
+                rounds, slowest);
+}
+
+TEST_F(ssh_end, of_a_killed_starter_is_as_that_of_its_connection) {
+    const test_sshd far;
+    for (int done = 0; done < rounds; done += at_once) {
+        auto nodes = start(at_once, options_for(far));
+        for (auto& node : nodes) ::kill(node.pid(), SIGKILL);
+        for (auto& node : nodes) {
+            ASSERT_EQ(node.wait(), (places::exit_status{true, SIGKILL}));
+            auto place = node.supervise_place(echo_entry);
+            ASSERT_EQ(echoed(place, "still here"), "still here");
+        }
+        nodes.clear();
+        ASSERT_TRUE(far.is_left_alone());
+    }
+}
+
+TEST_F(ssh_end, comes_ten_seconds_after_connection_and_link_unless_told_otherwise) {
+    const test_sshd far;
+    auto nodes = start(1, {.listen_port = 0, .ssh_config = far.config()});
+    far.kill_sessions();
+    (void)nodes.front().wait();
+    const auto begun = clock_type::now();
+    nodes.clear();
+    EXPECT_TRUE(far.is_left_alone());
+    std::printf("default grace: gone after %lld ms\n", ms_since(begun));
+    EXPECT_GE(clock_type::now() - begun, 10s);
+}
+
+TEST_F(ssh_end, does_not_come_to_a_detached_node) {
+    const test_sshd far;
+    const auto detached = finish_doomed(begin_doomed(far, "0", "detached"));
+    const auto tethered = finish_doomed(begin_doomed(far, "0", "tethered"));
+    kill_root(detached);
+    kill_root(tethered);
+    for (const auto& life : tethered.lives) EXPECT_TRUE(ends(life));
+    // Its starter and its root are gone as well; it has had as long as the other one.
+    EXPECT_TRUE(ends(detached.lives[0]));
+    EXPECT_EQ(::kill(detached.place, 0), 0);
+    EXPECT_FALSE(far.running().empty());
+}
+
+TEST_F(ssh_end, of_the_handle_leaves_a_detached_node_and_send_exit_takes_it) {
+    const test_sshd far;
+    auto options = options_for(far, 0ms);
+    options.detach = true;
+    {
+        auto node = test_runtime().spawn_remote_node("far", options);
+        auto place = node.supervise_place(echo_entry);
+        EXPECT_EQ(echoed(place, "hello"), "hello");
+    }
+    EXPECT_FALSE(far.running().empty());
+    for (const pid_t each : far.running()) ::kill(each, SIGKILL);
+    EXPECT_TRUE(far.is_left_alone());
+    auto node = test_runtime().spawn_remote_node("far", options);
+    node.send_exit(3);
+    EXPECT_EQ(node.wait(), (places::exit_status{false, 3}));
+    EXPECT_TRUE(far.is_left_alone());
+}
+
+// -- the key --
+
+std::string content(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// Whether the text is anywhere in the memory that a process may write. Nothing: it may not be
+/// read.
+std::optional<bool> holds(pid_t pid, const std::string& text) {
+    const auto folder = "/proc/" + std::to_string(pid);
+    std::ifstream maps(folder + "/maps");
+    const places::unique_fd memory{::open((folder + "/mem").c_str(), O_RDONLY | O_CLOEXEC)};
+    if (!memory) return std::nullopt;
+    for (std::string line; std::getline(maps, line);) {
+        unsigned long begin = 0;
+        unsigned long end = 0;
+        std::array<char, 5> rights{};
+        if (std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, rights.data()) != 3) continue;
+        if (rights[1] != 'w') continue;
+        std::string octets(end - begin, '\0');
+        const auto got =
+            ::pread(memory.get(), octets.data(), octets.size(), static_cast<off_t>(begin));
+        if (got > 0 && octets.substr(0, static_cast<std::size_t>(got)).find(text) != text.npos) {
+            return true;
+        }
+    }
+    return false;
+}
+
+TEST_F(ssh_end, nobody_but_root_and_bridge_of_the_two_nodes_ever_has_the_key) {
+    const test_sshd far;
+    // Not written here: the program is on both sides.
+    std::string canary(32, ' ');
+    std::random_device random;
+    for (auto& c : canary) c = static_cast<char>('a' + random() % 26);
+    auto options = options_for(far);
+    for (const char c : canary) options.key.push_back(static_cast<std::byte>(c));
+    for (const char* command : {"", "ssh"}) {
+        options.ssh_command = command;
+        auto node = test_runtime().spawn_remote_node("far", options);
+        node.supervise_place<facts_server>({.named = "facts"});
+        auto facts = node.connect_to_named_place<facts_server>("facts");
+        for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+            const auto pid = entry.path().filename().string();
+            if (pid.find_first_not_of("0123456789") != pid.npos) continue;
+            for (const char* file : {"cmdline", "environ", "comm", "stat", "status"}) {
+                EXPECT_EQ(content(entry.path() / file).find(canary), canary.npos)
+                    << file << " of " << pid;
+            }
+        }
+        const pid_t nursery = facts_of(facts.pid()).parent;
+        ASSERT_EQ(facts_of(nursery).name, "places-nursery");
+        for (const pid_t each : {static_cast<pid_t>(facts.pid()), nursery}) {
+            const auto found = holds(each, canary);
+            if (!found) GTEST_SKIP() << "the kernel shows no other process's memory";
+            EXPECT_FALSE(*found) << facts_of(each).name;
+        }
+        // That the search finds what is there.
+        EXPECT_TRUE(holds(facts.node_pid(), canary).value_or(true));
+        // The starter has only passed it on.
+        EXPECT_FALSE(holds(node.pid(), canary).value_or(false));
+    }
+    EXPECT_EQ(times_heard(canary), 0U);
+    for (const auto& each : std::filesystem::recursive_directory_iterator(far.folder())) {
+        if (!each.is_regular_file()) continue;
+        EXPECT_EQ(content(each.path()).find(canary), canary.npos) << each.path();
+    }
+}
+
+}  // namespace
