@@ -98,9 +98,10 @@ std::string json_escaped(const std::string& text) {
     return out;
 }
 
-harness::harness(settings s, const tick_clock& clock)
+harness::harness(settings s, const tick_clock& clock, runtime& home)
     : settings_(std::move(s)),
       clock_(clock),
+      home_(home),
       cores_(usable_cores()),
       is_terminal_(::isatty(STDERR_FILENO) != 0) {
     if (settings_.quick) settings_.rounds = std::min(settings_.rounds, 2);

@@ -12,6 +12,10 @@
 #include <string>
 #include <vector>
 
+namespace places {
+class runtime;
+}
+
 namespace places::bench {
 
 /// What the command line has asked for; 0 and empty: the question's own choice.
@@ -56,10 +60,12 @@ struct contest {
 /// Thread: one.
 class harness {
   public:
-    harness(settings s, const tick_clock& clock);
+    /// `home` is the program's, and lives as long.
+    harness(settings s, const tick_clock& clock, runtime& home);
 
     const settings& asked() const noexcept { return settings_; }
     const tick_clock& clock() const noexcept { return clock_; }
+    runtime& home() const noexcept { return home_; }
     /// Cores for the two processes of a pair; -1 where there are not two.
     int near_core() const noexcept { return cores_.size() > 1 ? cores_[0] : -1; }
     int far_core() const noexcept { return cores_.size() > 1 ? cores_[1] : -1; }
@@ -110,6 +116,7 @@ class harness {
 
     settings settings_;
     tick_clock clock_;
+    runtime& home_;
     std::vector<int> cores_;
     std::map<std::string, std::string> missing_;
     std::vector<std::string> summary_json_;

@@ -27,6 +27,7 @@ constexpr question questions[] = {
     {"fanin", fanin, "What do a thousand connected clients cost a server?"},
     {"idle", idle, "What do blocked places cost?"},
     {"spawn", spawn_time, "How long until a new place answers, and what does a live one hold?"},
+    {"spawn_remote", spawn_remote, "How long until a node on another host is linked to?"},
 };
 
 }  // namespace
@@ -68,7 +69,7 @@ int main(int argc, char** argv) {
     try {
         s.question = app.get_subcommands().front()->get_name();
         const tick_clock clock;
-        harness h{s, clock};
+        harness h{s, clock, runtime};
         for (const auto& q : questions) {
             if (s.question == q.name) q.answer(h);
         }

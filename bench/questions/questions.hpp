@@ -13,5 +13,6 @@ void token(harness& h);
 void fanin(harness& h);
 void idle(harness& h);
 void spawn_time(harness& h);
+void spawn_remote(harness& h);
 
 }  // namespace places::bench

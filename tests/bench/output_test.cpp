@@ -144,6 +144,12 @@ TEST(places_bench, spawn_is_answered) {
     EXPECT_TRUE(checked_summary(ask("spawn"), "spawn").contains("places/limit"));
 }
 
+TEST(places_bench, spawn_remote_is_answered) {
+    if (::access("/usr/sbin/sshd", X_OK) != 0) GTEST_SKIP() << "there is no sshd";
+    const auto found = checked_summary(ask("spawn_remote"), "spawn_remote");
+    EXPECT_EQ(found, (std::set<std::string>{"places/ssh", "places_cold/ssh"}));
+}
+
 TEST(places_bench, a_peer_that_is_not_asked_for_is_not_listed) {
     for (const auto& line : ask("latency --size 8 --peers none").lines) {
         EXPECT_EQ(line.count("missing"), 0u);
