@@ -362,6 +362,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     order.name = options.name;
     order.is_remote = by_ssh;
     order.is_detached = by_ssh && options.detach;
+    order.is_tunnelled = by_ssh && options.tunnel;
     order.grace_ms = options.tether_grace.count();
     order.key = options.key;
     if (order.key.empty()) {

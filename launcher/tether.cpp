@@ -59,7 +59,8 @@ void tether::hold() {
             wait_ms = static_cast<int>(std::clamp<std::int64_t>(left, 0, 3'600'000));
         };
         if (!rules_.is_remote || rules_.is_detached) continue;
-        const bool is_held = links > 0 || (has_input && now - heard < rules_.silence);
+        const bool is_held =
+            (links > 0 && !rules_.is_tunnelled) || (has_input && now - heard < rules_.silence);
         if (is_held) {
             alone_since = not_alone;
             if (has_input && heard + rules_.silence > now) wait_until(heard + rules_.silence);

@@ -18,8 +18,10 @@ inline constexpr std::chrono::milliseconds beat_interval{1000};
 inline constexpr std::chrono::milliseconds silence_max{3000};
 
 /// A local node ends with its standard input, which its starter holds. One on another host loses
-/// that to a cut cable as well, and its links too, and either may be all that is left: it ends
-/// when both have been gone for the grace. Detached, it does not; it ends when it is asked to.
+/// that to a cut cable as well, and its links too, and either may be all that is left: it ends when
+/// both have been gone for the grace. Where the links go through SSH too, only its input counts: at
+/// the far end of a cut tunnel they seem to stand. Detached, it does not; it ends when it is asked
+/// to.
 /// Thread: hold() has one of its own; the rest: any.
 class tether {
   public:
@@ -28,6 +30,7 @@ class tether {
         bool is_detached = false;
         std::chrono::milliseconds grace{};
         std::chrono::milliseconds silence = silence_max;
+        bool is_tunnelled = false;
     };
     /// Throws: std::system_error.
     tether(rules r, int input);

@@ -80,4 +80,10 @@ TEST(tether, of_a_remote_node_takes_silence_for_a_cut) {
     EXPECT_GE(h.took(), 50ms);
 }
 
+TEST(tether, of_a_tunnelled_node_does_not_hold_by_a_link) {
+    held h({true, false, 0ms, 50ms, true});
+    h.life->set_links(1);
+    EXPECT_GE(h.took(), 50ms);
+}
+
 }  // namespace

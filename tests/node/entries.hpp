@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -78,5 +79,10 @@ struct facts_server {
         std::getline(in, text);
         return std::stoi(text.substr(text.rfind(')') + 4));
     }
+    int count_entries(const std::string& folder) {
+        const std::filesystem::directory_iterator each(folder);
+        return static_cast<int>(std::distance(begin(each), end(each)));
+    }
 };
-PLACES_NAMED_SERVER(facts_server, (rpc, directory), (rpc, variable), (rpc, pid), (rpc, node_pid))
+PLACES_NAMED_SERVER(facts_server, (rpc, directory), (rpc, variable), (rpc, pid), (rpc, node_pid),
+                    (rpc, count_entries))

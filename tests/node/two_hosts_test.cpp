@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// Run by tests/support/with_far.sh: the far host is in another network and has no build tree.
+#include "tests/node/entries.hpp"
+#include "tests/node/heard.hpp"
+#include "tests/node/processes.hpp"
+#include "tests/support/error_of.hpp"
+#include "tests/support/node_main.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+using namespace std::chrono_literals;
+using places::errc;
+
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+std::string variable(const char* name) {
+    const char* value = std::getenv(name);
+    return value ? value : "";
+}
+
+class two_hosts : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        if (variable("FAR_CONFIG").empty()) GTEST_SKIP() << "run it by tests/support/with_far.sh";
+    }
+    void TearDown() override { set_link("up"); }
+    static places::node_options options() {
+        return {.listen_port = 0, .ssh_config = variable("FAR_CONFIG"), .tunnel = true};
+    }
+    static void set_link(const std::string& state) {
+        const auto command = "ip link set " + variable("FAR_LINK") + " " + state;
+        ASSERT_EQ(std::system(command.c_str()), 0);
+    }
+};
+
+std::string echoed(places::channel& c, const std::string& text) {
+    if (c.put(text) != places::status::ok) return "not sent";
+    const auto answer = c.get<std::string>();
+    return answer ? *answer : answer.error().message();
+}
+
+TEST_F(two_hosts, the_program_and_its_module_run_where_there_is_no_build_tree) {
+    auto with_module = options();
+    with_module.modules = {NODE_MODULE};
+    auto node = test_runtime().spawn_remote_node("far", with_module);
+    auto place = node.supervise_place(echo_entry);
+    EXPECT_EQ(echoed(place, "hello"), "hello");
+    auto by_library = node.supervise_place(places::library{NODE_MODULE, "module_greet"});
+    EXPECT_EQ(echoed(by_library, "hello"), "module says hello");
+    auto facts = node.supervise_place<facts_server>();
+    EXPECT_EQ(facts.count_entries(variable("FAR_HIDDEN")), 0);
+    EXPECT_EQ(facts.variable("SSH_CONNECTION").find("10.213.7.1 "), 0U);
+    node.send_exit(4);
+    EXPECT_EQ(node.wait(), (places::exit_status{false, 4}));
+}
+
+TEST_F(two_hosts, are_linked_without_a_tunnel) {
+    auto direct = options();
+    direct.tunnel = false;
+    try {
+        auto node = test_runtime().spawn_remote_node("far", direct);
+        auto place = node.supervise_place(echo_entry);
+        EXPECT_EQ(echoed(place, "hello"), "hello");
+    } catch (const places::error& e) {
+        const std::string text = e.what();
+        if (text.find("loopback") == text.npos) throw;
+        GTEST_SKIP() << "links beyond loopback are not there yet: " << text;
+    }
+}
+
+TEST_F(two_hosts, a_cut_cable_is_noticed_on_both_sides_in_seconds) {
+    auto tethered = options();
+    tethered.tether_grace = 0ms;
+    auto node = test_runtime().spawn_remote_node("far", tethered);
+    auto facts = node.supervise_place<facts_server>();
+    // All processes of both hosts are in one table.
+    std::vector<places::unique_fd> lives;
+    lives.push_back(watch(static_cast<pid_t>(facts.node_pid())));
+    lives.push_back(watch(static_cast<pid_t>(facts.pid())));
+    for (const auto& life : lives) ASSERT_TRUE(life);
+    std::string reason;
+    node.on_down([&](const std::string& why) {
+        reason = why;
+        test_runtime().stop();
+    });
+    const auto begun = clock_type::now();
+    set_link("down");
+    test_runtime().route(node);
+    std::printf("cut: noticed here after %lld ms: %s\n", ms_since(begun), reason.c_str());
+    EXPECT_GE(clock_type::now() - begun, 2s) << "too soon for silence: something else ended it";
+    EXPECT_FALSE(heard("lost while").empty());
+    for (const auto& life : lives) EXPECT_TRUE(ends(life));
+    std::printf("cut: gone over there after %lld ms\n", ms_since(begun));
+    EXPECT_LT(clock_type::now() - begun, 10s);
+}
+
+TEST_F(two_hosts, a_cable_that_is_cut_during_the_start_is_an_error_within_the_deadline) {
+    set_link("down");
+    auto short_steps = options();
+    short_steps.step_deadline = 500ms;
+    EXPECT_EQ(error_of([&] { (void)test_runtime().spawn_remote_node("far", short_steps); }).code(),
+              errc::host_unreachable);
+}
+
+TEST_F(two_hosts, an_address_that_nobody_answers_is_unreachable_within_the_deadline) {
+    auto short_steps = options();
+    short_steps.step_deadline = 500ms;
+    const auto begun = clock_type::now();
+    const auto text = text_of_error(errc::host_unreachable, [&] {
+        (void)test_runtime().spawn_remote_node("10.213.7.99", short_steps);
+    });
+    EXPECT_LT(clock_type::now() - begun, 10s);
+    EXPECT_NE(text.find("10.213.7.99"), text.npos);
+}
+
+}  // namespace
