@@ -90,8 +90,8 @@ std::string far_shell::hear() {
         for (auto& each : lines_) {
             if (each.size() > noise_bytes_max) keep(std::exchange(each, {}));
         }
-        const bool moved = take(1) | take(2);
-        if (moved) continue;
+        const bool has_answer = take(1);
+        if (take(2) || has_answer) continue;
         if (stream_->has_ended()) {
             for (auto& each : lines_) keep(std::exchange(each, {}));
             return {};
