@@ -71,6 +71,7 @@ struct pending_node::state {
         on_the_way,  ///< a starter is; its steps have deadlines of their own
         starting,    ///< the node has its order
         ready,       ///< and listens
+        dialing,     ///< by our bridge
         settled,
     };
 
@@ -267,6 +268,7 @@ void pending_node::state::check_time() {
 }
 
 void pending_node::state::begin_dial() {
+    at = phase::dialing;
     finish_lines();
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_type::now());
     // At least one: when time is up, it is dialing that says so, naming host and port.
@@ -411,6 +413,8 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
                 if (each->at < phase::ready) moved |= each->take(stream);
             }
             each->check_time();
+            // At once: those that are ready first must not wait for the last one's start.
+            if (each->at == phase::ready) each->begin_dial();
             if (each->at >= phase::ready) continue;
             next = std::min(next, each->until);
             for (std::size_t i = 0; i < each->streams.size(); ++i) {
@@ -423,14 +427,7 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - clock_type::now());
         (void)::poll(fds.data(), fds.size(), static_cast<int>(std::max<long>(left.count(), 0)));
     }
-    // Between these two the bridge dials all of them.
-    std::vector<pending_node::state*> dialing;
-    for (const auto& each : nodes) {
-        if (each->at != phase::ready) continue;
-        dialing.push_back(each.get());
-        each->begin_dial();
-    }
-    for (auto* each : dialing) each->end_dial();
+    for (const auto& each : nodes) each->end_dial();
 }
 
 std::shared_ptr<remote_node::state> take_node(pending_node::state& pending) {

