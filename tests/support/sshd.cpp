@@ -120,11 +120,13 @@ std::string test_sshd::try_start() {
     ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     ::posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 2);
-    std::vector<std::string> words{sshd_path, "-D", "-e", "-f", folder_ + "/sshd_config"};
+    // It must not outlive a test that crashes.
+    std::vector<std::string> words{"setpriv", "--pdeathsig", "KILL", sshd_path,
+                                   "-D",      "-e",          "-f",   folder_ + "/sshd_config"};
     std::vector<char*> argv;
     for (auto& each : words) argv.push_back(each.data());
     argv.push_back(nullptr);
-    const int failed = ::posix_spawn(&pid_, sshd_path, &actions, nullptr, argv.data(), environ);
+    const int failed = ::posix_spawnp(&pid_, argv[0], &actions, nullptr, argv.data(), environ);
     ::posix_spawn_file_actions_destroy(&actions);
     if (failed) return std::strerror(failed);
     writer.reset();
