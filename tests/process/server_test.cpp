@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -47,6 +48,16 @@ struct counter {
 };
 PLACES_SERVER(counter, (rpc, next))
 }  // namespace a::b
+
+// As many methods as a server may well have.
+#define COUNT_ONE(start, one) +1
+static_assert(0 PLACES_DETAIL_FOR_EACH(COUNT_ONE, , 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6,
+                                       7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6,
+                                       7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6,
+                                       7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6,
+                                       7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6,
+                                       7, 8, 9, 0) == 100);
+#undef COUNT_ONE
 
 template <class Client>
 concept adds_text = requires(Client c) {
@@ -90,6 +101,19 @@ TEST(named_place, answers_each_connection_what_that_one_asked) {
             ASSERT_EQ(connections[i].get<std::size_t>().value(), i * 100 + 1);
             ASSERT_EQ(connections[i].try_get<std::size_t>().error(), errc::empty);
         }
+    }
+}
+
+TEST(named_place, talks_to_its_caller_while_the_nursery_is_stopped) {
+    const killed_at_end server{spawn({.named = "direct"}, reply_to_sender)};
+    auto c = connect_to_named_place("direct");
+    const auto nursery = nursery_pid();
+    ASSERT_EQ(::kill(nursery, SIGSTOP), 0);
+    const std::unique_ptr<const int, void (*)(const int*)> goes_on{
+        &nursery, [](const int* pid) { (void)::kill(*pid, SIGCONT); }};
+    for (int i = 0; i < 1000; ++i) {
+        ASSERT_EQ(c.put(i), status::ok);
+        ASSERT_EQ(c.get<int>().value(), i);
     }
 }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Applies a macro to each of up to some hundred arguments, through __VA_OPT__.
+// Applies a macro to each of up to 122 arguments, through __VA_OPT__.
 #pragma once
 
 #define PLACES_DETAIL_UNPAIR(a, b) a, b
 #define PLACES_DETAIL_PARENS ()
 #define PLACES_DETAIL_EXPAND(...) \
+    PLACES_DETAIL_EXPAND4(PLACES_DETAIL_EXPAND4(PLACES_DETAIL_EXPAND4(__VA_ARGS__)))
+#define PLACES_DETAIL_EXPAND4(...) \
     PLACES_DETAIL_EXPAND3(PLACES_DETAIL_EXPAND3(PLACES_DETAIL_EXPAND3(__VA_ARGS__)))
 #define PLACES_DETAIL_EXPAND3(...) \
     PLACES_DETAIL_EXPAND2(PLACES_DETAIL_EXPAND2(PLACES_DETAIL_EXPAND2(__VA_ARGS__)))
