@@ -4,6 +4,7 @@
 #include "tests/node/peer.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/support/node_main.hpp"
+#include "tests/support/sanitized.hpp"
 
 #include <gtest/gtest.h>
 
@@ -313,7 +314,8 @@ TEST_F(bridge_test, opening_is_bounded_and_refusals_cost_nothing) {
 }
 
 TEST_F(bridge_test, places_asked_for_by_a_peer_that_has_gone_end) {
-    for (int round = 0; round < 10; ++round) {
+    // Under a sanitizer 200 places that begin at once keep a bridge from its handshake for seconds.
+    for (int round = 0; round < (is_sanitized ? 3 : 10); ++round) {
         auto p = dial();
         for (std::uint64_t channel = 1; channel < 40; channel += 2) {
             ASSERT_TRUE(p.send(open_frame{channel, 4096, start_entry{"echo", ""}}));

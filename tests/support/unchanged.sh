@@ -7,6 +7,7 @@
 #   --stderr-has TEXT   standard error contains TEXT, one line; repeatable
 #   --count N           …exactly N times; belongs to the --stderr-has before it
 #   --status N          the command exits with N
+#   --at-least SECONDS  the command takes no less
 #   --timeout SECONDS   after which the command is stopped and fails
 # Exit status: 97 when something is left, 1 when output or status is not as asked, 2 for a wrong
 # call, else the command's own (0 when it is the one asked for).
@@ -27,7 +28,7 @@
 # killed, so that one failure is one failure.
 set -u
 
-usage() { sed -n '4,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '4,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 wrong() { echo "unchanged: $*" >&2; exit 2; }
 
 # A run inside a run is part of both: its marker begins with the outer one.
@@ -54,7 +55,7 @@ mkdir "$scratch/tmp" || exit 2
 : >"$scratch/texts"
 
 tab=$(printf '\t')
-ports='' stdout='' status='' timeout='' text_waits=no
+ports='' stdout='' status='' timeout='' at_least=0 text_waits=no
 # A text is written once its --count, if any, is known: "count TAB text", - for any count.
 flush_text() {
     [ "$text_waits" = no ] || printf '%s\t%s\n' "$1" "$text" >>"$scratch/texts"
@@ -62,7 +63,7 @@ flush_text() {
 }
 while [ $# -gt 0 ]; do
     case $1 in
-        --port | --stdout | --stderr-has | --count | --status | --timeout)
+        --port | --stdout | --stderr-has | --count | --status | --at-least | --timeout)
             [ $# -ge 2 ] || usage
             case $1 in
                 --stdout | --stderr-has) ;;
@@ -78,6 +79,7 @@ while [ $# -gt 0 ]; do
             flush_text -; text=$2 text_waits=yes; shift 2 ;;
         --count) [ $text_waits = yes ] || usage; flush_text "$2"; shift 2 ;;
         --status) status=$2; shift 2 ;;
+        --at-least) at_least=$2; shift 2 ;;
         --timeout) timeout=$2; shift 2 ;;
         --) shift; break ;;
         -*) usage ;;
@@ -137,8 +139,10 @@ set -- env "PLACES_RUN=$run" "TMPDIR=$scratch/tmp" "$@"
 # What is judged goes into a file, which whatever is left cannot hold up.
 if [ -n "$stdout" ]; then exec 5>"$scratch/stdout"; else exec 5>&1; fi
 if [ -s "$scratch/texts" ]; then exec 6>"$scratch/stderr"; else exec 6>&2; fi
+begun=$(now)
 "$@" >&5 2>&6 5>&- 6>&-
 got=$?
+taken=$(($(now) - begun))
 ended=$(date +%s)
 limit=$(($(now) + 100))
 
@@ -177,6 +181,10 @@ if [ -n "$timeout" ] && [ $got = 124 ]; then
     expect_failed
 elif [ -n "$status" ] && [ "$got" != "$status" ]; then
     complain "exit status $got, not $status"
+    expect_failed
+fi
+if [ "$taken" -lt $((at_least * 100)) ]; then
+    complain "took $taken hundredths of a second, not $at_least s"
     expect_failed
 fi
 if [ -n "$stdout" ] && ! diff -u "$stdout" "$scratch/stdout" >"$scratch/diff"; then

@@ -135,6 +135,10 @@ case_what_is_left_weighs_more_than_the_output() {
     : >"$scratch/expected"
     expect 97 '+hello' sh "$unchanged" --stdout "$scratch/expected" sh -c 'echo hello; sleep 60 &'
 }
+case_a_command_that_ends_too_early_is_found() {
+    expect 0 '' sh "$unchanged" --at-least 1 sleep 1.1
+    expect 1 'not 1 s' sh "$unchanged" --at-least 1 true
+}
 case_a_command_that_hangs_is_stopped() {
     expect 1 'stopped after 1 s' sh "$unchanged" --timeout 1 sleep 60
 }
