@@ -123,8 +123,9 @@ int serve_node(detail::process& home, const std::function<void()>& end_places) {
         const auto address = order->address.empty() ? address_of_login() : order->address;
         const auto name =
             order->name.empty() ? address + ":" + std::to_string(order->port) : order->name;
-        auto bridge = open_bridge(home, net::listen_command{address, order->port, order->key, name},
-                                  ring_bytes_default);
+        auto bridge = open_bridge(
+            home, net::listen_command{address, order->port, order->key, name, order->insecure},
+            ring_bytes_default);
         const auto ready = body_of<net::listening>(detail::await_opened(bridge));
         std::printf("%sport=%u incarnation=%s protocol=%u version=%s address=%s\n",
                     ready_marker.data(), ready.port, ready.incarnation.c_str(),

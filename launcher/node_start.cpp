@@ -273,7 +273,8 @@ void pending_node::state::begin_dial() {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_type::now());
     // At least one: when time is up, it is dialing that says so, naming host and port.
     const auto left_ms = std::max<std::int64_t>(left.count(), 1);
-    net::dial_command dial{dialed, dialed_port, order.key, "root", node->name, left_ms};
+    net::dial_command dial{dialed,     dialed_port, order.key,       "root",
+                           node->name, left_ms,     options.insecure};
     try {
         node->bridge = launcher::open_bridge(home, dial, ring_bytes_default,
                                              {streams[0].get(), streams[1].get()});
@@ -362,6 +363,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
                                                     : "";
     order.port = options.listen_port;
     order.name = options.name;
+    order.insecure = options.insecure;
     order.is_remote = by_ssh;
     order.is_detached = by_ssh && options.detach;
     order.is_tunnelled = by_ssh && options.tunnel;

@@ -25,10 +25,11 @@ namespace places::net {
 struct listen_command {
     std::string address;
     std::uint16_t port = 0;
-    bytes key;  ///< 32 octets
+    bytes key;  ///< 32 octets; whoever has it has every right, under any name
     std::string node_name;
+    bool insecure = false;  ///< plain TCP, on loopback only
 };
-BOOST_DESCRIBE_STRUCT(listen_command, (), (address, port, key, node_name))
+BOOST_DESCRIBE_STRUCT(listen_command, (), (address, port, key, node_name, insecure))
 
 /// The longest that dialing may take; none that waits for longer means it.
 inline constexpr std::chrono::milliseconds dial_deadline_max = std::chrono::hours{1};
@@ -43,8 +44,9 @@ struct dial_command {
     std::string own_name;
     std::string label;                ///< how the node is called in our log
     std::int64_t deadline_ms = 5000;  ///< 1 .. dial_deadline_max
+    bool insecure = false;            ///< plain TCP, to loopback only
 };
-BOOST_DESCRIBE_STRUCT(dial_command, (), (host, port, key, own_name, label, deadline_ms))
+BOOST_DESCRIBE_STRUCT(dial_command, (), (host, port, key, own_name, label, deadline_ms, insecure))
 
 /// Starts a place on the node behind `link_id`; the channel becomes the one to it.
 /// Answer: `opened` or `refused`.

@@ -48,7 +48,8 @@ void controller::listen(const listen_command& c) {
     listen_options options;
     options.address = c.address;
     options.port = c.port;
-    options.key = key_of(c.key);
+    options.insecure = c.insecure;
+    options.keys = {known_key{key_of(c.key), {}, all_rights}};
     options.name = c.node_name;
     options.incarnation = incarnation_;
     options.log = [](std::string line) { print_line("bridge", line); };
@@ -71,6 +72,7 @@ void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
     dial_options options;
     options.host = c.host;
     options.port = c.port;
+    options.insecure = c.insecure;
     options.key = key_of(c.key);
     options.name = c.own_name;
     options.incarnation = incarnation_;

@@ -14,8 +14,6 @@
 namespace places::net {
 namespace {
 
-constexpr std::size_t node_name_bytes_max = 255;
-
 template <class Bytes>
 Bytes random_bytes() {
     Bytes bytes;
@@ -24,8 +22,6 @@ Bytes random_bytes() {
         throw error{errc::start_failed, "the system gives no random bytes; no key can be made"};
     return bytes;
 }
-
-bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
 
 std::string no_node_name(std::string_view name) {
     std::string text = printable(name);
@@ -87,7 +83,6 @@ bool same_proof(const proof_bytes& a, const proof_bytes& b) noexcept {
 
 }  // namespace
 
-node_key make_node_key() { return random_bytes<node_key>(); }
 incarnation_id make_incarnation_id() { return random_bytes<incarnation_id>(); }
 nonce_bytes make_nonce() { return random_bytes<nonce_bytes>(); }
 
@@ -98,6 +93,7 @@ void throw_exception_from_error(const failure& f, const boost::source_location&)
 handshake::handshake(role side, config settings) : side_(side), settings_(std::move(settings)) {
     if (!is_node_name(settings_.name))
         throw error{errc::bad_argument, no_node_name(settings_.name)};
+    if (settings_.keys.empty()) throw error{errc::bad_argument, "no key to shake hands with"};
     if (!is_range(settings_.protocols))
         throw error{errc::bad_argument,
                     "protocol range " + to_string(settings_.protocols) + " is empty"};
@@ -112,6 +108,11 @@ handshake::handshake(role side, config settings) : side_(side), settings_(std::m
         dialing_name_ = settings_.name;
         dialing_incarnation_ = settings_.incarnation;
     }
+}
+
+void handshake::secure(known_key key, const proof_bytes& binding) {
+    settings_.keys = {std::move(key)};
+    binding_ = binding;
 }
 
 handshake::step handshake::start() {
@@ -151,7 +152,7 @@ handshake::step handshake::on_challenge(const challenge_frame& f) {
         return refuse(errc::protocol, no_common_protocol(dialing_range_, accepting_range_));
     waiting_ = waiting_for::welcome;
     return {hello_frame{dialing_range_.min, dialing_range_.max, dialing_name_, dialing_incarnation_,
-                        dialing_nonce_, prove(role::dialing)},
+                        dialing_nonce_, prove(role::dialing, settings_.keys.front().key)},
             pending{}};
 }
 
@@ -166,13 +167,21 @@ handshake::step handshake::on_hello(const hello_frame& f) {
     dialing_name_ = f.node_name;
     dialing_incarnation_ = f.incarnation;
     dialing_nonce_ = f.nonce;
-    if (!same_proof(prove(role::dialing), f.proof))
+    const auto held = std::ranges::find_if(settings_.keys, [&](const known_key& each) {
+        return same_proof(prove(role::dialing, each.key), f.proof);
+    });
+    if (held == settings_.keys.end())
         return refuse(errc::bad_key, make_error_code(errc::bad_key).message());
+    if (!is_owned_by(*held, dialing_name_))
+        return refuse(errc::bad_key,
+                      "the key it has is not that of '" + printable(dialing_name_) + "'");
     protocol_ = *protocol;
     waiting_ = waiting_for::nothing;
+    peer_info peer{dialing_name_, dialing_incarnation_, protocol_, {}};
+    peer.rights = held->rights;
     return {welcome_frame{protocol_, accepting_name_, accepting_incarnation_,
-                          prove(role::accepting)},
-            peer_info{dialing_name_, dialing_incarnation_, protocol_, {}}};
+                          prove(role::accepting, held->key)},
+            std::move(peer)};
 }
 
 handshake::step handshake::on_welcome(const welcome_frame& f) {
@@ -180,7 +189,7 @@ handshake::step handshake::on_welcome(const welcome_frame& f) {
     protocol_ = f.protocol;
     accepting_name_ = f.node_name;
     accepting_incarnation_ = f.incarnation;
-    if (!same_proof(prove(role::accepting), f.proof))
+    if (!same_proof(prove(role::accepting, settings_.keys.front().key), f.proof))
         return fail(errc::bad_key, make_error_code(errc::bad_key).message());
     // After the proof: whoever is wrong here holds the key and is worth a precise word.
     if (protocol_ != common_protocol(dialing_range_, accepting_range_))
@@ -205,7 +214,7 @@ handshake::step handshake::fail(errc code, std::string text) {
 }
 
 // The fields and their order are wire.capnp's.
-proof_bytes handshake::prove(role prover) const {
+proof_bytes handshake::prove(role prover, const node_key& key) const {
     transcript t;
     t.add(prover == role::dialing ? std::string_view{"dialing"} : std::string_view{"accepting"});
     t.add(std::string_view{"places/1"});
@@ -217,25 +226,13 @@ proof_bytes handshake::prove(role prover) const {
     t.add(dialing_nonce_);
     t.add(dialing_name_);
     t.add(dialing_incarnation_);
+    t.add(binding_);
     if (prover == role::accepting) {
         t.add(protocol_);
         t.add(accepting_name_);
         t.add(accepting_incarnation_);
     }
-    return t.hmac(settings_.key);
-}
-
-bool is_node_name(std::string_view name) noexcept {
-    return !name.empty() && name.size() <= node_name_bytes_max &&
-           std::ranges::none_of(name, is_control);
-}
-
-std::string printable(std::string_view text) {
-    constexpr std::size_t bytes_max = 200;
-    std::string line{text.substr(0, bytes_max)};
-    std::ranges::replace_if(line, is_control, '?');
-    if (text.size() > bytes_max) line += "...";
-    return line;
+    return t.hmac(key);
 }
 
 }  // namespace places::net

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "net/frame.hpp"
+#include "net/keys.hpp"
 
 #include <boost/assert/source_location.hpp>
 
@@ -14,14 +15,11 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 namespace places::net {
 
-/// Shared by a node and whoever may connect to it; travels by pipe, never here.
-using node_key = std::array<std::byte, 32>;
-
 /// Fresh random ones. Throws places::error{start_failed} when the system has no randomness.
-node_key make_node_key();
 incarnation_id make_incarnation_id();
 nonce_bytes make_nonce();
 
@@ -35,7 +33,10 @@ struct peer_info {
     std::string name;
     incarnation_id incarnation{};
     std::uint16_t protocol = 0;
-    std::string address;  // "127.0.0.1:6344", for people; empty before there is a socket
+    std::string address;   // "127.0.0.1:6344", for people; empty before there is a socket
+    net::rights rights{};  // of the other side here: its key's; none for one that was dialed
+    bool is_loopback = false;
+    bool is_secure = false;  // under TLS
 };
 
 /// Why there is no connection. `text` is one printable line, also where it quotes the peer.
@@ -53,9 +54,9 @@ class handshake {
     enum class role { accepting, dialing };
 
     struct config {
-        node_key key;
-        std::string name;            // what this node calls itself, 1..255 printable bytes
-        incarnation_id incarnation;  // of this node
+        std::vector<known_key> keys;  // accepting: any of them lets its owner in; dialing: one
+        std::string name;             // what this node calls itself, 1..255 printable bytes
+        incarnation_id incarnation;   // of this node
         protocol_range protocols{};
         std::string expected_name{};  // dialing: the peer must be called so; empty: any
     };
@@ -72,6 +73,10 @@ class handshake {
     /// Throws: places::error{bad_argument} for a name or range that no peer would accept,
     ///         {start_failed} without randomness.
     handshake(role side, config settings);
+
+    /// What TLS has found out, before start(): the key in use, its owner the only name that counts,
+    /// and what only this connection has, so that no proof is of use on another.
+    void secure(known_key key, const proof_bytes& binding);
 
     /// What to do first: the accepting side speaks, the dialing side waits.
     step start();
@@ -92,7 +97,7 @@ class handshake {
     step on_welcome(const welcome_frame& f);
     step refuse(errc code, std::string text);  // with a reject frame
     step fail(errc code, std::string text);    // without a word
-    proof_bytes prove(role prover) const;
+    proof_bytes prove(role prover, const node_key& key) const;
 
     role side_;
     config settings_;
@@ -103,12 +108,7 @@ class handshake {
     std::string accepting_name_, dialing_name_;
     incarnation_id accepting_incarnation_{}, dialing_incarnation_{};
     std::uint16_t protocol_ = 0;
+    proof_bytes binding_{};  // zeros without TLS
 };
-
-/// Whether a node may be called so: 1..255 bytes without control characters.
-bool is_node_name(std::string_view name) noexcept;
-
-/// `text` as one line for a log: control bytes become '?', cut after 200 bytes.
-std::string printable(std::string_view text);
 
 }  // namespace places::net

@@ -3,6 +3,7 @@
 
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/ssl/error.hpp>
 #include <boost/asio/write.hpp>
 
 #include <netinet/in.h>
@@ -26,6 +27,11 @@ constexpr int unsent_bytes_max = 128 * 1024;
 constexpr std::size_t read_buffer_bytes =
     length_prefix_bytes + session_limits.frame_bytes_max + read_bytes;
 
+// A cut that nobody tells of ends the link after these; on loopback nothing can be cut. The kernel
+// watches, so an idle link wakes no process of ours.
+constexpr int probe_seconds = 1;
+constexpr int probe_count = 3;
+
 constexpr std::array<std::byte, 8> zeros{};
 
 // A view of the buffers, since async_write copies what it is given.
@@ -43,6 +49,10 @@ std::size_t all_at_once(const boost::system::error_code& ec, std::size_t) noexce
     return ec ? 0 : write_bytes + 2 * session_limits.frame_bytes_max;
 }
 
+void set_option(int socket, int level, int name, int value) noexcept {
+    ::setsockopt(socket, level, name, &value, sizeof value);
+}
+
 bool is_handshake(const frame& f) noexcept {
     return std::holds_alternative<challenge_frame>(f) || std::holds_alternative<hello_frame>(f) ||
            std::holds_alternative<welcome_frame>(f) || std::holds_alternative<reject_frame>(f);
@@ -54,14 +64,20 @@ std::size_t link::data_item::bytes() const noexcept {
     return prefix.bytes.size() + records.size() + prefix.padding_bytes;
 }
 
-link::link(boost::asio::ip::tcp::socket socket, peer_info peer)
-    : socket_(std::move(socket)),
+link::link(net::stream connection, peer_info peer)
+    : stream_(std::move(connection)),
       peer_(std::move(peer)) {
-    // Both only shorten waits; a connection that is dead already shows itself at the first read.
-    boost::system::error_code ignored;
-    socket_.set_option(boost::asio::ip::tcp::no_delay{true}, ignored);
-    ::setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes_max,
-                 sizeof unsent_bytes_max);
+    // All only shorten waits; a connection that is dead already shows itself at the first read.
+    const int handle = stream_.socket().native_handle();
+    set_option(handle, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(handle, IPPROTO_TCP, TCP_NOTSENT_LOWAT, unsent_bytes_max);
+    if (!peer_.is_loopback) {
+        set_option(handle, IPPROTO_TCP, TCP_KEEPIDLE, probe_seconds);
+        set_option(handle, IPPROTO_TCP, TCP_KEEPINTVL, probe_seconds);
+        set_option(handle, IPPROTO_TCP, TCP_KEEPCNT, probe_count);
+        set_option(handle, IPPROTO_TCP, TCP_USER_TIMEOUT, probe_count * probe_seconds * 1000);
+        set_option(handle, SOL_SOCKET, SO_KEEPALIVE, 1);
+    }
     read_buffer_ = std::make_unique_for_overwrite<std::byte[]>(read_buffer_bytes);
 }
 
@@ -111,7 +127,7 @@ void link::finish(std::string reason) {
 void link::write_soon() {
     if (!started_ || closed_ || writing_) return;
     writing_ = true;
-    boost::asio::post(socket_.get_executor(), [self = shared_from_this()] { self->write_more(); });
+    boost::asio::post(stream_.get_executor(), [self = shared_from_this()] { self->write_more(); });
 }
 
 void link::write_more() {
@@ -132,8 +148,7 @@ void link::write_more() {
         data_queue_.pop_front();
     }
     if (bytes == 0) {
-        boost::system::error_code ignored;  // the read that is under way reports a dead connection
-        if (finishing_) socket_.shutdown(socket_.shutdown_send, ignored);
+        if (finishing_) stream_.finish_writing(shared_from_this());
         return;
     }
     // Only now, since the items have stopped moving.
@@ -147,7 +162,7 @@ void link::write_more() {
     }
     writing_ = true;
     boost::asio::async_write(
-        socket_, gathered{buffers_.data(), buffers_.data() + buffers_.size()}, all_at_once,
+        stream_, gathered{buffers_.data(), buffers_.data() + buffers_.size()}, all_at_once,
         [self = shared_from_this()](boost::system::error_code ec, std::size_t written) {
             self->on_written(ec, written);
         });
@@ -171,7 +186,7 @@ void link::on_written(boost::system::error_code ec, std::size_t bytes) {
 // -- reading --
 
 void link::read_more() {
-    socket_.async_read_some(
+    stream_.async_read_some(
         boost::asio::buffer(read_buffer_.get() + unread_bytes_, read_bytes),
         [self = shared_from_this()](boost::system::error_code ec, std::size_t bytes) {
             self->on_read(ec, bytes);
@@ -207,8 +222,13 @@ void link::on_read(boost::system::error_code ec, std::size_t bytes) {
 void link::on_error(const char* where, boost::system::error_code ec) {
     if (ec == boost::asio::error::eof) {
         if (finishing_ && queued_bytes_ == 0) return end({}, finish_reason_);
+        // Whoever finishes waits for this answer.
+        if (!writing_) stream_.finish_writing(shared_from_this());
         return end(ec, "the other side hung up");
     }
+    // Without a word of TLS: it was killed, say, or somebody cut the connection in its place.
+    if (ec == boost::asio::ssl::error::stream_truncated)
+        return end(boost::asio::error::eof, "the other side hung up");
     end(ec, std::string{where} + ": " + ec.message());
 }
 
@@ -219,13 +239,12 @@ void link::end(boost::system::error_code ec, const std::string& why) {
     end_text_ = "link to '" + printable(peer_.name) + "' at " + peer_.address + ": " + why;
     // From here on the kernel touches none of our buffers: what was under way is cancelled, not
     // run.
-    boost::system::error_code ignored;
-    socket_.close(ignored);
+    stream_.close();
     if (started_) report_end();
 }
 
 void link::report_end() {
-    boost::asio::post(socket_.get_executor(), [self = shared_from_this()] {
+    boost::asio::post(stream_.get_executor(), [self = shared_from_this()] {
         control_queue_type{}.swap(self->control_queue_);
         data_queue_type{}.swap(self->data_queue_);
         self->control_writing_.clear();

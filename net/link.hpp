@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// One authenticated TCP connection that carries frames.
+// One authenticated connection that carries frames, with or without TLS.
 #pragma once
 
 #include "net/frame.hpp"
 #include "net/handshake.hpp"
+#include "net/stream.hpp"
 
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/system/error_code.hpp>
 
 #include <cstddef>
@@ -20,7 +20,7 @@
 
 namespace places::net {
 
-/// Owns the socket, what waits to be written, and the read buffer. Between start() and the end it
+/// Owns the stream, what waits to be written, and the read buffer. Between start() and the end it
 /// keeps itself alive. Knows frames, not channels: credit, turns between channels and heartbeats
 /// are its owner's.
 /// Thread:  the one that runs the socket's io_context calls everything here, and is called by it.
@@ -40,8 +40,8 @@ class link : public std::enable_shared_from_this<link> {
         std::function<void(boost::system::error_code, std::string why)> on_closed;
     };
 
-    /// Takes a connected socket whose handshake is over. Make it with std::make_shared.
-    link(boost::asio::ip::tcp::socket socket, peer_info peer);
+    /// Takes a connection whose handshake is over. Make it with std::make_shared.
+    link(net::stream connection, peer_info peer);
     link(const link&) = delete;
     link& operator=(const link&) = delete;
     /// Before start(): drops the connection. A link whose io_context dies calls nothing any more.
@@ -93,7 +93,7 @@ class link : public std::enable_shared_from_this<link> {
     void end(boost::system::error_code ec, const std::string& why);
     void report_end();
 
-    boost::asio::ip::tcp::socket socket_;
+    net::stream stream_;
     const peer_info peer_;
     handlers handlers_;
     bool started_ = false;

@@ -6,6 +6,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/read.hpp>
+#include <boost/asio/ssl/error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 
@@ -27,7 +28,7 @@ using clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds accept_pause{100};
 
 constexpr const char* loopback_only =
-    "plain TCP is for loopback only (127.0.0.1, ::1): it would carry messages in the clear";
+    "insecure is for loopback only (127.0.0.1, ::1): it would carry messages in the clear";
 
 std::string to_string(const tcp::endpoint& endpoint) {
     std::ostringstream text;
@@ -35,17 +36,28 @@ std::string to_string(const tcp::endpoint& endpoint) {
     return std::move(text).str();
 }
 
-// -- one handshake over one socket --
+std::string to_string(const std::string& host, std::uint16_t port) {
+    const bool is_v6 = host.find(':') != host.npos;
+    return (is_v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
 
-// Owns the socket until the handshake is over, within a deadline and a budget of bytes; keeps
+bool is_loopback(const asio::ip::address& address) {
+    if (address.is_v6() && address.to_v6().is_v4_mapped())
+        return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).is_loopback();
+    return address.is_loopback();
+}
+
+// -- one handshake over one connection --
+
+// Owns the connection until the handshake is over, within a deadline and a budget of bytes; keeps
 // itself alive meanwhile. `done` is called once, or never after drop().
 class greeting : public std::enable_shared_from_this<greeting> {
   public:
-    greeting(tcp::socket socket, std::string address, handshake shake,
+    greeting(stream connection, const tcp::endpoint& peer, handshake shake,
              std::function<void(dial_result)> done)
-        : socket_(std::move(socket)),
-          timer_(socket_.get_executor()),
-          address_(std::move(address)),
+        : stream_(std::move(connection)),
+          timer_(stream_.get_executor()),
+          peer_(peer),
           handshake_(std::move(shake)),
           done_(std::move(done)) {}
 
@@ -54,22 +66,37 @@ class greeting : public std::enable_shared_from_this<greeting> {
         timer_.async_wait([self = shared_from_this()](error_code ec) {
             if (!ec) self->fail(errc::node_unreachable, "no whole handshake within the deadline");
         });
-        act(handshake_.start());
+        stream_.allow(handshake_limits.frame_bytes_max);
+        if (!stream_.is_secure()) return act(handshake_.start());
+        stream_.async_shake([self = shared_from_this()](error_code ec) {
+            self->guarded([&] { self->on_shaken(ec); });
+        });
     }
 
     void drop() {
         over_ = true;
         done_ = nullptr;
         timer_.cancel();
-        error_code ignored;
-        socket_.close(ignored);
+        stream_.close();
     }
 
   private:
+    void on_shaken(error_code ec) {
+        if (over_) return;
+        if (ec) {
+            auto why = stream_.side().explain(ec, !stream_.has_read());
+            return fail(why.code, std::move(why.text));
+        }
+        auto proved = stream_.side().proof();
+        if (!proved) return fail(errc::bad_key, make_error_code(errc::bad_key).message());
+        handshake_.secure(std::move(proved->key), proved->binding);
+        act(handshake_.start());
+    }
+
     void act(handshake::step step) {
         if (!step.send) return conclude(std::move(step.then));
         out_ = encode(*step.send);
-        asio::async_write(socket_, asio::buffer(out_),
+        asio::async_write(stream_, asio::buffer(out_),
                           [self = shared_from_this(), then = std::move(step.then)](
                               error_code ec, std::size_t) mutable {
                               if (self->over_) return;
@@ -83,15 +110,18 @@ class greeting : public std::enable_shared_from_this<greeting> {
     void conclude(handshake::outcome then) {
         if (auto* f = std::get_if<failure>(&then)) return fail(f->code, std::move(f->text));
         if (auto* peer = std::get_if<peer_info>(&then)) {
-            peer->address = address_;
-            return finish(std::make_shared<link>(std::move(socket_), std::move(*peer)));
+            peer->address = to_string(peer_);
+            peer->is_loopback = is_loopback(peer_.address());
+            peer->is_secure = stream_.is_secure();
+            stream_.allow_all();
+            return finish(std::make_shared<link>(std::move(stream_), std::move(*peer)));
         }
         read_length();
     }
 
     // Exactly one frame at a time: what follows the last one belongs to the link.
     void read_length() {
-        asio::async_read(socket_, asio::buffer(prefix_),
+        asio::async_read(stream_, asio::buffer(prefix_),
                          [self = shared_from_this()](error_code ec, std::size_t bytes) {
                              self->guarded([&] { self->on_length(ec, bytes); });
                          });
@@ -103,9 +133,12 @@ class greeting : public std::enable_shared_from_this<greeting> {
         if (ec) return on_error("reading", ec);
         const std::size_t left = handshake_limits.frame_bytes_max - bytes_read_;
         const auto length = decode_length(prefix_, {left});
+        if (!length && is_tls_hello())
+            return fail(errc::protocol,
+                        "not the places protocol: a TLS hello, but this node is insecure");
         if (!length) return not_ours(length.error());
         body_.resize(*length);
-        asio::async_read(socket_, asio::buffer(body_),
+        asio::async_read(stream_, asio::buffer(body_),
                          [self = shared_from_this()](error_code read_ec, std::size_t read) {
                              self->guarded([&] { self->on_body(read_ec, read); });
                          });
@@ -120,6 +153,11 @@ class greeting : public std::enable_shared_from_this<greeting> {
         const auto f = decode(body_);
         if (!f) return not_ours(f.error());
         act(handshake_.feed(*f));
+    }
+
+    // A record of TLS that begins a handshake.
+    bool is_tls_hello() const noexcept {
+        return !stream_.is_secure() && prefix_[0] == std::byte{0x16} && prefix_[1] == std::byte{3};
     }
 
     void not_ours(error_code ec) {
@@ -140,17 +178,19 @@ class greeting : public std::enable_shared_from_this<greeting> {
     }
 
     void on_error(const char* where, error_code ec) {
-        if (ec == asio::error::eof)
-            return fail(errc::node_unreachable, bytes_read_ == 0 ? "hung up without a word"
-                                                                 : "hung up during the handshake");
+        if (ec == asio::error::eof || ec == asio::ssl::error::stream_truncated)
+            return fail(errc::node_unreachable, stream_.has_read() ? "hung up during the handshake"
+                                                                   : "hung up without a word");
+        if (ec == errc::too_large)
+            return fail(errc::protocol, "not the places protocol: more bytes than a handshake has");
         fail(errc::node_unreachable, std::string{where} + ": " + ec.message());
     }
 
     void fail(errc code, std::string text) {
         if (over_) return;
         error_code ignored;
-        socket_.shutdown(tcp::socket::shutdown_both, ignored);
-        socket_.close(ignored);
+        stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
+        stream_.close();
         finish(failure{code, std::move(text)});
     }
 
@@ -162,9 +202,9 @@ class greeting : public std::enable_shared_from_this<greeting> {
         if (done) done(std::move(r));
     }
 
-    tcp::socket socket_;
+    stream stream_;
     asio::steady_timer timer_;
-    std::string address_;
+    const tcp::endpoint peer_;
     handshake handshake_;
     std::function<void(dial_result)> done_;
     bool over_ = false;
@@ -181,21 +221,25 @@ class greeting : public std::enable_shared_from_this<greeting> {
 class listener::state : public std::enable_shared_from_this<listener::state> {
   public:
     state(asio::io_context& context, listen_options options)
-        : options_(std::move(options)), acceptor_(context), pause_(context), window_(context) {
+        : options_(std::move(options)),
+          acceptor_(context),
+          pause_(context),
+          window_(context) {
         open();
+        if (!options_.insecure) tls_ = make_tls_context();
     }
 
     std::uint16_t port() const noexcept { return endpoint_.port(); }
 
     void accept() {
-        acceptor_.async_accept(peer_endpoint_, [self = shared_from_this()](error_code ec,
-                                                                           tcp::socket socket) {
-            if (self->closed_) return;
-            if (ec) return self->on_error(ec);
-            self->failing_ = false;
-            self->greet(std::move(socket), to_string(self->peer_endpoint_));
-            self->accept();
-        });
+        acceptor_.async_accept(peer_endpoint_,
+                               [self = shared_from_this()](error_code ec, tcp::socket socket) {
+                                   if (self->closed_) return;
+                                   if (ec) return self->on_error(ec);
+                                   self->failing_ = false;
+                                   self->greet(std::move(socket), self->peer_endpoint_);
+                                   self->accept();
+                               });
     }
 
     void close() {
@@ -211,14 +255,23 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
 
   private:
     void open() {
-        const std::string where = options_.address + ":" + std::to_string(options_.port);
+        const std::string where = to_string(options_.address, options_.port);
         const auto refuse = [&](errc code, const std::string& why) {
             throw error{code, "cannot listen on " + where + ": " + why};
         };
         error_code ec;
-        const auto address = asio::ip::make_address(options_.address, ec);
-        if (ec) refuse(errc::bad_argument, "not an address in numbers, such as 127.0.0.1");
-        if (!address.is_loopback()) refuse(errc::bad_argument, loopback_only);
+        auto address = asio::ip::make_address(options_.address, ec);
+        if (ec) {
+            const auto found =
+                options_.address.empty()
+                    ? tcp::resolver::results_type{}
+                    : tcp::resolver{acceptor_.get_executor()}.resolve(options_.address, "", ec);
+            if (found.empty())
+                refuse(errc::bad_argument,
+                       "neither an address, such as 127.0.0.1, nor a name that has one");
+            address = found.begin()->endpoint().address();
+        }
+        if (options_.insecure && !is_loopback(address)) refuse(errc::bad_argument, loopback_only);
         make_handshake();  // a name that no peer accepts is refused here, not at the first peer
 
         endpoint_ = {address, options_.port};
@@ -235,17 +288,21 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
 
     handshake make_handshake() const {
         return {handshake::role::accepting,
-                {options_.key, options_.name, options_.incarnation, options_.protocols, {}}};
+                {options_.keys, options_.name, options_.incarnation, options_.protocols, {}}};
     }
 
-    void greet(tcp::socket socket, std::string address) {
+    void greet(tcp::socket socket, const tcp::endpoint& peer) {
+        const auto address = to_string(peer);
         if (pending_.size() >= options_.pending_max)
             return refused(address, std::to_string(pending_.size()) +
                                         " handshakes are under way already; try again later");
         try {
             auto shared = std::make_shared<std::weak_ptr<greeting>>();
+            auto connection =
+                tls_ ? stream{std::move(socket), std::make_unique<tls_side>(tls_, options_.keys)}
+                     : stream{std::move(socket)};
             auto one = std::make_shared<greeting>(
-                std::move(socket), address, make_handshake(),
+                std::move(connection), peer, make_handshake(),
                 [self = shared_from_this(), shared, address](dial_result r) {
                     self->pending_.erase(shared->lock());
                     self->on_greeted(address, std::move(r));
@@ -306,6 +363,7 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
     }
 
     listen_options options_;
+    std::shared_ptr<asio::ssl::context> tls_;  // none when insecure
     tcp::acceptor acceptor_;
     tcp::endpoint endpoint_;
     tcp::endpoint peer_endpoint_;  // of the accept under way
@@ -336,7 +394,7 @@ class attempt : public std::enable_shared_from_this<attempt> {
   public:
     attempt(asio::io_context& context, dial_options options, std::function<void(dial_result)> done)
         : options_(std::move(options)),
-          where_(options_.host + ":" + std::to_string(options_.port)),
+          where_(to_string(options_.host, options_.port)),
           deadline_(clock::now() + options_.deadline),
           resolver_(context),
           socket_(context),
@@ -355,19 +413,21 @@ class attempt : public std::enable_shared_from_this<attempt> {
         if (options_.host == "localhost")
             return connect({{asio::ip::address_v4::loopback(), options_.port},
                             {asio::ip::address_v6::loopback(), options_.port}});
-        resolver_.async_resolve(options_.host, std::to_string(options_.port),
-                                [self = shared_from_this()](error_code resolve_ec,
-                                                            tcp::resolver::results_type found) {
-                                    if (resolve_ec) return self->on_error(resolve_ec);
-                                    self->connect({found.begin(), found.end()});
-                                });
+        resolver_.async_resolve(
+            options_.host, std::to_string(options_.port),
+            [self = shared_from_this()](error_code resolve_ec, tcp::resolver::results_type found) {
+                if (resolve_ec) return self->on_error(resolve_ec);
+                self->connect({found.begin(), found.end()});
+            });
     }
 
   private:
     void connect(std::vector<tcp::endpoint> endpoints) {
         if (over_) return;
-        std::erase_if(endpoints, [](const auto& e) { return !e.address().is_loopback(); });
-        if (endpoints.empty()) return fail(errc::bad_argument, loopback_only);
+        if (options_.insecure) {
+            std::erase_if(endpoints, [](const auto& e) { return !is_loopback(e.address()); });
+            if (endpoints.empty()) return fail(errc::bad_argument, loopback_only);
+        }
         endpoints_ = std::move(endpoints);
         asio::async_connect(socket_, endpoints_,
                             [self = shared_from_this()](error_code ec, const tcp::endpoint& to) {
@@ -385,14 +445,24 @@ class attempt : public std::enable_shared_from_this<attempt> {
         };
         try {
             handshake shake{handshake::role::dialing,
-                            {options_.key, options_.name, options_.incarnation, options_.protocols,
+                            {{known_key{options_.key, {}, {}}},
+                             options_.name,
+                             options_.incarnation,
+                             options_.protocols,
                              options_.expected_name}};
-            const auto one = std::make_shared<greeting>(std::move(socket_), to_string(to),
-                                                        std::move(shake), done);
+            const auto one = std::make_shared<greeting>(connection(), to, std::move(shake), done);
             one->start(deadline_);
         } catch (const error& e) {
             fail(code_of(e), e.what());
+        } catch (const std::exception& e) {
+            fail(errc::start_failed, e.what());
         }
+    }
+
+    stream connection() {
+        if (options_.insecure) return stream{std::move(socket_)};
+        return {std::move(socket_),
+                std::make_unique<tls_side>(make_tls_context(), options_.key, options_.name)};
     }
 
     void on_error(error_code ec) {

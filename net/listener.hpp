@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How links come to be: wait for them, or dial. Either way nobody sees a connection before the
-// other side has proved the node's key. Plain TCP, hence loopback only.
+// other side has proved the node's key. Under TLS; on loopback also without, if both sides say so.
 #pragma once
 
 #include "net/handshake.hpp"
@@ -15,13 +15,15 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace places::net {
 
 struct listen_options {
-    std::string address = "127.0.0.1";  // one address as numbers; loopback
+    std::string address = "127.0.0.1";  // as numbers, or a name, whose first address is taken
     std::uint16_t port = 0;             // 0: the system chooses
-    node_key key{};
+    bool insecure = false;              // plain TCP, on loopback only
+    std::vector<known_key> keys{};
     std::string name;
     incarnation_id incarnation{};
     std::function<void(std::string)> log;  // one line, without line feed; must not throw
@@ -43,8 +45,11 @@ struct listen_options {
 /// Thread:  the one thread that runs the io_context.
 class listener {
   public:
-    /// Throws: places::error{bad_argument} for an address that is not loopback or a name that no
-    ///         peer accepts, {address_in_use} or {node_unreachable} when the system refuses.
+    /// Throws: places::error{bad_argument} for an address that is none, or not loopback and
+    ///         insecure, for no keys and for a name that no peer accepts; {address_in_use} or
+    ///         {node_unreachable} when the system refuses; {start_failed} when the crypto library
+    ///         does.
+    /// Blocks: while a name is looked up.
     listener(boost::asio::io_context& context, listen_options options);
     listener(const listener&) = delete;
     listener& operator=(const listener&) = delete;
@@ -63,8 +68,9 @@ class listener {
 };
 
 struct dial_options {
-    std::string host;  // name or address; loopback
+    std::string host;  // name or address
     std::uint16_t port = 0;
+    bool insecure = false;  // plain TCP, to loopback only
     node_key key{};
     std::string name;  // of this node
     incarnation_id incarnation{};

@@ -13,6 +13,9 @@
 # an enum or a length that this version does not allow ends the connection with `protocol` or
 # `tooLarge`.
 #
+# Under all this is TLS 1.3 with the node's key as its pre-shared key, or plain TCP on loopback where
+# both sides ask for it; net/README.md has the details.
+#
 # Sides: the *dialing* side opened the TCP connection, the *accepting* side listens. After the
 # handshake both may send every frame unless said otherwise, and what a peer may ask for is a matter
 # of its rights.
@@ -82,6 +85,7 @@ struct Frame {
 #                 little-endian: nobody between the two can talk them down to an old version
 #   nonces        of challenge, then of hello: an old proof is of no use
 #   dialing name and incarnation
+#   binding       32 bytes from the exporter of TLS that only this connection has; zeros without TLS
 #   in welcome only: the chosen protocol, accepting name and incarnation
 # Proofs are compared in constant time. The key itself never travels here.
 
@@ -101,7 +105,8 @@ struct Hello {
   # badKey, and close.
   protocolMin @0 :UInt16;
   protocolMax @1 :UInt16;
-  nodeName @2 :Text;             # what the peer calls itself; believed because the proof covers it
+  nodeName @2 :Text;             # what the peer calls itself; believed because the proof covers it,
+                                 # and under TLS because the key was shown under the same name
   incarnation @3 :Data;          # 16 random bytes, fresh for each start of that node
   nonce @4 :Data;                # 32
   proof @5 :Data;                # 32

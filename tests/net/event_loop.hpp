@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// An io_context for one test, and connections over loopback in it.
+// An io_context for one test, and connections over loopback in it, with and without TLS.
 #pragma once
+
+#include "net/stream.hpp"
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <gtest/gtest.h>
 
 #include <chrono>
+#include <memory>
 #include <utility>
 
 namespace places::net {
@@ -25,7 +29,8 @@ class event_loop {
 
     /// Runs everything that is ready now, for tests that claim that nothing more happens.
     void run_ready() {
-        while (context.poll() > 0) {}
+        while (context.poll() > 0) {
+        }
     }
 
     std::pair<boost::asio::ip::tcp::socket, boost::asio::ip::tcp::socket> connected_sockets() {
@@ -34,6 +39,26 @@ class event_loop {
         tcp::socket one{context};
         one.connect(acceptor.local_endpoint());
         return {std::move(one), acceptor.accept()};
+    }
+
+    /// Over TLS when `secure`, its handshake done.
+    std::pair<stream, stream> connected_streams(bool secure) {
+        auto sockets = connected_sockets();
+        if (!secure) return {stream{std::move(sockets.first)}, stream{std::move(sockets.second)}};
+        const auto tls = make_tls_context();
+        const auto key = make_node_key();
+        stream one{std::move(sockets.first), std::make_unique<tls_side>(tls, key, "one")};
+        stream two{std::move(sockets.second),
+                   std::make_unique<tls_side>(tls, std::vector{known_key{key, {}, {}}})};
+        int shaken = 0;
+        const auto done = [&](boost::system::error_code ec) {
+            EXPECT_FALSE(ec) << ec.message();
+            ++shaken;
+        };
+        one.async_shake(done);
+        two.async_shake(done);
+        EXPECT_TRUE(run_until([&] { return shaken == 2; }));
+        return {std::move(one), std::move(two)};
     }
 
     boost::asio::io_context context{1};

@@ -15,7 +15,11 @@ node_key key_of(int byte) {
 }
 
 handshake::config config_of(std::string name, int key = 1, protocol_range protocols = {1, 1}) {
-    return {key_of(key), std::move(name), make_incarnation_id(), protocols, {}};
+    return {{known_key{key_of(key), {}, all_rights}},
+            std::move(name),
+            make_incarnation_id(),
+            protocols,
+            {}};
 }
 
 struct sides {

@@ -30,6 +30,8 @@ bytes part(std::span<const std::byte> of, std::size_t at, std::size_t size) {
     return {some.begin(), some.end()};
 }
 
+peer_info peer_of(std::string name) { return {std::move(name), {}, 1, "test"}; }
+
 // A link and what happened to it.
 struct side {
     std::shared_ptr<link> end;
@@ -42,9 +44,8 @@ struct side {
     std::function<void(const frame&)> on_frame{};
     std::function<void()> on_written{};
 
-    side(boost::asio::ip::tcp::socket socket, std::string name)
-        : end(std::make_shared<link>(std::move(socket),
-                                     peer_info{std::move(name), {}, 1, "test"})) {}
+    side(stream connection, std::string name)
+        : end(std::make_shared<link>(std::move(connection), peer_of(std::move(name)))) {}
 
     void start() {
         end->start({.on_frame =
@@ -72,7 +73,8 @@ struct side {
     }
 };
 
-class links : public testing::Test {
+// Over TLS and without: nothing that a link promises depends on it.
+class links : public testing::TestWithParam<bool> {
   protected:
     // The io_context must not outlive what its last handlers refer to.
     ~links() override {
@@ -84,18 +86,19 @@ class links : public testing::Test {
     // Gives up b's link for a bare socket: what b then sends is not ours.
     boost::asio::ip::tcp::socket bare_peer() {
         auto fresh = loop.connected_sockets();
-        a.end = std::make_shared<link>(std::move(fresh.first), peer_info{"bare", {}, 1, "test"});
+        a.end = std::make_shared<link>(stream{std::move(fresh.first)}, peer_of("bare"));
         return std::move(fresh.second);
     }
 
     event_loop loop;
-    std::pair<boost::asio::ip::tcp::socket, boost::asio::ip::tcp::socket> sockets =
-        loop.connected_sockets();
-    side a{std::move(sockets.first), "b"};
-    side b{std::move(sockets.second), "a"};
+    std::pair<stream, stream> streams = loop.connected_streams(GetParam());
+    side a{std::move(streams.first), "b"};
+    side b{std::move(streams.second), "a"};
 };
+INSTANTIATE_TEST_SUITE_P(over, links, testing::Bool(),
+                         [](const auto& which) { return which.param ? "tls" : "tcp"; });
 
-TEST_F(links, carry_control_frames_in_order_both_ways) {
+TEST_P(links, carry_control_frames_in_order_both_ways) {
     a.start();
     b.start();
     for (std::uint64_t i = 0; i < 1000; ++i) {
@@ -110,7 +113,7 @@ TEST_F(links, carry_control_frames_in_order_both_ways) {
     EXPECT_EQ(a.end->queued_bytes(), 0u);
 }
 
-TEST_F(links, carry_what_was_queued_before_start) {
+TEST_P(links, carry_what_was_queued_before_start) {
     b.start();
     a.end->send(ping_frame{1});
     EXPECT_GT(a.end->queued_bytes(), 0u);
@@ -118,7 +121,7 @@ TEST_F(links, carry_what_was_queued_before_start) {
     ASSERT_TRUE(loop.run_until([&] { return b.control.size() == 1; }));
 }
 
-TEST_F(links, deliver_gathered_records_intact) {
+TEST_P(links, deliver_gathered_records_intact) {
     const bytes ring = noise(24 << 20);
     std::mt19937 random{5};
     a.start();
@@ -139,7 +142,7 @@ TEST_F(links, deliver_gathered_records_intact) {
     EXPECT_TRUE(b.records == ring);
 }
 
-TEST_F(links, control_overtakes_queued_data) {
+TEST_P(links, control_overtakes_queued_data) {
     constexpr std::size_t spans = 512;
     const bytes records = noise(records_bytes_max);
     a.start();
@@ -158,7 +161,7 @@ TEST_F(links, control_overtakes_queued_data) {
     EXPECT_LE(place, static_cast<std::ptrdiff_t>(written_before) + 5);
 }
 
-TEST_F(links, may_queue_more_from_on_written) {
+TEST_P(links, may_queue_more_from_on_written) {
     const bytes records = noise(4096);
     std::size_t sent = 0;
     const auto next = [&] {
@@ -172,7 +175,7 @@ TEST_F(links, may_queue_more_from_on_written) {
     ASSERT_TRUE(loop.run_until([&] { return b.records.size() == 200 * records.size(); }));
 }
 
-TEST_F(links, close_is_reported_once_at_either_end_and_never_from_inside) {
+TEST_P(links, close_is_reported_once_at_either_end_and_never_from_inside) {
     a.start();
     b.start();
     a.end->close("first reason");
@@ -193,14 +196,14 @@ TEST_F(links, close_is_reported_once_at_either_end_and_never_from_inside) {
     EXPECT_TRUE(b.control.empty());
 }
 
-TEST_F(links, closed_before_start_still_report) {
+TEST_P(links, closed_before_start_still_report) {
     a.end->close("early");
     a.start();
     ASSERT_TRUE(loop.run_until([&] { return a.closed > 0; }));
     EXPECT_FALSE(a.code);
 }
 
-TEST_F(links, close_in_on_frame_delivers_nothing_more) {
+TEST_P(links, close_in_on_frame_delivers_nothing_more) {
     a.start();
     for (std::uint64_t i = 0; i < 100; ++i) a.end->send(ping_frame{i});
     b.on_frame = [&](const frame&) { b.end->close("enough"); };
@@ -210,7 +213,7 @@ TEST_F(links, close_in_on_frame_delivers_nothing_more) {
     EXPECT_EQ(b.closed, 1);
 }
 
-TEST_F(links, closed_under_a_write_hold_nothing_back_and_are_over) {
+TEST_P(links, closed_under_a_write_hold_nothing_back_and_are_over) {
     const bytes ring = noise(16 << 20);
     a.start();
     for (std::size_t at = 0; at < ring.size(); at += records_bytes_max)
@@ -224,7 +227,7 @@ TEST_F(links, closed_under_a_write_hold_nothing_back_and_are_over) {
     EXPECT_EQ(a.end->queued_bytes(), 0u);
 }
 
-TEST_F(links, finish_delivers_all_that_was_queued) {
+TEST_P(links, finish_delivers_all_that_was_queued) {
     const bytes ring = noise(8 << 20);
     a.start();
     for (std::size_t at = 0; at < ring.size(); at += records_bytes_max)
@@ -244,7 +247,7 @@ TEST_F(links, finish_delivers_all_that_was_queued) {
     EXPECT_EQ(b.code, boost::asio::error::eof);
 }
 
-TEST_F(links, exception_from_on_frame_ends_the_link_and_nothing_else) {
+TEST_P(links, exception_from_on_frame_ends_the_link_and_nothing_else) {
     a.start();
     a.end->send(ping_frame{1});
     b.on_frame = [](const frame&) { throw std::runtime_error{"no such channel"}; };
@@ -253,7 +256,7 @@ TEST_F(links, exception_from_on_frame_ends_the_link_and_nothing_else) {
     EXPECT_NE(b.why.find("no such channel"), std::string::npos) << b.why;
 }
 
-TEST_F(links, frames_cut_at_every_byte_still_arrive) {
+TEST_P(links, frames_cut_at_every_byte_still_arrive) {
     auto peer = bare_peer();
     const bytes records = noise(128);
     bytes stream;
@@ -271,7 +274,7 @@ TEST_F(links, frames_cut_at_every_byte_still_arrive) {
     EXPECT_EQ(a.closed, 0);
 }
 
-TEST_F(links, end_at_bytes_that_break_the_protocol) {
+TEST_P(links, end_at_bytes_that_break_the_protocol) {
     struct attack {
         const char* name;
         bytes sent;
@@ -305,7 +308,7 @@ TEST_F(links, end_at_bytes_that_break_the_protocol) {
     }
 }
 
-TEST_F(links, reset_is_reported_with_what_the_kernel_said) {
+TEST_P(links, reset_is_reported_with_what_the_kernel_said) {
     auto peer = bare_peer();
     a.start();
     peer.set_option(boost::asio::socket_base::linger{true, 0});
@@ -314,7 +317,20 @@ TEST_F(links, reset_is_reported_with_what_the_kernel_said) {
     EXPECT_EQ(a.code, boost::asio::error::connection_reset);
 }
 
-TEST_F(links, over_long_records_are_refused_and_leave_nothing_queued) {
+TEST_P(links, finish_while_the_other_side_is_still_sending_loses_nothing_of_either) {
+    const bytes ring = noise(4 << 20);
+    a.start();
+    b.start();
+    for (std::size_t at = 0; at < ring.size(); at += records_bytes_max)
+        b.end->send_data(5, at, part(ring, at, records_bytes_max));
+    a.end->send(ping_frame{1});
+    a.end->finish("all said");  // what b has sent comes behind our last word
+    ASSERT_TRUE(loop.run_until([&] { return b.closed > 0; }));
+    EXPECT_EQ(b.control.size(), 1u);
+    ASSERT_TRUE(loop.run_until([&] { return a.closed > 0; }));
+}
+
+TEST_P(links, over_long_records_are_refused_and_leave_nothing_queued) {
     const bytes many(records_bytes_max + 64);
     EXPECT_THROW(a.end->send_data(5, 0, many), error);
     EXPECT_THROW(a.end->send(open_frame{1, 64, connect_name{std::string(5000, 'n')}}), error);

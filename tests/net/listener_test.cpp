@@ -42,7 +42,8 @@ bool contains(const std::string& text, const std::string& part) {
     return text.find(part) != text.npos;
 }
 
-class listening : public testing::Test {
+// Over TLS and without.
+class listening : public testing::TestWithParam<bool> {
   protected:
     ~listening() override {
         node.reset();
@@ -53,7 +54,8 @@ class listening : public testing::Test {
     listen_options options() {
         return {.address = "127.0.0.1",
                 .port = 0,
-                .key = right_key,
+                .insecure = !is_secure,
+                .keys = {known_key{right_key, {}, all_rights}},
                 .name = "node",
                 .incarnation = make_incarnation_id(),
                 .log = [this](std::string line) { lines.push_back(std::move(line)); },
@@ -66,6 +68,7 @@ class listening : public testing::Test {
     dial_options to(std::uint16_t port, const node_key& key = right_key) {
         return {.host = "127.0.0.1",
                 .port = port,
+                .insecure = !is_secure,
                 .key = key,
                 .name = "client",
                 .incarnation = make_incarnation_id()};
@@ -92,6 +95,18 @@ class listening : public testing::Test {
         EXPECT_EQ(accepted.back().second.name, "client");
     }
 
+    // What a client says first, and would have to go on with.
+    std::vector<std::byte> first_words() const {
+        if (!is_secure) return encode(hello_frame{1, 1, "x", {}, {}, {}});
+        std::vector<std::byte> record(5 + 512);  // a TLS record that holds the first of a handshake
+        record[0] = std::byte{0x16};
+        record[1] = std::byte{3};
+        record[2] = std::byte{1};
+        record[3] = std::byte{2};
+        record[5] = std::byte{1};
+        return record;
+    }
+
     // A client that speaks bytes.
     tcp::socket raw() {
         tcp::socket socket{loop.context};
@@ -109,13 +124,16 @@ class listening : public testing::Test {
         expect_that_a_good_client_works();
     }
 
+    const bool is_secure = GetParam();
     event_loop loop;
     std::vector<std::string> lines;
     std::vector<std::pair<std::shared_ptr<link>, peer_info>> accepted;
     std::optional<listener> node;
 };
+std::string name_of(const testing::TestParamInfo<bool>& info) { return info.param ? "tls" : "tcp"; }
+INSTANTIATE_TEST_SUITE_P(over, listening, testing::Bool(), name_of);
 
-TEST_F(listening, and_dial_tell_each_side_who_the_other_is) {
+TEST_P(listening, and_dial_tell_each_side_who_the_other_is) {
     auto with = options();
     listen(with);
     auto client = to(node->port());
@@ -130,7 +148,7 @@ TEST_F(listening, and_dial_tell_each_side_who_the_other_is) {
     EXPECT_TRUE(lines.empty());
 }
 
-TEST_F(listening, frames_right_behind_the_welcome_are_not_lost) {
+TEST_P(listening, frames_right_behind_the_welcome_are_not_lost) {
     auto with = options();
     with.on_link = [this](std::shared_ptr<link> one, peer_info peer) {
         one->start({});
@@ -142,15 +160,15 @@ TEST_F(listening, frames_right_behind_the_welcome_are_not_lost) {
     ASSERT_TRUE(r);
     std::uint64_t pings = 0;
     bool closed = false;
-    (*r)->start({.on_frame =
-                     [&](frame&& f) { EXPECT_EQ(std::get<ping_frame>(f).sequence, pings++); },
-                 .on_closed = [&](auto, const std::string&) { closed = true; }});
+    (*r)->start(
+        {.on_frame = [&](frame&& f) { EXPECT_EQ(std::get<ping_frame>(f).sequence, pings++); },
+         .on_closed = [&](auto, const std::string&) { closed = true; }});
     ASSERT_TRUE(loop.run_until([&] { return pings == 100; }));
     (*r)->close("done");
     ASSERT_TRUE(loop.run_until([&] { return closed; }));
 }
 
-TEST_F(listening, dial_by_the_name_localhost_works) {
+TEST_P(listening, dial_by_the_name_localhost_works) {
     listen();
     auto with = to(node->port());
     with.host = "localhost";
@@ -159,7 +177,7 @@ TEST_F(listening, dial_by_the_name_localhost_works) {
 
 // -- who does not get in --
 
-TEST_F(listening, noise_is_refused_with_one_line) {
+TEST_P(listening, noise_is_refused_with_one_line) {
     listen();
     auto socket = raw();
     const std::string length{"\x40\0\0\0", 4};  // a good length, and a body that is none
@@ -167,21 +185,22 @@ TEST_F(listening, noise_is_refused_with_one_line) {
     expect_one_line(text_of(socket.local_endpoint()), "not the places protocol");
 }
 
-TEST_F(listening, http_request_is_refused_with_one_line) {
+TEST_P(listening, http_request_is_refused_with_one_line) {
     listen();
     auto socket = raw();
     asio::write(socket, asio::buffer(std::string{"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"}));
     expect_one_line(text_of(socket.local_endpoint()), "not the places protocol");
 }
 
-TEST_F(listening, length_over_the_limit_is_refused_with_one_line) {
+TEST_P(listening, length_over_the_limit_is_refused_with_one_line) {
     listen();
     auto socket = raw();
-    asio::write(socket, asio::buffer("\x00\x41\x00\x00", 4));  // 16 KiB and 256 bytes
-    expect_one_line(text_of(socket.local_endpoint()), "more bytes than a handshake has");
+    asio::write(socket, asio::buffer("\x00\x41\x00\x00\x00", 5));  // 16 KiB and 256 bytes
+    expect_one_line(text_of(socket.local_endpoint()),
+                    is_secure ? "not TLS" : "more bytes than a handshake has");
 }
 
-TEST_F(listening, client_that_hangs_up_at_once_is_reported_with_one_line) {
+TEST_P(listening, client_that_hangs_up_at_once_is_reported_with_one_line) {
     listen();
     auto socket = raw();
     const auto address = text_of(socket.local_endpoint());
@@ -189,17 +208,18 @@ TEST_F(listening, client_that_hangs_up_at_once_is_reported_with_one_line) {
     expect_one_line(address, "hung up without a word");
 }
 
-TEST_F(listening, client_that_hangs_up_in_the_middle_is_reported_with_one_line) {
+TEST_P(listening, client_that_hangs_up_in_the_middle_is_reported_with_one_line) {
     listen();
     auto socket = raw();
     const auto address = text_of(socket.local_endpoint());
-    const auto hello = encode(hello_frame{1, 1, "x", {}, {}, {}});
+    const auto hello = first_words();
     asio::write(socket, asio::buffer(hello, hello.size() / 2));
     socket.shutdown(tcp::socket::shutdown_send);
-    expect_one_line(address, "hung up during the handshake");
+    expect_one_line(
+        address, is_secure ? "hung up during the TLS handshake" : "hung up during the handshake");
 }
 
-TEST_F(listening, wrong_key_is_refused_with_one_line_and_the_client_learns_why) {
+TEST_P(listening, wrong_key_is_refused_with_one_line_and_the_client_learns_why) {
     listen();
     const auto r = dialed(to(node->port(), wrong_key));
     ASSERT_FALSE(r);
@@ -208,7 +228,7 @@ TEST_F(listening, wrong_key_is_refused_with_one_line_and_the_client_learns_why) 
     expect_one_line("127.0.0.1:", "does not hold the node's key");
 }
 
-TEST_F(listening, no_common_protocol_is_refused_with_both_ranges_at_both_ends) {
+TEST_P(listening, no_common_protocol_is_refused_with_both_ranges_at_both_ends) {
     auto with = options();
     with.protocols = {4, 5};
     listen(std::move(with));
@@ -222,7 +242,7 @@ TEST_F(listening, no_common_protocol_is_refused_with_both_ranges_at_both_ends) {
     }
 }
 
-TEST_F(listening, silent_client_is_dropped_at_the_deadline) {
+TEST_P(listening, silent_client_is_dropped_at_the_deadline) {
     auto with = options();
     with.handshake_deadline = 200ms;
     listen(std::move(with));
@@ -235,12 +255,12 @@ TEST_F(listening, silent_client_is_dropped_at_the_deadline) {
     EXPECT_TRUE(ec);
 }
 
-TEST_F(listening, client_that_drips_bytes_gains_no_time) {
+TEST_P(listening, client_that_drips_bytes_gains_no_time) {
     auto with = options();
     with.handshake_deadline = 200ms;
     listen(std::move(with));
     auto socket = raw();
-    const auto hello = encode(hello_frame{1, 1, "x", {}, {}, {}});
+    const auto hello = first_words();
     asio::steady_timer timer{loop.context};
     std::size_t sent = 0;
     std::function<void()> drip = [&] {
@@ -258,7 +278,7 @@ TEST_F(listening, client_that_drips_bytes_gains_no_time) {
     loop.run_ready();  // a wait that is over refers to what is here
 }
 
-TEST_F(listening, hundred_pending_connections_do_not_keep_a_good_client_out) {
+TEST_P(listening, hundred_pending_connections_do_not_keep_a_good_client_out) {
     auto with = options();
     with.log_window = 300ms;
     listen(std::move(with));
@@ -283,7 +303,7 @@ TEST_F(listening, hundred_pending_connections_do_not_keep_a_good_client_out) {
     expect_that_a_good_client_works();
 }
 
-TEST_F(listening, good_client_gets_in_while_others_are_pending) {
+TEST_P(listening, good_client_gets_in_while_others_are_pending) {
     listen();
     std::vector<tcp::socket> crowd;
     for (int i = 0; i < 60; ++i) crowd.push_back(raw());
@@ -292,7 +312,7 @@ TEST_F(listening, good_client_gets_in_while_others_are_pending) {
 
 // -- the system refuses --
 
-TEST_F(listening, on_a_port_that_is_taken_names_it) {
+TEST_P(listening, on_a_port_that_is_taken_names_it) {
     listen();
     auto second = options();
     second.port = node->port();
@@ -301,16 +321,17 @@ TEST_F(listening, on_a_port_that_is_taken_names_it) {
         FAIL();
     } catch (const error& e) {
         EXPECT_EQ(e.code(), errc::address_in_use);
-        EXPECT_TRUE(contains(e.what(), "cannot listen on 127.0.0.1:" +
-                                           std::to_string(node->port()) +
-                                           ": Address already in use; "))
+        EXPECT_TRUE(
+            contains(e.what(), "cannot listen on 127.0.0.1:" + std::to_string(node->port()) +
+                                   ": Address already in use; "))
             << e.what();
     }
 }
 
-TEST_F(listening, anywhere_but_on_loopback_is_refused) {
-    for (const char* address : {"0.0.0.0", "192.0.2.1", "::", "example.org", ""}) {
+TEST_P(listening, insecure_anywhere_but_on_loopback_is_refused) {
+    for (const char* address : {"0.0.0.0", "192.0.2.1", "::", ""}) {
         auto with = options();
+        with.insecure = true;
         with.address = address;
         try {
             listener one{loop.context, with};
@@ -322,9 +343,12 @@ TEST_F(listening, anywhere_but_on_loopback_is_refused) {
     auto with = options();
     with.name = "";
     EXPECT_THROW((listener{loop.context, with}), error);
+    with = options();
+    with.keys.clear();
+    EXPECT_THROW((listener{loop.context, with}), error);
 }
 
-TEST_F(listening, running_out_of_descriptors_is_logged_once_and_survived) {
+TEST_P(listening, running_out_of_descriptors_is_logged_once_and_survived) {
     listen();
     std::vector<tcp::socket> crowd;
     for (int i = 0; i < 2; ++i) crowd.push_back(raw());  // wait in the kernel's queue
@@ -350,7 +374,7 @@ TEST_F(listening, running_out_of_descriptors_is_logged_once_and_survived) {
     expect_that_a_good_client_works();
 }
 
-TEST_F(listening, failure_in_on_link_is_logged_and_drops_that_link_only) {
+TEST_P(listening, failure_in_on_link_is_logged_and_drops_that_link_only) {
     auto with = options();
     with.on_link = [this, first = true](std::shared_ptr<link> one, peer_info peer) mutable {
         if (std::exchange(first, false)) throw std::runtime_error{"no memory for a session"};
@@ -365,13 +389,15 @@ TEST_F(listening, failure_in_on_link_is_logged_and_drops_that_link_only) {
 
 // -- the end --
 
-TEST_F(listening, that_ends_drops_unfinished_handshakes_and_calls_nobody) {
+TEST_P(listening, that_ends_drops_unfinished_handshakes_and_calls_nobody) {
     listen();
     auto socket = raw();
     std::array<std::byte, 8> first;
-    bool challenged = false;
-    asio::async_read(socket, asio::buffer(first), [&](auto, auto) { challenged = true; });
+    bool challenged = is_secure;  // there it waits for our first word instead
+    if (!is_secure)
+        asio::async_read(socket, asio::buffer(first), [&](auto, auto) { challenged = true; });
     ASSERT_TRUE(loop.run_until([&] { return challenged; }));
+    loop.run_ready();
     node.reset();
     loop.run_ready();
     EXPECT_TRUE(lines.empty());
@@ -381,7 +407,7 @@ TEST_F(listening, that_ends_drops_unfinished_handshakes_and_calls_nobody) {
     EXPECT_TRUE(ec) << "the connection is gone";
 }
 
-TEST_F(listening, may_end_from_inside_on_link_and_its_links_live_on) {
+TEST_P(listening, may_end_from_inside_on_link_and_its_links_live_on) {
     auto with = options();
     with.on_link = [this](std::shared_ptr<link> one, peer_info peer) {
         accepted.emplace_back(std::move(one), std::move(peer));
@@ -402,7 +428,7 @@ TEST_F(listening, may_end_from_inside_on_link_and_its_links_live_on) {
 
 // -- dial --
 
-TEST_F(listening, not_at_all_makes_dial_name_host_port_and_cause) {
+TEST_P(listening, not_at_all_makes_dial_name_host_port_and_cause) {
     listen();
     const auto port = node->port();
     node.reset();
@@ -420,9 +446,10 @@ TEST_F(listening, not_at_all_makes_dial_name_host_port_and_cause) {
     }
 }
 
-TEST_F(listening, elsewhere_than_loopback_is_not_dialed) {
+TEST_P(listening, insecure_elsewhere_than_on_loopback_is_not_dialed) {
     for (const char* host : {"192.0.2.1", "0.0.0.0", "2001:db8::1"}) {
         auto with = to(6344);
+        with.insecure = true;
         with.host = host;
         const auto r = dialed(with);
         ASSERT_FALSE(r);
@@ -450,21 +477,23 @@ class other_server : public listening {
     }
 };
 
-TEST_F(other_server, that_says_nothing_is_given_up_at_the_deadline) {
+INSTANTIATE_TEST_SUITE_P(over, other_server, testing::Bool(), name_of);
+
+TEST_P(other_server, that_says_nothing_is_given_up_at_the_deadline) {
     const auto r = dialed_a_server_that_says("", false);
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().code, errc::node_unreachable);
     EXPECT_TRUE(contains(r.error().text, "deadline")) << r.error().text;
 }
 
-TEST_F(other_server, that_hangs_up_is_unreachable) {
+TEST_P(other_server, that_hangs_up_is_unreachable) {
     const auto r = dialed_a_server_that_says("", true);
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().code, errc::node_unreachable);
     EXPECT_TRUE(contains(r.error().text, "hung up")) << r.error().text;
 }
 
-TEST_F(other_server, that_speaks_another_protocol_is_told_apart) {
+TEST_P(other_server, that_speaks_another_protocol_is_told_apart) {
     const auto r = dialed_a_server_that_says("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", false);
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().code, errc::protocol);

@@ -150,8 +150,13 @@ class forging_node : public bridge_test {
         EXPECT_EQ(::bind(listening.get(), reinterpret_cast<sockaddr*>(&where), size), 0);
         EXPECT_EQ(::listen(listening.get(), 1), 0);
         EXPECT_EQ(::getsockname(listening.get(), reinterpret_cast<sockaddr*>(&where), &size), 0);
-        events_ = ask_bridge(dial_command{
-            "127.0.0.1", ntohs(where.sin_port), {key_.begin(), key_.end()}, "root", "forger"});
+        events_ = ask_bridge(dial_command{"127.0.0.1",
+                                          ntohs(where.sin_port),
+                                          {key_.begin(), key_.end()},
+                                          "root",
+                                          "forger",
+                                          5000,
+                                          insecure});
         node_.emplace(unique_fd{::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC)}, key_);
         EXPECT_TRUE(node_->is_welcome);
         const auto opened = detail::await_opened(events_);

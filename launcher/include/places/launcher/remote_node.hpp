@@ -33,6 +33,9 @@ struct node_options {
     /// The host that others dial, where that is not the one said to SSH.
     std::string advertise{};
     bytes key{};  ///< 32 octets, the same as nobody else's; empty: made for this node
+    /// Plain TCP instead of TLS 1.3: on loopback only, else error{bad_argument}. For measurements,
+    /// and for who looks at the bytes.
+    bool insecure = false;
 
     // -- of another host --
     std::vector<std::string> identity_files{};     ///< instead of the configuration's

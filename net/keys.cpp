@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/keys.hpp"
+
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <openssl/rand.h>
+
+#include <algorithm>
+#include <memory>
+
+namespace places::net {
+namespace {
+
+constexpr std::size_t node_name_bytes_max = 255;
+constexpr std::size_t key_id_bytes = 8;
+
+bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
+
+[[noreturn]] void crypto_failed(const char* what) {
+    throw error{errc::start_failed, std::string{what} + " failed in the crypto library"};
+}
+
+std::array<std::byte, 32> derive(const node_key& key, std::string_view label) {
+    struct free_kdf {
+        void operator()(EVP_KDF* k) const noexcept { EVP_KDF_free(k); }
+        void operator()(EVP_KDF_CTX* c) const noexcept { EVP_KDF_CTX_free(c); }
+    };
+    const std::unique_ptr<EVP_KDF, free_kdf> hkdf{EVP_KDF_fetch(nullptr, "HKDF", nullptr)};
+    if (!hkdf) crypto_failed("HKDF");
+    const std::unique_ptr<EVP_KDF_CTX, free_kdf> context{EVP_KDF_CTX_new(hkdf.get())};
+    if (!context) crypto_failed("HKDF");
+    std::string digest = "SHA256";
+    std::string info{label};
+    node_key from = key;
+    const std::array parameters{
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest.data(), 0),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, from.data(), from.size()),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info.data(), info.size()),
+        OSSL_PARAM_construct_end()};
+    std::array<std::byte, 32> derived{};
+    const int done = EVP_KDF_derive(context.get(), reinterpret_cast<unsigned char*>(derived.data()),
+                                    derived.size(), parameters.data());
+    OPENSSL_cleanse(from.data(), from.size());
+    if (done != 1) crypto_failed("HKDF-SHA256");
+    return derived;
+}
+
+}  // namespace
+
+node_key make_node_key() {
+    node_key key;
+    if (RAND_bytes(reinterpret_cast<unsigned char*>(key.data()), static_cast<int>(key.size())) != 1)
+        throw error{errc::start_failed, "the system gives no random bytes; no key can be made"};
+    return key;
+}
+
+bool is_owned_by(const known_key& key, std::string_view name) noexcept {
+    return key.owner.empty() || key.owner == name;
+}
+
+std::string key_id(const node_key& key) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    const auto digest = derive(key, "places/1 key id");
+    std::string text;
+    for (std::size_t i = 0; i < key_id_bytes; ++i) {
+        const auto b = std::to_integer<unsigned>(digest[i]);
+        text += {digits[b >> 4], digits[b & 15]};
+    }
+    return text;
+}
+
+std::array<std::byte, 32> tls_secret(const node_key& key) {
+    return derive(key, "places/1 tls 1.3 psk");
+}
+
+std::string psk_identity(std::string_view name, const node_key& key) {
+    return std::string{name} + "\n" + key_id(key);
+}
+
+std::optional<identity_parts> parse_identity(std::string_view identity) {
+    const auto at = identity.find('\n');
+    if (at == identity.npos) return std::nullopt;
+    const auto name = identity.substr(0, at);
+    const auto id = identity.substr(at + 1);
+    if (!is_node_name(name) || id.size() != 2 * key_id_bytes) return std::nullopt;
+    return identity_parts{std::string{name}, std::string{id}};
+}
+
+bool is_node_name(std::string_view name) noexcept {
+    return !name.empty() && name.size() <= node_name_bytes_max &&
+           std::ranges::none_of(name, is_control);
+}
+
+std::string printable(std::string_view text) {
+    constexpr std::size_t bytes_max = 200;
+    std::string line{text.substr(0, bytes_max)};
+    std::ranges::replace_if(line, is_control, '?');
+    if (text.size() > bytes_max) line += "...";
+    return line;
+}
+
+}  // namespace places::net

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of a node: who holds one, what that allows, and what is made of it for TLS.
+#pragma once
+
+#include "net/frame.hpp"
+
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace places::net {
+
+/// Shared by a node and whoever may connect to it; travels by pipe or file, never here.
+using node_key = std::array<std::byte, 32>;
+
+/// Fresh and random. Throws: places::error{start_failed} when the system has no randomness.
+node_key make_node_key();
+
+/// What the other side of a link may ask for.
+struct rights {
+    bool start = false;    ///< places, by registered entry or named module
+    bool stop = false;     ///< the node
+    bool list = false;     ///< places, channels and links
+    bool connect = false;  ///< to places that have a name
+    friend bool operator==(const rights&, const rights&) = default;
+};
+inline constexpr rights all_rights{true, true, true, true};
+inline constexpr rights connect_only{false, false, false, true};
+
+/// A key that a listening node accepts.
+struct known_key {
+    node_key key{};
+    std::string owner{};  ///< the only name its holder may claim; empty: any
+    net::rights rights = all_rights;
+};
+
+/// Whether `key` may be used by a node called `name`.
+bool is_owned_by(const known_key& key, std::string_view name) noexcept;
+
+/// Tells keys apart in public: 16 hexadecimal digits that say nothing about the key itself.
+/// Throws: error{start_failed} if the crypto library fails.
+std::string key_id(const node_key& key);
+
+/// The secret that TLS runs on: HKDF-SHA256 of the key under a label of its own, so that the proofs
+/// of the hello and TLS never use the same key.
+/// Throws: as key_id.
+/// Source: RFC 5869, by OpenSSL's EVP_KDF.
+std::array<std::byte, 32> tls_secret(const node_key& key);
+
+/// What a dialing side shows as its PSK identity: its name, a line feed, the key's id. The name has
+/// no line feed, so one identity reads in one way only.
+std::string psk_identity(std::string_view name, const node_key& key);
+struct identity_parts {
+    std::string name;
+    std::string key_id;
+};
+/// Returns: nothing for what is no such identity.
+std::optional<identity_parts> parse_identity(std::string_view identity);
+
+/// Whether a node may be called so: 1..255 bytes without control characters.
+bool is_node_name(std::string_view name) noexcept;
+
+/// `text` as one line for a log: control bytes become '?', cut after 200 bytes.
+std::string printable(std::string_view text);
+
+}  // namespace places::net
