@@ -113,7 +113,28 @@ struct end_places {
 };
 BOOST_DESCRIBE_STRUCT(end_places, (), (keep_bridge))
 
+/// Only from root and bridge. Answer: places_listed, with as many as a packet holds.
+struct list_places {
+    std::uint64_t after = 0;  ///< those with a higher number
+};
+BOOST_DESCRIBE_STRUCT(list_places, (), (after))
+
 // -- the nursery answers or tells --
+
+struct listed_place {
+    std::uint64_t place_id = 0;
+    std::int32_t pid = 0;
+    std::string name;   ///< empty: anonymous
+    std::string entry;  ///< as people call it; empty for the root and the bridge
+    std::uint64_t age_ms = 0;
+};
+BOOST_DESCRIBE_STRUCT(listed_place, (), (place_id, pid, name, entry, age_ms))
+
+struct places_listed {
+    std::vector<listed_place> places;  ///< by number
+    bool is_last = false;
+};
+BOOST_DESCRIBE_STRUCT(places_listed, (), (places, is_last))
 
 /// One end of a new channel. Descriptors: mine, theirs (read-only), the peer's doorbell.
 struct granted {
@@ -157,7 +178,8 @@ struct hung_up {
 BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id))
 
 using body = std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log,
-                          end_places, granted, failed, done, offered, died, hung_up, busy_poll>;
+                          end_places, granted, failed, done, offered, died, hung_up, busy_poll,
+                          list_places, places_listed>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due

@@ -46,6 +46,7 @@ class category final : public boost::system::error_category {
             case errc::wrong_architecture: return "the host cannot run this program";
             case errc::wrong_version: return "the node is of another version";
             case errc::program_not_found: return "the program is not on the host";
+            case errc::permission_denied: return "the key that was shown does not allow that";
         }
         return "unknown error";
     }
@@ -60,7 +61,7 @@ const boost::system::error_category& places_category() noexcept {
 
 errc errc_of(std::int32_t foreign) noexcept {
     const bool is_ours = foreign >= static_cast<std::int32_t>(errc::empty) &&
-                         foreign <= static_cast<std::int32_t>(errc::program_not_found);
+                         foreign <= static_cast<std::int32_t>(errc::permission_denied);
     return is_ours ? static_cast<errc>(foreign) : errc::protocol;
 }
 

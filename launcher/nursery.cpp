@@ -29,6 +29,10 @@ namespace {
 // a queued connection holds three descriptors of the nursery.
 constexpr std::size_t queued_packets_max = 1024;
 
+// Of a list, per packet, and bytes of each text in it: together they fit.
+constexpr std::size_t listed_max = 64;
+constexpr std::size_t listed_text_max = 255;
+
 // Of a channel's end: mine, theirs, doorbell.
 constexpr std::size_t end_fds = 3;
 
@@ -53,6 +57,14 @@ std::vector<unique_fd> end_of(unique_fd mine, unique_fd theirs, unique_fd doorbe
     end.push_back(std::move(theirs));
     end.push_back(std::move(doorbell));
     return end;
+}
+
+std::string shown_entry(const control::entry_ref& entry) {
+    if (const auto* r = std::get_if<control::registered_entry>(&entry)) return r->name;
+    if (const auto* l = std::get_if<control::library_entry>(&entry)) {
+        return l->symbol + " of " + l->path;
+    }
+    return "a function";
 }
 
 bool is_readable_now(const unique_fd& fd) {
@@ -85,6 +97,7 @@ class nursery {
                 std::vector<unique_fd> fds);
     void answer(resident& from, std::uint64_t request, const control::kill& what);
     void answer(resident& from, std::uint64_t request, const control::busy_poll& what);
+    void answer(resident& from, std::uint64_t request, const control::list_places& what);
     void offer(resident& to, resident& from, std::uint64_t request, std::size_t ring_bytes,
                bytes payload, std::vector<unique_fd> extra);
     void relay(const resident& from, control::log_note note);
@@ -183,6 +196,9 @@ void nursery::handle(resident& from, control::received r) {
             answer(from, request, *kill);
         } else if (auto* poll = std::get_if<control::busy_poll>(&body)) {
             answer(from, request, *poll);
+        } else if (auto* list = std::get_if<control::list_places>(&body);
+                   list && (from.is_bridge || from.id == root_place_id)) {
+            answer(from, request, *list);
         } else if (auto* closed = std::get_if<control::channel_closed>(&body)) {
             if (closed->unusable) {
                 residents_.hang_up(closed->channel_id, from.id);
@@ -267,6 +283,7 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
     const auto channel = residents_.channels().next_id();
     auto memory = make_channel(channel, what.ring_bytes);
     auto doorbell = from.doorbell.duplicate();
+    auto entry = shown_entry(what.entry);
     birth_plan plan;
     plan.streams = std::move(fds);
     plan.kept = {memory.second.get(), memory.first_read_only.get(), doorbell.get()};
@@ -280,6 +297,7 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
     };
     auto& place = start(from, what.named, std::move(plan));
     place.birth_channel = channel;
+    place.entry = std::move(entry);
     std::vector<unique_fd> end;
     try {
         end = end_of(std::move(memory.first), std::move(memory.second_read_only),
@@ -401,6 +419,20 @@ void nursery::answer(resident& from, std::uint64_t request, const control::busy_
     note.text = why;
     relay(from, std::move(note));
     residents_.send(from, failure(request, errc::no_core, why));
+}
+
+void nursery::answer(resident& from, std::uint64_t request, const control::list_places& what) {
+    control::places_listed list;
+    const auto found = residents_.above(what.after, listed_max);
+    const auto now = std::chrono::steady_clock::now();
+    for (const auto* each : found) {
+        const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(now - each->born);
+        list.places.push_back({each->id, each->pid, each->name.substr(0, listed_text_max),
+                               each->entry.substr(0, listed_text_max),
+                               static_cast<std::uint64_t>(age.count())});
+    }
+    list.is_last = found.size() < listed_max;
+    residents_.send(from, {request, std::move(list)});
 }
 
 void nursery::relay(const resident& from, control::log_note note) {

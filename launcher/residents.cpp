@@ -133,14 +133,22 @@ resident* residents::bridge() {
     return nullptr;
 }
 
-bool residents::has_pid(pid_t pid) const {
-    return pids_.contains(pid);
-}
+bool residents::has_pid(pid_t pid) const { return pids_.contains(pid); }
 
 std::size_t residents::count_places() const {
     return static_cast<std::size_t>(std::count_if(all_.begin(), all_.end(), [](const auto& r) {
         return r.first != root_place_id && !r.second.is_bridge;
     }));
+}
+
+std::vector<const resident*> residents::above(std::uint64_t after, std::size_t count_max) const {
+    std::vector<const resident*> found;
+    for (const auto& [id, each] : all_) {
+        if (id > after) found.push_back(&each);
+    }
+    std::ranges::sort(found, {}, &resident::id);
+    if (found.size() > count_max) found.resize(count_max);
+    return found;
 }
 
 std::size_t residents::count_polling() const {

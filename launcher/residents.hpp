@@ -39,6 +39,7 @@ struct resident {
     unique_fd doorbell;
     unique_fd pidfd;
     std::string name;
+    std::string entry;  ///< for people
     bool is_bridge = false;
     bool polls = false;  ///< keeps a core while it waits
     std::uint64_t creator = 0;
@@ -79,6 +80,8 @@ class residents {
     bool has_pid(pid_t pid) const;
     std::size_t count_places() const;
     std::size_t count_polling() const;
+    /// Those with a number above `after`, by number, at most `count_max`.
+    std::vector<const resident*> above(std::uint64_t after, std::size_t count_max) const;
     channel_table& channels() noexcept { return channels_; }
 
     /// Kills everybody but the root; the bridge only if it is not kept.

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstdint>
 #include <fcntl.h>
+#include <fstream>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -31,6 +32,25 @@ namespace asio = boost::asio;
 
 // What a node prints after this has passed since it was told to finish is not waited for.
 constexpr std::chrono::seconds drain_limit{1};
+
+/// What the kernel says of it, in a word; empty when it has ended or cannot be looked at.
+std::string state_of_process(std::int32_t pid) {
+    std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
+    std::string text;
+    std::getline(in, text);
+    const auto end_of_name = text.rfind(')');
+    if (end_of_name == text.npos || end_of_name + 2 >= text.size()) return {};
+    switch (text[end_of_name + 2]) {
+        case 'R': return "running";
+        case 'S': return "sleeping";
+        case 'D': return "waiting";
+        case 'T':
+        case 't': return "stopped";
+        case 'Z':
+        case 'X': return "ended";
+        default: return {};
+    }
+}
 
 using controller_ptr = std::shared_ptr<controller>;
 using session_ptr = std::shared_ptr<session>;
@@ -66,6 +86,8 @@ class bridge {
                         std::uint64_t controller_id);
     void on_exit_asked(std::int32_t status);
     void tell_listening(const bridge_event& e);
+    void list(const session_ptr& to, std::uint64_t after);
+    void list_links(const session_ptr& to);
     void on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why);
 
     void begin_finish();
@@ -80,6 +102,7 @@ class bridge {
     detail::calls_claim calls_claim_;
     const incarnation_id incarnation_ = make_incarnation_id();
     channel_table channels_;
+    std::vector<std::string> modules_;
     forwarded_outputs outputs_{io_, [this] { end_if_done(); }};
     std::unordered_map<std::uint64_t, controller_ptr> controllers_;  // by local channel
     std::unordered_map<std::uint64_t, session_ptr> sessions_;        // by link id
@@ -168,7 +191,7 @@ void bridge::on_peer_died(std::uint64_t place_id) {
 
 void bridge::on_log(const control::log_note& note) {
     for (auto& [id, s] : sessions_) {
-        if (s->ours() == session::side::started) return s->send_log(note);
+        if (s->wants_log()) return s->send_log(note);
     }
     print_line(printable(note.place), note.text);
 }
@@ -265,6 +288,7 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
         if (const auto* listen = std::get_if<listen_command>(&first)) {
             if (is_listening()) throw error(errc::bad_argument, "this node listens already");
             c->listen(*listen);
+            modules_ = c->modules();
         } else {
             fds.resize(2);
             c->dial(std::get<dial_command>(first), std::move(fds[0]), std::move(fds[1]));
@@ -297,9 +321,15 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
     const auto on_closed = [this, id, controller_id](const std::string& why) {
         on_lost(id, controller_id, why);
     };
-    const auto s =
-        std::make_shared<session>(session_context{home_, io_, channels_, outputs_}, std::move(link),
-                                  ours, std::move(label), session::handlers{on_exit, on_closed});
+    const auto on_exit_refused = [this, controller_id](errc code, const std::string& text) {
+        if (const auto c = controllers_.find(controller_id); c != controllers_.end()) {
+            c->second->tell(exit_denied{static_cast<std::int32_t>(code), text});
+        }
+    };
+    const auto on_list_asked = [this](const session_ptr& asker) { list(asker, 0); };
+    const auto s = std::make_shared<session>(
+        session_context{home_, io_, channels_, outputs_, modules_}, std::move(link), ours,
+        std::move(label), session::handlers{on_exit, on_exit_refused, on_list_asked, on_closed});
     sessions_.emplace(id, s);
     tell_listening(links_changed{sessions_.size()});
     s->start();
@@ -312,6 +342,49 @@ void bridge::tell_listening(const bridge_event& e) {
     for (auto& [id, c] : controllers_) {
         if (c->is_listening()) c->tell(e);
     }
+}
+
+// The nursery knows the places; a packet holds some of them.
+void bridge::list(const session_ptr& to, std::uint64_t after) {
+    const auto on_listed = [this, to](control::received answer) {
+        const auto* listed = std::get_if<control::places_listed>(&answer.packet.body);
+        list_answer_frame part;
+        if (!listed) {
+            part.code = errc::node_down;
+            part.text = "the nursery of the node has ended";
+            return to->answer_list(part);
+        }
+        part.is_last = false;
+        for (const auto& p : listed->places) {
+            part.places.push_back(
+                {p.place_id, p.pid, p.name, p.entry, p.age_ms, state_of_process(p.pid)});
+        }
+        to->answer_list(part);
+        if (listed->is_last || listed->places.empty()) return list_links(to);
+        list(to, listed->places.back().place_id);
+    };
+    home_.request_async(control::list_places{after}, {}, on_listed);
+}
+
+void bridge::list_links(const session_ptr& to) {
+    list_answer_frame part;
+    part.is_last = false;
+    const auto send_if_full = [&] {
+        if (part.channels.size() + part.links.size() < listed_rows_max) return;
+        to->answer_list(part);
+        part.channels.clear();
+        part.links.clear();
+    };
+    for (const auto& [id, s] : sessions_) {
+        part.links.push_back(s->listed_link(id));
+        send_if_full();
+        for (auto& row : s->listed_channels(id)) {
+            part.channels.push_back(row);
+            send_if_full();
+        }
+    }
+    part.is_last = true;
+    to->answer_list(part);
 }
 
 void bridge::on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why) {

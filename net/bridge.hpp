@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace places::net {
 
@@ -19,6 +20,17 @@ namespace places::net {
 // The first two only the root may ask: whoever may dial or listen speaks for the whole node. A
 // command goes through the nursery, whose memory every place inherits: so where its key is empty,
 // the last descriptor is a pipe with the key.
+
+/// A key besides the launcher's, and what it allows.
+struct peer_key {
+    bytes key;          ///< 32 octets
+    std::string owner;  ///< the only name its holder may claim; empty: any
+    bool may_start = false;
+    bool may_stop = false;
+    bool may_list = false;
+    bool may_connect = true;
+};
+BOOST_DESCRIBE_STRUCT(peer_key, (), (key, owner, may_start, may_stop, may_list, may_connect))
 
 /// Listens for other nodes. Answer: `opened` with a `listening`, or `refused`. The channel then
 /// brings bridge_events and takes a `finish`; when it closes, the bridge ends.
@@ -28,8 +40,12 @@ struct listen_command {
     bytes key;  ///< 32 octets; whoever has it has every right, under any name
     std::string node_name;
     bool insecure = false;  ///< plain TCP, on loopback only
+    std::vector<peer_key> others{};
+    /// Paths of the shared objects that may be loaded for peers on other hosts.
+    std::vector<std::string> modules{};
 };
-BOOST_DESCRIBE_STRUCT(listen_command, (), (address, port, key, node_name, insecure))
+BOOST_DESCRIBE_STRUCT(listen_command, (),
+                      (address, port, key, node_name, insecure, others, modules))
 
 /// The longest that dialing may take; none that waits for longer means it.
 inline constexpr std::chrono::milliseconds dial_deadline_max = std::chrono::hours{1};
@@ -105,7 +121,14 @@ struct links_changed {
 };
 BOOST_DESCRIBE_STRUCT(links_changed, (), (count))
 
-using bridge_event = std::variant<node_lost, exit_asked, links_changed>;
+/// The node has refused our end_node.
+struct exit_denied {
+    std::int32_t code = 0;
+    std::string text;
+};
+BOOST_DESCRIBE_STRUCT(exit_denied, (), (code, text))
+
+using bridge_event = std::variant<node_lost, exit_asked, links_changed, exit_denied>;
 
 struct end_node {
     std::int32_t status = 0;

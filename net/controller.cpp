@@ -50,6 +50,11 @@ void controller::listen(const listen_command& c) {
     options.port = c.port;
     options.insecure = c.insecure;
     options.keys = {known_key{key_of(c.key), {}, all_rights}};
+    for (const auto& other : c.others) {
+        const rights allowed{other.may_start, other.may_stop, other.may_list, other.may_connect};
+        options.keys.push_back({key_of(other.key), other.owner, allowed});
+    }
+    modules_ = c.modules;
     options.name = c.node_name;
     options.incarnation = incarnation_;
     options.log = [](std::string line) { print_line("bridge", line); };

@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace places::net {
 
@@ -39,6 +40,8 @@ class controller : public std::enable_shared_from_this<controller> {
     std::uint64_t id() const noexcept { return channel_->id(); }
     std::uint64_t peer_id() const noexcept { return channel_->peer_id(); }
     bool is_listening() const noexcept { return listener_ != nullptr; }
+    /// Of the last listen().
+    const std::vector<std::string>& modules() const noexcept { return modules_; }
 
     // -- the first command --
 
@@ -68,6 +71,7 @@ class controller : public std::enable_shared_from_this<controller> {
     std::unique_ptr<detail::channel_state> channel_;
     handlers handlers_;
     std::unique_ptr<listener> listener_;
+    std::vector<std::string> modules_;
     std::weak_ptr<link> dialed_;
 };
 

@@ -73,6 +73,7 @@ constexpr std::array code_table{
     errc::wrong_architecture,
     errc::wrong_version,
     errc::program_not_found,
+    errc::permission_denied,
 };
 constexpr std::uint16_t protocol_code = 17;
 static_assert(code_table[protocol_code] == errc::protocol);
@@ -221,6 +222,45 @@ struct writer {
     void operator()(const exit_frame& f) { root.initExit().setStatus(f.status); }
     void operator()(const ping_frame& f) { root.initPing().setSequence(f.sequence); }
     void operator()(const pong_frame& f) { root.initPong().setSequence(f.sequence); }
+    void operator()(const list_ask_frame&) { root.initListAsk(); }
+    void operator()(const list_answer_frame& f) {
+        auto to = root.initListAnswer();
+        to.setCode(code_to_wire(f.code));
+        to.setText(as_text(f.text, room));
+        to.setIsLast(f.is_last);
+        auto places = to.initPlaces(static_cast<kj::uint>(f.places.size()));
+        for (kj::uint i = 0; i < places.size(); ++i) {
+            places[i].setNumber(f.places[i].number);
+            places[i].setPid(f.places[i].pid);
+            places[i].setName(as_name(f.places[i].name));
+            places[i].setEntry(as_name(f.places[i].entry));
+            places[i].setAgeMs(f.places[i].age_ms);
+            places[i].setState(as_name(f.places[i].state));
+        }
+        auto channels = to.initChannels(static_cast<kj::uint>(f.channels.size()));
+        for (kj::uint i = 0; i < channels.size(); ++i) {
+            channels[i].setLink(f.channels[i].link);
+            channels[i].setNumber(f.channels[i].number);
+            channels[i].setPlace(f.channels[i].place);
+            channels[i].setSent(f.channels[i].sent);
+            channels[i].setAcknowledged(f.channels[i].acknowledged);
+            channels[i].setPlaced(f.channels[i].placed);
+        }
+        auto links = to.initLinks(static_cast<kj::uint>(f.links.size()));
+        for (kj::uint i = 0; i < links.size(); ++i) {
+            links[i].setNumber(f.links[i].number);
+            links[i].setPeer(as_name(f.links[i].peer));
+            links[i].setAddress(as_name(f.links[i].address));
+            links[i].setAgeMs(f.links[i].age_ms);
+            links[i].setRights(as_name(f.links[i].rights));
+            links[i].setIsSecure(f.links[i].is_secure);
+        }
+    }
+    void operator()(const exit_refused_frame& f) {
+        auto to = root.initExitRefused();
+        to.setCode(code_to_wire(f.code));
+        to.setText(as_text(f.text, room));
+    }
 };
 static_assert(static_cast<int>(wire::DeathReason::UNKNOWN) ==
               static_cast<int>(death_reason::unknown));
@@ -234,6 +274,15 @@ struct size_hint_bytes {
     std::size_t operator()(const data_frame& f) const { return f.records.size(); }
     std::size_t operator()(const log_frame& f) const { return f.place.size() + f.text.size(); }
     std::size_t operator()(const output_frame& f) const { return f.place.size() + f.line.size(); }
+    std::size_t operator()(const exit_refused_frame& f) const { return f.text.size(); }
+    std::size_t operator()(const list_answer_frame& f) const {
+        constexpr std::size_t row_bytes = 128;  // numbers, pointers and the ends of three texts
+        std::size_t bytes =
+            f.text.size() + row_bytes * (f.places.size() + f.channels.size() + f.links.size());
+        for (const auto& p : f.places) bytes += p.name.size() + p.entry.size() + p.state.size();
+        for (const auto& l : f.links) bytes += l.peer.size() + l.address.size() + l.rights.size();
+        return bytes;
+    }
     std::size_t operator()(const open_frame& f) const {
         if (const auto* entry = std::get_if<start_entry>(&f.target))
             return entry->named.size() + entry->entry.size();
@@ -364,6 +413,29 @@ output_frame read_output(wire::Output::Reader from) {
             std::string{reinterpret_cast<const char*>(line.begin()), line.size()}};
 }
 
+std::string listed_text(capnp::Text::Reader text) {
+    if (text.size() > listed_text_bytes_max) throw refusal{errc::too_large};
+    return bounded_name(text);
+}
+
+list_answer_frame read_list_answer(wire::ListAnswer::Reader from) {
+    list_answer_frame f{
+        code_from_wire(from.getCode()), bounded_text(from.getText()), from.getIsLast(), {}, {}, {}};
+    const auto rows =
+        std::uint64_t{from.getPlaces().size()} + from.getChannels().size() + from.getLinks().size();
+    if (rows > listed_rows_max) throw refusal{errc::too_large};
+    for (const auto p : from.getPlaces())
+        f.places.push_back({p.getNumber(), p.getPid(), listed_text(p.getName()),
+                            listed_text(p.getEntry()), p.getAgeMs(), listed_text(p.getState())});
+    for (const auto c : from.getChannels())
+        f.channels.push_back({c.getLink(), c.getNumber(), c.getPlace(), c.getSent(),
+                              c.getAcknowledged(), c.getPlaced()});
+    for (const auto l : from.getLinks())
+        f.links.push_back({l.getNumber(), listed_text(l.getPeer()), listed_text(l.getAddress()),
+                           l.getAgeMs(), listed_text(l.getRights()), l.getIsSecure()});
+    return f;
+}
+
 frame read(wire::Frame::Reader root) {
     switch (root.which()) {
         case wire::Frame::CHALLENGE: {
@@ -421,6 +493,12 @@ frame read(wire::Frame::Reader root) {
         case wire::Frame::EXIT: return exit_frame{root.getExit().getStatus()};
         case wire::Frame::PING: return ping_frame{root.getPing().getSequence()};
         case wire::Frame::PONG: return pong_frame{root.getPong().getSequence()};
+        case wire::Frame::LIST_ASK: return list_ask_frame{};
+        case wire::Frame::LIST_ANSWER: return read_list_answer(root.getListAnswer());
+        case wire::Frame::EXIT_REFUSED: {
+            const auto from = root.getExitRefused();
+            return exit_refused_frame{code_from_wire(from.getCode()), bounded_text(from.getText())};
+        }
     }
     throw refusal{errc::protocol};
 }

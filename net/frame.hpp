@@ -171,10 +171,64 @@ struct pong_frame {
     friend bool operator==(const pong_frame&, const pong_frame&) = default;
 };
 
-using frame =
-    std::variant<challenge_frame, hello_frame, welcome_frame, reject_frame, open_frame,
-                 opened_frame, refused_frame, data_frame, credit_frame, close_frame,
-                 place_died_frame, log_frame, output_frame, exit_frame, ping_frame, pong_frame>;
+/// The node's places, channels and links are asked for.
+struct list_ask_frame {
+    friend bool operator==(const list_ask_frame&, const list_ask_frame&) = default;
+};
+
+/// A part of the answer.
+struct list_answer_frame {
+    struct place {
+        std::uint64_t number = 0;
+        std::int32_t pid = 0;
+        std::string name;
+        std::string entry;
+        std::uint64_t age_ms = 0;
+        std::string state;
+        friend bool operator==(const place&, const place&) = default;
+    };
+    struct channel {
+        std::uint64_t link = 0;
+        std::uint64_t number = 0;
+        std::uint64_t place = 0;
+        std::uint64_t sent = 0;
+        std::uint64_t acknowledged = 0;
+        std::uint64_t placed = 0;
+        friend bool operator==(const channel&, const channel&) = default;
+    };
+    struct link {
+        std::uint64_t number = 0;
+        std::string peer;
+        std::string address;
+        std::uint64_t age_ms = 0;
+        std::string rights;  // words for people
+        bool is_secure = false;
+        friend bool operator==(const link&, const link&) = default;
+    };
+    errc code{};  // none: the lists count
+    std::string text;
+    bool is_last = true;
+    std::vector<place> places;
+    std::vector<channel> channels;
+    std::vector<link> links;
+    friend bool operator==(const list_answer_frame&, const list_answer_frame&) = default;
+};
+/// Rows of one list_answer, all lists together; more would not fit where each text is as long as
+/// it may be.
+inline constexpr std::size_t listed_rows_max = 64;
+inline constexpr std::size_t listed_text_bytes_max = 255;
+
+/// Answers an exit that the peer may not ask for.
+struct exit_refused_frame {
+    errc code{};
+    std::string text;
+    friend bool operator==(const exit_refused_frame&, const exit_refused_frame&) = default;
+};
+
+using frame = std::variant<challenge_frame, hello_frame, welcome_frame, reject_frame, open_frame,
+                           opened_frame, refused_frame, data_frame, credit_frame, close_frame,
+                           place_died_frame, log_frame, output_frame, exit_frame, ping_frame,
+                           pong_frame, list_ask_frame, list_answer_frame, exit_refused_frame>;
 
 /// The code by which another process is told of `e`: one of ours; start_failed for any other, such
 /// as the system's.

@@ -56,6 +56,20 @@ node_key make_node_key() {
     return key;
 }
 
+std::string to_string(const rights& r) {
+    std::string words;
+    const auto add = [&](bool has, const char* word) {
+        if (!has) return;
+        if (!words.empty()) words += ' ';
+        words += word;
+    };
+    add(r.start, "start");
+    add(r.stop, "stop");
+    add(r.list, "list");
+    add(r.connect, "connect");
+    return words.empty() ? "-" : words;
+}
+
 bool is_owned_by(const known_key& key, std::string_view name) noexcept {
     return key.owner.empty() || key.owner == name;
 }

@@ -30,6 +30,9 @@ struct rights {
 inline constexpr rights all_rights{true, true, true, true};
 inline constexpr rights connect_only{false, false, false, true};
 
+/// "start stop list connect", say; "-" for none.
+std::string to_string(const rights& r);
+
 /// A key that a listening node accepts.
 struct known_key {
     node_key key{};

@@ -76,6 +76,10 @@ class relay : public std::enable_shared_from_this<relay> {
 
     bool is_over() const noexcept { return out_ended_ && in_ended_; }
 
+    std::uint64_t sent() const noexcept { return sent_; }
+    std::uint64_t acknowledged() const noexcept { return acknowledged_; }
+    std::uint64_t placed() const noexcept { return placed_; }
+
   private:
     void send_span(link& to, const shm::peeked_span& some);
     progress end_sending(link& to, errc reason);

@@ -26,6 +26,8 @@ constexpr std::size_t link_queue_bytes_max = 256 * 1024;
 constexpr std::size_t log_queue_bytes_max = 1024 * 1024;
 // Only a peer that asks and asks and never reads gets us here.
 constexpr std::size_t answer_queue_bytes_max = 4 * 1024 * 1024;
+// Of a link, each on a line of its own; whoever goes on asking fills no log.
+constexpr std::size_t denials_logged_max = 10;
 // How long the `close` of a place's channel waits for the place's end.
 constexpr std::chrono::seconds obituary_limit{1};
 
@@ -159,6 +161,10 @@ void session::handle(const open_frame& f) {
             "ring_bytes of " + std::to_string(f.ring_bytes) + "; between nodes at most 128 KiB"});
         return;
     }
+    if (const auto why = denied(f)) {
+        link_->send(refused_frame{f.channel, errc::permission_denied, *why});
+        return;
+    }
     const auto answered = [self = shared_from_this(), f](control::received answer) {
         self->accept(f, std::move(answer));
     };
@@ -168,6 +174,39 @@ void session::handle(const open_frame& f) {
     } else {
         start_place(f, answered);
     }
+}
+
+std::optional<std::string> session::denied(const open_frame& f) {
+    const auto& may = link_->peer().rights;
+    if (const auto* c = std::get_if<connect_name>(&f.target)) {
+        if (may.connect) return std::nullopt;
+        return deny("connect to \"" + printable(c->name) + "\"");
+    }
+    if (const auto* e = std::get_if<start_entry>(&f.target)) {
+        if (may.start) return std::nullopt;
+        return deny("start \"" + printable(e->entry) + "\"");
+    }
+    const auto& m = std::get<start_module>(f.target);
+    if (!may.start) return deny("start a place from " + printable(m.library));
+    if (link_->peer().is_loopback ||
+        std::ranges::find(shared_.modules, m.library) != shared_.modules.end()) {
+        return std::nullopt;
+    }
+    return deny("load " + printable(m.library) +
+                " from another host: the node was not started with that module");
+}
+
+std::string session::deny(const std::string& what) {
+    const auto& peer = link_->peer();
+    std::string why = "'";
+    why.append(printable(peer.name)).append("' at ").append(peer.address);
+    why.append(" may not ").append(what);
+    why.append(" (its key allows: ").append(to_string(peer.rights)).append(")");
+    if (++denials_ < denials_logged_max) print_line("bridge", "denied: " + why);
+    if (denials_ == denials_logged_max) {
+        print_line("bridge", "denied: " + why + "; what else this link asks for is not logged");
+    }
+    return why;
 }
 
 void session::start_place(const open_frame& f, std::function<void(control::received)> answered) {
@@ -305,7 +344,58 @@ void session::handle(const output_frame& f) {
 
 void session::handle(const exit_frame& f) {
     if (ours_ == side::starter) return breach("a started node may not end its starter");
+    if (!link_->peer().rights.stop) {
+        link_->send(exit_refused_frame{errc::permission_denied, deny("stop the node")});
+        return;
+    }
     handlers_.on_exit(f.status);
+}
+
+void session::handle(const exit_refused_frame& f) {
+    if (ours_ != side::starter) return breach("an exit that was not asked for is refused");
+    handlers_.on_exit_refused(f.code, printable(f.text));
+}
+
+// -- lists --
+
+void session::handle(const list_ask_frame&) {
+    if (ours_ == side::starter) return breach("a started node may not list its starter");
+    if (is_listing_) return breach("a second list is asked for before the first has come");
+    if (!link_->peer().rights.list) {
+        link_->send(
+            list_answer_frame{errc::permission_denied, deny("list the node"), true, {}, {}, {}});
+        return;
+    }
+    is_listing_ = true;
+    handlers_.on_list_asked(shared_from_this());
+}
+
+void session::answer_list(const list_answer_frame& f) {
+    if (f.is_last) is_listing_ = false;
+    link_->send(f);
+}
+
+list_answer_frame::link session::listed_link(std::uint64_t number) const {
+    using std::chrono::milliseconds;
+    const auto age =
+        std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - since_);
+    const auto& peer = link_->peer();
+    return {number,
+            peer.name,
+            peer.address,
+            static_cast<std::uint64_t>(age.count()),
+            to_string(peer.rights),
+            peer.is_secure};
+}
+
+std::vector<list_answer_frame::channel> session::listed_channels(std::uint64_t number) const {
+    std::vector<list_answer_frame::channel> rows;
+    for (const auto& [id, r] : relays_) {
+        rows.push_back(
+            {number, id, r->local().peer_id(), r->sent(), r->acknowledged(), r->placed()});
+    }
+    std::ranges::sort(rows, {}, &list_answer_frame::channel::number);
+    return rows;
 }
 
 // -- turns --

@@ -11,13 +11,16 @@
 
 #include <boost/asio/io_context.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 namespace places::net {
 
@@ -37,6 +40,7 @@ struct session_context {
     boost::asio::io_context& io;
     channel_table& channels;
     forwarded_outputs& outputs;
+    const std::vector<std::string>& modules;  ///< may be loaded for peers on other hosts
 };
 
 /// Owns the link and the relays. Whoever owns the session keeps it from start() until on_closed, or
@@ -54,6 +58,10 @@ class session : public std::enable_shared_from_this<session> {
     struct handlers {
         /// Our starter wants our node to end.
         std::function<void(std::int32_t status)> on_exit;
+        /// The node that we have started refuses to end.
+        std::function<void(errc code, const std::string& text)> on_exit_refused;
+        /// The peer may ask for a list, and waits for answer_list().
+        std::function<void(const std::shared_ptr<session>&)> on_list_asked;
         /// Once, last of all, never from inside another call; `why` as link says it. Must not
         /// throw.
         std::function<void(const std::string& why)> on_closed;
@@ -67,6 +75,14 @@ class session : public std::enable_shared_from_this<session> {
     void start();
 
     side ours() const noexcept { return ours_; }
+    /// Whether what the places here log is for the peer: it has started them.
+    bool wants_log() const noexcept {
+        return ours_ == side::started && link_->peer().rights.start && last_opened_ > 0;
+    }
+    /// A part of the list that the peer has asked for.
+    void answer_list(const list_answer_frame& f);
+    list_answer_frame::link listed_link(std::uint64_t number) const;
+    std::vector<list_answer_frame::channel> listed_channels(std::uint64_t number) const;
     bool may_open() const noexcept { return ours_ == side::starter && link_->is_open(); }
     /// Asks for a channel and carries it when may_open(); `local` reads the answer.
     /// `request.channel` is chosen here. `place_announces`: see relay::far_place_announces.
@@ -96,6 +112,9 @@ class session : public std::enable_shared_from_this<session> {
     void handle(const log_frame& f);
     void handle(const output_frame& f);
     void handle(const exit_frame& f);
+    void handle(const exit_refused_frame& f);
+    void handle(const list_ask_frame& f);
+    void handle(const list_answer_frame&) { breach("an answer that was not asked for"); }
     void handle(const ping_frame& f) { link_->send(pong_frame{f.sequence}); }
     void handle(const pong_frame&) {}
     template <class Other>
@@ -103,6 +122,9 @@ class session : public std::enable_shared_from_this<session> {
         link_->close("a frame of the handshake after the handshake");
     }
     void breach(const char* what);
+    /// Why an open is not allowed, or nothing; logged.
+    std::optional<std::string> denied(const open_frame& f);
+    std::string deny(const std::string& what);
     void on_written();
     void on_closed(const std::string& why);
 
@@ -127,6 +149,9 @@ class session : public std::enable_shared_from_this<session> {
     std::unordered_map<std::uint64_t, relay_ptr> relays_;  // by id on the wire
     std::deque<relay_ptr> ready_;                          // may have something to send
     std::uint64_t dropped_logs_ = 0;
+    std::size_t denials_ = 0;
+    bool is_listing_ = false;  // asked for, not answered to the end
+    const std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace places::net

@@ -30,17 +30,20 @@
 # Positions are byte counts of the records that have crossed, always between two records. Being
 # absolute, they may be said twice.
 #
-# Rights: whoever dialed may open channels and end the node; whoever accepted may send `log` and
-# `output`. An `open` of the other side is refused, any other frame of the wrong side is a breach.
-# So is asking on and on without reading the answers.
+# Rights: whoever dialed may ask for what its key allows: to start places, to connect to those that
+# have a name, to stop the node, to list what is on it. The launcher's key allows all of it, that of
+# another node connecting only. What the key does not allow is answered with permissionDenied, and
+# one line in the log. Whoever accepted may send `log` and `output`. An `open` of the other side is
+# refused, any other frame of the wrong side is a breach. So is asking on and on without reading the
+# answers.
 #
 # Codes (reject, refused, close): 0 none, 1 empty, 2 full, 3 timeout, 4 closed, 5 peerDead, 6
 # tooLarge, 7 corrupt, 8 wrongType, 9 nameNotFound, 10 nameTaken, 11 entryNotFound, 12 loadFailed,
 # 13 remoteError, 14 nodeUnreachable, 15 addressInUse, 16 badKey, 17 protocol, 18 nodeDown, 19
 # notAConnection, 20 badArgument, 21 startFailed, 22 noCore, 23 hostKeyUnknown, 24 hostKeyChanged,
 # 25 authRefused, 26 keyUnsupported, 27 hostUnreachable, 28 portRefused, 29 sshLost, 30 noSpace, 31
-# noPermission, 32 wrongArchitecture, 33 wrongVersion, 34 programNotFound. A number is never given a
-# second meaning; an unknown one reads as 17.
+# noPermission, 32 wrongArchitecture, 33 wrongVersion, 34 programNotFound, 35 permissionDenied. A
+# number is never given a second meaning; an unknown one reads as 17.
 #
 # Texts are UTF-8 for people, at most 32 KiB. Names, symbols and paths are at most 4 KiB, without
 # NUL.
@@ -73,6 +76,9 @@ struct Frame {
     exit @13 :Exit;
     ping @14 :Ping;
     pong @15 :Pong;
+    listAsk @16 :ListAsk;
+    listAnswer @17 :ListAnswer;
+    exitRefused @18 :ExitRefused;
   }
 }
 
@@ -142,7 +148,8 @@ struct Open {
       named @2 :Text;            # name under which the place can be found; empty: anonymous
       union {
         entry @3 :Text;          # an entry that the node's executable has registered
-        # A symbol in a shared object on the node's own disk. `opened` then only says that the
+        # A symbol in a shared object on the node's own disk; over a link that is not loopback only
+        # one that the node was started with, else permissionDenied. `opened` then only says that the
         # place is there; the place itself loads the object and puts what came of it into its first
         # record.
         module :group {
@@ -251,6 +258,55 @@ struct Exit {
   # Asks the node to end with `status`. It overtakes data: whoever wants its records delivered first
   # waits for their answers.
   status @0 :Int32;
+}
+
+struct ExitRefused {
+  # Answers an `exit` that the peer may not ask for; one that it may is answered by the end.
+  code @0 :UInt16;
+  text @1 :Text;
+}
+
+struct ListAsk {
+  # Asks for what is on the node. Answered by one or more `listAnswer`, before any of the next ask.
+  # A second one before the last answer of the first is a breach.
+}
+
+struct ListAnswer {
+  # Check: at most 64 rows in all three lists together, each text in them at most 255 bytes.
+  code @0 :UInt16;               # not 0: there is no list, and `text` says why
+  text @1 :Text;
+  isLast @2 :Bool;
+  places @3 :List(ListedPlace);
+  channels @4 :List(ListedChannel);
+  links @5 :List(ListedLink);
+}
+
+struct ListedPlace {
+  number @0 :UInt64;             # as in `opened`; 1 is the root
+  pid @1 :Int32;
+  name @2 :Text;                 # empty: anonymous
+  entry @3 :Text;
+  ageMs @4 :UInt64;
+  state @5 :Text;                # running, sleeping, waiting, stopped, ended, or empty: not known
+}
+
+struct ListedChannel {
+  # One that crosses a link of the node; those between its own places are theirs alone.
+  link @0 :UInt64;
+  number @1 :UInt64;             # on that link
+  place @2 :UInt64;              # the local one
+  sent @3 :UInt64;               # position to which its records have gone out
+  acknowledged @4 :UInt64;       # of these, in the far ring
+  placed @5 :UInt64;             # position to which records have come in
+}
+
+struct ListedLink {
+  number @0 :UInt64;
+  peer @1 :Text;
+  address @2 :Text;
+  ageMs @3 :UInt64;
+  rights @4 :Text;               # of the peer here, as words; "-" where this node has dialed
+  isSecure @5 :Bool;
 }
 
 struct Ping {

@@ -59,6 +59,15 @@ std::vector<frame> samples() {
         exit_frame{-1},
         ping_frame{~0ull},
         pong_frame{41},
+        list_ask_frame{},
+        list_answer_frame{
+            errc::permission_denied,
+            "no",
+            false,
+            {{17, 4711, "bank", "bank_server", 90'000, "sleeping"}, {18, 1, "", "", 1, ""}},
+            {{3, 5, 17, 640, 576, 64}},
+            {{3, "root", "[::1]:6340", 7, "start stop list connect", true}}},
+        exit_refused_frame{errc::permission_denied, "no"},
     };
 }
 
@@ -89,6 +98,23 @@ TEST(frame, every_kind_comes_back_as_it_went) {
         kinds.insert(f.index());
     }
     EXPECT_EQ(kinds.size(), std::variant_size_v<frame>);
+}
+
+TEST(frame, a_list_has_room_for_its_most_rows_of_the_longest_texts_and_for_no_more) {
+    const std::string longest(listed_text_bytes_max, 'n');
+    list_answer_frame most{{}, std::string(1000, 't'), true, {}, {}, {}};
+    most.places.assign(listed_rows_max, {1, 2, longest, longest, 3, longest});
+    const auto encoded = encode(most);
+    const auto back = decode(body_of(encoded));
+    ASSERT_TRUE(back) << back.error().message();
+    EXPECT_TRUE(*back == frame{most});
+    most.places = {};
+    most.links.assign(listed_rows_max, {1, longest, longest, 3, longest, true});
+    EXPECT_TRUE(decode(body_of(encode(most))));
+    most.channels.push_back({});
+    EXPECT_EQ(decode(body_of(encode(most))).error(), errc::too_large);
+    most = {{}, "", true, {{1, 2, longest + "n", "", 3, ""}}, {}, {}};
+    EXPECT_EQ(decode(body_of(encode(most))).error(), errc::too_large);
 }
 
 TEST(frame, is_read_at_any_address_and_records_are_never_copied) {

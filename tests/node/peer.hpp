@@ -38,7 +38,8 @@ inline channel ask_bridge(const command& what, std::size_t ring_bytes = ring_byt
 class peer {
   public:
     /// Dials.
-    peer(std::uint16_t port, const node_key& key) {
+    peer(std::uint16_t port, const node_key& key, std::string name = "by hand")
+        : name_(std::move(name)) {
         socket_ = unique_fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
         sockaddr_in where{};
         where.sin_family = AF_INET;
@@ -102,7 +103,7 @@ class peer {
 
   private:
     void shake(handshake::role side, const node_key& key) {
-        handshake one{side, {{known_key{key, {}, {}}}, "by hand", make_incarnation_id()}};
+        handshake one{side, {{known_key{key, {}, {}}}, name_, make_incarnation_id()}};
         auto step = one.start();
         while (true) {
             if (step.send) send(*step.send);
@@ -128,6 +129,7 @@ class peer {
         return true;
     }
 
+    std::string name_ = "by hand";
     unique_fd socket_;
     octets body_;
     bool barked_ = false;
@@ -154,9 +156,10 @@ inline octets record_of(const message& m) {
 /// The test's own node listens, and is left as it was.
 class bridge_test : public ::testing::Test {
   protected:
-    bridge_test() {
+    /// `others`: keys besides key_.
+    explicit bridge_test(const std::vector<peer_key>& others = {}) {
         control_ = ask_bridge(
-            listen_command{"127.0.0.1", 0, {key_.begin(), key_.end()}, "tested", insecure});
+            listen_command{"127.0.0.1", 0, {key_.begin(), key_.end()}, "tested", insecure, others});
         const auto opened = detail::await_opened(control_);
         port_ = detail::decode_datum<listening>(opened.bytes())->port;
         pid_ = bridge_of(::getpid());

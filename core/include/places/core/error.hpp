@@ -51,6 +51,8 @@ enum class errc {
     wrong_architecture,  ///< another processor or C library than this program's
     wrong_version,       ///< the node is of another version of this library
     program_not_found,   ///< the program that is to be the node is not on the host
+
+    permission_denied,  ///< the key that was shown to the node does not allow what was asked for
 };
 
 }  // namespace places
