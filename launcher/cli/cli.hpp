@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// The `places` command: its subcommands, and how each ends. One file each.
+#pragma once
+
+#include <places/core/error.hpp>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace places::cli {
+
+/// Exit statuses; --help prints them.
+enum exit_code : int {
+    done = 0,
+    failed = 1,
+    usage = 2,  ///< the command line
+    bad_key_file = 3,
+    unreachable = 4,  ///< no node there, or none that answers
+    key_refused = 5,  ///< the node and this side do not share the key
+    denied = 6,       ///< the key does not allow it
+};
+inline constexpr const char* exit_codes_text =
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 unusable key file, 4 node not reachable,\n"
+    "5 key refused by the node, 6 not allowed by the key.";
+
+/// What runs after the command line has been read. Returns: the exit status. Throws: error.
+using action = std::function<int(int argc, char** argv)>;
+
+/// Each adds its subcommand to `app`, and sets `chosen` when that is given.
+void add_node(CLI::App& app, action& chosen);
+void add_ls(CLI::App& app, action& chosen);
+void add_stop(CLI::App& app, action& chosen);
+void add_key(CLI::App& app, action& chosen);
+
+/// Where a node is and how to get in; options that several subcommands share.
+struct target {
+    std::string address;
+    std::string key_file;
+    bool insecure = false;
+};
+/// ADDR, --key-file and --insecure.
+void add_target(CLI::App& command, target& to);
+
+struct host_and_port {
+    std::string host;
+    std::uint16_t port = 6340;
+};
+/// Shape:  HOST, HOST:PORT, [V6] or [V6]:PORT.
+/// Throws: error{bad_argument}.
+host_and_port parse_address(const std::string& text);
+
+}  // namespace places::cli

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/cli/conversation.hpp"
+
+#include "launcher/cli/key_file.hpp"
+#include "net/listener.hpp"
+
+#include <boost/asio/io_context.hpp>
+
+#include <exception>
+#include <memory>
+#include <optional>
+
+namespace places::cli {
+
+bool ask(const target& to, const net::frame& question, std::chrono::milliseconds deadline,
+         const std::function<bool(const net::frame&)>& on_frame) {
+    const auto where = parse_address(to.address);
+    const auto until = std::chrono::steady_clock::now() + deadline;
+    boost::asio::io_context io{1};
+    std::optional<net::dial_result> dialed;
+    net::dial(io,
+              {.host = where.host,
+               .port = where.port,
+               .insecure = to.insecure,
+               .key = read_key_file(to.key_file),
+               .name = "places command",
+               .incarnation = net::make_incarnation_id(),
+               .deadline = std::min<std::chrono::milliseconds>(deadline, answer_deadline)},
+              [&](net::dial_result r) { dialed = std::move(r); });
+    while (!dialed && io.run_one() > 0) {
+    }
+    if (!dialed) throw error{errc::node_unreachable, "no link to " + to.address};
+    const auto link = std::move(*dialed).value();
+
+    bool is_answered = false;
+    bool is_closed = false;
+    std::exception_ptr thrown;
+    link->start(
+        {.on_frame =
+             [&](net::frame&& f) {
+                 try {
+                     if (!is_answered && on_frame(f)) is_answered = true;
+                 } catch (const std::exception&) {
+                     thrown = std::current_exception();
+                 }
+                 if (is_answered || thrown) link->finish("answered");
+             },
+         .on_closed = [&](boost::system::error_code, const std::string&) { is_closed = true; }});
+    link->send(question);
+    while (!is_closed && io.run_one_until(until) > 0) {
+    }
+    const bool is_late = !is_closed && !is_answered && !thrown;
+    link->close("over");
+    while (!is_closed && io.run_one() > 0) {
+    }
+    if (thrown) std::rethrow_exception(thrown);
+    if (is_late) {
+        throw error{errc::node_unreachable,
+                    "the node at " + to.address + " has not answered in " +
+                        std::to_string(std::chrono::ceil<std::chrono::seconds>(deadline).count()) +
+                        " s"};
+    }
+    return is_answered;
+}
+
+}  // namespace places::cli

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// places COMMAND: nodes that are run by hand, and a look at those that run.
+#include "launcher/cli/cli.hpp"
+
+#include "launcher/cli/key_file.hpp"
+#include "net/frame.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <charconv>
+#include <cstdio>
+#include <exception>
+
+namespace places::cli {
+
+void add_target(CLI::App& command, target& to) {
+    command.add_option("ADDR", to.address, "HOST:PORT or [V6]:PORT of the node; port 6340 if none")
+        ->required();
+    command.add_option("--key-file", to.key_file, "The node's key")->required();
+    command.add_flag("--insecure", to.insecure, "Plain TCP, to loopback only");
+}
+
+host_and_port parse_address(const std::string& text) {
+    const auto refuse = [&] {
+        throw error{errc::bad_argument,
+                    "\"" + net::printable(text) + "\" is no address: HOST:PORT or [V6]:PORT"};
+    };
+    host_and_port to;
+    std::string_view rest = text;
+    if (rest.starts_with('[')) {
+        const auto end = rest.find(']');
+        if (end == rest.npos) refuse();
+        to.host = rest.substr(1, end - 1);
+        rest.remove_prefix(end + 1);
+    } else {
+        to.host = rest.substr(0, rest.find(':'));
+        rest.remove_prefix(to.host.size());
+    }
+    if (to.host.empty()) refuse();
+    if (rest.empty()) return to;
+    rest.remove_prefix(1);
+    const auto [end, ec] = std::from_chars(rest.data(), rest.data() + rest.size(), to.port);
+    if (ec != std::errc{} || end != rest.data() + rest.size()) refuse();
+    return to;
+}
+
+namespace {
+
+int exit_code_of(const error& e) {
+    switch (net::code_of(e)) {
+        case errc::node_unreachable:
+        case errc::node_down: return unreachable;
+        case errc::bad_key: return key_refused;
+        case errc::permission_denied: return denied;
+        case errc::bad_argument: return usage;
+        default: return failed;
+    }
+}
+
+}  // namespace
+}  // namespace places::cli
+
+int main(int argc, char** argv) {
+    namespace cli = places::cli;
+    CLI::App app{"Runs nodes by hand, and looks at those that run.", "places"};
+    app.require_subcommand(1);
+    app.footer(cli::exit_codes_text);
+    cli::action chosen;
+    cli::add_node(app, chosen);
+    cli::add_ls(app, chosen);
+    cli::add_stop(app, chosen);
+    cli::add_key(app, chosen);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+        return app.exit(e) == 0 ? cli::done : cli::usage;
+    }
+    try {
+        return chosen(argc, argv);
+    } catch (const cli::unusable_key_file& e) {
+        std::fprintf(stderr, "places: %s\n", e.what());
+        return cli::bad_key_file;
+    } catch (const places::error& e) {
+        std::fprintf(stderr, "places: %s\n", e.what());
+        return cli::exit_code_of(e);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "places: %s\n", e.what());
+        return cli::failed;
+    }
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// places node: a node that nobody has started from a program, and that belongs to nobody.
+#include "launcher/cli/cli.hpp"
+#include "launcher/cli/key_file.hpp"
+#include "launcher/cli/notify.hpp"
+
+#include "core/child.hpp"
+#include "core/process.hpp"
+#include "launcher/node.hpp"
+#include "net/bridge.hpp"
+#include "net/keys.hpp"
+
+#include <places/launcher/runtime.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unistd.h>
+#include <variant>
+#include <vector>
+
+namespace places::cli {
+namespace {
+
+// Written to by the signal handler, which is given nothing but the signal's number.
+volatile std::sig_atomic_t signal_pipe = -1;
+
+extern "C" void on_signal(int) {
+    const int cause = errno;
+    (void)!::write(signal_pipe, "", 1);
+    errno = cause;
+}
+
+/// While it lives, SIGTERM and SIGINT do not end this process: they set has_come() and wake whoever
+/// waits with `home`. Made after the nursery, whose places keep what they have.
+/// Process: one at a time.
+class termination {
+  public:
+    explicit termination(detail::process& home) {
+        int ends[2];
+        checked(::pipe2(ends, O_CLOEXEC), "make a pipe for signals");
+        reader_ = unique_fd{ends[0]};
+        writer_ = unique_fd{ends[1]};
+        signal_pipe = writer_.get();
+        watch_ = std::thread([this, &home] {
+            char which;
+            while (::read(reader_.get(), &which, 1) < 0 && errno == EINTR) {
+            }
+            // relaxed: only this one bit; wake_waits() orders it for whoever it wakes.
+            has_come_.store(true, std::memory_order_relaxed);
+            home.wake_waits();
+        });
+        struct sigaction act {};
+        act.sa_handler = on_signal;
+        act.sa_flags = SA_RESTART;
+        ::sigaction(SIGTERM, &act, nullptr);
+        ::sigaction(SIGINT, &act, nullptr);
+    }
+    ~termination() {
+        // From now on a second one does nothing: the end is under way, and bounded.
+        ::signal(SIGTERM, SIG_IGN);
+        ::signal(SIGINT, SIG_IGN);
+        writer_.reset();
+        watch_.join();
+    }
+    termination(const termination&) = delete;
+    termination& operator=(const termination&) = delete;
+    bool has_come() const noexcept {
+        return has_come_.load(std::memory_order_relaxed);  // relaxed: as above
+    }
+
+  private:
+    unique_fd reader_;
+    unique_fd writer_;
+    std::atomic<bool> has_come_ = false;
+    std::thread watch_;
+};
+
+struct settings {
+    std::string listen = "127.0.0.1:6340";
+    std::string key_file;
+    std::string name;
+    std::vector<std::string> modules;
+    bool insecure = false;
+};
+
+// What a module registers as it is loaded is there in every place, which is forked from here.
+void load(const std::string& module) {
+    if (::dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL)) return;
+    const char* const why = ::dlerror();
+    throw error{errc::load_failed, "module " + module + ": " + (why ? why : "cannot be loaded")};
+}
+
+/// Returns: the status that a peer has asked for; nothing for a signal.
+std::optional<int> wait_for_end(detail::process& home, channel& bridge, const termination& end) {
+    auto* const events = detail::state_of::get(bridge);
+    const detail::interest news{events, true};
+    while (true) {
+        home.wait(
+            {&news, 1}, [&] { return end.has_come() || events->has_message(); },
+            shm::deadline::max(), events->spin());
+        if (end.has_come()) return std::nullopt;
+        const auto event = bridge.get<net::bridge_event>();
+        if (!event)
+            throw error{errc::node_down, "the bridge has ended: " + event.error().message()};
+        if (const auto* asked = std::get_if<net::exit_asked>(&*event)) {
+            return detail::completion_value(asked->status);
+        }
+    }
+}
+
+int run(const settings& s, int argc, char** argv) {
+    const auto where = parse_address(s.listen);
+    for (const auto& module : s.modules) load(module);
+    std::setvbuf(stdout, nullptr, _IOLBF, 0);
+    runtime node{argc, argv};
+    // Not before the nursery is there: every place inherits its memory.
+    const auto key = read_key_file(s.key_file);
+    ::signal(SIGPIPE, SIG_IGN);
+    auto& home = detail::process::current();
+
+    net::listen_command listen{where.host,
+                               where.port,
+                               {key.begin(), key.end()},
+                               s.name.empty() ? s.listen : s.name,
+                               s.insecure};
+    listen.modules = s.modules;
+    auto bridge = launcher::open_bridge(home, listen, ring_bytes_default);
+    const auto listening = launcher::body_of<net::listening>(detail::await_opened(bridge));
+
+    std::optional<int> status;
+    {
+        const termination end{home};
+        std::printf("node %s listens on %s port %u, key %s%s\n", listen.node_name.c_str(),
+                    where.host.c_str(), listening.port, net::key_id(key).c_str(),
+                    s.insecure ? ", insecure" : "");
+        notify_manager("READY=1");
+        status = wait_for_end(home, bridge, end);
+    }
+    notify_manager("STOPPING=1");
+    (void)home.request(control::end_places{true});
+    (void)bridge.put(net::bridge_request{net::finish{}});
+    // It hangs up when all is forwarded, and ends.
+    while (bridge.receive()) {
+    }
+    return status.value_or(done);
+}
+
+}  // namespace
+
+void add_node(CLI::App& app, action& chosen) {
+    auto& command =
+        *app.add_subcommand("node", "Runs a node until SIGTERM, SIGINT or `places stop`");
+    command.footer(std::string("It starts places from what the modules register, and from the "
+                               "modules by symbol.\n"
+                               "Stopped by a command it exits with the status given there.\n") +
+                   exit_codes_text);
+    const auto s = std::make_shared<settings>();
+    command.add_option("--listen", s->listen, "HOST:PORT or [V6]:PORT; port 0: the system chooses")
+        ->capture_default_str();
+    command.add_option("--key-file", s->key_file, "The node's key, for who may command it")
+        ->required();
+    command.add_option("--module", s->modules, "A shared object with entries; may be repeated");
+    command.add_option("--name", s->name, "What the node calls itself; what --listen says if none");
+    command.add_flag("--insecure", s->insecure, "Plain TCP, on loopback only");
+    command.callback(
+        [s, &chosen] { chosen = [s](int argc, char** argv) { return run(*s, argc, argv); }; });
+}
+
+}  // namespace places::cli

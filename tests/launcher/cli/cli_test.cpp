@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+// The `places` command as anybody would run it.
+#include "tests/node/peer.hpp"
+#include "tests/node/processes.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <csignal>
+#include <cstdlib>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <spawn.h>
+#include <string>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <vector>
+
+namespace places::net {
+namespace {
+
+std::string content_of(const std::filesystem::path& file) {
+    std::ifstream in(file, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// A process of the command, both of its streams read together.
+class command {
+  public:
+    explicit command(std::vector<std::string> arguments,
+                     const std::vector<std::string>& environment = {}) {
+        int ends[2];
+        EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+        reader_ = unique_fd{ends[0]};
+        const unique_fd writer{ends[1]};
+        posix_spawn_file_actions_t actions;
+        ::posix_spawn_file_actions_init(&actions);
+        ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 1);
+        ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 2);
+        arguments.insert(arguments.begin(), PLACES_COMMAND);
+        std::vector<char*> argv;
+        for (auto& a : arguments) argv.push_back(a.data());
+        argv.push_back(nullptr);
+        std::vector<std::string> variables = environment;
+        std::vector<char*> env;
+        for (auto& v : variables) env.push_back(v.data());
+        env.push_back(nullptr);
+        EXPECT_EQ(::posix_spawn(&pid, PLACES_COMMAND, &actions, nullptr, argv.data(), env.data()),
+                  0);
+        ::posix_spawn_file_actions_destroy(&actions);
+    }
+    ~command() {
+        if (pid > 0) {
+            ::kill(pid, SIGKILL);
+            (void)status();
+        }
+    }
+    command(const command&) = delete;
+    command& operator=(const command&) = delete;
+
+    /// The output up to the first that `pattern` is found in.
+    std::string wait_for(const std::string& text) {
+        while (output_.find(text) == output_.npos && read_more()) {
+        }
+        return output_;
+    }
+    /// All of the output, once it has ended.
+    std::string output() {
+        while (read_more()) {
+        }
+        return output_;
+    }
+    int status() {
+        int how = 0;
+        (void)output();
+        EXPECT_EQ(::waitpid(pid, &how, 0), pid);
+        pid = 0;
+        return WIFEXITED(how) ? WEXITSTATUS(how) : 256 + WTERMSIG(how);
+    }
+
+    pid_t pid = 0;
+
+  private:
+    bool read_more() {
+        std::array<char, 4096> some;
+        const auto got = ::read(reader_.get(), some.data(), some.size());
+        if (got > 0) output_.append(some.data(), static_cast<std::size_t>(got));
+        return got > 0;
+    }
+    unique_fd reader_;
+    std::string output_;
+};
+
+class cli : public testing::Test {
+  protected:
+    cli() {
+        std::string name = "/tmp/places-cli-XXXXXX";
+        folder = ::mkdtemp(name.data());
+        key = folder / "node.key";
+        EXPECT_EQ(command({"key", key}).status(), 0);
+    }
+    ~cli() override { std::filesystem::remove_all(folder); }
+
+    /// Waits until it listens.
+    std::unique_ptr<command> node(std::vector<std::string> more = {},
+                                  const std::vector<std::string>& environment = {}) {
+        more.insert(more.begin(), {"node", "--listen", "127.0.0.1:0", "--key-file", key});
+        auto one = std::make_unique<command>(more, environment);
+        const auto line = one->wait_for("\n");
+        std::smatch found;
+        EXPECT_TRUE(std::regex_search(line, found, std::regex("listens on 127.0.0.1 port (\\d+)")))
+            << line;
+        if (found.size() == 2) address = "127.0.0.1:" + found[1].str();
+        return one;
+    }
+    node_key key_in_file() const {
+        const auto digits = content_of(key);
+        node_key made;
+        for (std::size_t i = 0; i < made.size(); ++i)
+            made[i] = static_cast<std::byte>(std::stoi(digits.substr(2 * i, 2), nullptr, 16));
+        return made;
+    }
+    std::uint16_t port() const {
+        return static_cast<std::uint16_t>(std::stoi(address.substr(address.find(':') + 1)));
+    }
+
+    std::filesystem::path folder;
+    std::filesystem::path key;
+    std::string address;
+};
+
+// -- keys --
+
+TEST_F(cli, a_key_file_is_made_for_its_owner_alone_and_never_written_over) {
+    struct stat facts {};
+    ASSERT_EQ(::stat(key.c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_mode & 07777, 0600U);
+    const auto before = content_of(key);
+    EXPECT_EQ(before.size(), 65U);
+    command again({"key", key});
+    EXPECT_EQ(again.output(), "places: key file " + key.string() + ": File exists\n");
+    EXPECT_EQ(again.status(), 3);
+    EXPECT_EQ(content_of(key), before);
+}
+
+TEST_F(cli, a_key_file_that_is_unfit_is_refused_saying_why) {
+    const auto refused = [&](const std::filesystem::path& file) {
+        for (const char* what : {"ls", "stop"}) {
+            command one({what, "127.0.0.1:1", "--key-file", file});
+            EXPECT_EQ(one.status(), 3) << one.output();
+        }
+        command node({"node", "--listen", "127.0.0.1:0", "--key-file", file});
+        EXPECT_EQ(node.status(), 3);
+        return node.output();
+    };
+    for (const mode_t mode : {0640, 0604, 0620, 0602}) {
+        ::chmod(key.c_str(), mode);
+        EXPECT_NE(refused(key).find("may be read or written by others"), std::string::npos);
+    }
+    ::chmod(key.c_str(), 0600);
+    for (const std::size_t size : {0, 31, 33, 63, 66}) {
+        std::ofstream(key, std::ios::trunc) << std::string(size, 'a');
+        EXPECT_NE(refused(key).find("holds no key"), std::string::npos) << size;
+    }
+    std::ofstream(key, std::ios::trunc) << std::string(64, 'x');
+    EXPECT_NE(refused(key).find("holds no key"), std::string::npos);
+    EXPECT_NE(refused(folder / "missing").find("No such file"), std::string::npos);
+    EXPECT_NE(refused(folder).find("no regular file"), std::string::npos);
+}
+
+TEST_F(cli, the_key_is_in_no_command_line_environment_or_output) {
+    auto running = node({"--module", NODE_MODULE, "--insecure"});
+    // A place too, with what it has inherited.
+    peer starter{port(), key_in_file()};
+    ASSERT_TRUE(starter.is_welcome);
+    ASSERT_TRUE(starter.send(open_frame{1, ring, start_module{NODE_MODULE, "module_greet", ""}}));
+    ASSERT_TRUE(starter.next<opened_frame>());
+    const auto digits = content_of(key).substr(0, 64);
+    const auto made = key_in_file();
+    const std::string raw{reinterpret_cast<const char*>(made.data()), made.size()};
+    std::size_t looked_at = 0;
+    const auto expect_absent = [&](pid_t pid) {
+        for (const char* file : {"cmdline", "environ", "comm", "stat"}) {
+            const auto text = content_of("/proc/" + std::to_string(pid) + "/" + file);
+            EXPECT_EQ(text.find(digits), text.npos) << file;
+            EXPECT_EQ(text.find(raw), text.npos) << file;
+        }
+        ++looked_at;
+    };
+    expect_absent(running->pid);
+    for (const pid_t nursery : children_of(running->pid)) {
+        expect_absent(nursery);
+        for (const pid_t place : children_of(nursery)) expect_absent(place);
+    }
+    EXPECT_GE(looked_at, 4U);  // root, nursery, bridge, place
+    command ls({"ls", address, "--key-file", key, "--insecure"});
+    EXPECT_EQ(ls.status(), 0) << ls.output();
+    ::kill(running->pid, SIGTERM);
+    for (const auto& output : {ls.output(), running->output()}) {
+        EXPECT_EQ(output.find(digits), output.npos);
+        EXPECT_EQ(output.find(raw), output.npos);
+    }
+}
+
+// -- a node, and what is asked of it --
+
+TEST_F(cli, ls_shows_places_channels_and_links) {
+    auto running = node({"--module", NODE_MODULE, "--insecure", "--name", "by hand"});
+    peer starter{port(), key_in_file()};
+    ASSERT_TRUE(
+        starter.send(open_frame{1, ring, start_module{NODE_MODULE, "module_greet", "greeter"}}));
+    ASSERT_TRUE(starter.next<opened_frame>());
+
+    command ls({"ls", address, "--key-file", key, "--insecure"});
+    EXPECT_EQ(ls.status(), 0);
+    std::string text = std::regex_replace(ls.output(), std::regex("127\\.0\\.0\\.1:\\d+"), "A:P");
+    text = std::regex_replace(text, std::regex(" +"), " ");
+    text = std::regex_replace(text, std::regex("running|sleeping|waiting"), "S");
+    text = std::regex_replace(text, std::regex("\\d+s"), "T");
+    const std::regex whole(
+        "PLACE PID NAME ENTRY STATE AGE\n"
+        "1 \\d+ root - S T\n"
+        "2 \\d+ places-bridge - S T\n"
+        "3 \\d+ greeter module_greet of [^ ]+ S T\n"
+        "\n"
+        "CHANNEL LINK PLACE SENT QUEUED RECEIVED\n"
+        "1 (\\d+) 3 \\d+ \\d+ 0\n"
+        "\n"
+        "LINK PEER ADDRESS AGE TLS RIGHTS\n"
+        "(\\d+ (by hand|places command) A:P T no start stop list connect\n){2}");
+    EXPECT_TRUE(std::regex_match(text, whole)) << ls.output();
+
+    command json({"ls", address, "--key-file", key, "--insecure", "--json"});
+    EXPECT_EQ(json.status(), 0);
+    EXPECT_TRUE(std::regex_search(
+        json.output(),
+        std::regex("^\\{\"places\": \\[.*\"place\": 3, \"pid\": \\d+, \"name\": \"greeter\", "
+                   "\"entry\": \"module_greet of .*\\], \"channels\": \\[\\{\"channel\": 1, .*"
+                   "\\], \"links\": \\[.*\"tls\": false.*\\]\\}\n$")))
+        << json.output();
+}
+
+TEST_F(cli, stop_ends_a_node_with_the_status_asked_for) {
+    auto running = node();
+    EXPECT_EQ(command({"stop", address, "--key-file", key, "--status", "7"}).status(), 0);
+    EXPECT_EQ(running->status(), 7);
+    command late({"ls", address, "--key-file", key});
+    EXPECT_EQ(late.status(), 4);
+    EXPECT_NE(late.output().find("no link to " + address + ": Connection refused"),
+              std::string::npos);
+}
+
+TEST_F(cli, a_node_refuses_another_key_and_plain_tcp) {
+    auto running = node();
+    const auto other = folder / "other.key";
+    ASSERT_EQ(command({"key", other}).status(), 0);
+    for (const char* what : {"ls", "stop"}) {
+        command one({what, address, "--key-file", other});
+        EXPECT_EQ(one.status(), 5);
+        EXPECT_EQ(one.output(), "places: no link to " + address +
+                                    ": the other side does not hold the node's key\n");
+    }
+    EXPECT_EQ(command({"ls", address, "--key-file", key, "--insecure"}).status(), 4);
+    EXPECT_EQ(command({"ls", address, "--key-file", key}).status(), 0);
+}
+
+TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_and_ends_in_order_on_sigterm) {
+    const unique_fd manager{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+    sockaddr_un here{};
+    here.sun_family = AF_UNIX;
+    const auto path = (folder / "notify").string();
+    path.copy(here.sun_path, sizeof here.sun_path - 1);
+    ASSERT_EQ(::bind(manager.get(), reinterpret_cast<sockaddr*>(&here), sizeof here), 0);
+    const auto told = [&] {
+        std::array<char, 100> text{};
+        const auto got = ::recv(manager.get(), text.data(), text.size(), 0);
+        return std::string(text.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
+    };
+    auto running = node({}, {"NOTIFY_SOCKET=" + path});
+    EXPECT_EQ(told(), "READY=1");
+    std::vector<unique_fd> all;
+    for (const pid_t nursery : children_of(running->pid)) {
+        all.push_back(watch(nursery));
+        for (const pid_t place : children_of(nursery)) all.push_back(watch(place));
+    }
+    EXPECT_EQ(all.size(), 2U);
+    ::kill(running->pid, SIGTERM);
+    EXPECT_EQ(told(), "STOPPING=1");
+    EXPECT_EQ(running->status(), 0);
+    for (const auto& each : all) EXPECT_TRUE(ends(each));
+}
+
+TEST_F(cli, a_node_that_cannot_begin_says_why) {
+    const auto fails = [&](std::vector<std::string> more, int status) {
+        more.insert(more.begin(), {"node", "--key-file", key});
+        command one(more);
+        EXPECT_EQ(one.status(), status);
+        return one.output();
+    };
+    auto running = node();
+    EXPECT_NE(fails({"--listen", address}, 1).find("Address already in use"), std::string::npos);
+    EXPECT_NE(fails({"--listen", "0.0.0.0:0", "--insecure"}, 2).find("loopback only"),
+              std::string::npos);
+    EXPECT_NE(fails({"--listen", "127.0.0.1:x"}, 2).find("is no address"), std::string::npos);
+    EXPECT_NE(fails({"--module", "/no/such.so"}, 1).find("/no/such.so"), std::string::npos);
+    EXPECT_EQ(command({"node"}).status(), 2);
+    EXPECT_EQ(command({"no-such-command"}).status(), 2);
+}
+
+TEST_F(cli, every_command_has_help_that_names_the_exit_statuses) {
+    for (const std::vector<std::string>& each : {std::vector<std::string>{"--help"},
+                                                 {"node", "--help"},
+                                                 {"ls", "--help"},
+                                                 {"stop", "--help"},
+                                                 {"key", "--help"}}) {
+        command one(each);
+        EXPECT_EQ(one.status(), 0);
+        EXPECT_NE(one.output().find("Exit status: 0 done, 1 failed"), std::string::npos);
+    }
+}
+
+}  // namespace
+}  // namespace places::net
