@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <functional>
 
 using namespace std::chrono_literals;
 using places::errc;
@@ -61,21 +62,24 @@ TEST_F(two_hosts, the_program_and_its_module_run_where_there_is_no_build_tree) {
 TEST_F(two_hosts, are_linked_without_a_tunnel) {
     auto direct = options();
     direct.tunnel = false;
-    try {
-        auto node = test_runtime().spawn_remote_node("far", direct);
-        auto place = node.supervise_place(echo_entry);
-        EXPECT_EQ(echoed(place, "hello"), "hello");
-    } catch (const places::error& e) {
-        const std::string text = e.what();
-        if (text.find("loopback") == text.npos) throw;
-        GTEST_SKIP() << "links beyond loopback are not there yet: " << text;
-    }
+    auto node = test_runtime().spawn_remote_node("far", direct);
+    auto place = node.supervise_place(echo_entry);
+    EXPECT_EQ(echoed(place, "hello"), "hello");
+    node.send_exit(4);
+    EXPECT_EQ(node.wait(), (places::exit_status{false, 4}));
 }
 
-TEST_F(two_hosts, a_cut_cable_is_noticed_on_both_sides_in_seconds) {
-    auto tethered = options();
-    tethered.tether_grace = 0ms;
-    auto node = test_runtime().spawn_remote_node("far", tethered);
+TEST_F(two_hosts, are_not_linked_in_the_clear) {
+    auto in_the_clear = options();
+    in_the_clear.tunnel = false;
+    in_the_clear.insecure = true;
+    const auto text = text_of_error(
+        errc::bad_argument, [&] { (void)test_runtime().spawn_remote_node("far", in_the_clear); });
+    EXPECT_NE(text.find("loopback only"), text.npos) << text;
+}
+
+void expect_notice_of_a_cut(const places::node_options& options, const std::function<void()>& cut) {
+    auto node = test_runtime().spawn_remote_node("far", options);
     auto facts = node.supervise_place<facts_server>();
     // All processes of both hosts are in one table.
     std::vector<places::unique_fd> lives;
@@ -88,14 +92,27 @@ TEST_F(two_hosts, a_cut_cable_is_noticed_on_both_sides_in_seconds) {
         test_runtime().stop();
     });
     const auto begun = clock_type::now();
-    set_link("down");
+    cut();
     test_runtime().route(node);
     std::printf("cut: noticed here after %lld ms: %s\n", ms_since(begun), reason.c_str());
     EXPECT_GE(clock_type::now() - begun, 2s) << "too soon for silence: something else ended it";
-    EXPECT_FALSE(heard("lost while").empty());
     for (const auto& life : lives) EXPECT_TRUE(ends(life));
     std::printf("cut: gone over there after %lld ms\n", ms_since(begun));
     EXPECT_LT(clock_type::now() - begun, 10s);
+}
+
+TEST_F(two_hosts, a_cut_cable_is_noticed_on_both_sides_in_seconds) {
+    for (const bool tunnel : {true, false}) {
+        SCOPED_TRACE(tunnel ? "by a tunnel" : "without a tunnel");
+        auto tethered = options();
+        tethered.tunnel = tunnel;
+        tethered.tether_grace = 0ms;
+        expect_notice_of_a_cut(tethered, [] { set_link("down"); });
+        if (tunnel) {
+            EXPECT_FALSE(heard("lost while").empty());
+        }
+        set_link("up");
+    }
 }
 
 TEST_F(two_hosts, a_cable_that_is_cut_during_the_start_is_an_error_within_the_deadline) {
