@@ -183,7 +183,11 @@ std::optional<exit_status> node_relay::run() {
         }
         return std::nullopt;
     }
-    say_goodbye();
+    try {
+        say_goodbye();
+    } catch (const error&) {
+        // The connection is lost meanwhile: the node's own tether tells it.
+    }
     return exit_status{};
 }
 

@@ -113,6 +113,8 @@ TEST_F(two_hosts, a_cut_cable_is_noticed_on_both_sides_in_seconds) {
         }
         set_link("up");
     }
+    // Whoever stands for the node tells nobody that it has failed to start.
+    EXPECT_EQ(times_heard("places-node-failed"), 0U);
 }
 
 TEST_F(two_hosts, a_cable_that_is_cut_during_the_start_is_an_error_within_the_deadline) {
