@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sstream>
@@ -68,8 +69,8 @@ std::string address_of_login() {
 
 namespace launcher {
 
-void take_setting() {
-    const auto setting = read_order<node_setting>();
+node_setting take_setting() {
+    auto setting = read_order<node_setting>();
     if (!setting) throw error(errc::protocol, "what came as a node's setting is none");
     const auto& folder = setting->working_directory;
     if (!folder.empty() && ::chdir(folder.c_str()) != 0) {
@@ -82,6 +83,16 @@ void take_setting() {
             throw error(errc::bad_argument, "\"" + each + "\" is not NAME=value");
         }
         ::setenv(each.substr(0, sign).c_str(), each.c_str() + sign + 1, 1);
+    }
+    load_modules(setting->modules);
+    return std::move(*setting);
+}
+
+void load_modules(std::span<const std::string> modules) {
+    for (const auto& each : modules) {
+        if (::dlopen(each.c_str(), RTLD_NOW | RTLD_LOCAL)) continue;
+        const char* const why = ::dlerror();
+        throw error(errc::load_failed, "module " + each + ": " + (why ? why : "cannot be loaded"));
     }
 }
 
@@ -105,7 +116,8 @@ channel open_bridge(detail::process& home, net::command what, std::size_t ring_b
     return channel{home.open(grant, std::move(answer.fds))};
 }
 
-int serve_node(detail::process& home, const std::function<void()>& end_places) {
+int serve_node(detail::process& home, const node_setting& setting,
+               const std::function<void()>& end_places) {
     const auto order = read_order<node_order>();
     if (!order) return report_failure(errc::protocol, "what came as a node's order is none");
 
@@ -123,9 +135,10 @@ int serve_node(detail::process& home, const std::function<void()>& end_places) {
         const auto address = order->address.empty() ? address_of_login() : order->address;
         const auto name =
             order->name.empty() ? address + ":" + std::to_string(order->port) : order->name;
-        auto bridge = open_bridge(
-            home, net::listen_command{address, order->port, order->key, name, order->insecure},
-            ring_bytes_default);
+        net::listen_command listen{address, order->port, order->key, name, order->insecure};
+        listen.modules = setting.modules;
+        listen.any_module_on_loopback = !order->is_remote;
+        auto bridge = open_bridge(home, listen, ring_bytes_default);
         const auto ready = body_of<net::listening>(detail::await_opened(bridge));
         std::printf("%sport=%u incarnation=%s protocol=%u version=%s address=%s\n",
                     ready_marker.data(), ready.port, ready.incarnation.c_str(),

@@ -34,8 +34,9 @@ inline constexpr std::size_t order_bytes_max = 64 * 1024;
 struct node_setting {
     std::string working_directory;         ///< empty: as it is
     std::vector<std::string> environment;  ///< NAME=value
+    std::vector<std::string> modules;      ///< shared objects, loaded here and there for each place
 };
-BOOST_DESCRIBE_STRUCT(node_setting, (), (working_directory, environment))
+BOOST_DESCRIBE_STRUCT(node_setting, (), (working_directory, environment, modules))
 
 /// And then, in the same form. The pipe stays open as long as the starter lives; see tether.
 struct node_order {
@@ -58,8 +59,14 @@ inline constexpr std::string_view ready_marker = "places-node-ready ";
 inline constexpr std::string_view failed_marker = "places-node-failed ";
 
 /// Reads and obeys the first order: it changes this process.
-/// Throws: error{protocol} for what is no order, {bad_argument} for a directory that is not there.
-void take_setting();
+/// Returns: it.
+/// Throws: error{protocol} for what is no order, {bad_argument} for a directory that is not there,
+///         {load_failed} as load_modules.
+node_setting take_setting();
+
+/// What they register as they are loaded is there in every place, if no nursery is yet.
+/// Throws: error{load_failed} naming the module, with the loader's words.
+void load_modules(std::span<const std::string> modules);
 
 /// Says why there will be no node, as one marked line. Returns: the exit code.
 int report_failure(errc code, const std::string& text);
@@ -67,7 +74,8 @@ int report_failure(errc code, const std::string& text);
 /// Serves as a node until its starter asks it to end, or has ended. `end_places` ends all places
 /// but the bridge, which still forwards what they have printed.
 /// Returns: the exit code of the node.  Process: a fresh one, its nursery forked.
-int serve_node(detail::process& home, const std::function<void()>& end_places);
+int serve_node(detail::process& home, const node_setting& setting,
+               const std::function<void()>& end_places);
 
 }  // namespace places::launcher
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the caller's side: a node, or a starter that is one to us, from its process to its link.
 #include "core/child.hpp"
+#include "launcher/deploy.hpp"
 #include "launcher/node.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/ssh_config.hpp"
@@ -355,7 +356,12 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     auto s = std::make_shared<pending_node::state>(home);
     s->where = where;
     s->options = options;
-    s->setting = {options.working_directory, options.environment};
+    // Copied, they are found by name; with a program that is there already, so are they.
+    const bool are_copied = by_ssh && options.program.empty();
+    s->setting = {options.working_directory, options.environment, options.modules};
+    if (are_copied) {
+        for (auto& each : s->setting.modules) each = deployed_name(each);
+    }
     auto& order = s->order;
     const bool on_loopback = !by_ssh || options.tunnel;
     order.address = !options.listen_address.empty() ? options.listen_address
@@ -383,7 +389,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     s->node->pidfd = std::move(process.pidfd);
     s->node->life = std::move(process.in);
     s->node->is_by_starter = by_ssh;
-    if (by_ssh) s->node->modules = options.modules;
+    if (are_copied) s->node->modules = options.modules;
     s->streams = {std::move(process.out), std::move(process.err)};
     // From here on, leaving by an exception ends the process through ~state.
     if (!by_ssh) {

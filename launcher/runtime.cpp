@@ -184,9 +184,10 @@ runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
         return argc == 2 && std::strcmp(argv[1], what) == 0;
     };
     if (is_told(launcher::starter_argument)) ::_exit(launcher::serve_starter());
+    launcher::node_setting setting;
     if (is_told(launcher::node_argument)) {
         try {
-            launcher::take_setting();
+            setting = launcher::take_setting();
         } catch (const error& e) {
             ::_exit(launcher::report_failure(errc_of(e.code().value()), e.what()));
         }
@@ -195,7 +196,8 @@ runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
     if (is_told(launcher::node_argument)) {
         // Its last words must not cost it its exit status when nobody hears them.
         ::signal(SIGPIPE, SIG_IGN);
-        const int code = launcher::serve_node(*state_->home, [this] { state_->end_places(true); });
+        const int code =
+            launcher::serve_node(*state_->home, setting, [this] { state_->end_places(true); });
         state_->end();
         // Not exit(): nothing of the program has begun here.
         ::_exit(code);

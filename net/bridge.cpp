@@ -102,7 +102,7 @@ class bridge {
     detail::calls_claim calls_claim_;
     const incarnation_id incarnation_ = make_incarnation_id();
     channel_table channels_;
-    std::vector<std::string> modules_;
+    module_rule modules_;
     forwarded_outputs outputs_{io_, [this] { end_if_done(); }};
     std::unordered_map<std::uint64_t, controller_ptr> controllers_;  // by local channel
     std::unordered_map<std::uint64_t, session_ptr> sessions_;        // by link id

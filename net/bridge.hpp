@@ -41,11 +41,15 @@ struct listen_command {
     std::string node_name;
     bool insecure = false;  ///< plain TCP, on loopback only
     std::vector<peer_key> others{};
-    /// Paths of the shared objects that may be loaded for peers on other hosts.
+    /// Shared objects that may be loaded for peers, as these name them.
     std::vector<std::string> modules{};
+    /// Peers on loopback may have any loaded: whoever started this node is the same user, on the
+    /// same disk, and nobody else has the key.
+    bool any_module_on_loopback = false;
 };
 BOOST_DESCRIBE_STRUCT(listen_command, (),
-                      (address, port, key, node_name, insecure, others, modules))
+                      (address, port, key, node_name, insecure, others, modules,
+                       any_module_on_loopback))
 
 /// The longest that dialing may take; none that waits for longer means it.
 inline constexpr std::chrono::milliseconds dial_deadline_max = std::chrono::hours{1};

@@ -54,7 +54,7 @@ void controller::listen(const listen_command& c) {
         const rights allowed{other.may_start, other.may_stop, other.may_list, other.may_connect};
         options.keys.push_back({key_of(other.key), other.owner, allowed});
     }
-    modules_ = c.modules;
+    modules_ = {c.modules, c.any_module_on_loopback};
     options.name = c.node_name;
     options.incarnation = incarnation_;
     options.log = [](std::string line) { print_line("bridge", line); };

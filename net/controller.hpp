@@ -8,6 +8,7 @@
 #include "net/handshake.hpp"
 #include "net/link.hpp"
 #include "net/listener.hpp"
+#include "net/session.hpp"
 
 #include <boost/asio/io_context.hpp>
 
@@ -15,7 +16,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace places::net {
 
@@ -41,7 +41,7 @@ class controller : public std::enable_shared_from_this<controller> {
     std::uint64_t peer_id() const noexcept { return channel_->peer_id(); }
     bool is_listening() const noexcept { return listener_ != nullptr; }
     /// Of the last listen().
-    const std::vector<std::string>& modules() const noexcept { return modules_; }
+    const module_rule& modules() const noexcept { return modules_; }
 
     // -- the first command --
 
@@ -71,7 +71,7 @@ class controller : public std::enable_shared_from_this<controller> {
     std::unique_ptr<detail::channel_state> channel_;
     handlers handlers_;
     std::unique_ptr<listener> listener_;
-    std::vector<std::string> modules_;
+    module_rule modules_;
     std::weak_ptr<link> dialed_;
 };
 

@@ -188,12 +188,12 @@ std::optional<std::string> session::denied(const open_frame& f) {
     }
     const auto& m = std::get<start_module>(f.target);
     if (!may.start) return deny("start a place from " + printable(m.library));
-    if (link_->peer().is_loopback ||
-        std::ranges::find(shared_.modules, m.library) != shared_.modules.end()) {
+    const auto& rule = shared_.modules;
+    if ((rule.any_on_loopback && link_->peer().is_loopback) ||
+        std::ranges::find(rule.names, m.library) != rule.names.end()) {
         return std::nullopt;
     }
-    return deny("load " + printable(m.library) +
-                " from another host: the node was not started with that module");
+    return deny("load " + printable(m.library) + ": the node was not started with that module");
 }
 
 std::string session::deny(const std::string& what) {

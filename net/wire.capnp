@@ -148,10 +148,10 @@ struct Open {
       named @2 :Text;            # name under which the place can be found; empty: anonymous
       union {
         entry @3 :Text;          # an entry that the node's executable has registered
-        # A symbol in a shared object on the node's own disk; over a link that is not loopback only
-        # one that the node was started with, else permissionDenied. `opened` then only says that the
-        # place is there; the place itself loads the object and puts what came of it into its first
-        # record.
+        # A symbol in a shared object on the node's own disk; only in one that the node was started
+        # with, else permissionDenied, unless the same user has started it on the same host.
+        # `opened` then only says that the place is there; the place itself loads the object and
+        # puts what came of it into its first record.
         module :group {
           library @4 :Text;
           symbol @5 :Text;

@@ -18,7 +18,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <optional>
 #include <string>
@@ -92,13 +91,6 @@ struct settings {
     bool insecure = false;
 };
 
-// What a module registers as it is loaded is there in every place, which is forked from here.
-void load(const std::string& module) {
-    if (::dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL)) return;
-    const char* const why = ::dlerror();
-    throw error{errc::load_failed, "module " + module + ": " + (why ? why : "cannot be loaded")};
-}
-
 /// Returns: the status that a peer has asked for; nothing for a signal.
 std::optional<int> wait_for_end(detail::process& home, channel& bridge, const termination& end) {
     auto* const events = detail::state_of::get(bridge);
@@ -119,7 +111,7 @@ std::optional<int> wait_for_end(detail::process& home, channel& bridge, const te
 
 int run(const settings& s, int argc, char** argv) {
     const auto where = parse_address(s.listen);
-    for (const auto& module : s.modules) load(module);
+    launcher::load_modules(s.modules);
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
     runtime node{argc, argv};
     // Not before the nursery is there: every place inherits its memory.

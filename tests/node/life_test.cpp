@@ -111,6 +111,22 @@ TEST(node, runs_a_registered_entry_a_server_and_a_library) {
     EXPECT_EQ(echoed(by_library, "hello"), "module says hello");
 }
 
+TEST(node, starts_places_from_what_its_modules_register) {
+    places::node_options options{.listen_port = 0};
+    options.modules = {NODE_MODULE};
+    auto node = test_runtime().spawn_remote_node("localhost", options);
+    auto by_name = node.supervise_place(places::registered{"module-greet"});
+    EXPECT_EQ(echoed(by_name, "hello"), "module says hello");
+    auto by_symbol = node.supervise_place(places::library{NODE_MODULE, "module_greet"});
+    EXPECT_EQ(echoed(by_symbol, "hello"), "module says hello");
+    options.modules = {"./no-such.so"};
+    const auto failure =
+        error_of([&] { (void)test_runtime().spawn_remote_node("localhost", options); });
+    EXPECT_EQ(failure.code(), errc::load_failed);
+    EXPECT_TRUE(has(failure, "module ./no-such.so") && has(failure, "No such file"))
+        << failure.what();
+}
+
 TEST(node, connections_to_one_name_share_its_state_and_get_their_own_answers) {
     auto node = start_node();
     node.supervise_place<table_server>({.named = "table"});

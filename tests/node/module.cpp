@@ -11,6 +11,9 @@ extern "C" void module_greet(places::inbox& in) {
     }
 }
 
+/// There by name where the module was loaded before the place was.
+inline const auto greet_entry = places::register_entry<module_greet>("module-greet");
+
 /// It has been announced already when this runs.
 extern "C" void module_announces_again(places::inbox& in) {
     (void)in.creator().send(places::message{places::kind::opened, 0, {}});

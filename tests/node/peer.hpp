@@ -156,10 +156,17 @@ inline octets record_of(const message& m) {
 /// The test's own node listens, and is left as it was.
 class bridge_test : public ::testing::Test {
   protected:
-    /// `others`: keys besides key_.
-    explicit bridge_test(const std::vector<peer_key>& others = {}) {
-        control_ = ask_bridge(
-            listen_command{"127.0.0.1", 0, {key_.begin(), key_.end()}, "tested", insecure, others});
+    /// `others`: keys besides key_. `modules`: that may be loaded; none: any.
+    explicit bridge_test(const std::vector<peer_key>& others = {},
+                         const std::vector<std::string>& modules = {}) {
+        control_ = ask_bridge(listen_command{"127.0.0.1",
+                                             0,
+                                             {key_.begin(), key_.end()},
+                                             "tested",
+                                             insecure,
+                                             others,
+                                             modules,
+                                             modules.empty()});
         const auto opened = detail::await_opened(control_);
         port_ = detail::decode_datum<listening>(opened.bytes())->port;
         pid_ = bridge_of(::getpid());

@@ -105,6 +105,27 @@ TEST_F(rights_test, each_key_allows_what_it_is_for_and_nothing_else) {
     expect_alive();
 }
 
+class with_one_module : public bridge_test {
+  protected:
+    with_one_module() : bridge_test({}, {NODE_MODULE}) {}
+};
+
+TEST_F(with_one_module, nothing_else_is_loaded_whatever_the_key_allows) {
+    auto p = dial();
+    std::uint64_t channel = 1;
+    // The same file by another name, too.
+    for (const std::string other : {"./other.so", "/proc/self/root" NODE_MODULE, ""}) {
+        ASSERT_TRUE(p.send(open_frame{channel, ring, start_module{other, "module_greet", ""}}));
+        const auto refused = p.next<refused_frame>();
+        ASSERT_TRUE(refused);
+        EXPECT_EQ(refused->code, errc::permission_denied) << refused->text;
+        channel += 2;
+    }
+    ASSERT_TRUE(p.send(open_frame{channel, ring, start_module{NODE_MODULE, "module_greet", ""}}));
+    EXPECT_TRUE(p.next<opened_frame>());
+    expect_alive();
+}
+
 TEST_F(rights_test, a_denial_is_one_line_in_the_log_and_a_flood_of_them_is_not) {
     const auto& none = holders().front();
     peer p{port_, none.key, none.name()};

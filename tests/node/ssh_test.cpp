@@ -159,6 +159,13 @@ TEST_P(ssh, carries_modules_and_finds_them_by_the_same_path_and_by_name) {
         EXPECT_NE(all.find("/" + name + "\n"), all.npos);
         EXPECT_EQ(all.find(NODE_MODULE), all.npos) << "the one of the build tree is loaded";
     }
+    auto by_entry = node.supervise_place(places::registered{"module-greet"});
+    EXPECT_EQ(echoed(by_entry, "hello"), "module says hello");
+    // What did not go with the program is code that nobody chose for the node.
+    const auto text = text_of_error(errc::permission_denied, [&] {
+        (void)node.supervise_place(places::library{"./" + name, "module_greet"});
+    });
+    EXPECT_NE(text.find("was not started with that module"), text.npos) << text;
 }
 
 TEST_P(ssh, a_module_that_is_not_there_is_refused_naming_it) {

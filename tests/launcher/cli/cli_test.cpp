@@ -214,6 +214,8 @@ TEST_F(cli, ls_shows_places_channels_and_links) {
     ASSERT_TRUE(
         starter.send(open_frame{1, ring, start_module{NODE_MODULE, "module_greet", "greeter"}}));
     ASSERT_TRUE(starter.next<opened_frame>());
+    ASSERT_TRUE(starter.send(open_frame{3, ring, start_entry{"module-greet", "registered"}}));
+    ASSERT_TRUE(starter.next<opened_frame>());
 
     command ls({"ls", address, "--key-file", key, "--insecure"});
     EXPECT_EQ(ls.status(), 0);
@@ -226,9 +228,11 @@ TEST_F(cli, ls_shows_places_channels_and_links) {
         "1 \\d+ root - S T\n"
         "2 \\d+ places-bridge - S T\n"
         "3 \\d+ greeter module_greet of [^ ]+ S T\n"
+        "4 \\d+ registered module-greet S T\n"
         "\n"
         "CHANNEL LINK PLACE SENT QUEUED RECEIVED\n"
         "1 (\\d+) 3 \\d+ \\d+ 0\n"
+        "3 \\d+ 4 \\d+ \\d+ 0\n"
         "\n"
         "LINK PEER ADDRESS AGE TLS RIGHTS\n"
         "(\\d+ (by hand|places command) A:P T no start stop list connect\n){2}");

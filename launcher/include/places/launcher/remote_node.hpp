@@ -27,6 +27,10 @@ struct node_options {
     // -- of the node --
     std::string working_directory{};
     std::vector<std::string> environment{};  ///< NAME=value, besides what is there
+    /// Shared objects that it loads as it starts: places are started there from what they register,
+    /// and from their symbols by the same path. To another host they go with the program, and the
+    /// file's name will do; there is nothing else that places are loaded from there.
+    std::vector<std::string> modules{};
     /// One address as numbers. Empty: loopback here; on another host the one that the SSH
     /// connection came in at, or loopback for a tunnel.
     std::string listen_address{};
@@ -51,11 +55,9 @@ struct node_options {
     /// Each step on the way, and each second in which nothing of a copy moves, takes at most this;
     /// 1 ms to 1 hour.
     std::chrono::milliseconds step_deadline{10'000};
-    /// Shared objects that go there with the program. Places are started from them by the same path
-    /// or by the file's name.
-    std::vector<std::string> modules{};
-    std::string program{};  ///< on the host, and runs instead of a copy of this one
-    bool tunnel = false;    ///< the link goes through SSH: no port of the host need be open
+    /// On the host, with the modules, and runs instead of a copy of this one.
+    std::string program{};
+    bool tunnel = false;  ///< the link goes through SSH: no port of the host need be open
     /// The node stays when SSH, links and this program are gone. Whoever knows its key ends it.
     bool detach = false;
     /// Otherwise it ends when SSH connection and links have been gone for so long; 0 to 1 hour.
