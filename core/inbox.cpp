@@ -86,6 +86,11 @@ status detail::send_or_keep(const reply_end& to, message m) {
     return c ? c->send_or_keep(std::move(m)) : status::closed;
 }
 
+std::size_t detail::message_bytes_max(const reply_end& to) noexcept {
+    const auto c = to.to_.lock();
+    return c ? c->end.message_bytes_max() : 0;
+}
+
 inbox::inbox(detail::process& home, std::unique_ptr<detail::channel_state> creator,
              bool takes_connections)
     : state_(std::make_unique<detail::inbox_state>(home, takes_connections)) {
@@ -103,8 +108,8 @@ bool inbox::accept_offers() {
     for (auto& offer : s.home.take_offers()) {
         const auto& grant = std::get<control::offered>(offer.packet.body).end;
         try {
-            s.connections.add(std::make_shared<detail::connection>(
-                s.home.open(grant, std::move(offer.fds))));
+            s.connections.add(
+                std::make_shared<detail::connection>(s.home.open(grant, std::move(offer.fds))));
         } catch (const std::exception& e) {
             // Whoever has connected is told by the nursery; the others are served.
             log_to_parent(severity::error, std::string("a connection was lost: ") + e.what());

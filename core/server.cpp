@@ -10,9 +10,14 @@ namespace {
 
 constexpr std::size_t method_shown_max = 200;
 
+/// `message_bytes`: of the message that was to be sent; 0 where one was to come.
 [[noreturn]] void throw_outcome(boost::system::error_code outcome, const channel& to,
-                                const char* what) {
+                                const char* what, std::size_t message_bytes = 0) {
     std::string text = std::string(what) + ": " + outcome.message();
+    if (outcome == errc::too_large) {
+        text += " (" + std::to_string(message_bytes) + " bytes, and at most " +
+                std::to_string(to.message_bytes_max()) + ")";
+    }
     if (const auto how = to.peer_status()) text += " (" + to_string(*how) + ")";
     throw error(outcome, text);
 }
@@ -65,7 +70,9 @@ int serve(inbox& in, const char* server_name, message (*run)(void* server, const
                 next->from,
                 make_error_reply(call->id(), "the result of " + std::string(method) + " is " +
                                                  std::to_string(reply_bytes) +
-                                                 " bytes, over the limit of this connection"));
+                                                 " bytes, and at most " +
+                                                 std::to_string(message_bytes_max(next->from)) +
+                                                 " go through this connection"));
         }
     }
 }
@@ -103,7 +110,7 @@ reply caller::call(channel& to, const char* what, std::uint64_t id, const messag
 void caller::cast(channel& to, const char* what, const message& m) {
     const auto sent = to.send(m);
     if (sent == status::ok) return;
-    throw_outcome(make_error_code(sent), to, what);
+    throw_outcome(make_error_code(sent), to, what, m.bytes().size());
 }
 
 }  // namespace places::detail

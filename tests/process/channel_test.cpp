@@ -26,6 +26,16 @@ using places::errc;
 using places::spawn;
 using places::status;
 
+/// As large as is asked for.
+struct measured {
+    std::string repeat(std::string text, std::size_t count) {
+        std::string all;
+        while (count-- > 0) all += text;
+        return all;
+    }
+};
+PLACES_SERVER(measured, (rpc, repeat))
+
 namespace {
 
 constexpr std::size_t small_ring = 4096;
@@ -133,6 +143,30 @@ TEST(channel, leaves_a_message_of_another_type_where_it_is) {
     EXPECT_EQ(p.get<std::string>().value(), "text");
 }
 
+TEST(channel, whoever_throws_too_large_tells_size_and_limit) {
+    auto c = places::spawn_server<measured>();
+    c.link().set_message_bytes_max(4000);
+    const auto text =
+        text_of_error(errc::too_large, [&] { (void)c.repeat(std::string(5000, 'x'), 1); });
+    const auto size = std::strtoul(text.c_str() + text.find('(') + 1, nullptr, 10);
+    EXPECT_GT(size, 5000U) << text;
+    EXPECT_LT(size, 5200U) << text;
+    EXPECT_NE(text.find(" bytes, and at most 4000)"), std::string::npos) << text;
+    EXPECT_NE(text.find("measured::repeat"), std::string::npos) << text;
+    EXPECT_EQ(c.repeat("ab", 2), "abab");
+}
+
+TEST(channel, a_server_whose_answer_is_too_large_tells_size_and_limit) {
+    places::client<measured, places::place> c{spawn([](places::inbox& in) {
+        in.creator().set_message_bytes_max(3000);
+        return places::detail::run_server<measured>(nullptr, in);
+    })};
+    const auto text = text_of_error(errc::remote_error, [&] { (void)c.repeat("x", 5000); });
+    EXPECT_NE(text.find("repeat is 5"), std::string::npos) << text;
+    EXPECT_NE(text.find(" bytes, and at most 3000 go"), std::string::npos) << text;
+    EXPECT_EQ(c.repeat("ab", 2), "abab");
+}
+
 TEST(channel, sends_nothing_of_a_message_that_is_too_large) {
     auto p = spawn({.ring_bytes = small_ring}, echo);
     p.set_message_bytes_max(100'000);
@@ -238,8 +272,8 @@ TEST(channel, carries_256_mib_through_a_receiver_that_needs_no_more_than_a_messa
     }
     const auto peak = p.get<std::size_t>();
     ASSERT_TRUE(peak) << "a message was not what it should be";
-    std::printf("%zu MiB received, the receiver had %zu KiB at most\n",
-                count * message_bytes >> 20, *peak);
+    std::printf("%zu MiB received, the receiver had %zu KiB at most\n", count * message_bytes >> 20,
+                *peak);
     if (is_sanitized) GTEST_SKIP() << "a sanitizer's memory is not ours";
     EXPECT_GT(*peak, 0U);
     EXPECT_LE(*peak, std::size_t{64} << 10);

@@ -165,7 +165,8 @@ class channel {
     explicit operator bool() const noexcept { return state_ != nullptr; }
 
     /// Largest message that this end sends or takes, 256 MiB at first; the other end closes the
-    /// channel as corrupt when one is over its own limit.
+    /// channel as corrupt when one is over its own limit. Where put says too_large, the limit is
+    /// this, and the size that of the encoding: a status holds neither, what a stub throws both.
     std::size_t message_bytes_max() const noexcept;
     void set_message_bytes_max(std::size_t limit) noexcept;
     /// Largest message that goes in one piece, and largest loan: a quarter of the ring.

@@ -21,6 +21,8 @@ namespace detail {
 /// from there; other connections are served meanwhile. At most one between two calls of get().
 /// Returns: ok | too_large | closed | peer_dead.  Blocks: never.
 status send_or_keep(const reply_end& to, message m);
+/// Largest message that goes there; 0 once the connection has gone.
+std::size_t message_bytes_max(const reply_end& to) noexcept;
 }  // namespace detail
 
 /// Where the answer to one message goes: the end it came from. Copyable; outlives the connection,
@@ -42,6 +44,7 @@ class reply_end {
   private:
     friend class inbox;
     friend status detail::send_or_keep(const reply_end& to, message m);
+    friend std::size_t detail::message_bytes_max(const reply_end& to) noexcept;
     reply_end(std::weak_ptr<detail::connection> to, std::uint64_t id) noexcept
         : to_(std::move(to)),
           id_(id) {}
