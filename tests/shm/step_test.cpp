@@ -6,6 +6,7 @@
 // Not shown: the order in which another core would see the stores (shm/README.md has that).
 #include "tests/shm/traffic.hpp"
 
+#include <fstream>
 #include <sched.h>
 #include <sys/ptrace.h>
 
@@ -33,7 +34,8 @@ struct action {
     const char* name;
     std::vector<std::size_t> sizes;
     bool is_whole;
-    void (*run)(producer& out, std::span<const planned> records);
+    void (*run)(endpoint& end, std::span<const planned> records);
+    bool sleeps = false;  // until the consumer gives back what it has not
 };
 
 /// Where the ring stands when the action begins.
@@ -62,9 +64,15 @@ class stage {
         consumer_.peer_died();  // what only the survivor knows
     }
 
-    producer& out() { return producer_.out(); }
+    endpoint& writer() { return producer_; }
     consumer& in() { return consumer_.in(); }
     std::uint64_t laid() const { return laid_; }
+
+    void give_back_one() {
+        EXPECT_EQ(in().try_peek().state, status::ok);
+        in().release();
+        ++given_back_;
+    }
 
     /// What the survivor finds: all that was laid before, whole, and then records of `added`.
     /// Returns: how many of those. Changes nothing.
@@ -150,18 +158,20 @@ class killed_after_each_instruction : public testing::Test {
         child stepped{[&] {
             if (::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) ::_exit(forbidden);
             ::raise(SIGSTOP);
-            what.run(s.out(), records);
+            what.run(s.writer(), records);
             line.crossed().store(1);
             for (;;) ::pause();
         }};
         std::size_t made = 0;
         std::size_t seen = 0;
+        std::size_t sleeps = 0;
         const auto make_steps = [&] {
             if (!has_stopped(stepped)) {
                 GTEST_SKIP() << "ptrace is not allowed here, so nobody can be stopped in a put";
             }
             for (; made < steps && line.crossed().load() == 0; ++made) {
                 ASSERT_EQ(::ptrace(PTRACE_SINGLESTEP, stepped.pid(), nullptr, nullptr), 0);
+                if (what.sleeps) sleeps += wake_from_sleep(stepped, s);
                 ASSERT_TRUE(has_stopped(stepped));
                 const auto now = s.look(records);
                 ASSERT_GE(now, seen) << "seen, and then not any more";
@@ -173,6 +183,7 @@ class killed_after_each_instruction : public testing::Test {
         make_steps();
         if (HasFatalFailure() || IsSkipped()) return 0;
         EXPECT_TRUE(line.crossed().load() == 0 || seen == records.size()) << "accepted, and lost";
+        EXPECT_TRUE(!what.sleeps || line.crossed().load() == 0 || sleeps > 0) << "never full";
         stepped.kill();
         EXPECT_TRUE(was_killed_by(stepped.wait(), SIGKILL));
         EXPECT_EQ(s.look(records), seen);
@@ -180,6 +191,27 @@ class killed_after_each_instruction : public testing::Test {
         const auto messages = seen < records.size() ? 0 : what.is_whole ? seen : 1;
         EXPECT_EQ(s.in().count().accepted, s.laid() + messages);
         return made;
+    }
+
+    /// Lets the child end its step: where it sleeps in it, the consumer gives back a record, and
+    /// another if that was not enough.
+    /// Returns: how often it was found asleep.
+    static std::size_t wake_from_sleep(const child& c, stage& s) {
+        std::size_t found = 0;
+        const auto path = "/proc/" + std::to_string(c.pid()) + "/stat";
+        for (int looks = 0;; ++looks) {
+            siginfo_t what{};
+            constexpr int any = WEXITED | WSTOPPED | WNOWAIT | WNOHANG;
+            (void)::waitid(P_PID, static_cast<id_t>(c.pid()), &what, any);
+            if (what.si_pid != 0) return found;
+            ::sched_yield();
+            if (looks % 16 != 15) continue;
+            std::ifstream stat{path};
+            const std::string all{std::istreambuf_iterator<char>{stat}, {}};
+            if (all.at(all.rfind(')') + 2) != 'S') continue;
+            s.give_back_one();
+            ++found;
+        }
     }
 
     /// Whether the child has stopped, rather than ended.
@@ -197,9 +229,9 @@ class killed_after_each_instruction : public testing::Test {
     std::size_t longest_ = 0;
 };
 
-void put_one(producer& out, std::span<const planned> records) {
+void put_one(endpoint& end, std::span<const planned> records) {
     const auto& [plan, payload] = records[0];
-    (void)out.try_put(plan.kind, plan.flags, payload);
+    (void)end.out().try_put(plan.kind, plan.flags, payload);
 }
 
 TEST_F(killed_after_each_instruction, a_put_is_whole_or_absent) {
@@ -224,12 +256,24 @@ TEST_F(killed_after_each_instruction, a_put_is_whole_or_absent_in_the_midst_of_a
     step_through({"put", {capacity / 4}, true, put_one}, {capacity, capacity - 64, 640, false});
 }
 
+// Through the spin, the park and the sleep, and what comes after the wake-up.
+TEST_F(killed_after_each_instruction, a_put_that_waits_for_room_is_whole_or_absent) {
+    const auto run = [](endpoint& end, std::span<const planned> records) {
+        const auto& [plan, payload] = records[0];
+        (void)end.put(plan.kind, plan.flags, payload);
+    };
+    for (const std::size_t size : {40, 200, 1024}) {
+        step_through({"blocking put", {size}, true, run, true},
+                     {ring_bytes_min, ring_bytes_min - 128, ring_bytes_min, false});
+    }
+}
+
 TEST_F(killed_after_each_instruction, a_batch_is_whole_or_absent) {
-    const auto run = [](producer& out, std::span<const planned> records) {
+    const auto run = [](endpoint& end, std::span<const planned> records) {
         for (const auto& [plan, payload] : records) {
-            (void)out.try_add(plan.kind, plan.flags, payload);
+            (void)end.out().try_add(plan.kind, plan.flags, payload);
         }
-        out.publish_batch();
+        end.out().publish_batch();
     };
     for (const bool consumer_sleeps : {false, true}) {
         step_through({"batch", {10, 100, 0, 300, 48}, true, run},
@@ -238,21 +282,21 @@ TEST_F(killed_after_each_instruction, a_batch_is_whole_or_absent) {
 }
 
 TEST_F(killed_after_each_instruction, a_span_of_another_ring_is_whole_or_absent) {
-    const auto run = [](producer& out, std::span<const planned> records) {
+    const auto run = [](endpoint& end, std::span<const planned> records) {
         std::vector<std::byte> span;
         for (const auto& [plan, payload] : records) {
             lay_record(span, plan.kind, plan.flags, payload);
         }
-        (void)out.try_put_span(span);
+        (void)end.out().try_put_span(span);
     };
     step_through({"span", {10, 100, 0, 300, 48}, true, run},
                  {ring_bytes_min, ring_bytes_min - 128, 640, false});
 }
 
 TEST_F(killed_after_each_instruction, a_message_in_parts_counts_once_its_last_part_is_there) {
-    const auto run = [](producer& out, std::span<const planned> records) {
+    const auto run = [](endpoint& end, std::span<const planned> records) {
         for (const auto& [plan, payload] : records) {
-            (void)out.try_put(plan.kind, plan.flags, payload);
+            (void)end.out().try_put(plan.kind, plan.flags, payload);
         }
     };
     step_through({"parts", {1024, 700, 20}, false, run},
