@@ -75,6 +75,10 @@ void channel::close() noexcept {
 
 bool channel::is_open() const noexcept { return state_ && !state_->end().is_shut(); }
 
+std::optional<std::uint64_t> channel::corrupt_at() const noexcept {
+    return state_ ? state_->corrupt_at() : std::nullopt;
+}
+
 std::size_t channel::message_bytes_max() const noexcept {
     return state_ ? state_->message_bytes_max() : 0;
 }

@@ -121,6 +121,7 @@ bool channel_state::take_in(const shm::record_view& part) {
 
 shm::peeked channel_state::fail() {
     incoming_.is_broken = true;
+    incoming_.broken_at = end_.in().read();
     end_.shut(shm::half_state::corrupt);
     return {status::corrupt, {}};
 }

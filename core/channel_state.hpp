@@ -83,6 +83,10 @@ class channel_state {
     /// Room that advance() needs to go on.
     std::size_t next_record_bytes(const outgoing& m) noexcept;
 
+    /// As channel::corrupt_at.
+    std::optional<std::uint64_t> corrupt_at() const noexcept {
+        return incoming_.is_broken ? std::optional{incoming_.broken_at} : end_.corrupt_at();
+    }
     std::size_t message_bytes_max() const noexcept { return message_bytes_max_; }
     void set_message_bytes_max(std::size_t limit) noexcept { message_bytes_max_ = limit; }
     shm::spin_budget& spin() noexcept { return spin_; }
@@ -149,6 +153,7 @@ class channel_state {
         std::uint64_t expected_bytes = 0;  // 0 when there is none
         bool is_complete = false;
         bool is_broken = false;
+        std::uint64_t broken_at = 0;
     } incoming_;
 };
 

@@ -18,6 +18,9 @@ constexpr std::size_t method_shown_max = 200;
         text += " (" + std::to_string(message_bytes) + " bytes, and at most " +
                 std::to_string(to.message_bytes_max()) + ")";
     }
+    if (const auto at = to.corrupt_at(); at && outcome == errc::corrupt) {
+        text += " (first at position " + std::to_string(*at) + ")";
+    }
     if (const auto how = to.peer_status()) text += " (" + to_string(*how) + ")";
     throw error(outcome, text);
 }

@@ -46,8 +46,8 @@ producer::producer(half mine, peer_half theirs, const identity& mine_id, waker& 
       capacity_(mine_id.capacity_bytes),
       nonce_(mine_id.nonce) {}
 
-void producer::fail() noexcept {
-    corrupt_ = true;
+void producer::fail(std::uint64_t at) noexcept {
+    if (!std::exchange(corrupt_, true)) corrupt_at_ = at;
     shut_half(mine_, theirs_, half_state::corrupt, other_);
 }
 
@@ -164,7 +164,7 @@ account producer::count() noexcept {
         } else {
             // The consumer has stopped inside a record, which no honest one does.
             if (!corrupt_) ++result.undelivered;
-            fail();
+            fail(at);
             at += line_bytes;
         }
     }
@@ -180,8 +180,8 @@ consumer::consumer(half mine, peer_half theirs, const identity& their_id, waker&
       capacity_(their_id.capacity_bytes),
       nonce_(their_id.nonce) {}
 
-status consumer::fail() noexcept {
-    corrupt_ = true;
+status consumer::fail(std::uint64_t at) noexcept {
+    if (!std::exchange(corrupt_, true)) corrupt_at_ = at;
     peeked_span_bytes_ = 0;
     shut_half(mine_, theirs_, half_state::corrupt, other_);
     return status::corrupt;
@@ -222,14 +222,14 @@ void consumer::release_to(std::uint64_t position) noexcept {
         // relaxed: as above
         messages += ends_message(header_at(at)->kind.load(std::memory_order_relaxed));
         if (length > record_bytes_max() || at + span_of(length) > position) {
-            (void)fail();
+            (void)fail(at);
             return;
         }
         at += span_of(length);
     }
     if (count > unreleased_count_ || (count == unreleased_count_) != (position == read_) ||
         messages > unreleased_messages_) {
-        (void)fail();  // other records than those stepped over
+        (void)fail(released_);  // other records than those stepped over
         return;
     }
     released_ = position;

@@ -386,12 +386,23 @@ TEST(channel, is_corrupt_when_parts_make_no_message) {
             how);
         EXPECT_EQ(p.receive().error(), errc::corrupt) << how;
         EXPECT_EQ(p.receive().error(), errc::corrupt) << how;
+        // Of the part that does not fit, behind one of 100 octets where that began well.
+        EXPECT_EQ(p.corrupt_at(), how < 4 ? 0 : places::shm::span_of(100)) << how;
         EXPECT_EQ(p.wait().value, 3) << how;
     };
     for (int how = 0; how < 7; ++how) broken(how);
     auto p = spawn([](channel& c) { (void)c.put(octets(50'000)); });
     p.set_message_bytes_max(49'999);
+    EXPECT_EQ(p.corrupt_at(), std::nullopt);
     EXPECT_EQ(p.receive().error(), errc::corrupt);
+    EXPECT_EQ(p.corrupt_at(), 0U);
+    places::client<measured, places::place> c{spawn([](channel& to) {
+        (void)to.get<int>();
+        auto& raw = places::detail::state_of::get(to)->end().out();
+        (void)raw.try_put(static_cast<std::uint16_t>(places::kind::part), 0, octets(10));
+    })};
+    const auto text = text_of_error(errc::corrupt, [&] { (void)c.repeat("x", 1); });
+    EXPECT_NE(text.find("(first at position 0)"), std::string::npos) << text;
 }
 
 // -- batches --

@@ -137,7 +137,9 @@ TEST(endpoint, a_peer_that_finds_corruption_wakes_the_blocked_writer) {
         const half_mapping peer{memory.first, access::read_only};
         auto end = second_end(memory);
         await_park(peer.header()->writer_park);
+        EXPECT_EQ(end.corrupt_at(), std::nullopt);
         EXPECT_EQ(end.in().try_peek().state, status::corrupt);
+        EXPECT_EQ(end.corrupt_at(), 0U);
         for (;;) ::pause();  // alive, and never closing
     }};
     const half_mapping by_hand{memory.first, access::read_write};

@@ -255,7 +255,9 @@ TEST_F(ring, corrupt_length_is_reported_not_followed) {
         header.tag.store(tag_at(0, fresh.one.id().nonce));
         auto& reader = fresh.b.in();
         EXPECT_TRUE(reader.is_ready());
+        EXPECT_EQ(reader.corrupt_at(), std::nullopt);
         EXPECT_EQ(reader.try_peek().state, status::corrupt) << length;
+        EXPECT_EQ(reader.corrupt_at(), 0U);
         EXPECT_EQ(reader.try_peek_span(capacity).state, status::corrupt);
         EXPECT_EQ(reader.read(), 0U);
         reader.release();
@@ -265,6 +267,26 @@ TEST_F(ring, corrupt_length_is_reported_not_followed) {
         EXPECT_EQ(fresh.a.out().has_room(0), status::corrupt);
         EXPECT_EQ(fresh.a.in().try_peek().state, status::corrupt);
     }
+}
+
+TEST_F(ring, the_first_corrupt_position_is_kept) {
+    for (int n = 0; n < 3; ++n) ASSERT_EQ(put(100), status::ok);
+    const auto second = span_of(100);
+    header_at(second).length.store(~0U);
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    in.release();
+    EXPECT_EQ(in.try_peek().state, status::corrupt);
+    EXPECT_EQ(in.corrupt_at(), second);
+    // Whatever happens later, and if the record comes right again.
+    header_at(second).length.store(100);
+    in.rewind();
+    in.release_to(second + 1);
+    (void)in.count();
+    EXPECT_EQ(in.try_peek().state, status::corrupt);
+    EXPECT_EQ(in.corrupt_at(), second);
+    // Who is only told knows no position.
+    EXPECT_EQ(out.has_room(0), status::corrupt);
+    EXPECT_EQ(out.corrupt_at(), std::nullopt);
 }
 
 TEST_F(ring, more_than_a_ring_of_records_is_corrupt) {
@@ -321,6 +343,7 @@ TEST_F(ring, a_position_that_no_consumer_may_report_is_detected) {
 
         EXPECT_EQ(writer.try_put(0, 0, bytes_of(48, 1)), status::corrupt) << wrong;
         EXPECT_EQ(writer.head(), head);
+        EXPECT_EQ(writer.corrupt_at(), fair);
         EXPECT_EQ(reinterpret_cast<record_header*>(fresh.one.data() + fair)->tag.load(), oldest);
         // For good, even if it comes to its senses; and the other side is told.
         fresh.two.header()->released.store(head);

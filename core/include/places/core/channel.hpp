@@ -163,6 +163,10 @@ class channel {
     void close() noexcept;
     bool is_open() const noexcept;
     explicit operator bool() const noexcept { return state_ != nullptr; }
+    /// Once a call has answered `corrupt`: the position in the ring, in bytes since it was made, of
+    /// the first record that is wrong, or up to which the other end had read when it claimed what
+    /// cannot be. Nothing where it was the other end that found something wrong.
+    std::optional<std::uint64_t> corrupt_at() const noexcept;
 
     /// Largest message that this end sends or takes, 256 MiB at first; the other end closes the
     /// channel as corrupt when one is over its own limit. Where put says too_large, the limit is

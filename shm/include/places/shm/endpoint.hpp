@@ -6,6 +6,7 @@
 #include <places/shm/wake.hpp>
 
 #include <cstdint>
+#include <optional>
 
 namespace places::shm {
 
@@ -35,6 +36,11 @@ class endpoint final : private waker {
     /// Blocks: never.  Thread: the owner's.
     void shut(half_state why) noexcept;
     bool is_shut() const noexcept;
+    /// What this end has found corrupt first, in the ring that it reads or else in the one that it
+    /// writes; nothing where the other end has.
+    std::optional<std::uint64_t> corrupt_at() const noexcept {
+        return in_.corrupt_at() ? in_.corrupt_at() : out_.corrupt_at();
+    }
 
     /// The peer's process has ended: both roles report it from now on.
     void peer_died() noexcept;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -156,6 +157,12 @@ class producer {
     /// Walks the unreleased records. Exact once the consumer has stopped or died; a record that a
     /// broken consumer has released in part counts as undelivered.
     account count() noexcept;
+    /// Where this role has found the ring corrupt: the position up to which the consumer had given
+    /// space back when it said what cannot be, or of the record inside which it has stopped. The
+    /// first such, for good.
+    std::optional<std::uint64_t> corrupt_at() const noexcept {
+        return corrupt_ ? std::optional{corrupt_at_} : std::nullopt;
+    }
 
     /// The consumer's process has ended; put reports it from now on. Any thread.
     void peer_died() noexcept {
@@ -165,7 +172,7 @@ class producer {
 
   private:
     status check_open() noexcept;
-    void fail() noexcept;
+    void fail(std::uint64_t at) noexcept;
     status room_for(std::uint64_t span_bytes) noexcept;
     void refresh_released() noexcept;
     void write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t flags,
@@ -193,6 +200,7 @@ class producer {
     bool parked_ = false;
     std::atomic<bool> peer_dead_ = false;
     bool corrupt_ = false;
+    std::uint64_t corrupt_at_ = 0;
 };
 
 /// The receiving role. Owns nothing; the memory outlives it. One thread of one process.
@@ -260,6 +268,10 @@ class consumer {
     std::uint64_t delivered() const noexcept { return delivered_; }
     /// What the dead producer left: delivered by release, the rest still to be read.
     account count() noexcept;
+    /// Position of the first record that this role has found corrupt, for good.
+    std::optional<std::uint64_t> corrupt_at() const noexcept {
+        return corrupt_ ? std::optional{corrupt_at_} : std::nullopt;
+    }
 
     /// The producer's process has ended; what it published is still read, then peer_dead.
     /// Any thread.
@@ -270,7 +282,7 @@ class consumer {
 
   private:
     status why_empty() noexcept;
-    status fail() noexcept;
+    status fail(std::uint64_t at) noexcept;
     void wake_writer() noexcept;
     const record_header* header_at(std::uint64_t position) const noexcept {
         return reinterpret_cast<const record_header*>(theirs_.data + (position & (capacity_ - 1)));
@@ -294,6 +306,7 @@ class consumer {
     bool parked_ = false;
     std::atomic<bool> peer_dead_ = false;
     bool corrupt_ = false;
+    std::uint64_t corrupt_at_ = 0;
 };
 
 // -- bodies: what every message goes through --
@@ -328,7 +341,7 @@ inline void producer::refresh_released() noexcept {
     // seq_cst [reclaim] [stall]: every byte below this position may be overwritten.
     const auto released = theirs_.header->released.load(std::memory_order_seq_cst);
     if (released < released_cache_ || released > head_ || released % line_bytes != 0) {
-        fail();  // the consumer moved backwards, past the head, or into a line
+        fail(released_cache_);  // the consumer moved backwards, past the head, or into a line
         return;
     }
     released_cache_ = released;
@@ -440,7 +453,7 @@ inline peeked consumer::try_peek() noexcept {
     const auto kind = header->kind.load(std::memory_order_relaxed);    // relaxed: as above
     const auto flags = header->flags.load(std::memory_order_relaxed);  // relaxed: as above
     if (length > record_bytes_max() || read_ + span_of(length) - released_ > capacity_) {
-        return {fail(), {}};
+        return {fail(read_), {}};
     }
     peeked_span_bytes_ = last_span_bytes_ = span_of(length);
     peeked_continues_ = !ends_message(kind);
