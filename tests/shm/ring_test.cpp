@@ -205,19 +205,26 @@ TEST_F(ring, a_message_of_several_records_counts_where_its_last_one_is) {
 
 TEST_F(ring, stale_and_guessable_bytes_never_pass_for_a_record) {
     // Payload as a peer of a peer could make it: zeroes, ones, plain positions, the tags of other
-    // nonces and, worst of all, the true tags of positions that have gone by.
+    // nonces, the channel's id among them, and, worst of all, the true tags of positions that have
+    // gone by.
     const auto other_nonce = pair.two.id().nonce;
-    for (int lap = 0; lap < 60; ++lap) {
+    const auto channel_id = pair.one.id().channel_id;
+    for (int lap = 0; lap < 80; ++lap) {
         const auto head = out.head();
         const auto room = out.try_loan(largest);
         ASSERT_EQ(room.state, status::ok);
         for (std::size_t at = 0; at + 8 <= room.payload.size(); at += 8) {
             const auto there = head + sizeof(record_header) + at;
             const auto behind = there - capacity * static_cast<std::uint64_t>(lap % 5 + 1);
-            const std::uint64_t words[] = {0, ~std::uint64_t{0}, there + capacity,
+            const std::uint64_t words[] = {0,
+                                           ~std::uint64_t{0},
+                                           there,
+                                           there + capacity,
                                            tag_at(there + capacity, 0),
-                                           tag_at(there + capacity, other_nonce), tag(behind)};
-            std::memcpy(room.payload.data() + at, &words[lap % 6], 8);
+                                           tag_at(there + capacity, other_nonce),
+                                           tag_at(there + capacity, channel_id),
+                                           tag(behind)};
+            std::memcpy(room.payload.data() + at, &words[lap % 8], 8);
         }
         out.publish(some_kind, 0, largest - static_cast<std::size_t>(lap));
         ASSERT_EQ(in.try_peek().state, status::ok);
