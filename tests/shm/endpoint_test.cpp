@@ -151,6 +151,46 @@ TEST(endpoint, a_peer_that_finds_corruption_wakes_the_blocked_writer) {
     EXPECT_TRUE(was_killed_by(reader.wait(), SIGKILL));
 }
 
+/// The state letter and the CPU time of a process.
+std::pair<char, std::int64_t> look_at_process(pid_t pid) {
+    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+    std::string all{std::istreambuf_iterator<char>{stat}, {}};
+    std::ifstream schedule("/proc/" + std::to_string(pid) + "/schedstat");
+    std::int64_t cpu_ns = -1;
+    schedule >> cpu_ns;
+    return {all.at(all.rfind(')') + 2), cpu_ns};
+}
+
+/// By the scheduler's own account, so that the load of the machine does not matter.
+void expect_no_cpu_while_blocked(const child& c, const std::atomic<std::uint32_t>& park_word) {
+    await_park(park_word);
+    while (look_at_process(c.pid()).first != 'S') std::this_thread::yield();
+    const auto before = look_at_process(c.pid()).second;
+    ASSERT_GE(before, 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds{300});
+    EXPECT_EQ(look_at_process(c.pid()).second, before);
+}
+
+TEST(endpoint, a_put_on_a_full_ring_takes_no_cpu) {
+    const channel_memory memory;
+    child writer{[&] {
+        auto end = first_end(memory);
+        while (end.put(0, 0, bytes_of(100, 1)) == status::ok) {}
+    }};
+    const half_mapping its{memory.first, access::read_only};
+    expect_no_cpu_while_blocked(writer, its.header()->writer_park);
+}
+
+TEST(endpoint, a_peek_of_an_empty_ring_takes_no_cpu) {
+    const channel_memory memory;
+    child reader{[&] {
+        auto end = second_end(memory);
+        (void)end.peek();
+    }};
+    const half_mapping its{memory.second, access::read_only};
+    expect_no_cpu_while_blocked(reader, its.header()->reader_park);
+}
+
 // -- what a process may write --
 
 TEST(endpoint, a_writer_through_the_read_only_mapping_dies_alone) {
