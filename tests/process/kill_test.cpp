@@ -94,11 +94,10 @@ void flood(channel& c) {
     }
 }
 
-TEST(kill, of_a_place_that_floods_ends_the_blocked_get_of_its_creator) {
+void kill_floods(int rounds) {
     std::mt19937_64 random{places::shm::test_seed()};
     std::vector<std::chrono::nanoseconds> times;
     std::uint64_t messages = 0;
-    const int rounds = places::shm::rounds_of(10'000, 200);
     for (int round = 0; round < rounds; ++round) {
         said().begun = said().done = 0;
         auto p = spawn({.ring_bytes = small_ring}, flood);
@@ -123,6 +122,19 @@ TEST(kill, of_a_place_that_floods_ends_the_blocked_get_of_its_creator) {
     }
     std::printf("%llu messages\n", static_cast<unsigned long long>(messages));
     tell("the get ended after", std::move(times));
+}
+
+TEST(kill, of_a_place_that_floods_ends_the_blocked_get_of_its_creator) {
+    kill_floods(places::shm::rounds_of(10'000, 200));
+}
+
+TEST(kill, of_a_place_that_floods_is_told_beside_four_processes_that_take_all_cpu) {
+    const auto hog = [] {
+        while (true) spin_for(std::chrono::seconds{1});
+    };
+    using places::shm::child;
+    const std::array<child, 4> hogs{child{hog}, child{hog}, child{hog}, child{hog}};
+    kill_floods(places::shm::rounds_of(300, 20));
 }
 
 /// Takes `count`, keeps `held` in its hand, and then takes nothing more.
