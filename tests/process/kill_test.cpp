@@ -12,8 +12,12 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstring>
+#include <fstream>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <thread>
 #include <vector>
 
@@ -135,6 +139,79 @@ TEST(kill, of_a_place_that_floods_is_told_beside_four_processes_that_take_all_cp
     using places::shm::child;
     const std::array<child, 4> hogs{child{hog}, child{hog}, child{hog}, child{hog}};
     kill_floods(places::shm::rounds_of(300, 20));
+}
+
+/// Puts one message of `size` once told to, which is what is stepped.
+void put_when_told(channel& c, std::uint64_t size) {
+    const std::vector<std::byte> octets(size, std::byte{5});
+    said().begun.store(1);
+    while (said().has_filled.load() == 0) ::sched_yield();
+    if (c.put(octets) == status::ok) said().done.store(1);
+    never_ends();
+}
+
+bool sleeps(int pid) {
+    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+    const std::string all{std::istreambuf_iterator<char>{stat}, {}};
+    return all.at(all.rfind(')') + 2) == 'S';
+}
+
+/// Lets a place make `steps` instructions of a put in parts, or all, looking after each of them,
+/// and kills it there.
+/// Returns: the steps made; 0 where nobody may be stopped.
+std::size_t kill_in_parts(std::uint64_t size, std::size_t steps) {
+    said().begun = said().done = 0;
+    said().has_filled = 0;
+    auto p = spawn({.ring_bytes = small_ring}, put_when_told, size);
+    while (said().begun.load() == 0) ::sched_yield();
+    if (::ptrace(PTRACE_ATTACH, p.pid(), nullptr, nullptr) != 0) return 0;
+    EXPECT_EQ(::waitpid(p.pid(), nullptr, __WALL), p.pid());
+    said().has_filled.store(1);
+    std::size_t made = 0;
+    std::uint64_t seen = 0;
+    auto first = p.try_get<std::vector<std::byte>>();
+    while (made < steps && said().done.load() == 0) {
+        if (::ptrace(PTRACE_SINGLESTEP, p.pid(), nullptr, nullptr) != 0) break;
+        for (int looks = 1; ::waitpid(p.pid(), nullptr, __WALL | WNOHANG) == 0; ++looks) {
+            ::sched_yield();
+            // For room: its message is larger than the ring.
+            if (looks % 64 == 0 && !first && sleeps(p.pid())) {
+                first = p.try_get<std::vector<std::byte>>();
+            }
+        }
+        ++made;
+        const auto now = p.received().accepted;
+        EXPECT_TRUE(now == seen || (seen == 0 && now == 1)) << "after " << made;
+        if (testing::Test::HasFailure()) break;
+        seen = now;
+    }
+    const bool is_done = said().done.load() != 0;
+    EXPECT_EQ(::kill(p.pid(), SIGKILL), 0);
+    // Whoever traces a process is told of its end before its parent is.
+    EXPECT_EQ(::waitpid(p.pid(), nullptr, __WALL), p.pid());
+    if (!first) first = p.get<std::vector<std::byte>>();
+    EXPECT_EQ(first.has_value(), seen == 1);
+    EXPECT_TRUE(!is_done || seen == 1) << "accepted, and lost";
+    if (first) {
+        EXPECT_EQ(*first, std::vector<std::byte>(size, std::byte{5}));
+        first = p.get<std::vector<std::byte>>();
+    }
+    EXPECT_EQ(first.error(), errc::peer_dead);
+    EXPECT_EQ(p.received().accepted, seen);
+    return made;
+}
+
+TEST(kill, after_any_instruction_of_a_put_in_parts_leaves_the_message_whole_or_absent) {
+    if (is_sanitized) GTEST_SKIP() << "a sanitizer's own instructions are not ours";
+    std::mt19937_64 random{places::shm::test_seed()};
+    for (const std::uint64_t size : {1500, 4096}) {
+        const auto all = kill_in_parts(size, ~std::size_t{0});
+        if (all == 0) GTEST_SKIP() << "ptrace is not allowed here";
+        std::printf("%llu bytes: %zu instructions\n", static_cast<unsigned long long>(size), all);
+        for (int round = 0; round < 10 && !HasFailure(); ++round) {
+            (void)kill_in_parts(size, 1 + random() % all);
+        }
+    }
 }
 
 /// Takes `count`, keeps `held` in its hand, and then takes nothing more.
