@@ -143,6 +143,29 @@ TEST(channel, leaves_a_message_of_another_type_where_it_is) {
     EXPECT_EQ(p.get<std::string>().value(), "text");
 }
 
+/// Words that tell where they lie.
+std::vector<std::byte> numbered(std::size_t size) {
+    std::vector<std::byte> all(size);
+    for (std::uint64_t at = 0; at + 8 <= size; at += 8) std::memcpy(&all[at], &at, 8);
+    return all;
+}
+
+TEST(channel, carries_the_largest_message_there_is_and_nothing_larger) {
+    if (is_sanitized) GTEST_SKIP() << "256 MiB octet by octet: nothing that a sanitizer would see";
+    constexpr auto most = places::max_message_bytes_default;
+    auto p = spawn([](channel& c) {
+        const auto all = c.get<std::vector<std::byte>>();
+        (void)c.put(all && *all == numbered(most));
+    });
+    auto all = numbered(most);
+    ASSERT_EQ(p.put(all), status::ok);
+    EXPECT_EQ(p.sent().accepted, 1U);
+    EXPECT_TRUE(p.get<bool>().value());
+    all.resize(most + 1);
+    EXPECT_EQ(p.put(all), status::too_large);
+    EXPECT_EQ(p.sent().accepted, 1U);
+}
+
 TEST(channel, whoever_throws_too_large_tells_size_and_limit) {
     auto c = places::spawn_server<measured>();
     c.link().set_message_bytes_max(4000);
