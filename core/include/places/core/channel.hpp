@@ -179,6 +179,7 @@ class channel {
     /// about as fast as a cache line moves, and a core is taken all the time that a wait lasts. At
     /// most as many places of a node do this as it has cores (of its affinity and its control
     /// group); one counts once, however many channels. Off at first. In a router body it is off.
+    /// The count is the node's: of two nodes on one host neither knows how many poll in the other.
     /// Returns: nothing | no_core: waits go on as before, and the node's log has a warning |
     ///          closed | node_down.
     /// Blocks:  until the nursery has answered; off: never.
