@@ -219,6 +219,10 @@ TEST(scribbler, breaks_its_own_channels_and_nobody_else) {
     for (const auto& [end, count] : all.ends) std::printf("%5d: %s\n", count, end.c_str());
     ASSERT_FALSE(all.times_ns.empty()) << "no channel was ever broken";
     std::sort(all.times_ns.begin(), all.times_ns.end());
+    int ends = 0;
+    for (const auto& [end, count] : all.ends) ends += count;
+    std::printf("%d of %d channels fell silent, of which nobody can say more\n",
+                all.ends["silence"], ends);
     std::printf("ended after: median %.2f ms, most %.2f ms\n",
                 static_cast<double>(all.times_ns[all.times_ns.size() / 2]) / 1e6,
                 static_cast<double>(all.times_ns.back()) / 1e6);
