@@ -195,7 +195,8 @@ bool ready_list<Member>::wait(shm::deadline until, News&& news) {
     return body ? suspend(*body, until, news) : sleep(until);
 }
 
-/// Inside a router body: its router alone may take the calls of this process.
+/// Inside a router body: its router alone may take the calls of this process. It is told of all
+/// channels, for a body's wait is over when any of them is ready: a wait costs their number here.
 template <class Member>
 template <class News>
 bool ready_list<Member>::suspend(suspender& body, shm::deadline until, News&& news) {
