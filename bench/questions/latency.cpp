@@ -28,7 +28,9 @@ void latency(harness& h) {
         if (blocking) {
             c.entries.push_back(forked<futex_end, no_memory>(h, "limit", body, options));
         } else {
-            c.entries.push_back(forked<line_end, no_memory>(h, "limit", body, options));
+            c.entries.push_back(faster_of(
+                forked<line_end<look::at_once>, no_memory>(h, "limit", body, options),
+                forked<line_end<look::after_pause>, no_memory>(h, "limit", body, options)));
         }
         auto ring = forked<ring_end, ring_memory>(h, "ring", body, options);
         ring.is_subject = true;
