@@ -34,7 +34,11 @@ void add_chains(harness& h, contest& to, const chain& c, const link_options& o) 
     ring.is_subject = true;
     to.entries.push_back(std::move(ring));
     for (const auto& p : peers()) {
-        if (!h.wants_peer(p.name) || !p.can_chain) continue;
+        if (!h.wants_peer(p.name)) continue;
+        if (!p.can_chain) {
+            h.miss(p.name, "cannot chain: a process holds the ends of one link only");
+            continue;
+        }
         h.try_add(to, p.name, [&] { return chained(p, c, o); });
     }
     for (const auto& m : missing_peers()) h.miss(m.name, m.why);

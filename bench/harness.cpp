@@ -163,6 +163,7 @@ void harness::try_add(contest& to, const std::string& name,
                       const std::function<contestant()>& make) {
     try {
         to.entries.push_back(make());
+        to.entries.back().is_peer = true;
     } catch (const std::exception& e) {
         miss(name, e.what());
     }
@@ -201,7 +202,7 @@ void harness::measure(contest c) {
                                    static_cast<double>(r.times.at_percentile(99)), r.per_second});
             into.times.add(r.times);
         } catch (const std::exception& failed) {
-            if (e.is_subject) throw;
+            if (!e.is_peer) throw std::runtime_error(e.name + " fails: " + failed.what());
             miss(e.name, failed.what());
             results[i].rounds.clear();
             e.run = nullptr;

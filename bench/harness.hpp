@@ -44,6 +44,7 @@ struct contestant {
     bool is_subject = false;  ///< ours: compared with all that are not
     std::function<const report&()> run;
     std::size_t size = 0;  ///< bytes of a message, where not the contest's
+    bool is_peer = false;  ///< may be missing or fail; all others must not
 };
 
 /// What is compared: the median time of one, or bytes (of messages that have none, how many) per
@@ -76,14 +77,14 @@ class harness {
     std::vector<std::size_t> sizes_or(std::vector<std::size_t> usual) const;
     bool wants_peer(const std::string& name) const;
 
-    /// Adds what `make` makes, unless it throws: then its name is listed with the reason.
+    /// Adds the peer that `make` makes, unless it throws: then its name is listed with the reason.
     void try_add(contest& to, const std::string& name, const std::function<contestant()>& make);
-    /// A peer that is not there, and why.
+    /// A peer that is not there, and why; told once, and only when it is asked for.
     void miss(const std::string& name, const std::string& why);
 
     /// Runs one slice of each unrecorded, then rounds of one slice each in an order that turns.
-    /// A contestant that throws is dropped and listed.
-    /// Throws: when it is a subject.
+    /// A peer that throws is dropped and listed.
+    /// Throws: std::runtime_error when another does.
     void measure(contest c);
 
     /// A line of the answer that is no contest: members of a JSON object after "question".

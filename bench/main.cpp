@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // places-bench QUESTION: how fast is it, beside what is possible and what others do?
 #include "bench/harness.hpp"
+#include "bench/peers/peer.hpp"
 #include "bench/questions/questions.hpp"
 
 #include <places/launcher/runtime.hpp>
@@ -50,6 +51,7 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1, 100000))
         ->capture_default_str();
     app.add_option("--peers", s.peers, "auto, none, or names between commas")
+        ->check(unknown_peers)
         ->capture_default_str();
     app.add_option("--api", s.api, "copy: put and get; loan: in place; batch: 16 at a time")
         ->check(CLI::IsMember({"copy", "loan", "batch"}))

@@ -92,11 +92,15 @@ contestant placed(const harness& h, std::string name, const Body& body, const li
             }};
 }
 
-/// All peers that there are and that were asked for.
+/// All peers that there are and that were asked for; those that cannot are listed.
 template <class Body>
 void add_peers(harness& h, contest& c, const Body& body, const link_options& o) {
     for (const auto& p : peers()) {
-        if (!h.wants_peer(p.name) || (!o.spins && !p.can_sleep)) continue;
+        if (!h.wants_peer(p.name)) continue;
+        if (!o.spins && !p.can_sleep) {
+            h.miss(p.name, "cannot sleep: it always polls");
+            continue;
+        }
         h.try_add(c, p.name, [&] { return peer_pair(h, p, body, o); });
     }
     for (const auto& m : missing_peers()) h.miss(m.name, m.why);

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 
 namespace places::bench {
 
@@ -36,6 +37,8 @@ struct missing_peer {
     const char* why;
 };
 std::span<const missing_peer> missing_peers();
+/// Why --peers LIST is refused, or nothing: names of none, built in or missing.
+std::string unknown_peers(const std::string& list);
 
 std::unique_ptr<link> make_pipe(const link_options& options);
 std::unique_ptr<link> make_unix(const link_options& options);

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/peers/peer.hpp"
 
+#include <algorithm>
+#include <sstream>
+#include <vector>
+
 namespace places::bench {
 namespace {
 
@@ -44,6 +48,24 @@ constexpr missing_peer absent[] = {
 std::span<const peer> peers() { return built; }
 std::span<const missing_peer> missing_peers() {
     return std::span{absent}.first(std::size(absent) - 1);
+}
+
+std::string unknown_peers(const std::string& list) {
+    if (list == "auto" || list == "none") return {};
+    std::vector<std::string> known;
+    for (const auto& p : peers()) known.emplace_back(p.name);
+    for (const auto& m : missing_peers()) known.emplace_back(m.name);
+    std::istringstream names(list);
+    std::string unknown;
+    std::size_t count = 0;
+    for (std::string each; std::getline(names, each, ','); ++count) {
+        if (std::find(known.begin(), known.end(), each) == known.end())
+            unknown += " '" + each + "'";
+    }
+    if (count > 0 && unknown.empty()) return {};
+    std::string why = "no peer is called" + (count > 0 ? unknown : " ''") + "; there are";
+    for (const auto& name : known) why += " " + name;
+    return why;
 }
 
 }  // namespace places::bench

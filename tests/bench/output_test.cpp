@@ -156,6 +156,65 @@ TEST(places_bench, a_peer_that_is_not_asked_for_is_not_listed) {
     }
 }
 
+/// Names told to be missing.
+std::set<std::string> missing_of(const answer& a) {
+    std::set<std::string> names;
+    for (const auto& line : a.lines) {
+        if (line.count("missing") == 0) continue;
+        EXPECT_FALSE(line.get<std::string>("missing").empty());
+        names.insert(line.get<std::string>("peer"));
+    }
+    return names;
+}
+
+TEST(places_bench, every_peer_is_compared_or_told_to_be_missing) {
+    const auto a = ask("latency --size 64 --peers auto");
+    const auto found = checked_summary(a, "latency");
+    const auto missing = missing_of(a);
+    for (const auto* peer :
+         {"pipe", "unix", "tcp", "boost_mq", "zeromq", "nng", "iceoryx", "mpi"}) {
+        EXPECT_NE(found.contains(std::string("places/") + peer), missing.contains(peer)) << peer;
+    }
+}
+
+TEST(places_bench, a_peer_that_cannot_is_told_to_be_missing) {
+    for (const auto* question :
+         {"pipeline --count 3 --peers iceoryx,mpi", "token --count 3 --peers iceoryx,mpi"}) {
+        EXPECT_EQ(missing_of(ask(question)), (std::set<std::string>{"iceoryx", "mpi"}));
+    }
+    EXPECT_EQ(missing_of(ask("latency --blocking --size 8 --peers mpi")),
+              std::set<std::string>{"mpi"});
+}
+
+/// What it says on both streams, without --json.
+std::string told(const std::string& arguments, int& exit_code) {
+    const auto command = std::string(PLACES_BENCH) + " " + arguments + " --quick 2>&1";
+    auto* out = ::popen(command.c_str(), "r");
+    if (!out) throw std::runtime_error("popen");
+    std::string text;
+    char part[4096];
+    for (std::size_t n; (n = std::fread(part, 1, sizeof part, out)) > 0;) text.append(part, n);
+    exit_code = WEXITSTATUS(::pclose(out));
+    return text;
+}
+
+/// Whether it is refused, in words that contain `why`, and before anything is measured.
+testing::AssertionResult refused(const std::string& arguments, const std::string& why) {
+    int exit_code = 0;
+    const auto text = told(arguments, exit_code);
+    if (exit_code != 0 && text.find(why) != std::string::npos &&
+        text.find("rounds") == std::string::npos) {
+        return testing::AssertionSuccess();
+    }
+    return testing::AssertionFailure() << arguments << " ends with " << exit_code << ": " << text;
+}
+
+TEST(places_bench, an_unknown_peer_is_refused_with_the_names_there_are) {
+    EXPECT_TRUE(refused("latency --peers pipe,carrier_pigeon",
+                        "no peer is called 'carrier_pigeon'; there are pipe unix tcp boost_mq"));
+    EXPECT_TRUE(refused("latency --peers ''", "no peer is called ''"));
+}
+
 TEST(places_bench, drawing_and_distribution_are_written) {
     const auto folder = std::filesystem::temp_directory_path() /
                         ("places_bench_test_" + std::to_string(::getpid()));

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who may be missing from an answer, and who may not.
+#include "bench/harness.hpp"
+
+#include <places/launcher/runtime.hpp>
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace places::bench {
+namespace {
+
+/// Measures two contestants of which the second fails.
+std::string told_when_one_fails(bool is_peer) {
+    char name[] = "harness_test";
+    char* argv[] = {name, nullptr};
+    runtime home{1, argv};
+    settings asked;
+    asked.question = "test";
+    asked.peers = "none";
+    asked.quick = true;
+    harness h{asked, tick_clock{}, home};
+    report found{};
+    contest c{0, figure::rate, {}};
+    c.entries.push_back({"places", true, [&]() -> const report& {
+                             found.per_second = 1;
+                             return found;
+                         }});
+    c.entries.push_back(
+        {"limit", false, []() -> const report& { throw std::runtime_error("is gone"); }});
+    c.entries.back().is_peer = is_peer;
+    try {
+        h.measure(std::move(c));
+    } catch (const std::runtime_error& e) {
+        return e.what();
+    }
+    return {};
+}
+
+TEST(bench_harness, a_limit_that_fails_fails_the_run_without_peers_too) {
+    EXPECT_EQ(told_when_one_fails(false), "limit fails: is gone");
+}
+
+TEST(bench_harness, a_peer_that_fails_leaves_the_others) {
+    EXPECT_EQ(told_when_one_fails(true), "");
+}
+
+}  // namespace
+}  // namespace places::bench
