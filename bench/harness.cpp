@@ -17,6 +17,19 @@
 #include <system_error>
 #include <unistd.h>
 
+// Also where sanitizers came in by flags that the build does not know of.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PLACES_BENCH_IS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer) || __has_feature(undefined_behavior_sanitizer)
+#define PLACES_BENCH_IS_SANITIZED 1
+#endif
+#endif
+#ifndef PLACES_BENCH_IS_SANITIZED
+#define PLACES_BENCH_IS_SANITIZED 0
+#endif
+
 namespace places::bench {
 namespace {
 
@@ -76,7 +89,9 @@ void write_file(const std::string& path, const std::string& content) {
 std::string why_refused() {
     const std::string sanitizers = PLACES_BENCH_SANITIZE;
     if (!sanitizers.empty()) return "this build has sanitizers: " + sanitizers;
-#if !defined(__OPTIMIZE__) || !defined(NDEBUG)
+#if PLACES_BENCH_IS_SANITIZED
+    return "this build has sanitizers: the compiler says so";
+#elif !defined(__OPTIMIZE__) || !defined(NDEBUG)
     return "this build is unoptimised or has debug checks (" PLACES_BENCH_FLAGS ")";
 #else
     return {};
@@ -234,11 +249,12 @@ void harness::measure(contest c) {
 
 void harness::print_results(const contest& c, const std::vector<result>& results) const {
     if (!settings_.json) {
-        fmt::print(
-            "\n{}{}  ({} rounds, {}; times in us)\n{:<14}{:>10}{:>10}{:>10}{:>10}{:>14}{:>10}"
-            "{:>9}\n",
-            settings_.question, c.size ? fmt::format(" {} B", c.size) : "", settings_.rounds,
-            settings_.api, "", "p50", "p99", "p99.9", "max", "messages/s", "MB/s", "MAD");
+        const bool timed = c.compared == figure::time;
+        fmt::print("\n{}{}  ({} rounds, {}{})\n{:<14}", settings_.question,
+                   c.size ? fmt::format(" {} B", c.size) : "", settings_.rounds, settings_.api,
+                   timed ? "; times in us" : "", "");
+        if (timed) fmt::print("{:>10}{:>10}{:>10}{:>10}", "p50", "p99", "p99.9", "max");
+        fmt::print("{:>14}{:>10}{:>9}\n", "messages/s", "MB/s", "MAD");
     }
     for (const auto& r : results) {
         std::vector<double> rates;
@@ -266,10 +282,13 @@ void harness::print_results(const contest& c, const std::vector<result>& results
                 rate, rate * static_cast<double>(r.size), median(figures), spread(figures),
                 r.rounds.size());
         } else {
-            const auto time = [&](double v) { return has_times ? micros(v) : std::string("-"); };
+            fmt::print("{:<14}", r.name);
+            if (c.compared == figure::time) {
+                fmt::print("{:>10}{:>10}{:>10}{:>10}", micros(at(50)), micros(at(99)),
+                           micros(at(99.9)), micros(static_cast<double>(r.times.max())));
+            }
             fmt::print(
-                "{:<14}{:>10}{:>10}{:>10}{:>10}{:>14.0f}{:>10}{:>8.1f}%\n", r.name, time(at(50)),
-                time(at(99)), time(at(99.9)), time(static_cast<double>(r.times.max())), rate,
+                "{:>14.0f}{:>10}{:>8.1f}%\n", rate,
                 r.size ? fmt::format("{:.1f}", rate * static_cast<double>(r.size) / 1e6) : "-",
                 relative * 100);
         }
@@ -314,15 +333,16 @@ void harness::tell(const std::string& members, const std::string& text) {
 }
 
 void harness::summarise(const std::string& subject, const std::string& versus, std::size_t size,
-                        std::vector<double> ratios, const std::string& more_members) {
+                        std::vector<double> ratios, const std::string& more_members,
+                        std::size_t rounds) {
     if (ratios.empty()) return;
     const auto middle = median(ratios);
     const auto [low, high] = std::minmax_element(ratios.begin(), ratios.end());
     summary_json_.push_back(fmt::format(
         "{{\"question\":\"{}\",\"size\":{},\"subject\":\"{}\",\"versus\":\"{}\",\"ratio\":{:.4g},"
         "\"ratio_min\":{:.4g},\"ratio_max\":{:.4g},\"rounds\":{}{},\"api\":\"{}\"}}",
-        settings_.question, size, subject, versus, middle, *low, *high, ratios.size(), more_members,
-        settings_.api));
+        settings_.question, size, subject, versus, middle, *low, *high,
+        rounds ? rounds : ratios.size(), more_members, settings_.api));
     summary_text_.push_back(fmt::format("{:<22}{:>9}{:>10.3f}  [{:.3f} .. {:.3f}]",
                                         subject + " / " + versus, size, middle, *low, *high));
 }

@@ -89,9 +89,13 @@ class harness {
 
     /// A line of the answer that is no contest: members of a JSON object after "question".
     void tell(const std::string& members, const std::string& text);
-    /// A summary line of such. Shape: as many ratios as rounds.
+    /// A summary line of such. Shape: as many ratios as rounds, unless `rounds` says otherwise.
     void summarise(const std::string& subject, const std::string& versus, std::size_t size,
-                   std::vector<double> ratios, const std::string& more_members = {});
+                   std::vector<double> ratios, const std::string& more_members = {},
+                   std::size_t rounds = 0);
+
+    /// Draws how far it is, on a terminal only; `rounds` 0 takes the bar away.
+    void progress(int round, int rounds, const std::string& name) const;
 
     /// Prints the summary, writes the files asked for.
     /// Returns: the exit code.
@@ -113,7 +117,6 @@ class harness {
     void print_machine() const;
     void print_results(const contest& c, const std::vector<result>& results) const;
     void compare(const contest& c, const std::vector<result>& results);
-    void progress(int round, int rounds, const std::string& name) const;
 
     settings settings_;
     tick_clock clock_;

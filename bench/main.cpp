@@ -19,17 +19,32 @@ struct question {
     const char* name;
     void (*answer)(harness&);
     const char* text;
+    bool takes_sizes = false;
+    bool has_times = false;
 };
 constexpr question questions[] = {
-    {"latency", latency, "How long does a message take there and back?"},
-    {"throughput", throughput, "How many messages a second go one way?"},
-    {"pipeline", pipeline, "How many go through a chain of processes on few cores?"},
+    {"latency", latency, "How long does a message take there and back?", true, true},
+    {"throughput", throughput, "How many messages a second go one way?", true},
+    {"pipeline", pipeline, "How many go through a chain of processes on few cores?", true},
     {"token", token, "How often does a token go on in a ring of processes on few cores?"},
-    {"fanin", fanin, "What do a thousand connected clients cost a server?"},
+    {"fanin", fanin, "What do a thousand connected clients cost a server?", false, true},
     {"idle", idle, "What do blocked places cost?"},
-    {"spawn", spawn_time, "How long until a new place answers, and what does a live one hold?"},
-    {"spawn_remote", spawn_remote, "How long until a node on another host is linked to?"},
+    {"spawn", spawn_time, "How long until a new place answers, and what does a live one hold?",
+     false, true},
+    {"spawn_remote", spawn_remote, "How long until a node on another host is linked to?", false,
+     true},
 };
+
+/// Why the question cannot be answered so, or nothing.
+std::string why_not(const question& q, const settings& s) {
+    if (!s.sizes.empty() && !q.takes_sizes) return "--size: its messages have one size or none";
+    if (!s.hgrm.empty() && !q.has_times) return "--hgrm: it has no distribution of times";
+    if (s.plot.empty() || q.has_times) return {};
+    if (!q.takes_sizes) return "--plot: it has neither times nor sizes to draw";
+    // throughput has several of its own.
+    const bool has_many = s.sizes.empty() ? q.answer == throughput : s.sizes.size() > 1;
+    return has_many ? "" : "--plot: a rate is drawn by size; give --size several";
+}
 
 }  // namespace
 
@@ -70,6 +85,13 @@ int main(int argc, char** argv) {
 
     try {
         s.question = app.get_subcommands().front()->get_name();
+        for (const auto& q : questions) {
+            if (s.question != q.name) continue;
+            if (const auto why = why_not(q, s); !why.empty()) {
+                std::fprintf(stderr, "places-bench: %s cannot take %s.\n", q.name, why.c_str());
+                return 2;
+            }
+        }
         const tick_clock clock;
         harness h{s, clock, runtime};
         for (const auto& q : questions) {

@@ -65,12 +65,18 @@ void idle(harness& h) {
     };
     const auto before = sum();
     const auto begun = std::chrono::steady_clock::now();
-    std::this_thread::sleep_for(std::chrono::seconds(seconds));
+    // On a terminal in steps, for the bar: each is a wake-up, of this process.
+    const int steps = ::isatty(STDERR_FILENO) ? seconds : 1;
+    for (int step = 0; step < steps; ++step) {
+        h.progress(step, steps, "watching");
+        std::this_thread::sleep_for(std::chrono::seconds(seconds) / steps);
+    }
+    h.progress(0, 0, {});
     const auto after = sum();
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begun;
     const auto percent = (after.cpu_ns - before.cpu_ns) / taken.count() / 1e7;
-    // One is this process's own, out of the sleep that the measurement is.
-    const auto wake_ups = (after.wake_ups - before.wake_ups - 1) / taken.count();
+    // Out of the sleeps that the measurement is: this process's own.
+    const auto wake_ups = (after.wake_ups - before.wake_ups - steps) / taken.count();
     for (auto& p : places) p.close();
 
     h.tell(fmt::format("\"subject\":\"places\",\"processes\":{},\"seconds\":{:.1f},"

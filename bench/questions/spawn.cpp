@@ -74,20 +74,26 @@ void weigh_live_places(harness& h) {
     for (std::size_t i = 0; i < count; ++i) {
         places.push_back(spawn(&answer_until_closed));
         ask(places.back());
+        h.progress(static_cast<int>(i + 1), static_cast<int>(count), "live places");
     }
+    h.progress(0, 0, {});
     std::vector<double> sizes;
     for (const auto& p : places) sizes.push_back(pss_kib(p.pid()));
+    const auto largest = std::max_element(sizes.begin(), sizes.end()) - sizes.begin() + 1;
     std::sort(sizes.begin(), sizes.end());
     // All at once: a place's end is waited for by its handle.
     for (auto& p : places) p.close();
     h.tell(fmt::format("\"subject\":\"places\",\"live\":{},\"pss_kib_median\":{:.0f},"
-                       "\"pss_kib_max\":{:.0f}",
-                       count, sizes[count / 2], sizes.back()),
-           fmt::format("\n{} live places: {:.0f} KiB of proportional set size each, {:.0f} at most",
-                       count, sizes[count / 2], sizes.back()));
+                       "\"pss_kib_max\":{:.0f},\"largest\":{}",
+                       count, sizes[count / 2], sizes.back(), largest),
+           fmt::format("\n{} live places: {:.0f} KiB of proportional set size each, {:.0f} at most "
+                       "(the {}. place)",
+                       count, sizes[count / 2], sizes.back(), largest));
     constexpr double allowed_kib = 400;
     for (auto& kib : sizes) kib /= allowed_kib;
-    h.summarise("places", "allowed_memory", 0, std::move(sizes));
+    // Weighed once; the ratios are those of the places.
+    h.summarise("places", "allowed_memory", 0, std::move(sizes), fmt::format(",\"live\":{}", count),
+                1);
 }
 
 }  // namespace

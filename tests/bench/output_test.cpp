@@ -215,6 +215,40 @@ TEST(places_bench, an_unknown_peer_is_refused_with_the_names_there_are) {
     EXPECT_TRUE(refused("latency --peers ''", "no peer is called ''"));
 }
 
+TEST(places_bench, what_a_question_cannot_use_is_refused) {
+    for (const std::string question : {"fanin", "token", "idle", "spawn"}) {
+        EXPECT_TRUE(refused(question + " --size 64", question + " cannot take --size"));
+    }
+    for (const std::string question : {"throughput --size 64", "pipeline", "token", "idle"}) {
+        EXPECT_TRUE(refused(question + " --plot /dev/null", "cannot take --plot"));
+    }
+    for (const std::string question : {"throughput", "pipeline", "token", "idle"}) {
+        EXPECT_TRUE(refused(question + " --hgrm /dev/null", "cannot take --hgrm"));
+    }
+}
+
+TEST(places_bench, a_rate_of_two_sizes_is_drawn) {
+    const auto file = std::filesystem::temp_directory_path() /
+                      ("places_bench_rate_" + std::to_string(::getpid()) + ".svg");
+    EXPECT_EQ(ask("throughput --size 64,128 --peers none --plot " + file.string()).exit_code, 0);
+    std::ifstream drawn(file);
+    EXPECT_NE(std::string(std::istreambuf_iterator<char>(drawn), {}).find("<polyline"),
+              std::string::npos);
+    std::filesystem::remove(file);
+}
+
+TEST(places_bench, a_table_has_percentiles_for_times_only) {
+    int exit_code = 1;
+    const auto times = told("latency --size 8 --peers none", exit_code);
+    EXPECT_EQ(exit_code, 0);
+    EXPECT_NE(times.find("p99.9"), std::string::npos);
+    EXPECT_NE(times.find("places / limit"), std::string::npos);
+    const auto rates = told("throughput --size 64 --peers none", exit_code);
+    EXPECT_EQ(exit_code, 0);
+    EXPECT_EQ(rates.find("p99.9"), std::string::npos);
+    EXPECT_NE(rates.find("places / limit"), std::string::npos);
+}
+
 TEST(places_bench, drawing_and_distribution_are_written) {
     const auto folder = std::filesystem::temp_directory_path() /
                         ("places_bench_test_" + std::to_string(::getpid()));
