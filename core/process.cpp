@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -34,6 +35,21 @@ shm::deadline deadline_after(std::chrono::nanoseconds limit) noexcept {
     if (limit <= limit.zero()) return shm::deadline::min();
     const auto now = std::chrono::steady_clock::now();
     return limit >= shm::no_deadline - now ? shm::no_deadline : now + limit;
+}
+
+void poll_until(std::span<pollfd> fds, shm::deadline until) {
+    using std::chrono::milliseconds;
+    if (auto* body = current_suspender()) return body->poll(fds, until);
+    constexpr milliseconds longest = std::chrono::hours{1};  // poll counts in int
+    while (true) {
+        const auto now = std::chrono::steady_clock::now();
+        const auto left = until <= now            ? milliseconds{0}
+                          : until - now > longest ? longest
+                                                  : std::chrono::ceil<milliseconds>(until - now);
+        const int got = ::poll(fds.data(), fds.size(), static_cast<int>(left.count()));
+        if (got < 0 && errno != EINTR) checked(got, "poll");
+        if (got > 0 || until <= now) return;
+    }
 }
 
 process::process(birth b)

@@ -14,6 +14,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <poll.h>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -43,6 +44,8 @@ class suspender {
   public:
     virtual bool wait(std::span<const interest> on, const std::function<bool()>& ready,
                       shm::deadline until) = 0;
+    /// The same for descriptors; see poll_until.
+    virtual void poll(std::span<pollfd> fds, shm::deadline until) = 0;
 
   protected:
     ~suspender() = default;
@@ -158,7 +161,7 @@ class process {
     std::uint64_t place_id_;
     std::string name_;
 
-    std::atomic<std::uint32_t> seen_ = 0;         // of our board word
+    std::atomic<std::uint32_t> seen_ = 0;  // of our board word
     // Of orphan_word_: 0 while the nursery lives, then these two in turn, the first of which may be
     // left out.
     static constexpr std::uint32_t orphan_told = 1;   // somebody saw it end; pump() will find out
@@ -234,5 +237,11 @@ shm::deadline deadline_after(std::chrono::nanoseconds limit) noexcept;
 /// The suspender of the router body that runs on this thread now; null outside of one.
 suspender* current_suspender() noexcept;
 void set_current_suspender(suspender* s) noexcept;
+
+/// As ::poll, but until `until`, and no signal ends it.
+/// Blocks: until then; inside a router body suspends that body only, and throws what ends the body
+///         when the router ends meanwhile.
+/// Throws: std::system_error.
+void poll_until(std::span<pollfd> fds, shm::deadline until);
 
 }  // namespace places::detail

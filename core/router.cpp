@@ -5,6 +5,7 @@
 
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -12,9 +13,13 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cxxabi.h>
 #include <exception>
 #include <memory>
+#include <poll.h>
+#include <span>
+#include <sys/epoll.h>
 #include <utility>
 
 // Present in programs built with AddressSanitizer only.
@@ -91,6 +96,48 @@ class body_context {
     eh_globals exceptions_;  // of whichever does not run
 };
 
+/// Wakes a timer's sleep at the news of any of several descriptors. Asio is given one of our own
+/// that stands for all of them: it makes non-blocking what it waits for, and another body may close
+/// one of them meanwhile.
+class descriptor_sleep {
+  public:
+    descriptor_sleep(asio::io_context& io, std::span<const pollfd> fds)
+        : shared_(std::make_shared<shared>(io)) {
+        unique_fd all = checked_fd(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
+        for (const auto& each : fds) {
+            epoll_event what{};
+            what.events = static_cast<std::uint32_t>(each.events);
+            checked(::epoll_ctl(all.get(), EPOLL_CTL_ADD, each.fd, &what), "epoll_ctl");
+        }
+        shared_->all.assign(all.get());
+        (void)all.release();
+    }
+    ~descriptor_sleep() {
+        boost::system::error_code ignored;
+        (void)shared_->all.close(ignored);
+    }
+    descriptor_sleep(const descriptor_sleep&) = delete;
+    descriptor_sleep& operator=(const descriptor_sleep&) = delete;
+
+    asio::steady_timer& timer() noexcept { return shared_->timer; }
+    void watch() {
+        if (std::exchange(shared_->watches, true)) return;
+        shared_->all.async_wait(asio::posix::stream_descriptor::wait_read, [s = shared_](auto) {
+            s->watches = false;
+            s->timer.cancel();
+        });
+    }
+
+  private:
+    struct shared {
+        explicit shared(asio::io_context& io) : timer(io), all(io) {}
+        asio::steady_timer timer;
+        asio::posix::stream_descriptor all;
+        bool watches = false;
+    };
+    std::shared_ptr<shared> shared_;  // with the handler, which may run after us
+};
+
 /// Thrown out of a body's wait when the router ends. No std::exception: bodies do not expect it.
 struct unwound {};
 
@@ -133,13 +180,23 @@ struct router::state {
                 const auto here = router_.waits.add({on, [&] { sleep.cancel(); }});
                 if (!ready() && !process.is_notified()) {
                     sleep.expires_at(until);
-                    boost::system::error_code ignored;
-                    detail::set_current_suspender(nullptr);
-                    context_.leave();
-                    sleep.async_wait(yield_[ignored]);
-                    context_.enter();
-                    detail::set_current_suspender(this);
+                    suspend_for(sleep);
                 }
+                router_.waits.remove(here);
+            }
+        }
+
+        void poll(std::span<pollfd> fds, shm::deadline until) override {
+            const auto has_news = [&] { return ::poll(fds.data(), fds.size(), 0) != 0; };
+            if (has_news()) return;
+            descriptor_sleep sleep{router_.io, fds};
+            while (!has_news() && clock_type::now() < until) {
+                if (router_.unwinding) return poll_unwinding(fds, until);
+                sleep.watch();
+                // Unwinding wakes us by this.
+                const auto here = router_.waits.add({{}, [&] { sleep.timer().cancel(); }});
+                sleep.timer().expires_at(until);
+                suspend_for(sleep.timer());
                 router_.waits.remove(here);
             }
         }
@@ -155,6 +212,15 @@ struct router::state {
         }
 
       private:
+        void suspend_for(asio::steady_timer& sleep) {
+            boost::system::error_code ignored;
+            detail::set_current_suspender(nullptr);
+            context_.leave();
+            sleep.async_wait(yield_[ignored]);
+            context_.enter();
+            detail::set_current_suspender(this);
+        }
+
         /// Ends the body; a destructor that waits on the way out of it holds the thread instead.
         bool wait_unwinding(std::span<const detail::interest> on,
                             const std::function<bool()>& ready, shm::deadline until) {
@@ -164,6 +230,12 @@ struct router::state {
             const bool in_time = router_.home.wait(on, ready, until, spin);
             detail::set_current_suspender(this);
             return in_time;
+        }
+        void poll_unwinding(std::span<pollfd> fds, shm::deadline until) {
+            if (std::uncaught_exceptions() == 0) throw unwound{};
+            detail::set_current_suspender(nullptr);
+            detail::poll_until(fds, until);
+            detail::set_current_suspender(this);
         }
 
         state& router_;

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -27,7 +28,7 @@ namespace {
 
 // A node ends its places, of which the nursery kills the slow ones, and forwards what they printed
 // for a second; whatever is left of it then is stuck.
-constexpr int end_grace_ms = 2000;
+constexpr std::chrono::milliseconds end_grace{2000};
 
 template <class T>
 std::optional<T> read_order() {
@@ -177,9 +178,26 @@ int serve_node(detail::process& home, const node_setting& setting,
 
 remote_node::state::~state() { end(); }
 
-bool remote_node::state::reap(int wait_ms) noexcept {
-    if (!ended) ended = launcher::reap(pid, pidfd, wait_ms);
+bool remote_node::state::reap(shm::deadline until) {
+    pollfd life_ends{pidfd.get(), POLLIN, 0};
+    if (!ended) detail::poll_until({&life_ends, 1}, until);
+    // Another body may have reaped it meanwhile.
+    if (!ended) ended = launcher::reap(pid, pidfd, 0);
     return ended.has_value();
+}
+
+bool remote_node::state::reap_surely(shm::deadline until) noexcept {
+    try {
+        return reap(until);
+    } catch (...) {
+        // The router unwinds the body that waits, or no descriptor is left: the thread waits
+        // in its stead.
+        auto* body = detail::current_suspender();
+        detail::set_current_suspender(nullptr);
+        const bool is_reaped = reap(until);
+        detail::set_current_suspender(body);
+        return is_reaped;
+    }
 }
 
 void remote_node::state::begin_end() noexcept {
@@ -191,13 +209,13 @@ void remote_node::state::begin_end() noexcept {
 void remote_node::state::end() noexcept {
     begin_end();
     if (pid == 0) return;  // it was never started
-    if (!reap(end_grace_ms)) kill();
+    if (!reap_surely(detail::deadline_after(end_grace))) kill();
 }
 
 void remote_node::state::kill() noexcept {
     if (ended) return;
     ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
-    (void)reap(-1);
+    (void)reap_surely(shm::no_deadline);
 }
 
 void remote_node::state::went_down(const std::string& reason) {
@@ -302,8 +320,9 @@ void remote_node::send_exit(int status) {
 }
 
 exit_status remote_node::wait() {
-    (void)state_->reap(-1);
-    return *state_->ended;
+    const auto s = state_;  // another body may drop this handle meanwhile
+    (void)s->reap(shm::no_deadline);
+    return *s->ended;
 }
 
 void remote_node::on_down(std::function<void(const std::string&)> handler) {

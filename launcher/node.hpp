@@ -102,7 +102,10 @@ struct remote_node::state {
     /// Closes link and life line, waits for the process, kills it after two seconds.
     void end() noexcept;
     void kill() noexcept;
-    bool reap(int wait_ms) noexcept;
+    /// Returns: whether the process has ended. Blocks, Throws: as detail::poll_until.
+    bool reap(shm::deadline until);
+    /// The same for destructors: where a body cannot wait, the thread does.
+    bool reap_surely(shm::deadline until) noexcept;
     /// One event from the bridge, or the end of the channel. Returns: whether there can be more.
     bool next_event();
     void went_down(const std::string& reason);

@@ -35,7 +35,7 @@ constexpr std::size_t printed_bytes_max = 4 * 1024;  // of what a failing node s
 // What a starter needs besides the deadline of its step, which it keeps itself.
 constexpr std::chrono::milliseconds starter_slack{3000};
 constexpr std::size_t bar_columns = 30;
-constexpr int end_wait_ms = 100;  // between the end of its output and its own
+constexpr std::chrono::milliseconds end_wait{100};  // between the end of its output and its own
 
 /// What follows `name=` in a ready line, up to the next blank.
 std::string_view field_of(std::string_view line, std::string_view name) {
@@ -249,7 +249,7 @@ void pending_node::state::check_time() {
         }
         finish_lines();
         std::string how;
-        if (node->reap(end_wait_ms) && node->ended->signalled) {
+        if (node->reap(clock_type::now() + end_wait) && node->ended->signalled) {
             how = " (" + to_string(*node->ended) + ")";
         }
         return fail(errc::node_unreachable,
@@ -432,8 +432,7 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
         if (fds.empty()) break;
         if (moved) continue;
         if (!may_wait) return;
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - clock_type::now());
-        (void)::poll(fds.data(), fds.size(), static_cast<int>(std::max<long>(left.count(), 0)));
+        detail::poll_until(fds, next);
     }
     for (const auto& each : nodes) each->end_dial();
 }

@@ -14,8 +14,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <functional>
 #include <iostream>
 #include <netinet/in.h>
+#include <optional>
 #include <spawn.h>
 #include <string>
 #include <sys/socket.h>
@@ -546,6 +548,67 @@ TEST(node, calls_inside_router_bodies_let_the_other_bodies_run) {
         }));
     EXPECT_EQ(answer, "released");
     EXPECT_GE(ticks, 20);
+}
+
+TEST(node, starts_and_ends_inside_router_bodies_let_the_other_bodies_run) {
+    int ticks = 0;
+    const auto expect_ticks = [&](const char* during, const std::function<void()>& call) {
+        const int before = ticks;
+        call();
+        EXPECT_GT(ticks, before) << during;
+    };
+    const auto tick_soon = [&] { test_runtime().add(places::after(0s, [&] { ++ticks; })); };
+    std::optional<places::remote_node> node;
+    const auto body = [&] {
+        expect_ticks("a start that fails", [] {
+            ::setenv("BROKEN_NODE", "silent", 1);
+            EXPECT_EQ(error_of([] {
+                          (void)test_runtime().spawn_remote_node(
+                              "localhost", {.listen_port = 0, .deadline = 500ms});
+                      }).code(),
+                      errc::node_unreachable);
+            ::unsetenv("BROKEN_NODE");
+        });
+        tick_soon();
+        expect_ticks("a start", [&] { node = start_node(); });
+        test_runtime().add(places::after(20ms, [&] { node->send_exit(7); }));
+        expect_ticks("wait", [&] { EXPECT_EQ(node->wait(), (places::exit_status{false, 7})); });
+        node = start_node();
+        const pid_t pid = node->pid();
+        ::kill(pid, SIGSTOP);
+        test_runtime().add(places::after(20ms, [=] { ::kill(pid, SIGKILL); }));
+        expect_ticks("the last handle's end", [&] { node.reset(); });
+        test_runtime().stop();
+    };
+    test_runtime().route(places::after(0s, body), places::every(5ms, [&] { ++ticks; }));
+}
+
+TEST(node, a_router_that_ends_takes_along_the_bodies_that_wait_for_a_node) {
+    const auto before = children_of(::getpid());
+    int waiting = 0;
+    const auto stop_when_both_wait = [&] {
+        // Both have suspended: this one runs.
+        if (waiting == 2) test_runtime().stop();
+    };
+    auto outer = start_node();
+    test_runtime().route(places::after(0s,
+                                       [&] {
+                                           auto inner = start_node();
+                                           ++waiting;
+                                           (void)inner.wait();
+                                           ADD_FAILURE() << "its wait has ended";
+                                       }),
+                         places::after(0s,
+                                       [&] {
+                                           const auto stuck = start_node();
+                                           ::kill(stuck.pid(), SIGSTOP);
+                                           ++waiting;
+                                           // Its end takes two seconds, router or not.
+                                       }),
+                         places::every(5ms, stop_when_both_wait));
+    outer.send_exit();
+    (void)outer.wait();
+    EXPECT_EQ(children_of(::getpid()), before);
 }
 
 TEST(node, and_its_places_end_within_a_second_of_its_killed_root) {

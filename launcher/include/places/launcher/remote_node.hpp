@@ -75,7 +75,8 @@ struct supervise_options {
 using remote_place = channel;
 
 /// A node started by this process. Copies are handles to the same node, which ends when the last
-/// of them is destroyed, or with this process; a detached one only when it is asked to.
+/// of them is destroyed, or with this process; a detached one only when it is asked to. That waits
+/// for the node's process, two seconds at most; inside a router body it suspends that body only.
 /// Thread: that of the runtime.
 class remote_node {
   public:
@@ -119,7 +120,8 @@ class remote_node {
     /// forwarded. To a node that is down already: nothing.
     /// Blocks: as put. Its end is an event of the router.
     void send_exit(int status = 0);
-    /// How the node's process ended. Blocks: until it has; not for use in a router body.
+    /// How the node's process ended. Blocks: until it has; inside a router body suspends that body
+    /// only.
     exit_status wait();
     /// Runs, while the router runs, once the node is down; `reason` is one line. Set it before.
     void on_down(std::function<void(const std::string& reason)> handler);

@@ -46,7 +46,7 @@ class runtime {
     ///         port, with what the node printed; and those of SSH (see errc), each with the cause
     ///         in the other side's words and one line of advice. Nothing is left behind then.
     /// Blocks: until the node is ready, at most options.deadline; with SSH, each step before that
-    ///         at most options.step_deadline.
+    ///         at most options.step_deadline; inside a router body suspends that body only.
     remote_node spawn_remote_node(const std::string& host, const node_options& options = {});
     /// Begins the same and returns.
     /// Throws: error{bad_argument}; what goes wrong later, get() throws.
@@ -54,6 +54,7 @@ class runtime {
     /// Starts all of them at the same time.
     /// Returns: the nodes, in the order of the requests.
     /// Throws:  nodes_error with every failure, once all that have been started are gone again.
+    /// Blocks:  as spawn_remote_node.
     std::vector<remote_node> spawn_nodes_join(const std::vector<node_request>& requests);
 
     /// The message router: watches the nodes and runs the events' bodies until exit() or stop().
