@@ -20,6 +20,7 @@
 #include <cstring>
 #include <poll.h>
 #include <sys/random.h>
+#include <system_error>
 #include <unistd.h>
 #include <utility>
 
@@ -383,7 +384,13 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
         }
     }
 
-    auto process = spawn_self(by_ssh ? starter_argument : node_argument);
+    auto process = [&] {
+        try {
+            return spawn_self(by_ssh ? starter_argument : node_argument);
+        } catch (const std::system_error& e) {
+            throw error(errc::start_failed, "node " + where + ": " + e.what());
+        }
+    }();
     s->node->host = words.host;
     s->node->pid = process.pid;
     s->node->pidfd = std::move(process.pidfd);

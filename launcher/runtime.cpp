@@ -19,6 +19,7 @@
 #include <fstream>
 #include <iostream>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -183,6 +184,10 @@ runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
     const auto is_told = [&](const char* what) {
         return argc == 2 && std::strcmp(argv[1], what) == 0;
     };
+    if (is_told(launcher::starter_argument) || is_told(launcher::node_argument)) {
+        // Started from /proc/self/exe, it would be shown as "exe".
+        ::prctl(PR_SET_NAME, ::basename(argv[0]));
+    }
     if (is_told(launcher::starter_argument)) ::_exit(launcher::serve_starter());
     launcher::node_setting setting;
     if (is_told(launcher::node_argument)) {

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
+#include <string_view>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <system_error>
@@ -16,6 +17,9 @@
 
 namespace places::launcher {
 namespace {
+
+// What runs, even where another file or none is at its path now.
+constexpr const char* own_file = "/proc/self/exe";
 
 struct pipe_ends {
     unique_fd reader;
@@ -27,9 +31,9 @@ pipe_ends make_pipe() {
     return {unique_fd{fds[0]}, unique_fd{fds[1]}};
 }
 
-}  // namespace
-
-spawned spawn_program(const std::vector<std::string>& argv, int given_in, int given_out) {
+/// Starts `file`, told that it is `argv`.
+spawned spawn(const std::string& file, const std::vector<std::string>& argv, int given_in,
+              int given_out) {
     pipe_ends in;
     pipe_ends out;
     if (given_in < 0) in = make_pipe();
@@ -55,7 +59,7 @@ spawned spawn_program(const std::vector<std::string>& argv, int given_in, int gi
     pointers.push_back(nullptr);
     spawned s;
     const int failed =
-        ::posix_spawnp(&s.pid, pointers[0], &actions, &attributes, pointers.data(), environ);
+        ::posix_spawnp(&s.pid, file.c_str(), &actions, &attributes, pointers.data(), environ);
     ::posix_spawn_file_actions_destroy(&actions);
     ::posix_spawnattr_destroy(&attributes);
     if (failed) throw std::system_error(failed, std::generic_category(), "start " + argv.front());
@@ -72,10 +76,19 @@ spawned spawn_program(const std::vector<std::string>& argv, int given_in, int gi
     return s;
 }
 
+}  // namespace
+
+spawned spawn_program(const std::vector<std::string>& argv, int in, int out) {
+    return spawn(argv.front(), argv, in, out);
+}
+
 spawned spawn_self(const char* argument) {
     std::array<char, 4096> path{};
-    checked(::readlink("/proc/self/exe", path.data(), path.size() - 1), "readlink /proc/self/exe");
-    return spawn_program({path.data(), argument});
+    checked(::readlink(own_file, path.data(), path.size() - 1), "readlink /proc/self/exe");
+    std::string name = path.data();
+    constexpr std::string_view deleted = " (deleted)";
+    if (name.ends_with(deleted)) name.resize(name.size() - deleted.size());
+    return spawn(own_file, {name, argument}, -1, -1);
 }
 
 std::optional<exit_status> reap(pid_t pid, const unique_fd& pidfd, int wait_ms) noexcept {

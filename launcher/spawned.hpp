@@ -28,7 +28,8 @@ struct spawned {
 /// where they are given, else pipes; 2 is always one.
 /// Throws: std::system_error naming the program.
 spawned spawn_program(const std::vector<std::string>& argv, int in = -1, int out = -1);
-/// The same for this very program, with one argument.
+/// The same for this very program, with one argument. It is the one that runs, whatever lies at
+/// its path by now; argv[0] is that path, and the new process gives itself its name.
 spawned spawn_self(const char* argument);
 
 /// How the process ended, and reaps it. Returns: nothing while it runs.

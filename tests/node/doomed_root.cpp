@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A program that life_test and ssh_end_test start and kill: a root with a node, and a place on each
-// side. Prints one line: the node (or its starter), its place, the local place, both bridges.
+// side. Told to wait, it first reads a line. Prints one line: the node (or its starter), its place,
+// the local place, both bridges.
+//     doomed_root [wait]
 //     doomed_root [HOST CONFIG GRACE_MS tethered|detached]
 #include "entries.hpp"
 #include "processes.hpp"
@@ -11,6 +13,7 @@
 
 int main(int argc, char** argv) {
     places::runtime runtime{argc, argv};
+    if (argc == 2) std::cin.get();
     places::node_options options{.listen_port = 0};
     if (argc == 5) {
         options.ssh_config = argv[2];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How nodes, and places on them, begin and end, and what their users are told.
+#include "launcher/spawned.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
@@ -14,12 +15,15 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <netinet/in.h>
 #include <optional>
 #include <spawn.h>
 #include <string>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <vector>
@@ -316,6 +320,39 @@ TEST(node, one_that_is_not_ready_in_time_is_reported_and_leaves_no_process) {
     EXPECT_EQ(e.code(), errc::node_unreachable);
     EXPECT_TRUE(has(e, "node localhost:0") && has(e, "was not ready in time")) << e.what();
     EXPECT_EQ(children_of(::getpid()), before);  // nor one that nobody has waited for
+}
+
+TEST(node, that_the_system_does_not_start_is_reported_naming_host_and_port) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit none_left{0, before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none_left), 0);
+    const auto e = error_of(
+        [] { (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 6399}); });
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_EQ(e.code(), errc::start_failed);
+    EXPECT_TRUE(has(e, "node localhost:6399") && has(e, "Too many open files")) << e.what();
+}
+
+TEST(node, of_a_root_whose_file_is_gone_runs_the_same_program) {
+    const std::string program = testing::TempDir() + "gone-" + std::to_string(::getpid());
+    std::filesystem::copy_file(DOOMED_ROOT, program);
+    const auto root = places::launcher::spawn_program({program, "wait"});
+    std::filesystem::remove(program);
+    places::launcher::write_all(root.in.get(), "\n", 1);
+    std::string printed;
+    for (char c = 0; c != '\n' && ::read(root.out.get(), &c, 1) == 1;) printed += c;
+    const pid_t node = std::atoi(printed.c_str());
+    ASSERT_NE(node, 0) << printed;
+    EXPECT_EQ(facts_of(node).name, facts_of(root.pid).name);
+    std::ifstream words("/proc/" + std::to_string(node) + "/cmdline");
+    std::string first;
+    std::getline(words, first, '\0');
+    EXPECT_EQ(first, program);
+    const auto life = watch(node);
+    ::kill(root.pid, SIGKILL);
+    EXPECT_TRUE(ends(life));
+    EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));
 }
 
 TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
