@@ -314,8 +314,10 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
 void nursery::answer(resident& from, std::uint64_t request, control::connect& what) {
     auto* place = residents_.find_named(what.name);
     if (!place || what.name.empty()) {
+        // The bridge asks for others, who name the node themselves.
         residents_.send(from, failure(request, errc::name_not_found,
-                                      "no place is named \"" + what.name + "\" on this node"));
+                                      "no place is named \"" + what.name + "\"" +
+                                          (from.is_bridge ? "" : " on this node")));
         return;
     }
     offer(*place, from, request, what.ring_bytes, {}, {});
