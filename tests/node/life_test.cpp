@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How nodes, and places on them, begin and end, and what their users are told.
 #include "launcher/spawned.hpp"
+#include "net/handshake.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
@@ -19,8 +20,10 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <iterator>
 #include <netinet/in.h>
 #include <optional>
+#include <regex>
 #include <spawn.h>
 #include <string>
 #include <sys/resource.h>
@@ -44,9 +47,22 @@ __attribute__((constructor)) void fail_as_told(int argc, char** argv) {
     const char* line = std::getenv("BROKEN_NODE");
     if (argc != 2 || std::strcmp(argv[1], "--places-node") != 0 || !line) return;
     while (std::strcmp(line, "silent") == 0) ::pause();
-    std::printf("places-node-failed %s\n", line);
+    const bool is_whole = std::strncmp(line, "places-node-", 12) == 0;
+    std::printf("%s%s\n", is_whole ? "" : "places-node-failed ", line);
     std::fflush(stdout);
     ::_exit(1);
+}
+
+int complain(places::channel&) {
+    std::cerr << "first complaint\nsecond complaint\nunfinished complaint" << std::flush;
+    return 0;
+}
+const auto complain_entry = places::register_entry<complain>("complain");
+
+/// What /proc has in `name` of a process.
+std::string proc_text(pid_t pid, const char* name) {
+    std::ifstream in("/proc/" + std::to_string(pid) + "/" + name, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
 }
 
 bool has(const places::error& e, const std::string& text) {
@@ -355,6 +371,37 @@ TEST(node, of_a_root_whose_file_is_gone_runs_the_same_program) {
     EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));
 }
 
+TEST(node, whose_port_is_closed_is_reported_naming_host_and_port_and_leaves_no_process) {
+    const auto closed = loopback_socket();  // bound, and does not listen
+    const auto before = children_of(::getpid());
+    const auto line = "places-node-ready port=" + std::to_string(closed.port) +
+                      " protocol=" + std::to_string(places::net::protocol_range{}.max);
+    ::setenv("BROKEN_NODE", line.c_str(), 1);
+    const auto e = error_of([] {
+        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .deadline = 1s});
+    });
+    ::unsetenv("BROKEN_NODE");
+    EXPECT_EQ(e.code(), errc::node_unreachable);
+    EXPECT_TRUE(has(e, "node localhost") && has(e, "127.0.0.1:" + std::to_string(closed.port)))
+        << e.what();
+    EXPECT_EQ(children_of(::getpid()), before);
+}
+
+TEST(node, has_its_key_neither_in_its_words_nor_in_its_environment) {
+    const std::string key = "thirty-two octets that are a key";
+    ASSERT_EQ(key.size(), 32U);
+    const auto* octets = reinterpret_cast<const std::byte*>(key.data());
+    auto node = test_runtime().spawn_remote_node(
+        "localhost", {.listen_port = 0, .key = {octets, octets + key.size()}});
+    const auto program = std::filesystem::read_symlink("/proc/self/exe").string();
+    using namespace std::string_literals;
+    EXPECT_EQ(proc_text(node.pid(), "cmdline"), program + "\0--places-node\0"s);
+    std::string own;
+    for (char** each = environ; *each; ++each) own += *each + "\0"s;
+    EXPECT_EQ(proc_text(node.pid(), "environ"), own);
+    EXPECT_EQ(own.find(key), own.npos);
+}
+
 TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
     auto node = start_node();
     auto place = node.supervise_place(echo_entry);
@@ -379,6 +426,39 @@ TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
 }
 
 // -- ending --
+
+TEST(node, what_a_place_there_writes_to_standard_error_is_heard_with_its_unfinished_last_line) {
+    auto node = start_node();
+    auto place = node.supervise_place(complain_entry, {.named = {}});
+    EXPECT_FALSE(place.get<std::string>());  // it has ended
+    for (const char* which : {"first", "second", "unfinished"}) {
+        const auto line = heard(std::string(which) + " complaint");
+        EXPECT_TRUE(line.starts_with("[" + node.name() + "/")) << line;
+        EXPECT_TRUE(line.ends_with(std::string("] ") + which + " complaint")) << line;
+    }
+}
+
+TEST(node, killed_beside_another_is_alone_in_being_reported_down) {
+    auto one = start_node();
+    auto two = start_node();
+    auto table = two.supervise_place<table_server>();
+    int ones = 0;
+    int twos = 0;
+    one.on_down([&](const std::string&) {
+        ++ones;
+        EXPECT_EQ(table.set("x", 2), 2);
+        test_runtime().stop();
+    });
+    two.on_down([&](const std::string&) { ++twos; });
+    test_runtime().route(one, two, places::after(0s, [&] {
+                             EXPECT_EQ(table.set("x", 1), 1);
+                             ::kill(one.pid(), SIGKILL);
+                         }));
+    EXPECT_EQ(table.get("x"), 2);
+    EXPECT_EQ(ones, 1);
+    EXPECT_EQ(twos, 0);
+    EXPECT_TRUE(two.is_up());
+}
 
 TEST(node, send_exit_ends_it_with_the_status_asked_for_and_reaps_it) {
     for (const int status : {0, 7, 255}) {
@@ -539,6 +619,22 @@ TEST(node, tells_how_its_places_ended) {
     EXPECT_EQ(connection.link().peer_status(), (places::exit_status{true, SIGKILL}));
     // The name is free again.
     node.supervise_place<table_server>({.named = "table"});
+}
+
+// Before any test that takes the log: nothing gives it back.
+TEST(node, logs_of_its_places_go_to_standard_error_with_time_severity_node_and_place) {
+    auto node = start_node();
+    auto table = node.supervise_place<table_server>({.named = "table"});
+    test_runtime().route(node, places::after(0s, [&] { table.log("printed by default"); }),
+                         places::every(5ms, [] {
+                             if (times_heard("printed by default") > 0) test_runtime().stop();
+                         }));
+    const auto line = heard("printed by default");
+    const std::regex stamp(R"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z )");
+    std::smatch found;
+    ASSERT_TRUE(std::regex_search(line, found, stamp, std::regex_constants::match_continuous))
+        << line;
+    EXPECT_EQ(found.suffix(), "warning " + node.name() + "/table: printed by default");
 }
 
 TEST(node, logs_of_its_places_reach_the_root_with_node_place_severity_and_time) {
