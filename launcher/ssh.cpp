@@ -93,8 +93,7 @@ class ssh_session final : public far_side {
                 !(::libssh2_session_block_directions(raw()) & LIBSSH2_SESSION_BLOCK_OUTBOUND)) {
                 return result;
             }
-            pollfd room{socket_.get(), POLLOUT, 0};
-            if (::poll(&room, 1, static_cast<int>(clock().limit().count())) == 0) {
+            if (!clock().wait_for_room(socket_.get())) {
                 disconnect_ =
                     "it has taken nothing for " + std::to_string(clock().limit().count()) + " ms";
                 lost("sending");
@@ -104,9 +103,13 @@ class ssh_session final : public far_side {
 
     LIBSSH2_SESSION* raw() const noexcept { return session_.get(); }
     [[noreturn]] void lost(const std::string& doing);
-    void close_later(LIBSSH2_CHANNEL* channel) {
-        closing_.push_back(channel);
-        close_some();
+    /// For destructors: what fails here has ended the connection, as whoever uses it next hears.
+    void close_later(LIBSSH2_CHANNEL* channel) noexcept {
+        try {
+            closing_.push_back(channel);
+            close_some();
+        } catch (...) {
+        }
     }
 
   private:
@@ -115,6 +118,8 @@ class ssh_session final : public far_side {
     bool try_key(const std::string& file, const ask_passphrase& ask);
     [[noreturn]] void refuse_auth(const std::string& methods);
     void close_some();
+    bool put_file(LIBSSH2_SFTP* sftp, int from, std::uint64_t size, const std::string& path,
+                  const progress& on_progress);
 
     const ssh_settings& settings_;
     unique_fd socket_;
@@ -460,16 +465,22 @@ std::unique_ptr<far_stream> ssh_session::connect(std::uint16_t port) {
 bool ssh_session::put_file(int from, std::uint64_t size, const std::string& path,
                            const progress& on_progress) {
     struct sftp_deleter {
-        ssh_session* session;
-        void operator()(LIBSSH2_SFTP* s) const {
-            (void)session->finish([&] { return ::libssh2_sftp_shutdown(s); });
-        }
+        // One try: it may be the deadline that leads here. The session frees what is left.
+        void operator()(LIBSSH2_SFTP* s) const noexcept { (void)::libssh2_sftp_shutdown(s); }
     };
-    const std::unique_ptr<LIBSSH2_SFTP, sftp_deleter> sftp(
-        finish_pointer([&] { return ::libssh2_sftp_init(raw()); }), {this});
+    std::unique_ptr<LIBSSH2_SFTP, sftp_deleter> sftp(
+        finish_pointer([&] { return ::libssh2_sftp_init(raw()); }));
     if (!sftp) return false;
+    const bool copied = put_file(sftp.get(), from, size, path, on_progress);
+    auto* ending = sftp.release();
+    (void)finish([&] { return ::libssh2_sftp_shutdown(ending); });
+    return copied;
+}
+
+bool ssh_session::put_file(LIBSSH2_SFTP* sftp, int from, std::uint64_t size,
+                           const std::string& path, const progress& on_progress) {
     auto* file = finish_pointer([&] {
-        return ::libssh2_sftp_open(sftp.get(), path.c_str(),
+        return ::libssh2_sftp_open(sftp, path.c_str(),
                                    LIBSSH2_FXF_WRITE | LIBSSH2_FXF_CREAT | LIBSSH2_FXF_TRUNC,
                                    LIBSSH2_SFTP_S_IRWXU);
     });
@@ -507,9 +518,11 @@ std::vector<pollfd> ssh_session::interests() {
 }
 
 void ssh_session::close_some() {
-    std::erase_if(closing_, [&](LIBSSH2_CHANNEL* each) {
-        return flush([&] { return ::libssh2_channel_free(each); }) != LIBSSH2_ERROR_EAGAIN;
-    });
+    // One by one: where a later one throws, those before must not be freed again.
+    for (auto each = closing_.begin(); each != closing_.end();) {
+        const auto freed = flush([&] { return ::libssh2_channel_free(*each); });
+        each = freed == LIBSSH2_ERROR_EAGAIN ? each + 1 : closing_.erase(each);
+    }
 }
 
 void ssh_session::keep_alive() {

@@ -20,6 +20,7 @@ using clock_type = std::chrono::steady_clock;
 // An orderly error goes first; the signal is for what does not return.
 constexpr std::chrono::milliseconds signal_delay{500};
 constexpr std::chrono::milliseconds tell_interval{500};
+constexpr std::chrono::milliseconds goodbye_room{1000};
 
 }  // namespace
 
@@ -98,6 +99,28 @@ void step_clock::wait(std::span<pollfd> fds) {
         if (all.back().revents) throw starter_unwanted{};
         std::copy_n(all.begin(), fds.size(), fds.begin());
         return;
+    }
+}
+
+bool step_clock::wait_for_room(int fd) {
+    auto begun = clock_type::now();
+    bool is_wanted = true;
+    while (true) {
+        std::array<pollfd, 2> all{pollfd{fd, POLLOUT, 0}, pollfd{is_wanted ? life_ : -1, 0, 0}};
+        const auto most = is_wanted ? limit_ : std::min(limit_, goodbye_room);
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(begun + most - clock_type::now());
+        const int got =
+            ::poll(all.data(), all.size(), static_cast<int>(std::max<long>(left.count(), 0)));
+        if (got < 0 && errno != EINTR) checked(got, "poll");
+        if (got > 0 && all[0].revents) return true;
+        if (got > 0) {
+            is_wanted = false;
+            begun = clock_type::now();
+        }
+        if (got != 0) continue;
+        if (!is_wanted) throw starter_unwanted{};
+        return false;
     }
 }
 

@@ -38,6 +38,10 @@ class step_clock {
     /// Waits until one of `fds` has news, and says so in them.
     /// Throws: error with the step's code at the deadline; starter_unwanted.
     void wait(std::span<pollfd> fds);
+    /// Waits for room in a connection that a packet is half into, at most limit(), whatever is left
+    /// of the step. Once nobody wants the node any more, a second: the goodbye may be that packet.
+    /// Returns: false: there is none. Throws: starter_unwanted.
+    bool wait_for_room(int fd);
     /// No deadline any more, for what comes now may take for ever.
     void end() noexcept;
     /// Tells nobody of steps any more: standard output is the node's.

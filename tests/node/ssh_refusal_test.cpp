@@ -168,6 +168,18 @@ TEST_P(ssh_refusal, of_a_server_that_says_nothing_keeps_its_deadline) {
     }
 }
 
+TEST_P(ssh_refusal, of_a_copy_that_stands_still_keeps_its_deadline) {
+    const test_sshd far({.lines = {"Subsystem sftp quiet-sftp"}, .has_sftp = false});
+    // It says that it speaks SFTP 3, and nothing more.
+    far.put_program("quiet-sftp",
+                    "printf '\\000\\000\\000\\005\\002\\000\\000\\000\\003'; exec cat >/dev/null");
+    if (!uses_library()) return;
+    auto options = options_for(far);
+    options.step_deadline = 1s;
+    const auto text = refused(far, errc::ssh_lost, options);
+    EXPECT_TRUE(has(text, "1000 ms") && has(text, "copying")) << text;
+}
+
 // -- the key --
 
 TEST_P(ssh_refusal, of_our_key_names_it_and_what_the_host_offers) {
