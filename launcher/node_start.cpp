@@ -86,9 +86,11 @@ struct pending_node::state {
     std::optional<error> failure{};
     phase at = phase::starting;
     clock_type::time_point until{};
-    std::string step{};     ///< what the starter is at
-    std::string address{};  ///< where the host was found
-    std::string dialed{};   ///< the host of the link
+    clock_type::time_point looked = clock_type::now();  ///< when somebody last did
+    clock_type::duration thought{};                     ///< about a passphrase
+    std::string step{};                                 ///< what the starter is at
+    std::string address{};                              ///< where the host was found
+    std::string dialed{};                               ///< the host of the link
     std::uint16_t dialed_port = 0;
 
     std::array<unique_fd, 2> streams{};
@@ -159,7 +161,9 @@ void pending_node::state::take_line(std::size_t stream, const std::string& text)
         draw(std::string_view(text).substr(launcher::progress_marker.size()));
     } else if (text.starts_with(launcher::passphrase_marker)) {
         const auto file = text.substr(launcher::passphrase_marker.size());
+        const auto asked = clock_type::now();
         auto answer = options.passphrase ? options.passphrase(file) : std::string();
+        thought = clock_type::now() - asked;
         const auto length = static_cast<std::uint32_t>(answer.size());
         try {
             launcher::write_all(node->life.get(), &length, sizeof length);
@@ -272,7 +276,8 @@ void pending_node::state::check_time() {
 void pending_node::state::begin_dial() {
     at = phase::dialing;
     finish_lines();
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_type::now());
+    // From when somebody last looked: a ready line that is found late was not late.
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - looked);
     // At least one: when time is up, it is dialing that says so, naming host and port.
     const auto left_ms = std::max<std::int64_t>(left.count(), 1);
     net::dial_command dial{dialed,     dialed_port, order.key,       "root",
@@ -419,6 +424,14 @@ bool is_settled(const pending_node::state& node) noexcept {
 
 void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool may_wait) {
     using phase = pending_node::state::phase;
+    const auto look = [&] {
+        for (const auto& each : nodes) each->looked = clock_type::now();
+    };
+    if (may_wait) {
+        // Asking alone puts off no deadline, or one could ask for ever.
+        for (const auto& each : nodes) each->until += clock_type::now() - each->looked;
+        look();
+    }
     while (true) {
         std::vector<pollfd> fds;
         auto next = clock_type::time_point::max();
@@ -426,6 +439,13 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
         for (const auto& each : nodes) {
             for (const std::size_t stream : {1, 0}) {
                 if (each->at < phase::ready) moved |= each->take(stream);
+            }
+            // Nobody looked at the others meanwhile.
+            if (const auto thought = std::exchange(each->thought, {}); thought.count() > 0) {
+                for (const auto& other : nodes) {
+                    if (other != each) other->until += thought;
+                    other->looked += thought;
+                }
             }
             each->check_time();
             // At once: those that are ready first must not wait for the last one's start.
@@ -438,8 +458,9 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
         }
         if (fds.empty()) break;
         if (moved) continue;
-        if (!may_wait) return;
+        if (!may_wait) return look();
         detail::poll_until(fds, next);
+        look();
     }
     for (const auto& each : nodes) each->end_dial();
 }

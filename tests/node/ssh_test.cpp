@@ -16,6 +16,7 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <thread>
 
 using namespace std::chrono_literals;
 using places::errc;
@@ -334,6 +335,20 @@ TEST_P(ssh_login, asks_for_the_passphrase_of_a_locked_key) {
         EXPECT_EQ(error_of([&] { (void)test_runtime().spawn_remote_node("far", options); }).code(),
                   errc::auth_refused);
     }
+}
+
+TEST_P(ssh_login, that_waits_for_a_passphrase_costs_no_other_node_its_time) {
+    const test_sshd far;
+    test_sshd::run({"ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", far.user_key()});
+    auto local =
+        test_runtime().spawn_remote_node_async("localhost", {.listen_port = 0, .deadline = 400ms});
+    auto options = options_for(far);
+    options.passphrase = [&](const std::string&) {
+        std::this_thread::sleep_for(500ms);
+        return "open sesame";
+    };
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+    EXPECT_TRUE(local.get().is_up());
 }
 
 TEST_P(ssh_login, takes_a_key_from_the_agent) {
