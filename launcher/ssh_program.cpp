@@ -134,7 +134,12 @@ program_stream::~program_stream() {
     process_.out.reset();
     process_.err.reset();
     if (launcher::reap(process_.pid, process_.pidfd, end_wait_ms)) return;
-    ::kill(process_.pid, SIGKILL);
+    // Its group: ssh has started another ssh for a jump host, which an end by SIGKILL leaves. Until
+    // it is reaped the group's number is nobody else's.
+    ::kill(-process_.pid, SIGTERM);
+    pollfd life{process_.pidfd.get(), POLLIN, 0};
+    (void)::poll(&life, 1, end_wait_ms);
+    ::kill(-process_.pid, SIGKILL);
     (void)launcher::reap(process_.pid, process_.pidfd, -1);
 }
 

@@ -92,7 +92,11 @@ void step_clock::wait(std::span<pollfd> fds) {
     all.push_back({life_, 0, 0});
     while (true) {
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(until_ - clock_type::now());
-        if (left.count() <= 0) throw error(code_, too_late());
+        if (left.count() <= 0) {
+            // The signal would cut short what now ends in order.
+            end();
+            throw error(code_, too_late());
+        }
         const int got = ::poll(all.data(), all.size(), static_cast<int>(left.count()));
         if (got < 0 && errno != EINTR) checked(got, "poll");
         if (got <= 0) continue;

@@ -180,6 +180,24 @@ TEST_P(ssh_refusal, of_a_copy_that_stands_still_keeps_its_deadline) {
     EXPECT_TRUE(has(text, "1000 ms") && has(text, "copying")) << text;
 }
 
+TEST_P(ssh_refusal, of_a_jump_host_that_says_nothing_leaves_no_program_that_waits_for_it) {
+    if (uses_library()) return;
+    const test_sshd far;
+    // As ssh with a jump host: another program of its own that hears of no end.
+    const auto told = far.folder() + "/told";
+    far.put_program("jumping",
+                    "sleep 1000 </dev/null >/dev/null 2>&1 & "
+                    "echo $! >" +
+                        told + "; exec sleep 1000");
+    auto options = options_for(far);
+    options.ssh_command = far.bin() + "/jumping";
+    options.step_deadline = 500ms;
+    (void)refused(far, errc::ssh_lost, options);
+    pid_t waiting = 0;
+    ASSERT_TRUE(std::ifstream(told) >> waiting);
+    EXPECT_TRUE(ends(watch(waiting)));
+}
+
 // -- the key --
 
 TEST_P(ssh_refusal, of_our_key_names_it_and_what_the_host_offers) {
