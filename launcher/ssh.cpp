@@ -452,8 +452,15 @@ std::unique_ptr<far_stream> ssh_session::start(const std::string& command) {
 }
 
 std::unique_ptr<far_stream> ssh_session::connect(std::uint16_t port) {
-    auto* channel =
-        finish_pointer([&] { return ::libssh2_channel_direct_tcpip(raw(), "127.0.0.1", port); });
+    // Out as a whole before anything is waited for: then other streams may send meanwhile.
+    auto* channel = finish_pointer([&] {
+        LIBSSH2_CHANNEL* opened = nullptr;
+        (void)flush([&] {
+            opened = ::libssh2_channel_direct_tcpip(raw(), "127.0.0.1", port);
+            return opened ? 0 : ::libssh2_session_last_errno(raw());
+        });
+        return opened;
+    });
     if (!channel) {
         throw error(errc::ssh_lost, where(settings_) + " opens no tunnel to its port " +
                                         std::to_string(port) + ": " + last_words() +

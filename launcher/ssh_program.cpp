@@ -47,12 +47,13 @@ class program_stream final : public far_stream {
     }
     void end_input() override { process_.in.reset(); }
     std::size_t read(int stream, std::span<char> into) override;
+    void listen_to(int stream, bool is_news) override { (stream == 1 ? out_ : err_) = is_news; }
     bool has_ended() override;
     std::optional<exit_status> status() override { return status_; }
 
     void add_interests(std::vector<pollfd>& to) const {
-        if (process_.out) to.push_back({process_.out.get(), POLLIN, 0});
-        if (process_.err) to.push_back({process_.err.get(), POLLIN, 0});
+        if (process_.out && out_) to.push_back({process_.out.get(), POLLIN, 0});
+        if (process_.err && err_) to.push_back({process_.err.get(), POLLIN, 0});
         if (!process_.out && !process_.err && !status_) {
             to.push_back({process_.pidfd.get(), POLLIN, 0});
         }
@@ -62,7 +63,8 @@ class program_stream final : public far_stream {
     ssh_program& owner_;
     spawned process_;
     std::optional<exit_status> status_;
-    std::string said_;
+    bool out_ = true;  // listened to
+    bool err_ = true;
 };
 
 class ssh_program final : public far_side {

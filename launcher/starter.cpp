@@ -36,6 +36,8 @@ using clock_type = std::chrono::steady_clock;
 constexpr std::size_t buffered_bytes_max = 64 * 1024;
 // A node that has been told to end does so within a second; then it is on its own tether.
 constexpr std::chrono::milliseconds goodbye_limit{1500};
+// Connections to the node's port: ours is one, and anybody on this host may make others.
+constexpr std::size_t carried_max = 16;
 constexpr int lost_status = 255;  // as of the ssh command
 
 struct account {
@@ -120,6 +122,9 @@ struct carried {
 class node_relay {
   public:
     node_relay(far_side& far, started_stream node, const starter_order& order);
+    ~node_relay() { far_.clock().meanwhile({}, {}); }
+    node_relay(const node_relay&) = delete;
+    node_relay& operator=(const node_relay&) = delete;
     /// Returns: how the node has ended; nothing where it is not known.
     std::optional<exit_status> run();
 
@@ -127,6 +132,9 @@ class node_relay {
     void wait();
     bool move_node();
     bool move_carried(carried& each);
+    bool try_to_move(carried& each);
+    bool has_room_for_another() const noexcept { return carried_.size() < carried_max; }
+    void write_rest();
     void take_lines(bool all);
     std::string ready_line(const std::string& line);
     void accept_some();
@@ -156,18 +164,19 @@ node_relay::node_relay(far_side& far, started_stream node, const starter_order& 
     for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
         checked(::fcntl(fd, F_SETFL, O_NONBLOCK), "fcntl");
     }
+    // While a tunnel is opened the node hears of us as well.
+    far_.clock().meanwhile(beat_interval, [this] { beat(); });
 }
 
 std::optional<exit_status> node_relay::run() {
     try {
         while (is_wanted_) {
             bool moved = move_node();
-            for (auto& each : carried_) moved |= move_carried(each);
+            for (auto& each : carried_) moved |= try_to_move(each);
             std::erase_if(carried_, [](const carried& each) { return !each.socket; });
             if (node_->has_ended() && !moved) {
                 take_lines(true);
-                while (out_.write_some() || err_.write_some()) {
-                }
+                write_rest();
                 return node_->status();
             }
             if (!moved) wait();
@@ -179,8 +188,7 @@ std::optional<exit_status> node_relay::run() {
         if (!is_ready_) throw;
         // Nobody waits for an answer any more: it is a line of the node's output.
         err_.waiting += std::string(e.what()) + "\n";
-        while (out_.write_some() || err_.write_some()) {
-        }
+        write_rest();
         return std::nullopt;
     }
     try {
@@ -191,11 +199,25 @@ std::optional<exit_status> node_relay::run() {
     return exit_status{};
 }
 
+/// What is left to say is said, as long as somebody is there to hear it.
+void node_relay::write_rest() {
+    while (true) {
+        while (out_.write_some() || err_.write_some()) {
+        }
+        std::vector<pollfd> fds{{STDIN_FILENO, 0, 0}};
+        for (const auto* each : {&out_, &err_}) {
+            if (!each->waiting.empty()) fds.push_back({each->fd, POLLOUT, 0});
+        }
+        if (fds.size() == 1) return;
+        if (::poll(fds.data(), fds.size(), -1) > 0 && fds[0].revents) return;
+    }
+}
+
 void node_relay::wait() {
     std::vector<pollfd> fds{{STDIN_FILENO, 0, 0}};
     if (!out_.waiting.empty()) fds.push_back({STDOUT_FILENO, POLLOUT, 0});
     if (!err_.waiting.empty()) fds.push_back({STDERR_FILENO, POLLOUT, 0});
-    if (listener_) fds.push_back({listener_.get(), POLLIN, 0});
+    if (listener_ && has_room_for_another()) fds.push_back({listener_.get(), POLLIN, 0});
     for (const auto& each : carried_) {
         short events = 0;
         if (!each.near_ended && each.to_far.size() < buffered_bytes_max) events |= POLLIN;
@@ -203,8 +225,14 @@ void node_relay::wait() {
         // A peer that hung up is not news for ever.
         if (events != 0) fds.push_back({each.socket.get(), events, 0});
     }
-    bool reads = out_.has_room() && err_.has_room();
-    for (const auto& each : carried_) reads |= each.to_near.has_room();
+    // What will not be read would be news without end.
+    bool reads = out_.has_room() || err_.has_room();
+    node_->listen_to(1, out_.has_room());
+    node_->listen_to(2, err_.has_room());
+    for (const auto& each : carried_) {
+        reads |= each.to_near.has_room();
+        for (const int stream : {1, 2}) each.stream->listen_to(stream, each.to_near.has_room());
+    }
     for (auto each : far_.interests()) {
         if (!reads) each.events = static_cast<short>(each.events & ~POLLIN);
         fds.push_back(each);
@@ -268,7 +296,7 @@ std::string node_relay::ready_line(const std::string& line) {
     where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof where;
     checked(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&where), size), "bind a tunnel");
-    checked(::listen(listener_.get(), SOMAXCONN), "listen for a tunnel");
+    checked(::listen(listener_.get(), carried_max), "listen for a tunnel");
     checked(::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&where), &size),
             "getsockname");
     return line.substr(0, at) + "port=" + std::to_string(ntohs(where.sin_port)) +
@@ -277,7 +305,7 @@ std::string node_relay::ready_line(const std::string& line) {
 }
 
 void node_relay::accept_some() {
-    while (true) {
+    while (has_room_for_another()) {
         unique_fd socket{
             ::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
         if (!socket) return;
@@ -292,6 +320,18 @@ void node_relay::accept_some() {
         } catch (const error& e) {
             err_.waiting += std::string(e.what()) + "\n";
         }
+    }
+}
+
+/// One that fails says so, and leaves the node and the others alone.
+bool node_relay::try_to_move(carried& each) {
+    try {
+        return move_carried(each);
+    } catch (const error& e) {
+        err_.waiting += std::string(e.what()) + "\n";
+        each.stream.reset();
+        each.socket.reset();
+        return true;
     }
 }
 

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstring>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 namespace places::launcher {
@@ -97,13 +98,20 @@ void step_clock::wait(std::span<pollfd> fds) {
             end();
             throw error(code_, too_late());
         }
-        const int got = ::poll(all.data(), all.size(), static_cast<int>(left.count()));
+        const auto most = meanwhile_ ? std::min(left, meanwhile_interval_) : left;
+        const int got = ::poll(all.data(), all.size(), static_cast<int>(most.count()));
         if (got < 0 && errno != EINTR) checked(got, "poll");
+        if (got == 0 && meanwhile_) meanwhile_();
         if (got <= 0) continue;
         if (all.back().revents) throw starter_unwanted{};
         std::copy_n(all.begin(), fds.size(), fds.begin());
         return;
     }
+}
+
+void step_clock::meanwhile(std::chrono::milliseconds interval, std::function<void()> what) {
+    meanwhile_interval_ = interval;
+    meanwhile_ = std::move(what);
 }
 
 bool step_clock::wait_for_room(int fd) {

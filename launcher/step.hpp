@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstddef>
 #include <ctime>
+#include <functional>
 #include <poll.h>
 #include <span>
 #include <string>
@@ -38,6 +39,8 @@ class step_clock {
     /// Waits until one of `fds` has news, and says so in them.
     /// Throws: error with the step's code at the deadline; starter_unwanted.
     void wait(std::span<pollfd> fds);
+    /// What wait() does besides, each time that nothing has come for so long. Empty: nothing.
+    void meanwhile(std::chrono::milliseconds interval, std::function<void()> what);
     /// Waits for room in a connection that a packet is half into, at most limit(), whatever is left
     /// of the step. Once nobody wants the node any more, a second: the goodbye may be that packet.
     /// Returns: false: there is none. Throws: starter_unwanted.
@@ -60,6 +63,8 @@ class step_clock {
     std::chrono::steady_clock::time_point until_{};
     std::chrono::steady_clock::time_point told_{};
     timer_t timer_{};
+    std::chrono::milliseconds meanwhile_interval_{};
+    std::function<void()> meanwhile_;
     std::array<char, 512> last_words_{};  // written by the signal's handler
     std::size_t last_words_size_ = 0;
     bool hushed_ = false;
