@@ -21,24 +21,21 @@ void far_side::wait() {
     look();
 }
 
-far_result run(far_side& far, const std::string& command) {
-    const auto stream = far.start(command);
-    stream->end_input();
-    far_result result;
-    std::array<char, 16 * 1024> buffer;
-    while (true) {
-        bool moved = false;
-        for (const int each : {1, 2}) {
-            while (const auto got = stream->read(each, buffer)) {
-                (each == 1 ? result.out : result.err).append(buffer.data(), got);
-                moved = true;
-            }
-        }
-        if (stream->has_ended()) break;
-        if (!moved) far.wait();
+std::string_view advice_for(errc code) noexcept {
+    switch (code) {
+        case errc::host_unreachable: return "; is the host up, and is there a route to it?";
+        case errc::port_refused: return "; does sshd run there, on that port?";
+        case errc::ssh_lost: return "; what does sshd's log there say?";
+        case errc::host_key_unknown:
+            return "; connect once by hand to look at the fingerprint and accept it";
+        case errc::host_key_changed:
+            return "; somebody may be in between: ask whoever runs it, and if it has a new key, "
+                   "replace that line";
+        case errc::auth_refused: return "; nobody can type a password here: use a key";
+        case errc::no_space: return "; make room there";
+        case errc::no_permission: return "; XDG_CACHE_HOME says where to";
+        default: return {};
     }
-    result.status = stream->status().value_or(exit_status{false, 255});
-    return result;
 }
 
 far_shell::far_shell(far_side& far, const std::string& script)

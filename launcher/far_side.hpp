@@ -65,25 +65,18 @@ class far_side {
     virtual void keep_alive() {}
 
     step_clock& clock() noexcept { return clock_; }
+    /// Waits until there may be news. Throws: as clock().wait().
+    void wait();
 
   protected:
     explicit far_side(step_clock& clock) noexcept : clock_(clock) {}
-    /// Waits, within the step, until there may be news.
-    void wait();
 
   private:
-    friend struct far_result run(far_side&, const std::string&);
-    friend class far_shell;
     step_clock& clock_;
 };
 
-struct far_result {
-    exit_status status;
-    std::string out;
-    std::string err;
-};
-/// Runs a command to its end, which is within the clock's step.
-far_result run(far_side& far, const std::string& command);
+/// What to do about it, as the end of an error's text; empty: the text itself says so.
+std::string_view advice_for(errc code) noexcept;
 
 /// A command's stream, and what has been read of it already.
 struct started_stream {
@@ -105,7 +98,6 @@ class far_shell {
     std::string hear();
     /// What it has printed besides, the last few KiB of it, as one line.
     std::string noise() const;
-    std::optional<exit_status> status() { return stream_->status(); }
     /// Speaks no more lines.
     started_stream release();
 

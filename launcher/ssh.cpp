@@ -257,9 +257,9 @@ void ssh_session::connect_socket() {
     }
     const auto text = where(settings_) + ": " + std::strerror(cause);
     if (cause == ECONNREFUSED) {
-        throw error(errc::port_refused, text + "; does sshd run there, on that port?");
+        throw error(errc::port_refused, text + std::string(advice_for(errc::port_refused)));
     }
-    throw error(errc::host_unreachable, text + "; is the host up, and is there a route to it?");
+    throw error(errc::host_unreachable, text + std::string(advice_for(errc::host_unreachable)));
 }
 
 void ssh_session::shake_hands(const known_hosts& known) {
@@ -437,7 +437,7 @@ void ssh_session::lost(const std::string& doing) {
     throw error(errc::ssh_lost,
                 "the SSH connection to " + where(settings_) + " was lost while " + doing + ": " +
                     (disconnect_.empty() ? last_words() : "\"" + disconnect_ + "\"") +
-                    "; what does sshd's log there say?");
+                    std::string(advice_for(errc::ssh_lost)));
 }
 
 // -- as a far side --

@@ -63,7 +63,8 @@ class program_stream final : public far_stream {
     ssh_program& owner_;
     spawned process_;
     std::optional<exit_status> status_;
-    bool out_ = true;  // listened to
+    bool is_in_ = false;  // ssh itself writes nothing to standard output
+    bool out_ = true;     // listened to
     bool err_ = true;
 };
 
@@ -101,17 +102,14 @@ class ssh_program final : public far_side {
         if (said_.size() > said_bytes_max) said_.erase(0, said_.size() - said_bytes_max);
     }
     void forget(program_stream* stream) { std::erase(streams_, stream); }
-    [[noreturn]] void lost() const {
+    /// `is_in`: a command has run there, and what it says is not ssh's.
+    [[noreturn]] void lost(bool is_in) const {
         std::string words;
         for (const char c : said_) words += c == '\n' || c == '\r' ? ' ' : c;
-        const auto code = code_of_ssh_words(words);
-        const char* advice = code == errc::host_key_unknown
-                                 ? "; connect once by hand to look at the fingerprint and accept it"
-                             : code == errc::auth_refused
-                                 ? "; nobody can type a password here: use a key"
-                                 : "";
+        const auto code = is_in ? errc::ssh_lost : code_of_ssh_words(words);
         throw error(code, settings_.command + " " + settings_.host + ": " +
-                              (words.empty() ? "it has ended without a word" : words) + advice);
+                              (words.empty() ? "it has ended without a word" : words) +
+                              std::string(advice_for(code)));
     }
 
   private:
@@ -155,6 +153,7 @@ std::size_t program_stream::read(int stream, std::span<char> into) {
         return 0;
     }
     const std::string_view words(into.data(), static_cast<std::size_t>(got));
+    if (stream == 1) is_in_ = true;
     if (stream == 2) owner_.hear(words);
     return words.size();
 }
@@ -163,7 +162,7 @@ bool program_stream::has_ended() {
     if (process_.out || process_.err) return false;
     if (!status_) status_ = launcher::reap(process_);
     if (!status_) return false;
-    if (!status_->signalled && status_->value == failed_status) owner_.lost();
+    if (!status_->signalled && status_->value == failed_status) owner_.lost(is_in_);
     return true;
 }
 
@@ -188,9 +187,15 @@ std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int
     option("ServerAliveCountMax=3");
     option("ForwardX11=no");
     option("ForwardAgent=no");
+    // A connection of somebody else's would end with theirs, and the command is ours.
+    option("ControlPath=none");
+    option("ClearAllForwardings=yes");
+    option("RemoteCommand=none");
     if (!settings.config.empty()) add({"-F", settings.config});
     if (settings.port != 0) add({"-p", std::to_string(settings.port)});
     if (!settings.user.empty()) add({"-l", settings.user});
+    // These are tried first; those of its configuration ssh adds whatever is said here.
+    if (!settings.identity_files.empty()) option("IdentitiesOnly=yes");
     for (const auto& each : settings.identity_files) add({"-i", each});
     if (!settings.known_hosts_files.empty()) {
         std::string files;

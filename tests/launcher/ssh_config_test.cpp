@@ -133,6 +133,10 @@ TEST(ssh_command, gets_what_was_said_and_asks_for_nothing) {
     EXPECT_TRUE(has({"ssh", "-J", "jump", "-T", "-o", "BatchMode=yes"}));
     EXPECT_TRUE(has({"-F", "/c"}) && has({"-p", "22"}) && has({"-l", "joe"}) && has({"-i", "/k"}));
     EXPECT_TRUE(has({"-o", "UserKnownHostsFile=\"/h\""}));
+    EXPECT_TRUE(has({"-o", "IdentitiesOnly=yes"}));
+    for (const char* each : {"ControlPath=none", "ClearAllForwardings=yes", "RemoteCommand=none"}) {
+        EXPECT_TRUE(has({"-o", each})) << each;
+    }
     EXPECT_EQ(argv[argv.size() - 2], "--");
     EXPECT_EQ(argv.back(), "far");
 }
