@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 #include <elf.h>
 #include <fcntl.h>
@@ -274,7 +275,19 @@ loader_report loader_report_of(const std::string& path) {
 
 // -- how it gets there --
 
-constexpr const char* cache_script = "c=${XDG_CACHE_HOME:-$HOME/.cache}/places; ";
+// More often than this nobody sees a bar move.
+constexpr std::chrono::milliseconds progress_interval{100};
+
+// $c is the cache, and $h names the host in it: several may share a home. As in the XDG
+// specification a path that is not absolute does not count.
+constexpr const char* cache_script =
+    "case ${XDG_CACHE_HOME-} in /*) c=$XDG_CACHE_HOME/places;; *) c=$HOME/.cache/places;; esac; "
+    "h=$(uname -m).$(uname -n); ";
+// What is there is run: it must be of nobody else's making.
+constexpr const char* is_ours_script =
+    "[ -n \"$(find -H \"$c\" -prune -user \"$(id -u)\" ! -perm -020 ! -perm -002 2>/dev/null)\" ]";
+// Messages are looked into. Not for what becomes the node, whose own they would be.
+constexpr const char* english_script = "LC_ALL=C; export LC_ALL; ";
 
 /// Which error the words of a shell or of its commands are.
 errc code_of_words(std::string_view words) {
@@ -294,9 +307,7 @@ errc code_of_words(std::string_view words) {
     const auto code = code_of_words(words);
     throw error(code, "the host does not take " + what + ": " +
                           (words.empty() ? "it does not say why" : words) +
-                          (code == errc::no_space        ? "; make room there"
-                           : code == errc::no_permission ? "; XDG_CACHE_HOME says where to"
-                                                         : ""));
+                          std::string(advice_for(code)));
 }
 
 /// As a path for the loader; $c is the cache.
@@ -329,8 +340,15 @@ class copier {
         const unique_fd file{::open(what.path.c_str(), O_RDONLY | O_CLOEXEC)};
         if (!file) throw error(errc::load_failed, what.path + ": " + std::strerror(errno));
         const auto path = folder_ + "/" + what.name;
+        std::chrono::steady_clock::time_point told{};
         const progress tell = [&](std::uint64_t done) {
             if (!show_progress_) return;
+            const auto now = std::chrono::steady_clock::now();
+            if (done < what.bytes && now - told < progress_interval) return;
+            told = now;
+            // Nobody reads: the copy does not wait for that.
+            pollfd room{STDOUT_FILENO, POLLOUT, 0};
+            if (::poll(&room, 1, 0) <= 0) return;
             say_line(std::string(progress_marker) + std::to_string(done) + " " +
                      std::to_string(what.bytes) + " " + what.name);
         };
@@ -362,18 +380,24 @@ class copier {
 
   private:
     static std::string guard_script() {
-        return std::string("umask 077; ") + cache_script +
-               "echo; mkdir -p \"$c\" && t=$(mktemp -d \"$c/.copy.XXXXXX\") || exit 1; "
+        return std::string("umask 077; ") + english_script + cache_script +
+               "echo; mkdir -p \"$c\" || exit 1; " + is_ours_script +
+               " || { echo \"$c: Permission denied: others own it, or may write there\" >&2; "
+               "exit 1; }; t=$(mktemp -d \"$c/.copy.XXXXXX\") || exit 1; "
                "trap \"rm -rf \\\"$t\\\"\" EXIT; trap \"exit 1\" HUP INT TERM PIPE; "
                // Of hosts that were cut off, whose guards did not hear of it.
-               "find \"$c\" -maxdepth 1 -name \".copy.*\" -mmin +60 -exec rm -rf {} + 2>/dev/null; "
+               "find \"$c\" -maxdepth 1 -name \".copy.*\" -mmin +1440 -exec rm -rf {} + "
+               "2>/dev/null; "
                "echo \"places-folder $t\"; "
                "while read -r verb a b d; do case $verb in "
-               "has) if [ -f \"$c/$a/$b\" ]; then echo places-yes; else echo places-no; fi;; "
+               "has) s=; if [ -f \"$c/$a/$b\" ]; then s=$(sha256sum <\"$c/$a/$b\"); fi; "
+               "if [ \"${s%% *}\" = \"$a\" ]; then echo places-yes; else echo places-no; fi;; "
                "text) read -r line; printf \"%s\" \"$line\" >\"$t/$a\";; "
                "keep) s=$(sha256sum <\"$t/$d\") && s=${s%% *}; "
                "if [ \"$s\" != \"$b\" ]; then echo \"places-damaged $s\"; "
-               "elif chmod 700 \"$t/$d\" && mkdir -p \"$c/$a\" && mv \"$t/$d\" \"$c/$a/$d\"; "
+               "elif n=$d && { [ \"$d\" != start ] || n=$d.$h; } && chmod 700 \"$t/$d\" && "
+               "{ sync \"$t/$d\" 2>/dev/null || sync; } && mkdir -p \"$c/$a\" && "
+               "mv \"$t/$d\" \"$c/$a/$n\"; "
                "then echo places-kept; else echo places-refused; fi;; "
                "needs) eval \"l=\\\"$d\\\"\"; "
                "LD_LIBRARY_PATH=\"$l${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\" ldd  \"$c/$a/$b\" 2>&1 "
@@ -383,8 +407,8 @@ class copier {
 
     void put_through_shell(const unique_fd& file, const cargo& what, const std::string& path,
                            const progress& tell) {
-        const auto stream =
-            far_.start(far_command("cat >" + shell_word(path) + " && echo places-copied"));
+        const auto stream = far_.start(
+            far_command(english_script + ("cat >" + shell_word(path)) + " && echo places-copied"));
         std::vector<char> buffer(read_bytes);
         std::string words;
         std::uint64_t done = 0;
@@ -412,29 +436,21 @@ class copier {
             }
             if (listen()) continue;
             if (stream->has_ended()) break;
-            wait();
+            far_.wait();
         }
         stream->end_input();
         while (true) {
             if (listen()) continue;
             if (stream->has_ended()) break;
-            wait();
+            far_.wait();
         }
         if (words.find("places-copied") != words.npos) return;
         std::replace(words.begin(), words.end(), '\n', ' ');
         const auto code = code_of_words(words);
         throw error(code, "the host does not take " + what.name + " (" +
                               std::to_string(what.bytes) + " bytes): " + words +
-                              (code == errc::no_space        ? "; make room there"
-                               : code == errc::no_permission ? "; XDG_CACHE_HOME says where to"
-                                                             : ""));
+                              std::string(advice_for(code)));
     }
-    void wait() {
-        auto fds = far_.interests();
-        far_.clock().wait(fds);
-        far_.look();
-    }
-
     void keep(const cargo& what, const std::string& folder) {
         shell_.say("keep " + folder + " " + what.digest + " " + what.name);
         const auto answer = shell_.hear();
@@ -454,8 +470,9 @@ class copier {
 };
 
 std::string first_script(const std::string& set) {
-    return std::string(cache_script) + "echo; s=\"$c/" + set +
-           "/start\"; if [ -f \"$s\" ]; then . \"$s\"; fi; "
+    return std::string(cache_script) + "echo; s=\"$c/" + set + "/start.$h\"; if [ -f \"$s\" ] && " +
+           is_ours_script +
+           "; then . \"$s\"; fi; "
            "echo \"places-machine $(uname -m)\"; "
            "echo \"places-library $(getconf GNU_LIBC_VERSION 2>/dev/null || "
            "ldd --version 2>&1 | head -n 1)\"; echo places-absent";
@@ -473,7 +490,8 @@ std::string start_script(const cargo& program, const std::vector<cargo>& librari
         script += "LD_LIBRARY_PATH=\"" + folders_of(libraries) +
                   "${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\"; export LD_LIBRARY_PATH; ";
     }
-    return script + "echo places-starting; exec \"$p\" " + node_argument + "; fi";
+    return script + "echo places-starting; exec \"$p\" " + node_argument +
+           "; elif [ -f \"$p\" ]; then echo \"places-barred $p\"; fi";
 }
 
 /// Names what goes to one host for one program, whatever libraries turn out to be missing there.
@@ -492,7 +510,7 @@ void copy_all(far_side& far, const cargo& program, const std::vector<cargo>& mod
 
     std::vector<cargo> libraries = modules;
     std::map<std::string, std::string> here;
-    for (const auto* file : {&program}) here.merge(loader_report_of(file->path).found);
+    here.merge(loader_report_of(program.path).found);
     for (const auto& each : modules) here.merge(loader_report_of(each.path).found);
     for (int round = 0;; ++round) {
         std::vector<std::string> missing;
@@ -534,14 +552,21 @@ void copy_all(far_side& far, const cargo& program, const std::vector<cargo>& mod
     copies.put_text(start_script(program, libraries), "start", set);
 }
 
+struct first_answers {
+    platform there{};
+    std::string barred{};  ///< a program that is there and may not be run
+};
 /// Hears the shell out until the node runs. Returns: whether it does.
-bool is_starting(far_shell& shell, platform& there) {
+bool is_starting(far_shell& shell, first_answers& answers) {
     while (true) {
         const auto line = shell.hear();
         if (line == "starting") return true;
         if (line == "absent") return false;
-        if (line.starts_with("machine ")) there.machine = line.substr(8);
-        if (line.starts_with("library ")) there.c_library = c_library_in(line.substr(8));
+        if (line.starts_with("machine ")) answers.there.machine = line.substr(8);
+        if (line.starts_with("library ")) {
+            answers.there.c_library = c_library_in(line.substr(8));
+        }
+        if (line.starts_with("barred ")) answers.barred = line.substr(7);
         if (line.empty()) {
             throw error(errc::ssh_lost, "the host has run no command to its end" +
                                             (shell.noise().empty() ? "" : ": " + shell.noise()) +
@@ -558,21 +583,37 @@ started_stream start_deployed(far_side& far, const deployment& what) {
     std::vector<cargo> modules;
     for (const auto& each : what.modules) modules.push_back(cargo_of(each));
     const auto set = set_digest(program, modules);
-    platform there;
+    first_answers answers;
     for (const bool copied : {false, true}) {
         far_shell shell(far, first_script(set));
-        if (is_starting(shell, there)) return shell.release();
+        if (is_starting(shell, answers)) return shell.release();
+        if (copied && !answers.barred.empty()) {
+            throw error(errc::no_permission,
+                        "the host does not run " + answers.barred +
+                            ": is its file system mounted noexec? XDG_CACHE_HOME says where to");
+        }
         if (copied) {
             throw error(errc::ssh_lost,
                         "what was copied to the host is gone again; is somebody "
                         "clearing its cache?");
         }
-        const auto why = mismatch(this_platform(), glibc_needed(), there);
+        const auto why = mismatch(this_platform(), glibc_needed(), answers.there);
         if (!why.empty()) throw error(errc::wrong_architecture, why);
         copy_all(far, program, modules, set, what.show_progress);
         far.clock().begin(errc::ssh_lost, "starting the program there");
     }
     return {};
+}
+
+void forget_start(far_side& far, const deployment& what) {
+    std::vector<cargo> modules;
+    for (const auto& each : what.modules) modules.push_back(cargo_of(each));
+    const auto set = set_digest(cargo_of(std::filesystem::read_symlink("/proc/self/exe")), modules);
+    far.clock().begin(errc::ssh_lost, "removing what does not start");
+    far_shell shell(
+        far, std::string(cache_script) + "rm -f \"$c/" + set + "/start.$h\"; echo places-removed");
+    (void)shell.hear();
+    far.clock().end();
 }
 
 started_stream start_installed(far_side& far, const std::string& program) {
@@ -582,7 +623,7 @@ started_stream start_installed(far_side& far, const std::string& program) {
                              " >/dev/null 2>&1; then echo "
                              "places-starting; exec " +
                              word + " " + node_argument + "; fi; echo places-absent");
-    platform ignored;
+    first_answers ignored;
     if (is_starting(shell, ignored)) return shell.release();
     throw error(errc::program_not_found, "there is no program " + program +
                                              " on the host that may be run; without .program, "

@@ -18,7 +18,8 @@ namespace places::launcher {
 
 // The cache, $XDG_CACHE_HOME/places or ~/.cache/places, holds
 //   <digest>/<name>      a file by its SHA-256; written beside, checked there, and renamed
-//   <digest>/start       of a program with its modules: a few lines of shell that run them
+//   <digest>/start.<h>   of a program with its modules: a line of shell that runs them on the host
+//                        <h>, processor and name: several may share a home
 //   .copy.??????/        a copy under way; its guard removes it when the connection ends
 // Whatever is there is whole.
 
@@ -68,6 +69,9 @@ struct deployment {
 /// Throws: error: wrong_architecture naming both sides' processor or C library, no_space,
 ///         no_permission, load_failed for what neither side has, ssh_lost, and as far_side.
 started_stream start_deployed(far_side& far, const deployment& what);
+/// Makes the next start copy again what is not whole, after one by which nothing has run.
+/// Throws: as far_side.
+void forget_start(far_side& far, const deployment& what);
 /// Runs a program that is on the host already. Throws: error{program_not_found}, as far_side.
 started_stream start_installed(far_side& far, const std::string& program);
 

@@ -127,6 +127,7 @@ class node_relay {
     node_relay& operator=(const node_relay&) = delete;
     /// Returns: how the node has ended; nothing where it is not known.
     std::optional<exit_status> run();
+    bool was_ready() const noexcept { return is_ready_; }
 
   private:
     void wait();
@@ -416,13 +417,16 @@ void pass_orders(far_side& far, far_stream& node) {
             left.remove_prefix(taken);
             if (taken > 0) continue;
             if (node.has_ended()) break;  // what it printed says why
-            auto fds = far.interests();
-            far.clock().wait(fds);
-            far.look();
+            far.wait();
         }
         ::explicit_bzero(octets.data(), octets.size());
         far.clock().end();
     }
+}
+
+/// As of a shell that could not run a program, and of a loader that lacks a library.
+bool is_no_start(exit_status how) noexcept {
+    return !how.signalled && (how.value == 126 || how.value == 127);
 }
 
 [[noreturn]] void end_like(exit_status how) {
@@ -457,14 +461,18 @@ int serve_starter() {
         step_clock clock(std::chrono::milliseconds{order->step_deadline_ms}, STDIN_FILENO);
         const auto settings = settings_of(*order);
         const auto far = open_far_side(*order, settings, clock);
-        auto node = order->program.empty()
-                        ? start_deployed(*far, {order->modules, order->show_progress})
-                        : start_installed(*far, order->program);
+        const deployment what{order->modules, order->show_progress};
+        auto node = order->program.empty() ? start_deployed(*far, what)
+                                           : start_installed(*far, order->program);
         clock.hush();
         say_line(std::string(start_marker) + " address=" + far->address());
         pass_orders(*far, *node.stream);
         far->keep_alive();
-        const auto how = node_relay(*far, std::move(node), *order).run();
+        node_relay relay(*far, std::move(node), *order);
+        const auto how = relay.run();
+        if (order->program.empty() && !relay.was_ready() && how && is_no_start(*how)) {
+            forget_start(*far, what);
+        }
         end_like(how.value_or(exit_status{false, lost_status}));
     } catch (const starter_unwanted&) {
         return 1;

@@ -291,6 +291,27 @@ TEST_P(ssh_refusal, of_a_full_disk_gives_the_hosts_words_and_leaves_no_part) {
     EXPECT_EQ(::umount2(disk.c_str(), MNT_DETACH), 0);
 }
 
+TEST_P(ssh_refusal, of_a_cache_that_others_may_write_to_runs_nothing_of_it) {
+    if (!uses_library()) return;
+    const test_sshd far;
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
+    std::filesystem::permissions(far.cache(), std::filesystem::perms::all);
+    EXPECT_TRUE(has(refused(far, errc::no_permission), far.cache()));
+}
+
+TEST_P(ssh_refusal, of_a_disk_that_runs_no_programs_says_so) {
+    if (!uses_library()) return;
+    const test_sshd far;
+    const auto disk = far.folder() + "/disk";
+    std::filesystem::create_directory(disk);
+    if (::mount("tmpfs", disk.c_str(), "tmpfs", MS_NOEXEC, nullptr) != 0) {
+        GTEST_SKIP() << "the kernel gives us no disk: " << std::strerror(errno);
+    }
+    test_sshd::write_file(far.home() + "/.bashrc", "export XDG_CACHE_HOME=" + disk + "\n");
+    EXPECT_TRUE(has(refused(far, errc::no_permission), "noexec"));
+    EXPECT_EQ(::umount2(disk.c_str(), MNT_DETACH), 0);
+}
+
 TEST_P(ssh_refusal, of_a_program_that_is_not_on_the_host_names_it) {
     const test_sshd far;
     auto options = options_for(far);

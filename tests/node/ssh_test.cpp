@@ -56,6 +56,9 @@ std::vector<std::string> cached(const test_sshd& far) {
     std::sort(found.begin(), found.end());
     return found;
 }
+bool is_start(const std::string& path) {
+    return files::path(path).filename().string().starts_with("start.");
+}
 std::size_t copies_under_way(const test_sshd& far) {
     std::size_t count = 0;
     if (!files::exists(far.cache())) return 0;
@@ -101,7 +104,7 @@ TEST_P(ssh, copies_the_program_once_whole_and_by_its_digest) {
     const auto once = cached(far);
     ASSERT_EQ(once.size(), 2U);
     EXPECT_EQ(copies_under_way(far), 0U);
-    const auto& program = files::path(once[0]).filename() == "start" ? once[1] : once[0];
+    const auto& program = is_start(once[0]) ? once[1] : once[0];
     std::ifstream here("/proc/self/exe", std::ios::binary);
     std::ifstream there(program, std::ios::binary);
     EXPECT_TRUE(std::equal(std::istreambuf_iterator<char>(here), {},
@@ -117,11 +120,33 @@ TEST_P(ssh, copies_again_what_has_gone_from_the_cache) {
     const test_sshd far;
     (void)start(far);
     for (const auto& each : cached(far)) {
-        if (files::path(each).filename() != "start") files::remove(each);
+        if (!is_start(each)) files::remove(each);
     }
     auto node = start(far);
     EXPECT_TRUE(node.is_up());
     EXPECT_EQ(cached(far).size(), 2U);
+}
+
+TEST_P(ssh, copies_for_each_host_of_a_shared_home_what_it_runs_there) {
+    if (!uses_library()) return;
+    const test_sshd far;
+    (void)start(far);
+    far.put_program("uname", "case $1 in -n) echo other;; *) exec /bin/uname \"$@\";; esac");
+    (void)start(far);
+    const auto all = cached(far);
+    EXPECT_EQ(all.size(), 3U);
+    EXPECT_EQ(std::count_if(all.begin(), all.end(), is_start), 2);
+}
+
+TEST_P(ssh, copies_again_what_does_not_start) {
+    if (!uses_library()) return;
+    const test_sshd far;
+    (void)start(far);
+    for (const auto& each : cached(far)) {
+        if (!is_start(each)) test_sshd::write_file(each, "#!/no/such/loader\n");
+    }
+    EXPECT_EQ(error_of([&] { (void)start(far); }).code(), errc::node_unreachable);
+    EXPECT_TRUE(start(far).is_up());
 }
 
 TEST_P(ssh, copies_through_the_shell_where_the_host_has_no_sftp) {
