@@ -8,7 +8,9 @@
 #include <charconv>
 #include <fstream>
 #include <glob.h>
+#include <set>
 #include <span>
+#include <utility>
 
 namespace places::launcher {
 namespace {
@@ -33,6 +35,9 @@ std::string under_home(std::string_view path, const std::string& home) {
 /// Reads files into settings; what has been set stays.
 class reader {
   public:
+    /// Whether a block counts: of `Match` with criteria that is not for us to say.
+    enum class block { applies, skipped, unclear };
+
     reader(ssh_settings& into, std::string host, std::string home, std::string local_user)
         : into_(into),
           host_(std::move(host)),
@@ -40,8 +45,9 @@ class reader {
           local_user_(std::move(local_user)) {}
 
     /// Returns: whether the file could be read.
-    bool read(const std::string& file, const std::string& folder, bool applies = true,
+    bool read(const std::string& file, const std::string& folder, block outer = block::applies,
               int depth = 0) {
+        auto here = outer;
         std::ifstream in(file);
         if (!in || in.peek() == std::ifstream::traits_type::eof()) return in.is_open();
         int number = 0;
@@ -52,13 +58,18 @@ class reader {
             const auto name = to_lower(words[0]);
             const std::span values(words.begin() + 1, words.end());
             if (name == "host") {
-                applies = matches_any(values, host_);
+                here = matches_any(values, host_) ? outer : block::skipped;
             } else if (name == "match") {
-                applies = !values.empty() && to_lower(values[0]) == "all";
-            } else if (applies && name == "include") {
-                for (const auto& each : values) include(each, folder, depth);
-            } else if (applies && !values.empty()) {
+                here = !values.empty() && to_lower(values[0]) == "all" ? outer : block::unclear;
+            } else if (here == block::skipped || values.empty()) {
+                continue;
+            } else if (name == "include") {
+                for (const auto& each : values) include(each, folder, here, depth);
+            } else if (here == block::applies) {
                 set(name, values, file + ":" + std::to_string(number));
+            } else if (counts(name) && into_.beyond_us.empty()) {
+                into_.beyond_us = file + ":" + std::to_string(number) + ": " + name + " " +
+                                  values[0] + " in a Match block with criteria";
             }
         }
         return true;
@@ -104,14 +115,32 @@ class reader {
         return words;
     }
 
-    void include(const std::string& pattern, const std::string& folder, int depth) {
+    /// Whether it makes a difference to us; ciphers, say, do not.
+    static bool counts(std::string_view name) {
+        for (const std::string_view each :
+             {"hostname", "user", "port", "identityfile", "identitiesonly", "userknownhostsfile",
+              "stricthostkeychecking"}) {
+            if (name == each) return true;
+        }
+        return is_beyond_us(name);
+    }
+    static bool is_beyond_us(std::string_view name) {
+        for (const std::string_view each :
+             {"proxyjump", "proxycommand", "certificatefile", "revokedhostkeys",
+              "globalknownhostsfile", "hostkeyalias", "identityagent"}) {
+            if (name == each) return true;
+        }
+        return false;
+    }
+
+    void include(const std::string& pattern, const std::string& folder, block outer, int depth) {
         if (depth == include_depth_max) return;
         auto path = under_home(pattern, home_);
         if (!path.starts_with('/')) path = folder + "/" + path;
         glob_t found{};
         if (::glob(path.c_str(), 0, nullptr, &found) == 0) {
             for (std::size_t i = 0; i < found.gl_pathc; ++i) {
-                (void)read(found.gl_pathv[i], folder, true, depth + 1);
+                (void)read(found.gl_pathv[i], folder, outer, depth + 1);
             }
         }
         ::globfree(&found);
@@ -145,10 +174,15 @@ class reader {
             }
         } else if (name == "identitiesonly") {
             if (!std::exchange(has_only_, true)) into_.identities_only = to_lower(value) == "yes";
-        } else if (name == "proxyjump" || name == "proxycommand" || name == "certificatefile") {
+        } else if (is_beyond_us(name)) {
             // "none" settles it as well: what comes later does not count.
-            if (!std::exchange(name == "certificatefile" ? has_certificate_ : has_proxy_, true) &&
-                to_lower(value) != "none" && into_.beyond_us.empty()) {
+            const bool is_first =
+                settled_.insert(name.starts_with("proxy") ? "proxy" : name).second;
+            // Without an agent, or without the files of the host: that is not what we would do.
+            const bool none_is_ours = name != "identityagent" && name != "globalknownhostsfile";
+            const bool is_ours = (to_lower(value) == "none" && none_is_ours) ||
+                                 (name == "identityagent" && value == "SSH_AUTH_SOCK");
+            if (is_first && !is_ours && into_.beyond_us.empty()) {
                 into_.beyond_us = where + ": " + name + " " + value;
             }
         }
@@ -160,8 +194,7 @@ class reader {
     std::string local_user_;
     bool has_strict_ = false;
     bool has_only_ = false;
-    bool has_proxy_ = false;
-    bool has_certificate_ = false;
+    std::set<std::string> settled_;
 };
 
 }  // namespace
@@ -233,6 +266,7 @@ ssh_settings read_ssh_config(const host_words& said, const std::optional<std::st
     }
     for (auto& each : s.identity_files) each = r.expanded(each);
     for (auto& each : s.known_hosts_files) each = r.expanded(each);
+    std::erase_if(s.known_hosts_files, [](const auto& each) { return to_lower(each) == "none"; });
     return s;
 }
 

@@ -32,15 +32,17 @@ struct ssh_settings {
     /// What to do about a host that is not known: only these two do anything but refuse.
     enum class checking { refuse, accept_new, off } strict = checking::refuse;
     bool identities_only = false;
-    /// The first of ProxyJump, ProxyCommand and CertificateFile that is set: only the ssh command
-    /// can do these.
+    bool files_first = false;  ///< before the keys of the agent
+    /// The first thing set that only the ssh command can do: ProxyJump, ProxyCommand,
+    /// CertificateFile, RevokedHostKeys, GlobalKnownHostsFile, HostKeyAlias, IdentityAgent, and
+    /// what counts here within a Match block with criteria.
     std::string beyond_us{};
 };
 
 /// Reads what `file` says of `host`; without one, ~/.ssh/config and then /etc/ssh/ssh_config;
 /// "none" reads nothing. Then fills in the defaults: user, port 22, key and known_hosts files under
 /// `home`/.ssh. `said` goes before any file.
-/// Blocks other than `Host` and `Match all` do not apply.
+/// `UserKnownHostsFile none` is no file.
 /// Throws: error{bad_argument} for a file that cannot be read, but not for those looked for
 ///         unasked, and for values that make no sense.
 ssh_settings read_ssh_config(const host_words& said, const std::optional<std::string>& file,

@@ -93,7 +93,9 @@ TEST(ssh_config, an_alias_leads_to_its_host_with_tokens_and_home_written_out) {
 }
 
 TEST(ssh_config, what_only_the_ssh_command_can_do_is_named_with_its_line) {
-    for (const std::string name : {"ProxyJump", "ProxyCommand", "CertificateFile"}) {
+    for (const std::string name :
+         {"ProxyJump", "ProxyCommand", "CertificateFile", "RevokedHostKeys", "GlobalKnownHostsFile",
+          "HostKeyAlias", "IdentityAgent"}) {
         const auto s = settings_of("Host a\n  " + name + " b\n", "a");
         EXPECT_NE(s.beyond_us.find(":2: " + to_lower(name) + " b"), s.beyond_us.npos)
             << s.beyond_us;
@@ -111,6 +113,10 @@ TEST(ssh_config, other_files_are_included_and_match_blocks_are_not_guessed_at) {
     const auto s = read_ssh_config({"a"}, outer, "/home/me", "me");
     EXPECT_EQ(s.port, 9);
     EXPECT_EQ(s.user, "u");
+    EXPECT_NE(s.beyond_us.find("outer:2: port 8"), s.beyond_us.npos) << s.beyond_us;
+    // What makes no difference to us may be in one, as in some systems' own configuration.
+    EXPECT_TRUE(settings_of("Match final all\n  Ciphers x\n", "a").beyond_us.empty());
+    EXPECT_TRUE(settings_of("UserKnownHostsFile none\n", "a").known_hosts_files.empty());
     const auto round = folder.put("round", "Include " + folder.path() + "/round\nUser u\n");
     EXPECT_EQ(read_ssh_config({"a"}, round, "/home/me", "me").user, "u");
 }
