@@ -3,12 +3,19 @@
 
 #include "launcher/text_parts.hpp"
 
+#include <places/shm/unique_fd.hpp>
+
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <fcntl.h>
 #include <fstream>
+#include <sys/stat.h>
+#include <system_error>
+#include <unistd.h>
 
 namespace places::launcher {
 namespace {
@@ -63,8 +70,8 @@ void known_hosts::read(const std::string& file, std::string_view name) {
         if (!matches_field(words[at], name)) continue;
         auto key = from_base64(words[at + 2]);
         if (key.empty()) continue;
-        if (where_.empty()) where_ = file + ":" + std::to_string(number);
-        entries_.push_back({words[at + 1], std::move(key), marked});
+        entries_.push_back(
+            {words[at + 1], std::move(key), marked, file + ":" + std::to_string(number)});
     }
 }
 
@@ -90,6 +97,16 @@ std::vector<std::string> known_hosts::kinds() const {
     return found;
 }
 
+std::string known_hosts::where(std::string_view kind) const {
+    const entry* found = nullptr;
+    for (const auto& e : entries_) {
+        if (e.revoked) continue;
+        if (e.kind == kind) return e.where;
+        if (!found) found = &e;
+    }
+    return found ? found->where : std::string();
+}
+
 std::string known_hosts_name(std::string_view host, std::uint16_t port) {
     if (port == 22) return std::string(host);
     std::string name = "[";
@@ -99,6 +116,24 @@ std::string known_hosts_name(std::string_view host, std::uint16_t port) {
 
 std::string known_hosts_line(std::string_view host, std::uint16_t port, std::string_view key) {
     return known_hosts_name(host, port) + " " + kind_of_key(key) + " " + to_base64(key);
+}
+
+void add_known_host(const std::string& file, const std::string& line) {
+    const unique_fd to{::open(file.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600)};
+    checked(to.get(), ("open " + file).c_str());
+    struct stat facts {};
+    checked(::fstat(to.get(), &facts), ("look at " + file).c_str());
+    char last = '\n';
+    if (facts.st_size > 0) {
+        checked(::pread(to.get(), &last, 1, facts.st_size - 1), ("read " + file).c_str());
+    }
+    // One write: several starters may add to it at once.
+    const auto whole = (last == '\n' ? "" : "\n") + line + "\n";
+    const auto written = ::write(to.get(), whole.data(), whole.size());
+    checked(written, ("write to " + file).c_str());
+    if (written != static_cast<ssize_t>(whole.size())) {
+        throw std::system_error(ENOSPC, std::generic_category(), "write to " + file);
+    }
 }
 
 std::string fingerprint_of(std::string_view key) {

@@ -28,25 +28,29 @@ class known_hosts {
     verdict check(std::string_view key) const;
     /// Kinds of the keys there are, in order and once each: a host should show one of these.
     std::vector<std::string> kinds() const;
-    /// The first line about the host: `file:line`.
-    const std::string& where() const noexcept { return where_; }
+    /// The first line that has a key of this kind for the host, or of any kind where there is none:
+    /// `file:line`.
+    std::string where(std::string_view kind) const;
 
   private:
     struct entry {
         std::string kind;
         std::string key;
         bool revoked = false;
+        std::string where;
     };
     void read(const std::string& file, std::string_view name);
 
     std::vector<entry> entries_;
-    std::string where_;
 };
 
 /// As known_hosts files call it: `host`, or `[host]:port` where the port is not 22.
 std::string known_hosts_name(std::string_view host, std::uint16_t port);
 /// The line that makes the key known.
 std::string known_hosts_line(std::string_view host, std::uint16_t port, std::string_view key);
+/// Adds the line to the file, which is made if need be, as a line of its own.
+/// Throws: std::system_error naming the file.
+void add_known_host(const std::string& file, const std::string& line);
 /// `SHA256:…`, as other programs show it.
 std::string fingerprint_of(std::string_view key);
 /// `ssh-ed25519`, say; empty for what is no key.

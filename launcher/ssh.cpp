@@ -292,6 +292,7 @@ void ssh_session::check_host(const known_hosts& known) {
     const std::string key(octets, size);
     const auto line = known_hosts_line(settings_.host_name, settings_.port, key);
     const auto shown = kind_of_key(key) + " key " + fingerprint_of(key);
+    const auto kind = kind_of_key(key);
     using verdict = known_hosts::verdict;
     using checking = ssh_settings::checking;
     switch (known.check(key)) {
@@ -303,23 +304,37 @@ void ssh_session::check_host(const known_hosts& known) {
         case verdict::changed:
             throw error(errc::host_key_changed,
                         where(settings_) + " shows the " + shown + ", not the one in " +
-                            known.where() +
+                            known.where(kind) +
                             ": somebody may be in between; if the host has a new key, replace "
                             "that line by: " +
                             line);
         case verdict::unknown: break;
     }
+    // Those that are known were asked for first: whoever shows another kind has none of them.
+    if (!known.kinds().empty()) {
+        throw error(errc::host_key_changed,
+                    where(settings_) + " shows the " + shown + ", and not the key of " +
+                        known.where(kind) +
+                        ": somebody may be in between; if the host has this one as well, add this "
+                        "line: " +
+                        line);
+    }
     if (settings_.strict == checking::off) return;
-    const bool has_others = !known.kinds().empty();
-    if (settings_.strict == checking::accept_new && !has_others) {
-        std::ofstream file(settings_.known_hosts_files.front(), std::ios::app);
-        file << line << '\n';
-        if (file.flush()) return;
+    const auto& files = settings_.known_hosts_files;
+    std::string not_added;
+    if (settings_.strict == checking::accept_new) {
+        if (files.empty()) return;
+        try {
+            add_known_host(files.front(), line);
+            return;
+        } catch (const std::system_error& e) {
+            not_added = std::string("; to add it has failed: ") + e.what();
+        }
     }
     throw error(errc::host_key_unknown,
-                where(settings_) + " shows the " + shown + ", which is in none of " +
-                    settings_.known_hosts_files.front() +
-                    "…; if the fingerprint is right, add this line: " + line);
+                where(settings_) + " shows the " + shown + ", which is in no known_hosts file (" +
+                    (files.empty() ? "none" : files.front() + "…") + ")" + not_added +
+                    "; if the fingerprint is right, add this line: " + line);
 }
 
 // -- logging in --
@@ -336,10 +351,12 @@ void ssh_session::log_in(const ask_passphrase& ask) {
     }
     const std::string methods = list;
     if (methods.find("publickey") == methods.npos) refuse_auth(methods);
-    if (!settings_.identities_only && try_agent()) return;
+    const bool asks_agent = !settings_.identities_only;
+    if (asks_agent && !settings_.files_first && try_agent()) return;
     for (const auto& file : settings_.identity_files) {
         if (try_key(file, ask)) return;
     }
+    if (asks_agent && settings_.files_first && try_agent()) return;
     refuse_auth(methods);
 }
 

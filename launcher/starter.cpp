@@ -83,7 +83,10 @@ ssh_settings settings_of(const starter_order& order) {
     auto s = read_ssh_config({order.host, order.user, order.port},
                              order.has_config ? std::optional(order.config) : std::nullopt,
                              self.home, self.name);
-    if (!order.identity_files.empty()) s.identity_files = order.identity_files;
+    if (!order.identity_files.empty()) {
+        s.identity_files = order.identity_files;
+        s.files_first = true;
+    }
     if (!order.known_hosts_files.empty()) s.known_hosts_files = order.known_hosts_files;
     return s;
 }
@@ -429,6 +432,8 @@ bool is_no_start(exit_status how) noexcept {
     return !how.signalled && (how.value == 126 || how.value == 127);
 }
 
+bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }
+
 [[noreturn]] void end_like(exit_status how) {
     if (how.signalled) {
         // It is not this program that failed.
@@ -453,7 +458,9 @@ int serve_starter() {
     ::signal(SIGPIPE, SIG_IGN);
 
     const auto report = [](errc code, std::string text) {
-        std::replace(text.begin(), text.end(), '\n', ' ');
+        // It quotes the other side, and may be shown on a terminal.
+        std::ranges::replace(text, '\n', ' ');
+        std::ranges::replace_if(text, is_control, '?');
         say_line(std::string(failed_marker) + std::to_string(static_cast<int>(code)) + " " + text);
         return 1;
     };

@@ -47,7 +47,7 @@ TEST(known_hosts, another_key_of_the_same_kind_is_a_change_and_of_another_kind_i
     const auto file = folder.put("k", line("#", one) + line("a", rsa) + line("a", one));
     const known_hosts known({file}, "a", 22);
     EXPECT_EQ(known.kinds(), (std::vector<std::string>{"ssh-rsa", "ssh-ed25519"}));
-    EXPECT_EQ(known.where(), file + ":2");
+    EXPECT_EQ(known.where("ssh-ed25519"), file + ":3");
 }
 
 TEST(known_hosts, takes_lists_patterns_exceptions_and_hashed_names) {
@@ -64,6 +64,29 @@ TEST(known_hosts, a_revoked_key_is_refused_even_if_another_line_knows_it) {
     EXPECT_EQ(check(line("a", one) + line("@revoked *", two), "a", 22, one), verdict::known);
     // A certificate's authority vouches for no key that it has not signed.
     EXPECT_EQ(check(line("@cert-authority *", one), "a", 22, one), verdict::unknown);
+}
+
+TEST(known_hosts, tells_the_line_of_the_kind_that_is_asked_for) {
+    const scratch_folder folder;
+    const auto file = folder.put("known_hosts", line("a", rsa) + line("b", one) + line("a", one));
+    const known_hosts known({file}, "a", 22);
+    EXPECT_EQ(known.where("ssh-ed25519"), file + ":3");
+    EXPECT_EQ(known.where("ssh-rsa"), file + ":1");
+    EXPECT_EQ(known.where("ecdsa-sha2-nistp256"), file + ":1");
+}
+
+TEST(known_hosts, are_added_as_lines_of_their_own_or_the_file_is_named) {
+    const scratch_folder folder;
+    const auto file = folder.put("known_hosts", "b ssh-rsa " + to_base64(rsa));  // no line feed
+    add_known_host(file, known_hosts_line("a", 22, one));
+    EXPECT_EQ(known_hosts({file}, "a", 22).check(one), verdict::known);
+    EXPECT_EQ(known_hosts({file}, "b", 22).check(rsa), verdict::known);
+    try {
+        add_known_host("/no/such/file", "x");
+        FAIL() << "there is no such folder";
+    } catch (const std::system_error& e) {
+        EXPECT_NE(std::string(e.what()).find("/no/such/file"), std::string::npos) << e.what();
+    }
 }
 
 TEST(known_hosts, broken_lines_know_nothing) {

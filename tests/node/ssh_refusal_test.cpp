@@ -125,6 +125,16 @@ TEST_P(ssh_refusal, of_a_changed_host_key_names_the_line_that_has_another) {
     (void)refused(far, errc::host_key_changed);
 }
 
+TEST_P(ssh_refusal, of_another_kind_of_key_for_a_known_host_whatever_is_set) {
+    if (!uses_library()) return;
+    const test_sshd far;
+    test_sshd::run({"ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", far.folder() + "/other"});
+    test_sshd::write_file(far.known_hosts(), "[127.0.0.1]:" + std::to_string(far.port()) + " " +
+                                                 public_key(far.folder() + "/other.pub") + "\n");
+    edit_config(far, "StrictHostKeyChecking no");
+    EXPECT_TRUE(has(refused(far, errc::host_key_changed), far.known_hosts() + ":1"));
+}
+
 TEST_P(ssh_refusal, does_not_happen_to_an_unknown_host_where_new_ones_are_accepted) {
     const test_sshd far;
     test_sshd::write_file(far.known_hosts(), "");
