@@ -227,7 +227,9 @@ void ssh_session::connect_socket() {
     }
     const std::unique_ptr<addrinfo, address_deleter> list(found);
     int cause = 0;
-    for (const auto* each = found; each; each = each->ai_next) {
+    std::size_t addresses_left = 0;
+    for (const auto* each = found; each; each = each->ai_next) ++addresses_left;
+    for (const auto* each = found; each; each = each->ai_next, --addresses_left) {
         socket_ =
             unique_fd{::socket(each->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
         if (!socket_) {
@@ -243,7 +245,12 @@ void ssh_session::connect_socket() {
             cause = errno;
             if (cause == EINPROGRESS) {
                 std::array<pollfd, 1> done{pollfd{socket_.get(), POLLOUT, 0}};
-                clock().wait(done);
+                // One that leads nowhere leaves time for the others.
+                if (addresses_left > 1 && !clock().wait_part(done, addresses_left)) {
+                    cause = ETIMEDOUT;
+                    continue;
+                }
+                if (addresses_left == 1) clock().wait(done);
                 socklen_t size = sizeof cause;
                 ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &cause, &size);
             }

@@ -89,15 +89,23 @@ void step_clock::end() noexcept {
 }
 
 void step_clock::wait(std::span<pollfd> fds) {
+    if (wait_until(fds, until_)) return;
+    // The signal would cut short what now ends in order.
+    end();
+    throw error(code_, too_late());
+}
+
+bool step_clock::wait_part(std::span<pollfd> fds, std::size_t parts) {
+    const auto now = clock_type::now();
+    return wait_until(fds, now + (until_ - now) / static_cast<long>(parts));
+}
+
+bool step_clock::wait_until(std::span<pollfd> fds, clock_type::time_point until) {
     std::vector<pollfd> all(fds.begin(), fds.end());
     all.push_back({life_, 0, 0});
     while (true) {
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until_ - clock_type::now());
-        if (left.count() <= 0) {
-            // The signal would cut short what now ends in order.
-            end();
-            throw error(code_, too_late());
-        }
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_type::now());
+        if (left.count() <= 0) return false;
         const auto most = meanwhile_ ? std::min(left, meanwhile_interval_) : left;
         const int got = ::poll(all.data(), all.size(), static_cast<int>(most.count()));
         if (got < 0 && errno != EINTR) checked(got, "poll");
@@ -105,7 +113,7 @@ void step_clock::wait(std::span<pollfd> fds) {
         if (got <= 0) continue;
         if (all.back().revents) throw starter_unwanted{};
         std::copy_n(all.begin(), fds.size(), fds.begin());
-        return;
+        return true;
     }
 }
 

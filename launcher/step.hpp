@@ -39,6 +39,9 @@ class step_clock {
     /// Waits until one of `fds` has news, and says so in them.
     /// Throws: error with the step's code at the deadline; starter_unwanted.
     void wait(std::span<pollfd> fds);
+    /// The same for one of `parts` equal parts of what is left of the step.
+    /// Returns: false: there was no news. Throws: starter_unwanted.
+    bool wait_part(std::span<pollfd> fds, std::size_t parts);
     /// What wait() does besides, each time that nothing has come for so long. Empty: nothing.
     void meanwhile(std::chrono::milliseconds interval, std::function<void()> what);
     /// Waits for room in a connection that a packet is half into, at most limit(), whatever is left
@@ -54,6 +57,7 @@ class step_clock {
 
   private:
     std::string too_late() const;
+    bool wait_until(std::span<pollfd> fds, std::chrono::steady_clock::time_point until);
     void arm();
 
     std::chrono::milliseconds limit_;
