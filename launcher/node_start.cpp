@@ -242,7 +242,11 @@ void pending_node::state::finish_lines() {
 void pending_node::state::fail(boost::system::error_code code, const std::string& text) {
     finish_lines();
     if (std::exchange(has_bar, false)) std::fputc('\n', stderr);
-    failure.emplace(code, "node " + where + text);
+    // It quotes the other side, and may be shown on a terminal.
+    auto words = "node " + where + text;
+    std::ranges::replace_if(
+        words, [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
+    failure.emplace(code, words);
     at = phase::settled;
     node->begin_end();
 }
