@@ -113,12 +113,14 @@ handshake::handshake(role side, config settings) : side_(side), settings_(std::m
 void handshake::secure(known_key key, const proof_bytes& binding) {
     settings_.keys = {std::move(key)};
     binding_ = binding;
+    is_secure_ = true;
 }
 
 handshake::step handshake::start() {
     if (side_ == role::dialing) {
         waiting_ = waiting_for::challenge;
-        return {};
+        if (is_secure_) return {};
+        return {ping_frame{0}, pending{}};
     }
     waiting_ = waiting_for::hello;
     return {challenge_frame{accepting_range_.min, accepting_range_.max, accepting_nonce_},
@@ -135,6 +137,10 @@ handshake::step handshake::feed(const frame& f) {
         return on_hello(*h);
     if (const auto* w = std::get_if<welcome_frame>(&f); w && waiting_ == waiting_for::welcome)
         return on_welcome(*w);
+    const bool is_first_word = std::holds_alternative<ping_frame>(f) && !is_secure_ &&
+                               waiting_ == waiting_for::hello &&
+                               !std::exchange(has_heard_word_, true);
+    if (is_first_word) return {std::nullopt, pending{}};
     return refuse(errc::protocol, "a frame out of turn during the handshake");
 }
 

@@ -78,7 +78,8 @@ class handshake {
     /// and what only this connection has, so that no proof is of use on another.
     void secure(known_key key, const proof_bytes& binding);
 
-    /// What to do first: the accepting side speaks, the dialing side waits.
+    /// What to do first: the accepting side speaks and the dialing side waits. Without TLS that one
+    /// says a word too, by which a node with TLS can tell at once that it is not meant.
     step start();
 
     /// What to do about a frame from the other side.
@@ -109,6 +110,8 @@ class handshake {
     incarnation_id accepting_incarnation_{}, dialing_incarnation_{};
     std::uint16_t protocol_ = 0;
     proof_bytes binding_{};  // zeros without TLS
+    bool is_secure_ = false;
+    bool has_heard_word_ = false;  // that without TLS goes before the hello
 };
 
 }  // namespace places::net

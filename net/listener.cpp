@@ -10,6 +10,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 
+#include <array>
 #include <exception>
 #include <optional>
 #include <sstream>
@@ -26,6 +27,8 @@ using boost::system::error_code;
 using clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds accept_pause{100};
+
+constexpr std::byte tls_handshake_record{0x16};
 
 constexpr const char* loopback_only =
     "insecure is for loopback only (127.0.0.1, ::1): it would carry messages in the clear";
@@ -68,9 +71,11 @@ class greeting : public std::enable_shared_from_this<greeting> {
         });
         stream_.allow(handshake_limits.frame_bytes_max);
         if (!stream_.is_secure()) return act(handshake_.start());
-        stream_.async_shake([self = shared_from_this()](error_code ec) {
-            self->guarded([&] { self->on_shaken(ec); });
-        });
+        if (stream_.side().is_dialing()) return shake();
+        stream_.socket().async_wait(tcp::socket::wait_read,
+                                    [self = shared_from_this()](error_code ec) {
+                                        self->guarded([&] { self->on_first_octet(ec); });
+                                    });
     }
 
     void drop() {
@@ -81,6 +86,45 @@ class greeting : public std::enable_shared_from_this<greeting> {
     }
 
   private:
+    // OpenSSL would wait for a whole header of a record, however little it looks like one.
+    void on_first_octet(error_code ec) {
+        if (over_) return;
+        std::byte first{};
+        if (!ec) {
+            stream_.socket().non_blocking(true, ec);
+            const auto got = stream_.socket().receive(asio::buffer(&first, 1),
+                                                      asio::socket_base::message_peek, ec);
+            if (!ec && got == 0) ec = asio::error::eof;
+        }
+        if (ec) return on_error("reading", ec);
+        if (first == tls_handshake_record) return shake();
+        // In the clear, since whoever is there does not speak TLS; a places node understands it.
+        const auto word =
+            handshake_.breach(errc::protocol, "it speaks TLS only, and was dialed as insecure");
+        out_ = encode(*word.send);
+        asio::async_write(stream_.socket(), asio::buffer(out_),
+                          [self = shared_from_this()](error_code, std::size_t) {
+                              if (self->over_) return;
+                              self->drop_what_came();
+                              self->fail(errc::protocol,
+                                         "not the places protocol: bytes that are not TLS; a "
+                                         "node that dials as insecure, perhaps");
+                          });
+    }
+
+    // A socket that is closed with something unread takes back what it has just sent.
+    void drop_what_came() {
+        std::array<std::byte, 4096> unread;
+        error_code ignored;
+        (void)stream_.socket().receive(asio::buffer(unread), 0, ignored);
+    }
+
+    void shake() {
+        stream_.async_shake([self = shared_from_this()](error_code ec) {
+            self->guarded([&] { self->on_shaken(ec); });
+        });
+    }
+
     void on_shaken(error_code ec) {
         if (over_) return;
         if (ec) {
@@ -157,7 +201,8 @@ class greeting : public std::enable_shared_from_this<greeting> {
 
     // A record of TLS that begins a handshake.
     bool is_tls_hello() const noexcept {
-        return !stream_.is_secure() && prefix_[0] == std::byte{0x16} && prefix_[1] == std::byte{3};
+        return !stream_.is_secure() && prefix_[0] == tls_handshake_record &&
+               prefix_[1] == std::byte{3};
     }
 
     void not_ours(error_code ec) {
@@ -178,7 +223,8 @@ class greeting : public std::enable_shared_from_this<greeting> {
     }
 
     void on_error(const char* where, error_code ec) {
-        if (ec == asio::error::eof || ec == asio::ssl::error::stream_truncated)
+        if (ec == asio::error::eof || ec == asio::ssl::error::stream_truncated ||
+            ec == asio::error::connection_reset || ec == asio::error::broken_pipe)
             return fail(errc::node_unreachable, stream_.has_read() ? "hung up during the handshake"
                                                                    : "hung up without a word");
         if (ec == errc::too_large)

@@ -310,7 +310,10 @@ struct ListedLink {
 }
 
 struct Ping {
-  # Answered at once. Nobody sends it unasked yet: a connection ends when the kernel says so.
+  # Answered at once. A connection ends when the kernel says so, so none is needed for that. Without
+  # TLS the dialing side sends one before all else, as soon as it is connected: a node with TLS sees
+  # by it at once that it is not meant, and answers `reject` in the clear. It is not answered, may be
+  # left out, and a second one during the handshake is a breach.
   sequence @0 :UInt64;
 }
 

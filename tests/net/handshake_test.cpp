@@ -29,7 +29,8 @@ struct sides {
     sides(handshake::config a, handshake::config d)
         : accepting(handshake::role::accepting, std::move(a)),
           dialing(handshake::role::dialing, std::move(d)) {
-        EXPECT_FALSE(dialing.start().send);
+        const auto first = dialing.start();
+        EXPECT_TRUE(first.send && std::holds_alternative<ping_frame>(*first.send));
     }
 };
 
@@ -186,7 +187,7 @@ TEST(handshake, node_of_another_name_than_expected_is_not_accepted) {
 }
 
 TEST(handshake, frame_out_of_turn_is_rejected) {
-    const std::vector<frame> others{ping_frame{1}, challenge_frame{1, 1, {}}, exit_frame{0},
+    const std::vector<frame> others{pong_frame{1}, challenge_frame{1, 1, {}}, exit_frame{0},
                                     welcome_frame{1, "x", {}, {}}};
     for (const frame& f : others) {
         handshake accepting{handshake::role::accepting, config_of("a")};
@@ -200,6 +201,28 @@ TEST(handshake, frame_out_of_turn_is_rejected) {
     handshake dialing{handshake::role::dialing, config_of("d")};
     dialing.start();
     EXPECT_TRUE(failed(dialing.feed(welcome_frame{1, "x", {}, {}})));
+}
+
+TEST(handshake, without_tls_takes_one_word_ahead_of_the_hello) {
+    sides both{config_of("a"), config_of("d")};
+    auto hello = both.dialing.feed(*both.accepting.start().send);
+    auto nothing = both.accepting.feed(ping_frame{0});
+    EXPECT_TRUE(is_pending(nothing));
+    EXPECT_FALSE(nothing.send);
+    EXPECT_TRUE(done(both.accepting.feed(*hello.send)));
+
+    handshake twice{handshake::role::accepting, config_of("a")};
+    twice.start();
+    EXPECT_TRUE(is_pending(twice.feed(ping_frame{0})));
+    EXPECT_TRUE(failed(twice.feed(ping_frame{0})));
+
+    handshake with_tls{handshake::role::accepting, config_of("a")};
+    with_tls.secure(known_key{key_of(1), {}, all_rights}, {});
+    with_tls.start();
+    EXPECT_TRUE(failed(with_tls.feed(ping_frame{0})));
+    handshake dialing_tls{handshake::role::dialing, config_of("d")};
+    dialing_tls.secure(known_key{key_of(1), {}, all_rights}, {});
+    EXPECT_FALSE(dialing_tls.start().send);
 }
 
 TEST(handshake, name_that_is_none_is_refused_at_either_end) {

@@ -60,7 +60,6 @@ class tls : public testing::Test {
                           .key = key,
                           .name = name,
                           .incarnation = make_incarnation_id()};
-        if (insecure) with.deadline = std::chrono::milliseconds{300};
         dial(loop.context, std::move(with), [&](dial_result r) { outcome = std::move(r); });
         EXPECT_TRUE(loop.run_until([&] { return outcome.has_value(); }));
         if (!outcome) std::abort();
@@ -290,8 +289,10 @@ TEST_F(tls, and_plain_tcp_do_not_understand_each_other_and_say_so) {
     listen();
     const auto plain = dialed("root", launcher, "127.0.0.1", true);
     ASSERT_FALSE(plain);
-    EXPECT_TRUE(contains(plain.error().text, "deadline")) << plain.error().text;
-    expect_line("hung up without a word");
+    EXPECT_EQ(plain.error().code, errc::protocol);
+    EXPECT_TRUE(contains(plain.error().text, "it speaks TLS only, and was dialed as insecure"))
+        << plain.error().text;
+    expect_line("bytes that are not TLS; a node that dials as insecure, perhaps");
 
     auto with = options();
     with.insecure = true;
@@ -301,6 +302,21 @@ TEST_F(tls, and_plain_tcp_do_not_understand_each_other_and_say_so) {
     EXPECT_TRUE(contains(secure.error().text, "a node that is insecure")) << secure.error().text;
     ASSERT_TRUE(loop.run_until([&] { return !lines.empty(); }));
     EXPECT_TRUE(contains(lines[0], "a TLS hello, but this node is insecure")) << lines[0];
+}
+
+TEST_F(tls, closes_at_the_first_octet_that_begins_no_record) {
+    listen();
+    for (const char octet : {'\0', 'G', '\x15', '\x17'}) {
+        lines.clear();
+        auto socket = raw();
+        asio::write(socket, asio::buffer(&octet, 1));
+        expect_line("bytes that are not TLS");
+        std::string seen;
+        boost::system::error_code ec;
+        asio::read(socket, asio::dynamic_buffer(seen), ec);
+        EXPECT_EQ(ec, asio::error::eof);
+        EXPECT_TRUE(contains(seen, "TLS only"));
+    }
 }
 
 TEST_F(tls, reads_no_more_than_16_kib_of_a_handshake) {
