@@ -2,6 +2,7 @@
 #include "launcher/nursery.hpp"
 
 #include "core/child.hpp"
+#include "core/text.hpp"
 #include "launcher/cores.hpp"
 #include "launcher/event_set.hpp"
 #include "launcher/fork.hpp"
@@ -429,8 +430,9 @@ void nursery::answer(resident& from, std::uint64_t request, const control::list_
     const auto now = std::chrono::steady_clock::now();
     for (const auto* each : found) {
         const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(now - each->born);
-        list.places.push_back({each->id, each->pid, each->name.substr(0, listed_text_max),
-                               each->entry.substr(0, listed_text_max),
+        list.places.push_back({each->id, each->pid,
+                               std::string(detail::shortened(each->name, listed_text_max)),
+                               std::string(detail::shortened(each->entry, listed_text_max)),
                                static_cast<std::uint64_t>(age.count())});
     }
     list.is_last = found.size() < listed_max;

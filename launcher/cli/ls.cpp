@@ -64,11 +64,47 @@ void print(const net::list_answer_frame& list) {
 
 // -- JSON --
 
+/// How many octets the character at the beginning of `text` has; 0 where none is.
+/// Source: RFC 3629, section 4: no overlong forms, no surrogates, nothing above U+10FFFF.
+std::size_t character_bytes(std::string_view text) noexcept {
+    const auto at = [&](std::size_t i) -> unsigned {
+        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
+    };
+    const auto follow = [&](std::size_t from, std::size_t size) {
+        for (auto i = from; i < size; ++i) {
+            if ((at(i) & 0xC0) != 0x80) return false;
+        }
+        return true;
+    };
+    const unsigned first = at(0);
+    const unsigned second = at(1);
+    if (first < 0x80) return 1;
+    if (first >= 0xC2 && first <= 0xDF) return follow(1, 2) ? 2 : 0;
+    if (first >= 0xE0 && first <= 0xEF) {
+        const unsigned least = first == 0xE0 ? 0xA0 : 0x80;
+        const unsigned most = first == 0xED ? 0x9F : 0xBF;
+        return second >= least && second <= most && follow(2, 3) ? 3 : 0;
+    }
+    if (first >= 0xF0 && first <= 0xF4) {
+        const unsigned least = first == 0xF0 ? 0x90 : 0x80;
+        const unsigned most = first == 0xF4 ? 0x8F : 0xBF;
+        return second >= least && second <= most && follow(2, 4) ? 4 : 0;
+    }
+    return 0;
+}
+
+/// JSON is UTF-8, and a name is any octets: those that are no character become U+FFFD each.
 std::string in_quotes(std::string_view text) {
     std::string made = "\"";
-    for (const char c : text) {
+    while (!text.empty()) {
+        const auto size = character_bytes(text);
+        const char c = text.front();
         const auto octet = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
+        if (size == 0) {
+            made += "\xEF\xBF\xBD";
+        } else if (size > 1) {
+            made += text.substr(0, size);
+        } else if (c == '"' || c == '\\') {
             made += '\\';
             made += c;
         } else if (octet < 0x20 || octet == 0x7F) {
@@ -78,6 +114,7 @@ std::string in_quotes(std::string_view text) {
         } else {
             made += c;
         }
+        text.remove_prefix(std::max<std::size_t>(size, 1));
     }
     return made + '"';
 }

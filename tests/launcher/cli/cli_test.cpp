@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <utility>
 #include <vector>
 
 namespace places::net {
@@ -246,6 +247,32 @@ TEST_F(cli, ls_shows_places_channels_and_links) {
                    "\"entry\": \"module_greet of .*\\], \"channels\": \\[\\{\"channel\": 1, .*"
                    "\\], \"links\": \\[.*\"tls\": false.*\\]\\}\n$")))
         << json.output();
+}
+
+TEST_F(cli, ls_makes_json_of_names_that_are_no_text) {
+    auto running = node({"--module", NODE_MODULE, "--insecure"});
+    peer starter{port(), key_in_file()};
+    const std::string bad = "\xEF\xBF\xBD";
+    const std::pair<std::string, std::string> names[] = {
+        {"caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80", "caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80"},
+        {"a\xFF\"b", "a" + bad + "\\\"b"},
+        {"cut \xE2\x82", "cut " + bad + bad},
+        {"overlong \xC0\xAF", "overlong " + bad + bad},
+        {"half \xED\xA0\x80", "half " + bad + bad + bad},
+        {"beyond \xF4\x90\x80\x80", "beyond " + bad + bad + bad + bad},
+        {"bell \x07", "bell \\u0007"}};
+    std::uint64_t channel = 1;
+    for (const auto& [name, shown] : names) {
+        ASSERT_TRUE(starter.send(open_frame{channel, ring, start_entry{"module-greet", name}}));
+        ASSERT_TRUE(starter.next<opened_frame>()) << shown;
+        channel += 2;
+    }
+    command json({"ls", address, "--key-file", key, "--insecure", "--json"});
+    EXPECT_EQ(json.status(), 0);
+    for (const auto& [name, shown] : names) {
+        EXPECT_NE(json.output().find("\"name\": \"" + shown + "\""), std::string::npos)
+            << shown << " in " << json.output();
+    }
 }
 
 TEST_F(cli, stop_ends_a_node_with_the_status_asked_for) {
