@@ -35,7 +35,7 @@ BOOST_DESCRIBE_STRUCT(peer_key, (), (key, owner, may_start, may_stop, may_list, 
 /// Listens for other nodes. Answer: `opened` with a `listening`, or `refused`. The channel then
 /// brings bridge_events and takes a `finish`; when it closes, the bridge ends.
 struct listen_command {
-    std::string address;
+    std::string address;  ///< as numbers, or "localhost"
     std::uint16_t port = 0;
     bytes key;  ///< 32 octets; whoever has it has every right, under any name
     std::string node_name;

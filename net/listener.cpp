@@ -306,17 +306,13 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
             throw error{code, "cannot listen on " + where + ": " + why};
         };
         error_code ec;
-        auto address = asio::ip::make_address(options_.address, ec);
-        if (ec) {
-            const auto found =
-                options_.address.empty()
-                    ? tcp::resolver::results_type{}
-                    : tcp::resolver{acceptor_.get_executor()}.resolve(options_.address, "", ec);
-            if (found.empty())
-                refuse(errc::bad_argument,
-                       "neither an address, such as 127.0.0.1, nor a name that has one");
-            address = found.begin()->endpoint().address();
-        }
+        // By RFC 6761 always this machine, whatever a name server says.
+        const auto address = options_.address == "localhost"
+                                 ? asio::ip::address{asio::ip::address_v4::loopback()}
+                                 : asio::ip::make_address(options_.address, ec);
+        if (ec)
+            refuse(errc::bad_argument,
+                   "no address as numbers, such as 127.0.0.1 or ::1, and a name is not looked up");
         if (options_.insecure && !is_loopback(address)) refuse(errc::bad_argument, loopback_only);
         make_handshake();  // a name that no peer accepts is refused here, not at the first peer
 

@@ -20,7 +20,7 @@
 namespace places::net {
 
 struct listen_options {
-    std::string address = "127.0.0.1";  // as numbers, or a name, whose first address is taken
+    std::string address = "127.0.0.1";  // as numbers, or "localhost"
     std::uint16_t port = 0;             // 0: the system chooses
     bool insecure = false;              // plain TCP, on loopback only
     std::vector<known_key> keys{};
@@ -49,7 +49,7 @@ class listener {
     ///         insecure, for no keys and for a name that no peer accepts; {address_in_use} or
     ///         {node_unreachable} when the system refuses; {start_failed} when the crypto library
     ///         does.
-    /// Blocks: while a name is looked up.
+    /// Blocks: never.
     listener(boost::asio::io_context& context, listen_options options);
     listener(const listener&) = delete;
     listener& operator=(const listener&) = delete;

@@ -156,7 +156,9 @@ void add_node(CLI::App& app, action& chosen) {
                                "Stopped by a command it exits with the status given there.\n") +
                    exit_codes_text);
     const auto s = std::make_shared<settings>();
-    command.add_option("--listen", s->listen, "HOST:PORT or [V6]:PORT; port 0: the system chooses")
+    command
+        .add_option("--listen", s->listen,
+                    "ADDRESS:PORT or [V6]:PORT, as numbers; port 0: the system chooses")
         ->capture_default_str();
     command.add_option("--key-file", s->key_file, "The node's key, for who may command it")
         ->required();

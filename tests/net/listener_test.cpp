@@ -328,6 +328,24 @@ TEST_P(listening, on_a_port_that_is_taken_names_it) {
     }
 }
 
+TEST_P(listening, at_a_name_is_refused_since_looking_it_up_would_block) {
+    for (const char* name : {"localhost.localdomain", "ip6-localhost", "", "127.0.0.1 "}) {
+        auto with = options();
+        with.address = name;
+        try {
+            listener one{loop.context, with};
+            FAIL() << name;
+        } catch (const error& e) {
+            EXPECT_EQ(e.code(), errc::bad_argument);
+            EXPECT_TRUE(contains(e.what(), "no address as numbers")) << e.what();
+        }
+    }
+    auto with = options();
+    with.address = "localhost";
+    listen(with);
+    EXPECT_TRUE(dialed(to(node->port())));
+}
+
 TEST_P(listening, insecure_anywhere_but_on_loopback_is_refused) {
     for (const char* address : {"0.0.0.0", "192.0.2.1", "::", ""}) {
         auto with = options();
