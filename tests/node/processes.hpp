@@ -4,12 +4,16 @@
 
 #include <places/shm/unique_fd.hpp>
 
+#include <array>
 #include <charconv>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <poll.h>
 #include <string>
 #include <sys/syscall.h>
@@ -86,4 +90,28 @@ inline std::size_t mappings_of(pid_t pid) {
 inline long long ms_since(std::chrono::steady_clock::time_point start) {
     using namespace std::chrono;
     return duration_cast<milliseconds>(steady_clock::now() - start).count();
+}
+
+/// Whether the text is anywhere in the memory that a process may write. Nothing: it may not be
+/// read.
+inline std::optional<bool> holds(pid_t pid, const std::string& text) {
+    const auto folder = "/proc/" + std::to_string(pid);
+    std::ifstream maps(folder + "/maps");
+    const places::unique_fd memory{::open((folder + "/mem").c_str(), O_RDONLY | O_CLOEXEC)};
+    if (!memory) return std::nullopt;
+    for (std::string line; std::getline(maps, line);) {
+        unsigned long begin = 0;
+        unsigned long end = 0;
+        std::array<char, 5> rights{};
+        if (std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, rights.data()) != 3) continue;
+        // What is larger is a sanitizer's map of all there could be.
+        if (rights[1] != 'w' || end - begin > (1UL << 30)) continue;
+        std::string octets(end - begin, '\0');
+        const auto got =
+            ::pread(memory.get(), octets.data(), octets.size(), static_cast<off_t>(begin));
+        if (got > 0 && octets.substr(0, static_cast<std::size_t>(got)).find(text) != text.npos) {
+            return true;
+        }
+    }
+    return false;
 }

@@ -219,30 +219,6 @@ std::string content(const std::string& path) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// Whether the text is anywhere in the memory that a process may write. Nothing: it may not be
-/// read.
-std::optional<bool> holds(pid_t pid, const std::string& text) {
-    const auto folder = "/proc/" + std::to_string(pid);
-    std::ifstream maps(folder + "/maps");
-    const places::unique_fd memory{::open((folder + "/mem").c_str(), O_RDONLY | O_CLOEXEC)};
-    if (!memory) return std::nullopt;
-    for (std::string line; std::getline(maps, line);) {
-        unsigned long begin = 0;
-        unsigned long end = 0;
-        std::array<char, 5> rights{};
-        if (std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, rights.data()) != 3) continue;
-        // What is larger is a sanitizer's map of all there could be.
-        if (rights[1] != 'w' || end - begin > (1UL << 30)) continue;
-        std::string octets(end - begin, '\0');
-        const auto got =
-            ::pread(memory.get(), octets.data(), octets.size(), static_cast<off_t>(begin));
-        if (got > 0 && octets.substr(0, static_cast<std::size_t>(got)).find(text) != text.npos) {
-            return true;
-        }
-    }
-    return false;
-}
-
 TEST_F(ssh_end, nobody_but_root_and_bridge_of_the_two_nodes_ever_has_the_key) {
     const test_sshd far;
     // Not written here: the program is on both sides.
