@@ -4,6 +4,7 @@
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/node_main.hpp"
+#include "tests/support/sanitized.hpp"
 #include "tests/support/sshd.hpp"
 
 #include <gtest/gtest.h>
@@ -31,11 +32,7 @@ namespace {
 using clock_type = std::chrono::steady_clock;
 
 // What a round costs is mostly the start; so many are under way at once.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr int rounds = 10;
-#else
-constexpr int rounds = 50;
-#endif
+constexpr int rounds = is_sanitized ? 10 : 50;
 constexpr int at_once = 10;
 
 class ssh_end : public ::testing::Test {
@@ -240,9 +237,7 @@ TEST_F(ssh_end, nobody_but_root_and_bridge_of_the_two_nodes_ever_has_the_key) {
                     << file << " of " << pid;
             }
         }
-#if defined(__SANITIZE_ADDRESS__)
-        continue;  // it keeps what has been freed
-#endif
+        if (is_sanitized) continue;  // it keeps what has been freed
         const pid_t nursery = facts_of(facts.pid()).parent;
         ASSERT_EQ(facts_of(nursery).name, "places-nursery");
         for (const pid_t each : {static_cast<pid_t>(facts.pid()), nursery}) {
