@@ -93,7 +93,7 @@ std::string far_shell::hear() {
             for (auto& each : lines_) keep(std::exchange(each, {}));
             return {};
         }
-        far_.wait();
+        if (!stream_->has_more(1) && !stream_->has_more(2)) far_.wait();
     }
 }
 

@@ -28,6 +28,9 @@ class far_stream {
     virtual void end_input() = 0;
     /// `stream`: 1 or, of a command, 2. Returns: octets that are there, perhaps none.
     virtual std::size_t read(int stream, std::span<char> into) = 0;
+    /// Whether there is more to read that no descriptor will announce: looking for one stream's
+    /// octets may have taken in another's.
+    virtual bool has_more(int) { return false; }
     /// Whether octets of `stream` are news to wait for; they are until said otherwise, and of a
     /// way on which they come with those of other streams, always.
     virtual void listen_to(int /*stream*/, bool /*is_news*/) {}

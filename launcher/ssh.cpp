@@ -111,13 +111,14 @@ class ssh_session final : public far_side {
         } catch (...) {
         }
     }
+    /// Frees what close_later() could not.
+    void close_some();
 
   private:
     std::string last_words() const;
     bool try_agent();
     bool try_key(const std::string& file, const ask_passphrase& ask);
     [[noreturn]] void refuse_auth(const std::string& methods);
-    void close_some();
     bool put_file(LIBSSH2_SFTP* sftp, int from, std::uint64_t size, const std::string& path,
                   const progress& on_progress);
 
@@ -156,6 +157,7 @@ class ssh_channel final : public far_stream {
         (void)session_.flush([&] { return ::libssh2_channel_send_eof(channel_); });
     }
     std::size_t read(int stream, std::span<char> into) override {
+        session_.close_some();
         const auto got = session_.flush([&] {
             return ::libssh2_channel_read_ex(channel_, stream == 2 ? SSH_EXTENDED_DATA_STDERR : 0,
                                              into.data(), into.size());
@@ -164,6 +166,9 @@ class ssh_channel final : public far_stream {
         if (got == LIBSSH2_ERROR_CHANNEL_CLOSED) return 0;
         if (got < 0) session_.lost("reading");
         return static_cast<std::size_t>(got);
+    }
+    bool has_more(int stream) override {
+        return ::libssh2_poll_channel_read(channel_, stream == 2 ? 1 : 0) > 0;
     }
     bool has_ended() override {
         if (::libssh2_channel_eof(channel_) != 1) return false;
@@ -544,7 +549,6 @@ std::vector<pollfd> ssh_session::interests() {
     const int directions = ::libssh2_session_block_directions(raw());
     short events = POLLIN;
     if (directions & LIBSSH2_SESSION_BLOCK_OUTBOUND) events |= POLLOUT;
-    close_some();
     return {{socket_.get(), events, 0}};
 }
 

@@ -241,6 +241,11 @@ void node_relay::wait() {
         if (!reads) each.events = static_cast<short>(each.events & ~POLLIN);
         fds.push_back(each);
     }
+    bool has_more =
+        (out_.has_room() && node_->has_more(1)) || (err_.has_room() && node_->has_more(2));
+    for (const auto& each : carried_)
+        has_more |= each.to_near.has_room() && each.stream->has_more(1);
+    if (has_more) return;
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(next_beat_ - clock_type::now()).count();
     if (::poll(fds.data(), fds.size(), static_cast<int>(std::max<long>(left, 0))) <= 0) return;
