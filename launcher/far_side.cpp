@@ -69,6 +69,7 @@ std::string far_shell::hear() {
         noise_.append(line).append("\n");
         if (noise_.size() > noise_bytes_max) noise_.erase(0, noise_.size() - noise_bytes_max);
     };
+    bool looked_again = false;
     while (true) {
         auto& errors = lines_[1];
         for (std::size_t end; (end = errors.find('\n')) != errors.npos;) {
@@ -88,12 +89,18 @@ std::string far_shell::hear() {
             if (each.size() > noise_bytes_max) keep(std::exchange(each, {}));
         }
         const bool has_answer = take(1);
-        if (take(2) || has_answer) continue;
+        if (take(2) || has_answer) {
+            looked_again = false;
+            continue;
+        }
         if (stream_->has_ended()) {
             for (auto& each : lines_) keep(std::exchange(each, {}));
             return {};
         }
-        if (!stream_->has_more(1) && !stream_->has_more(2)) far_.wait();
+        // Once: what lies there and cannot be read is no reason not to wait.
+        const bool has_more = stream_->has_more(1) || stream_->has_more(2);
+        looked_again = has_more && !looked_again;
+        if (!looked_again) far_.wait();
     }
 }
 

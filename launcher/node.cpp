@@ -2,7 +2,7 @@
 #include "launcher/node.hpp"
 
 #include "core/child.hpp"
-#include "launcher/deploy.hpp"
+#include "launcher/cargo.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/tether.hpp"
 #include "net/handshake.hpp"

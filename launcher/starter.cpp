@@ -151,6 +151,7 @@ class node_relay {
     std::string unready_;  // what the node has printed, until it is ready
     bool is_ready_ = false;
     bool is_wanted_ = true;
+    bool looked_again_ = false;  // since something has moved
     way_out out_{STDOUT_FILENO};
     way_out err_{STDERR_FILENO};
     unique_fd listener_;
@@ -183,7 +184,11 @@ std::optional<exit_status> node_relay::run() {
                 write_rest();
                 return node_->status();
             }
-            if (!moved) wait();
+            if (moved) {
+                looked_again_ = false;
+            } else {
+                wait();
+            }
             beat();
         }
     } catch (const starter_unwanted&) {
@@ -245,7 +250,9 @@ void node_relay::wait() {
         (out_.has_room() && node_->has_more(1)) || (err_.has_room() && node_->has_more(2));
     for (const auto& each : carried_)
         has_more |= each.to_near.has_room() && each.stream->has_more(1);
-    if (has_more) return;
+    // Once: what lies there and cannot be read is no reason not to wait.
+    looked_again_ = has_more && !looked_again_;
+    if (looked_again_) return;
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(next_beat_ - clock_type::now()).count();
     if (::poll(fds.data(), fds.size(), static_cast<int>(std::max<long>(left, 0))) <= 0) return;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "launcher/deploy.hpp"
+#include "launcher/cargo.hpp"
 
 #include "tests/launcher/scratch.hpp"
 #include "tests/support/error_of.hpp"

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launcher/cargo.hpp"
+
+#include "launcher/text_parts.hpp"
+
+#include <places/core/error.hpp>
+#include <places/shm/unique_fd.hpp>
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <elf.h>
+#include <fcntl.h>
+#include <gnu/libc-version.h>
+#include <link.h>
+#include <memory>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+namespace places::launcher {
+namespace {
+
+constexpr std::size_t read_bytes = 256 * 1024;
+
+struct digest_deleter {
+    void operator()(EVP_MD_CTX* c) const noexcept { ::EVP_MD_CTX_free(c); }
+};
+
+/// SHA-256 of what is fed to it.
+class digest {
+  public:
+    digest() : context_(::EVP_MD_CTX_new()) {
+        if (!context_ || !::EVP_DigestInit_ex(context_.get(), ::EVP_sha256(), nullptr)) {
+            throw error(errc::start_failed, "OpenSSL has no SHA-256");
+        }
+    }
+    void feed(std::string_view octets) {
+        (void)::EVP_DigestUpdate(context_.get(), octets.data(), octets.size());
+    }
+    std::string text() {
+        std::array<unsigned char, EVP_MAX_MD_SIZE> octets{};
+        unsigned size = 0;
+        (void)::EVP_DigestFinal_ex(context_.get(), octets.data(), &size);
+        constexpr std::string_view digits = "0123456789abcdef";
+        std::string text;
+        for (unsigned i = 0; i < size; ++i) {
+            text += digits[octets[i] >> 4];
+            text += digits[octets[i] & 15];
+        }
+        return text;
+    }
+
+  private:
+    std::unique_ptr<EVP_MD_CTX, digest_deleter> context_;
+};
+
+/// A name that needs no quoting anywhere.
+std::string plain_name(std::string_view name) {
+    std::string plain;
+    for (const char c : name) {
+        const bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                          (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '+' || c == '-';
+        plain += good ? c : '_';
+    }
+    if (plain.empty() || plain[0] == '.' || plain[0] == '-') plain.insert(plain.begin(), '_');
+    return plain;
+}
+
+bool is_c_library(std::string_view name) {
+    for (const std::string_view each : {"libc.so", "libm.so", "libdl.so", "librt.so", "libmvec.so",
+                                        "libpthread.so", "libresolv.so", "libutil.so", "libnss_",
+                                        "ld-linux", "ld-musl", "libc.musl", "linux-vdso"}) {
+        if (name.starts_with(each)) return true;
+    }
+    return false;
+}
+
+std::string base_name(std::string_view path) {
+    return std::string(path.substr(path.rfind('/') + 1));  // npos + 1 is 0
+}
+
+}  // namespace
+
+// -- what goes --
+
+std::string sha256_of(std::string_view octets) {
+    digest d;
+    d.feed(octets);
+    return d.text();
+}
+
+std::string deployed_name(std::string_view path) { return plain_name(base_name(path)); }
+
+cargo cargo_of(const std::string& path) {
+    const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    struct stat status {};
+    if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
+        throw error(errc::load_failed, path + ": " + (file ? "not a file" : std::strerror(errno)) +
+                                           "; it was to be copied to another host");
+    }
+    cargo c{path, deployed_name(path), {}, 0};
+    digest d;
+    std::vector<char> buffer(read_bytes);
+    for (ssize_t got; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;) {
+        d.feed({buffer.data(), static_cast<std::size_t>(got)});
+        c.bytes += static_cast<std::uint64_t>(got);
+    }
+    c.digest = d.text();
+    return c;
+}
+
+// -- whether it runs there --
+
+platform this_platform() {
+    utsname name{};
+    (void)::uname(&name);
+    return {name.machine, std::string("glibc ") + ::gnu_get_libc_version()};
+}
+
+namespace {
+
+/// 2.36 as numbers that compare.
+std::pair<int, int> version_of(std::string_view text) {
+    std::pair<int, int> version{0, 0};
+    const char* end = text.data() + text.size();
+    const auto [rest, ec] = std::from_chars(text.data(), end, version.first);
+    if (ec == std::errc{} && rest < end && *rest == '.') {
+        (void)std::from_chars(rest + 1, end, version.second);
+    }
+    return version;
+}
+
+/// The newest GLIBC_x.y among the versions that a loaded object needs.
+/// Source: "Symbol Versioning", Linux Standard Base; <elf.h>.
+void newest_needed(const dl_phdr_info& object, std::string& newest) {
+    const ElfW(Dyn)* dynamic = nullptr;
+    for (int i = 0; i < object.dlpi_phnum; ++i) {
+        if (object.dlpi_phdr[i].p_type == PT_DYNAMIC) {
+            dynamic =
+                reinterpret_cast<const ElfW(Dyn)*>(object.dlpi_addr + object.dlpi_phdr[i].p_vaddr);
+        }
+    }
+    const char* strings = nullptr;
+    const char* needed = nullptr;
+    std::size_t count = 0;
+    for (; dynamic && dynamic->d_tag != DT_NULL; ++dynamic) {
+        // The loader has turned some of these into addresses, and left others as offsets.
+        auto address = dynamic->d_un.d_ptr;
+        if (address < object.dlpi_addr) address += object.dlpi_addr;
+        const auto* at = reinterpret_cast<const char*>(address);
+        if (dynamic->d_tag == DT_STRTAB) strings = at;
+        if (dynamic->d_tag == DT_VERNEED) needed = at;
+        if (dynamic->d_tag == DT_VERNEEDNUM) count = dynamic->d_un.d_val;
+    }
+    if (!strings || !needed) return;
+    constexpr std::string_view prefix = "GLIBC_";
+    for (; count > 0; --count) {
+        const auto* file = reinterpret_cast<const ElfW(Verneed)*>(needed);
+        const char* at = needed + file->vn_aux;
+        for (int i = 0; i < file->vn_cnt; ++i) {
+            const auto* aux = reinterpret_cast<const ElfW(Vernaux)*>(at);
+            const std::string_view name = strings + aux->vna_name;
+            if (name.starts_with(prefix)) {
+                const auto version = name.substr(prefix.size());
+                if (version_of(version) > version_of(newest)) newest = version;
+            }
+            at += aux->vna_next;
+        }
+        needed += file->vn_next;
+    }
+}
+
+}  // namespace
+
+std::string glibc_needed() {
+    std::string newest;
+    ::dl_iterate_phdr(
+        [](dl_phdr_info* object, std::size_t, void* into) {
+            newest_needed(*object, *static_cast<std::string*>(into));
+            return 1;  // the first is the program
+        },
+        &newest);
+    return newest;
+}
+
+std::string c_library_in(std::string_view words) {
+    if (words.find("musl") != words.npos) return "musl";
+    if (const auto at = words.find("glibc "); at != words.npos) {
+        const auto version = words.substr(at + 6);
+        return "glibc " + std::string(version.substr(0, version.find_first_not_of("0123456789.")));
+    }
+    // ldd (Debian GLIBC 2.36-9) 2.36
+    if (words.starts_with("ldd (")) {
+        return "glibc " + std::string(words.substr(words.rfind(' ') + 1));
+    }
+    return std::string(words);
+}
+
+std::string mismatch(const platform& here, const std::string& glibc_wanted, const platform& there) {
+    const auto both = [&](const std::string& what, const std::string& ours,
+                          const std::string& theirs) {
+        return "this program is for " + what + " " + ours + ", and the host has " +
+               (theirs.empty() ? "none that it tells of" : theirs) +
+               "; build it there, and name it: .program";
+    };
+    if (here.machine != there.machine) return both("processor", here.machine, there.machine);
+    const auto family = [](std::string_view library) {
+        return library.substr(0, library.find(' '));
+    };
+    if (family(here.c_library) != family(there.c_library)) {
+        return both("C library", here.c_library, there.c_library);
+    }
+    if (there.c_library.starts_with("glibc ") &&
+        version_of(there.c_library.substr(6)) < version_of(glibc_wanted)) {
+        return both("C library", "glibc " + glibc_wanted + " or later", there.c_library);
+    }
+    return {};
+}
+
+loader_report parse_loader_report(std::string_view text) {
+    loader_report report;
+    const auto add_missing = [&](std::string name) {
+        auto& list = report.missing;
+        if (std::ranges::find(list, name) == list.end()) list.push_back(std::move(name));
+    };
+    while (!text.empty()) {
+        const auto end = text.find('\n');
+        const auto line = text.substr(0, end);
+        text.remove_prefix(end == text.npos ? text.size() : end + 1);
+        const auto words = words_of(line);
+        if (const auto at = line.find(": version `"); at != line.npos) {
+            // prog: /lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by prog)
+            const auto before = line.substr(0, at);
+            const auto name = base_name(before.substr(before.rfind(' ') + 1));
+            if (is_c_library(name)) {
+                report.c_library_too_old = line;
+            } else {
+                add_missing(name);
+            }
+        } else if (words.size() >= 3 && words[1] == "=>") {
+            if (words[2] == "not") {
+                add_missing(words[0]);
+            } else {
+                report.found.emplace(words[0], words[2]);
+            }
+        }
+    }
+    return report;
+}
+
+}  // namespace places::launcher

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// What goes to another host, and whether it runs there. Not installed.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace places::launcher {
+
+/// One file that goes there.
+struct cargo {
+    std::string path;    ///< here
+    std::string name;    ///< there
+    std::string digest;  ///< of its content: SHA-256, in hexadecimal
+    std::uint64_t bytes = 0;
+};
+
+/// Throws: error{load_failed} for a file that cannot be read, with the system's words.
+cargo cargo_of(const std::string& path);
+/// How a file is called there: without what would need quoting.
+std::string deployed_name(std::string_view path);
+/// In hexadecimal.
+std::string sha256_of(std::string_view octets);
+
+/// What this program runs on, and what a host says of itself.
+struct platform {
+    std::string machine;    ///< `uname -m`
+    std::string c_library;  ///< `glibc 2.36`, `musl`
+};
+platform this_platform();
+/// The newest version of glibc that this program asks for, `2.34` say; empty: none.
+std::string glibc_needed();
+/// Why the host cannot run what runs here; empty: it can, as far as this tells.
+std::string mismatch(const platform& here, const std::string& glibc_wanted, const platform& there);
+/// `glibc 2.36` or `musl` of what getconf or ldd print.
+std::string c_library_in(std::string_view words);
+
+/// What a loader says about a file, as ldd prints it.
+struct loader_report {
+    std::map<std::string, std::string> found;  ///< name to path
+    std::vector<std::string> missing;          ///< names, those of too old a version included
+    std::string c_library_too_old;             ///< the loader's line
+};
+loader_report parse_loader_report(std::string_view text);
+
+}  // namespace places::launcher
