@@ -21,6 +21,12 @@ inline void echo(places::inbox& in) {
     while (auto next = in.get()) (void)next->from.send(next->content);
 }
 inline const auto echo_entry = places::register_entry<echo>("echo");
+/// What such a place answers, or why it does not.
+inline std::string echoed(places::channel& c, const std::string& text) {
+    if (c.put(text) != places::status::ok) return "not sent";
+    const auto answer = c.get<std::string>();
+    return answer ? *answer : answer.error().message();
+}
 
 /// Ends as it is told: with a completion value, or never.
 inline int end_with(places::channel& to_creator) {

@@ -70,12 +70,6 @@ bool has(const places::error& e, const std::string& text) {
     return std::string(e.what()).find(text) != std::string::npos;
 }
 
-std::string echoed(places::channel& c, const std::string& text) {
-    if (c.put(text) != places::status::ok) return "not sent";
-    const auto answer = c.get<std::string>();
-    return answer ? *answer : answer.error().message();
-}
-
 struct address {
     places::unique_fd socket;
     std::uint16_t port = 0;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // How nodes on another host end when what holds them breaks, and what nobody may learn meanwhile.
+#include "tests/node/by_ssh.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
-#include "tests/support/node_main.hpp"
 #include "tests/support/sanitized.hpp"
-#include "tests/support/sshd.hpp"
 
 #include <gtest/gtest.h>
 
@@ -35,11 +34,8 @@ using clock_type = std::chrono::steady_clock;
 constexpr int rounds = is_sanitized ? 10 : 50;
 constexpr int at_once = 10;
 
-class ssh_end : public ::testing::Test {
+class ssh_end : public needs_sshd {
   protected:
-    void SetUp() override {
-        if (const auto why = test_sshd::why_not(); !why.empty()) GTEST_SKIP() << why;
-    }
     static std::vector<places::remote_node> start(int count, const places::node_options& options) {
         return test_runtime().spawn_nodes_join(
             std::vector<places::node_request>(static_cast<std::size_t>(count), {"far", options}));
@@ -49,12 +45,6 @@ class ssh_end : public ::testing::Test {
         return {.listen_port = 0, .ssh_config = far.config(), .tether_grace = grace};
     }
 };
-
-std::string echoed(places::channel& c, const std::string& text) {
-    if (c.put(text) != places::status::ok) return "not sent";
-    const auto answer = c.get<std::string>();
-    return answer ? *answer : answer.error().message();
-}
 
 /// doomed_root with a node on `far`.
 struct doomed {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What goes wrong on the way to another host: each has its code, the other side's words and advice,
 // takes no longer than its deadline, and leaves nothing.
+#include "tests/node/by_ssh.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/error_of.hpp"
-#include "tests/support/node_main.hpp"
-#include "tests/support/sshd.hpp"
 
 #include <gtest/gtest.h>
 
@@ -27,15 +26,8 @@ using places::errc;
 
 namespace {
 
-class ssh_refusal : public ::testing::TestWithParam<const char*> {
+class ssh_refusal : public both_ways {
   protected:
-    void SetUp() override {
-        if (const auto why = test_sshd::why_not(); !why.empty()) GTEST_SKIP() << why;
-    }
-    static bool uses_library() { return *GetParam() == '\0'; }
-    static places::node_options options_for(const test_sshd& far) {
-        return {.listen_port = 0, .ssh_config = far.config(), .ssh_command = GetParam()};
-    }
     /// The text of the error, which has the code, names the host, and leaves nothing.
     static std::string refused(const test_sshd& far, errc code, const places::node_options& options,
                                const std::string& host = "far") {

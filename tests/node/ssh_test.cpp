@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Nodes that are started by SSH.
+#include "tests/node/by_ssh.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/error_of.hpp"
-#include "tests/support/node_main.hpp"
-#include "tests/support/sshd.hpp"
 
 #include <gtest/gtest.h>
 
@@ -25,26 +24,12 @@ namespace {
 
 namespace files = std::filesystem;
 
-/// Each runs with the library and with the ssh command.
-class ssh : public ::testing::TestWithParam<const char*> {
+class ssh : public both_ways {
   protected:
-    void SetUp() override {
-        if (const auto why = test_sshd::why_not(); !why.empty()) GTEST_SKIP() << why;
-    }
-    static bool uses_library() { return *GetParam() == '\0'; }
-    static places::node_options options_for(const test_sshd& far) {
-        return {.listen_port = 0, .ssh_config = far.config(), .ssh_command = GetParam()};
-    }
     static places::remote_node start(const test_sshd& far) {
         return test_runtime().spawn_remote_node("far", options_for(far));
     }
 };
-
-std::string echoed(places::channel& c, const std::string& text) {
-    if (c.put(text) != places::status::ok) return "not sent";
-    const auto answer = c.get<std::string>();
-    return answer ? *answer : answer.error().message();
-}
 
 /// Files below the cache, without those of the folders' names.
 std::vector<std::string> cached(const test_sshd& far) {
@@ -368,8 +353,10 @@ TEST_P(ssh_login, that_waits_for_a_passphrase_costs_no_other_node_its_time) {
     auto local =
         test_runtime().spawn_remote_node_async("localhost", {.listen_port = 0, .deadline = 400ms});
     auto options = options_for(far);
+    const auto late = std::chrono::steady_clock::now() + 500ms;
     options.passphrase = [&](const std::string&) {
-        std::this_thread::sleep_for(500ms);
+        // Typed when the other node's deadline has passed: the time itself is what is waited for.
+        std::this_thread::sleep_until(late);
         return "open sesame";
     };
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());

@@ -38,12 +38,6 @@ class two_hosts : public ::testing::Test {
     }
 };
 
-std::string echoed(places::channel& c, const std::string& text) {
-    if (c.put(text) != places::status::ok) return "not sent";
-    const auto answer = c.get<std::string>();
-    return answer ? *answer : answer.error().message();
-}
-
 TEST_F(two_hosts, the_program_and_its_module_run_where_there_is_no_build_tree) {
     auto with_module = options();
     with_module.modules = {NODE_MODULE};

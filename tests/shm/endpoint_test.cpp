@@ -167,7 +167,11 @@ void expect_no_cpu_while_blocked(const child& c, const std::atomic<std::uint32_t
     while (look_at_process(c.pid()).first != 'S') std::this_thread::yield();
     const auto before = look_at_process(c.pid()).second;
     ASSERT_GE(before, 0);
-    std::this_thread::sleep_for(std::chrono::milliseconds{300});
+    // For as long as it takes another to spend 100 ms.
+    const child busy{[] {
+        while (true) (void)::getppid();
+    }};
+    while (look_at_process(busy.pid()).second < 100'000'000) std::this_thread::yield();
     EXPECT_EQ(look_at_process(c.pid()).second, before);
 }
 

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the tests of nodes on other hosts begin with.
+#pragma once
+
+#include "tests/support/node_main.hpp"
+#include "tests/support/sshd.hpp"
+
+#include <places/places.hpp>
+
+#include <gtest/gtest.h>
+
+/// Needs an sshd; says so where there can be none.
+class needs_sshd : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        if (const auto why = test_sshd::why_not(); !why.empty()) GTEST_SKIP() << why;
+    }
+};
+
+/// Each runs with the library, and with the ssh command whose name is the parameter.
+class both_ways : public needs_sshd, public ::testing::WithParamInterface<const char*> {
+  protected:
+    static bool uses_library() { return *GetParam() == '\0'; }
+    static places::node_options options_for(const test_sshd& far) {
+        return {.listen_port = 0, .ssh_config = far.config(), .ssh_command = GetParam()};
+    }
+};
