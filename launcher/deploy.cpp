@@ -15,6 +15,8 @@
 #include <filesystem>
 #include <map>
 #include <poll.h>
+#include <string_view>
+#include <system_error>
 #include <unistd.h>
 
 namespace places::launcher {
@@ -260,7 +262,20 @@ std::string start_script(const cargo& program, const std::vector<cargo>& librari
            "; elif [ -f \"$p\" ]; then echo \"places-barred $p\"; fi";
 }
 
-cargo this_program() { return cargo_of(std::filesystem::read_symlink("/proc/self/exe")); }
+/// By its name, which says where its libraries are; where another file has that name by now, or
+/// none, as the kernel still has it.
+cargo this_program() {
+    // Not of "self": a loader that is asked about it is another process.
+    const std::filesystem::path running = "/proc/" + std::to_string(::getpid()) + "/exe";
+    std::string name = std::filesystem::read_symlink(running);
+    std::error_code none;
+    if (std::filesystem::equivalent(name, running, none)) return cargo_of(name);
+    auto program = cargo_of(running);
+    constexpr std::string_view mark = " (deleted)";
+    if (name.ends_with(mark)) name.resize(name.size() - mark.size());
+    program.name = deployed_name(name);
+    return program;
+}
 
 std::vector<cargo> cargo_of_each(const std::vector<std::string>& paths) {
     std::vector<cargo> all;

@@ -237,6 +237,10 @@ std::vector<remote_node> runtime::spawn_nodes_join(const std::vector<node_reques
         } catch (const error& e) {
             pending.emplace_back(std::nullopt);
             failures.push_back({each.host, e});
+        } catch (const std::system_error& e) {
+            pending.emplace_back(std::nullopt);
+            failures.push_back(
+                {each.host, error(errc::start_failed, "node " + each.host + ": " + e.what())});
         }
     }
     launcher::settle(begun);

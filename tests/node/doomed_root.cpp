@@ -2,8 +2,7 @@
 // A program that life_test and ssh_end_test start and kill: a root with a node, and a place on each
 // side. Told to wait, it first reads a line. Prints one line: the node (or its starter), its place,
 // the local place, both bridges.
-//     doomed_root [wait]
-//     doomed_root [HOST CONFIG GRACE_MS tethered|detached]
+//     doomed_root [wait] [HOST CONFIG GRACE_MS tethered|detached]
 #include "entries.hpp"
 #include "processes.hpp"
 
@@ -13,7 +12,11 @@
 
 int main(int argc, char** argv) {
     places::runtime runtime{argc, argv};
-    if (argc == 2) std::cin.get();
+    if (argc > 1 && std::string(argv[1]) == "wait") {
+        std::cin.get();
+        --argc;
+        ++argv;
+    }
     places::node_options options{.listen_port = 0};
     if (argc == 5) {
         options.ssh_config = argv[2];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Nodes that are started by SSH.
+#include "launcher/spawned.hpp"
 #include "tests/node/by_ssh.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
@@ -177,6 +178,25 @@ TEST_P(ssh, carries_modules_and_finds_them_by_the_same_path_and_by_name) {
         (void)node.supervise_place(places::library{"./" + name, "module_greet"});
     });
     EXPECT_NE(text.find("was not started with that module"), text.npos) << text;
+}
+
+TEST_P(ssh, carries_the_program_that_runs_though_its_file_is_gone) {
+    if (!uses_library()) return;  // what is copied does not depend on the way
+    const test_sshd far;
+    const auto program = far.folder() + "/gone";
+    files::copy_file(DOOMED_ROOT, program);
+    const auto root =
+        places::launcher::spawn_program({program, "wait", "far", far.config(), "100", "tethered"});
+    files::remove(program);
+    // Another program by that name is not what runs.
+    test_sshd::write_file(program, "no program");
+    places::launcher::write_all(root.in.get(), "\n", 1);
+    std::string printed;
+    for (char c = 0; c != '\n' && ::read(root.out.get(), &c, 1) == 1;) printed += c;
+    EXPECT_NE(std::atoi(printed.c_str()), 0) << printed;
+    ::kill(root.pid, SIGKILL);
+    EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));
+    EXPECT_TRUE(far.is_left_alone());
 }
 
 TEST_P(ssh, a_module_that_is_not_there_is_refused_naming_it) {
