@@ -6,6 +6,7 @@
 #include <places/core/error.hpp>
 #include <places/shm/unique_fd.hpp>
 
+#include <boost/algorithm/hex.hpp>
 #include <openssl/evp.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <gnu/libc-version.h>
+#include <iterator>
 #include <link.h>
 #include <memory>
 #include <sys/stat.h>
@@ -46,12 +48,8 @@ class digest {
         std::array<unsigned char, EVP_MAX_MD_SIZE> octets{};
         unsigned size = 0;
         (void)::EVP_DigestFinal_ex(context_.get(), octets.data(), &size);
-        constexpr std::string_view digits = "0123456789abcdef";
         std::string text;
-        for (unsigned i = 0; i < size; ++i) {
-            text += digits[octets[i] >> 4];
-            text += digits[octets[i] & 15];
-        }
+        boost::algorithm::hex_lower(octets.data(), octets.data() + size, std::back_inserter(text));
         return text;
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/keys.hpp"
 
+#include <boost/algorithm/hex.hpp>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
@@ -8,6 +9,7 @@
 #include <openssl/rand.h>
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 
 namespace places::net {
@@ -75,13 +77,10 @@ bool is_owned_by(const known_key& key, std::string_view name) noexcept {
 }
 
 std::string key_id(const node_key& key) {
-    constexpr std::string_view digits = "0123456789abcdef";
     const auto digest = derive(key, "places/1 key id");
+    const auto* octets = reinterpret_cast<const unsigned char*>(digest.data());
     std::string text;
-    for (std::size_t i = 0; i < key_id_bytes; ++i) {
-        const auto b = std::to_integer<unsigned>(digest[i]);
-        text += {digits[b >> 4], digits[b & 15]};
-    }
+    boost::algorithm::hex_lower(octets, octets + key_id_bytes, std::back_inserter(text));
     return text;
 }
 

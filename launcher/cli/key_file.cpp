@@ -3,10 +3,13 @@
 
 #include <places/shm/unique_fd.hpp>
 
+#include <boost/algorithm/hex.hpp>
+
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <iterator>
 #include <optional>
 #include <string_view>
 #include <sys/stat.h>
@@ -24,13 +27,6 @@ constexpr std::size_t digits_count = 64;
 
 std::string last_error() { return std::generic_category().message(errno); }
 
-std::optional<unsigned> value_of(char digit) {
-    if (digit >= '0' && digit <= '9') return static_cast<unsigned>(digit - '0');
-    if (digit >= 'a' && digit <= 'f') return static_cast<unsigned>(digit - 'a') + 10;
-    if (digit >= 'A' && digit <= 'F') return static_cast<unsigned>(digit - 'A') + 10;
-    return std::nullopt;
-}
-
 std::optional<net::node_key> key_of(std::string_view content) {
     net::node_key key;
     if (content.size() == key.size()) {
@@ -39,11 +35,10 @@ std::optional<net::node_key> key_of(std::string_view content) {
     }
     if (content.size() == digits_count + 1 && content.back() == '\n') content.remove_suffix(1);
     if (content.size() != digits_count) return std::nullopt;
-    for (std::size_t i = 0; i < key.size(); ++i) {
-        const auto high = value_of(content[2 * i]);
-        const auto low = value_of(content[2 * i + 1]);
-        if (!high || !low) return std::nullopt;
-        key[i] = static_cast<std::byte>(*high << 4 | *low);
+    try {
+        boost::algorithm::unhex(content, reinterpret_cast<unsigned char*>(key.data()));
+    } catch (const boost::algorithm::hex_decode_error&) {
+        return std::nullopt;
     }
     return key;
 }
@@ -78,13 +73,10 @@ net::node_key read_key_file(const std::string& path) {
 }
 
 net::node_key write_key_file(const std::string& path) {
-    constexpr std::string_view digits = "0123456789abcdef";
     const auto key = net::make_node_key();
+    const auto* octets = reinterpret_cast<const unsigned char*>(key.data());
     std::string content;
-    for (const auto b : key) {
-        content += digits[std::to_integer<unsigned>(b) >> 4];
-        content += digits[std::to_integer<unsigned>(b) & 15];
-    }
+    boost::algorithm::hex_lower(octets, octets + key.size(), std::back_inserter(content));
     content += '\n';
     const unique_fd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
     if (!file) refuse(path, last_error());

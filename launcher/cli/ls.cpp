@@ -3,6 +3,9 @@
 #include "launcher/cli/cli.hpp"
 #include "launcher/cli/conversation.hpp"
 
+#include <boost/json.hpp>
+#include <boost/locale/utf.hpp>
+
 #include <algorithm>
 #include <cstdio>
 #include <iterator>
@@ -50,7 +53,8 @@ void print(const net::list_answer_frame& list) {
     for (const auto& c : list.channels)
         channels.push_back({std::to_string(c.number), std::to_string(c.link),
                             std::to_string(c.place), std::to_string(c.sent),
-                            std::to_string(c.sent - c.acknowledged), std::to_string(c.placed)});
+                            std::to_string(c.sent - std::min(c.sent, c.acknowledged)),
+                            std::to_string(c.placed)});
     rows links{{"LINK", "PEER", "ADDRESS", "AGE", "TLS", "RIGHTS"}};
     for (const auto& l : list.links)
         links.push_back({std::to_string(l.number), shown(l.peer), shown(l.address), age(l.age_ms),
@@ -64,112 +68,54 @@ void print(const net::list_answer_frame& list) {
 
 // -- JSON --
 
-/// How many octets the character at the beginning of `text` has; 0 where none is.
-/// Source: RFC 3629, section 4: no overlong forms, no surrogates, nothing above U+10FFFF.
-std::size_t character_bytes(std::string_view text) noexcept {
-    const auto at = [&](std::size_t i) -> unsigned {
-        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
-    };
-    const auto follow = [&](std::size_t from, std::size_t size) {
-        for (auto i = from; i < size; ++i) {
-            if ((at(i) & 0xC0) != 0x80) return false;
-        }
-        return true;
-    };
-    const unsigned first = at(0);
-    const unsigned second = at(1);
-    if (first < 0x80) return 1;
-    if (first >= 0xC2 && first <= 0xDF) return follow(1, 2) ? 2 : 0;
-    if (first >= 0xE0 && first <= 0xEF) {
-        const unsigned least = first == 0xE0 ? 0xA0 : 0x80;
-        const unsigned most = first == 0xED ? 0x9F : 0xBF;
-        return second >= least && second <= most && follow(2, 3) ? 3 : 0;
-    }
-    if (first >= 0xF0 && first <= 0xF4) {
-        const unsigned least = first == 0xF0 ? 0x90 : 0x80;
-        const unsigned most = first == 0xF4 ? 0x8F : 0xBF;
-        return second >= least && second <= most && follow(2, 4) ? 4 : 0;
-    }
-    return 0;
-}
-
 /// JSON is UTF-8, and a name is any octets: those that are no character become U+FFFD each.
-std::string in_quotes(std::string_view text) {
-    std::string made = "\"";
+boost::json::string as_utf8(std::string_view text) {
+    using utf = boost::locale::utf::utf_traits<char>;
+    boost::json::string made;
     while (!text.empty()) {
-        const auto size = character_bytes(text);
-        const char c = text.front();
-        const auto octet = static_cast<unsigned char>(c);
-        if (size == 0) {
-            made += "\xEF\xBF\xBD";
-        } else if (size > 1) {
-            made += text.substr(0, size);
-        } else if (c == '"' || c == '\\') {
-            made += '\\';
-            made += c;
-        } else if (octet < 0x20 || octet == 0x7F) {
-            char escape[8];
-            std::snprintf(escape, sizeof escape, "\\u%04x", octet);
-            made += escape;
+        const auto* at = text.begin();
+        if (boost::locale::utf::is_valid_codepoint(utf::decode(at, text.end()))) {
+            made.append(text.begin(), at);
         } else {
-            made += c;
+            made.append("\xEF\xBF\xBD");
+            at = text.begin() + 1;
         }
-        text.remove_prefix(std::max<std::size_t>(size, 1));
+        text.remove_prefix(static_cast<std::size_t>(at - text.begin()));
     }
-    return made + '"';
+    return made;
 }
-
-class json_list {
-  public:
-    void begin() { text_ += text_.empty() ? "{" : ", {"; }
-    void add(const char* name, const std::string& value) {
-        if (text_.back() != '{') text_ += ", ";
-        text_.append("\"").append(name).append("\": ").append(value);
-    }
-    void add(const char* name, std::uint64_t value) { add(name, std::to_string(value)); }
-    void end() { text_ += "}"; }
-    std::string text() const { return "[" + text_ + "]"; }
-
-  private:
-    std::string text_;
-};
 
 void print_json(const net::list_answer_frame& list) {
-    json_list places;
+    namespace json = boost::json;
+    json::array places;
     for (const auto& p : list.places) {
-        places.begin();
-        places.add("place", p.number);
-        places.add("pid", std::to_string(p.pid));
-        places.add("name", in_quotes(p.name));
-        places.add("entry", in_quotes(p.entry));
-        places.add("state", in_quotes(p.state));
-        places.add("age_ms", p.age_ms);
-        places.end();
+        places.push_back({{"place", p.number},
+                          {"pid", p.pid},
+                          {"name", as_utf8(p.name)},
+                          {"entry", as_utf8(p.entry)},
+                          {"state", as_utf8(p.state)},
+                          {"age_ms", p.age_ms}});
     }
-    json_list channels;
+    json::array channels;
     for (const auto& c : list.channels) {
-        channels.begin();
-        channels.add("channel", c.number);
-        channels.add("link", c.link);
-        channels.add("place", c.place);
-        channels.add("sent", c.sent);
-        channels.add("acknowledged", c.acknowledged);
-        channels.add("received", c.placed);
-        channels.end();
+        channels.push_back({{"channel", c.number},
+                            {"link", c.link},
+                            {"place", c.place},
+                            {"sent", c.sent},
+                            {"acknowledged", c.acknowledged},
+                            {"received", c.placed}});
     }
-    json_list links;
+    json::array links;
     for (const auto& l : list.links) {
-        links.begin();
-        links.add("link", l.number);
-        links.add("peer", in_quotes(l.peer));
-        links.add("address", in_quotes(l.address));
-        links.add("age_ms", l.age_ms);
-        links.add("tls", l.is_secure ? "true" : "false");
-        links.add("rights", in_quotes(l.rights));
-        links.end();
+        links.push_back({{"link", l.number},
+                         {"peer", as_utf8(l.peer)},
+                         {"address", as_utf8(l.address)},
+                         {"age_ms", l.age_ms},
+                         {"tls", l.is_secure},
+                         {"rights", as_utf8(l.rights)}});
     }
-    std::printf("{\"places\": %s, \"channels\": %s, \"links\": %s}\n", places.text().c_str(),
-                channels.text().c_str(), links.text().c_str());
+    const json::value all{{"places", places}, {"channels", channels}, {"links", links}};
+    std::printf("%s\n", json::serialize(all).c_str());
 }
 
 template <class T>

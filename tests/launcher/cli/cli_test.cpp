@@ -255,9 +255,9 @@ TEST_F(cli, ls_shows_places_channels_and_links) {
     EXPECT_EQ(json.status(), 0);
     EXPECT_TRUE(std::regex_search(
         json.output(),
-        std::regex("^\\{\"places\": \\[.*\"place\": 3, \"pid\": \\d+, \"name\": \"greeter\", "
-                   "\"entry\": \"module_greet of .*\\], \"channels\": \\[\\{\"channel\": 1, .*"
-                   "\\], \"links\": \\[.*\"tls\": false.*\\]\\}\n$")))
+        std::regex("^\\{\"places\":\\[.*\"place\":3,\"pid\":\\d+,\"name\":\"greeter\","
+                   "\"entry\":\"module_greet of .*\\],\"channels\":\\[\\{\"channel\":1,.*"
+                   "\\],\"links\":\\[.*\"tls\":false.*\\]\\}\n$")))
         << json.output();
 }
 
@@ -282,7 +282,7 @@ TEST_F(cli, ls_makes_json_of_names_that_are_no_text) {
     command json({"ls", address, "--key-file", key, "--insecure", "--json"});
     EXPECT_EQ(json.status(), 0);
     for (const auto& [name, shown] : names) {
-        EXPECT_NE(json.output().find("\"name\": \"" + shown + "\""), std::string::npos)
+        EXPECT_NE(json.output().find("\"name\":\"" + shown + "\""), std::string::npos)
             << shown << " in " << json.output();
     }
 }
