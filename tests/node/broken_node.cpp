@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Linked into tests that start nodes which are none, as the variable BROKEN_NODE says.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <unistd.h>
+
+namespace {
+
+/// In a node, before it is one: answers what a broken one might.
+__attribute__((constructor)) void fail_as_told(int argc, char** argv) {
+    const char* line = std::getenv("BROKEN_NODE");
+    if (argc != 2 || std::strcmp(argv[1], "--places-node") != 0 || !line) return;
+    while (std::strcmp(line, "silent") == 0) ::pause();
+    const bool is_whole = std::strncmp(line, "places-node-", 12) == 0;
+    std::printf("%s%s\n", is_whole ? "" : "places-node-failed ", line);
+    std::fflush(stdout);
+    ::_exit(1);
+}
+
+}  // namespace

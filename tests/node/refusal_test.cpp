@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// What users of nodes ask for and cannot have, and what they are told.
+#include "net/handshake.hpp"
+#include "tests/node/entries.hpp"
+#include "tests/node/heard.hpp"
+#include "tests/node/local_node.hpp"
+#include "tests/node/processes.hpp"
+#include "tests/support/error_of.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <netinet/in.h>
+#include <string>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+using namespace std::chrono_literals;
+using places::errc;
+
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+struct address {
+    places::unique_fd socket;
+    std::uint16_t port = 0;
+};
+address loopback_socket() {
+    address a{places::unique_fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)}, 0};
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof where;
+    EXPECT_EQ(::bind(a.socket.get(), reinterpret_cast<sockaddr*>(&where), size), 0);
+    EXPECT_EQ(::getsockname(a.socket.get(), reinterpret_cast<sockaddr*>(&where), &size), 0);
+    a.port = ntohs(where.sin_port);
+    return a;
+}
+places::unique_fd connected_to(std::uint16_t port) {
+    places::unique_fd s{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    where.sin_port = htons(port);
+    EXPECT_EQ(::connect(s.get(), reinterpret_cast<sockaddr*>(&where), sizeof where), 0);
+    return s;
+}
+/// Reads until the other side hangs up. Returns: false when the watchdog barked first.
+bool hangs_up(const places::unique_fd& socket) {
+    std::array<char, 4096> buffer;
+    while (true) {
+        pollfd more{socket.get(), POLLIN, 0};
+        if (::poll(&more, 1, watchdog_ms) != 1) return false;
+        if (::read(socket.get(), buffer.data(), buffer.size()) <= 0) return true;
+    }
+}
+
+TEST(node, an_unknown_name_is_refused_naming_it_and_the_node) {
+    auto node = start_node();
+    const auto e = error_of([&] { (void)node.connect_to_named_place("nobody"); });
+    EXPECT_EQ(e.code(), errc::name_not_found);
+    EXPECT_EQ(std::string(e.what()), "no place is named \"nobody\" (node " + node.name() + ")");
+}
+
+TEST(node, an_unknown_entry_is_refused_naming_it_and_what_there_is) {
+    auto node = start_node();
+    const auto e = error_of([&] { (void)node.supervise_place(places::registered{"no-entry"}); });
+    EXPECT_EQ(e.code(), errc::entry_not_found);
+    EXPECT_TRUE(has(e, "no-entry") && has(e, "echo") && has(e, node.name())) << e.what();
+}
+
+TEST(node, a_missing_library_or_symbol_is_told_in_the_loaders_words) {
+    auto node = start_node();
+    const auto library = error_of([&] {
+        (void)node.supervise_place(places::library{"./no-such.so", "f"});
+    });
+    EXPECT_EQ(library.code(), errc::load_failed);
+    EXPECT_TRUE(has(library, "no-such.so") && has(library, "No such file")) << library.what();
+    const auto symbol = error_of([&] {
+        (void)node.supervise_place(places::library{NODE_MODULE, "no_symbol"});
+    });
+    EXPECT_EQ(symbol.code(), errc::load_failed);
+    EXPECT_TRUE(has(symbol, "undefined symbol: no_symbol")) << symbol.what();
+}
+
+TEST(node, a_name_is_not_given_twice_and_the_first_owner_keeps_it) {
+    auto node = start_node();
+    auto first = node.supervise_place<table_server>({.named = "table"});
+    first.set("x", 1);
+    const auto e = error_of([&] { (void)node.supervise_place<table_server>({.named = "table"}); });
+    EXPECT_EQ(e.code(), errc::name_taken);
+    EXPECT_TRUE(has(e, "table") && has(e, node.name())) << e.what();
+    EXPECT_EQ(node.connect_to_named_place<table_server>("table").get("x"), 1);
+}
+
+TEST(node, an_entry_that_takes_no_connections_gets_no_name) {
+    auto node = start_node();
+    const auto e =
+        error_of([&] { (void)node.supervise_place<private_server>({.named = "private"}); });
+    EXPECT_EQ(e.code(), errc::not_a_connection);
+}
+
+TEST(node, names_and_rings_that_cannot_travel_are_refused_and_the_link_stays_good) {
+    auto node = start_node();
+    auto place = node.supervise_place(echo_entry);
+    const std::string long_name(5000, 'x');
+    const std::string with_nul("a\0b", 3);
+    for (const auto& name : {long_name, with_nul}) {
+        EXPECT_EQ(error_of([&] { (void)node.connect_to_named_place(name); }).code(),
+                  errc::bad_argument);
+        EXPECT_EQ(error_of([&] { (void)node.supervise_place(places::registered{name}); }).code(),
+                  errc::bad_argument);
+        EXPECT_EQ(error_of([&] { (void)node.supervise_place(echo_entry, {.named = name}); }).code(),
+                  errc::bad_argument);
+    }
+    EXPECT_EQ(error_of([&] {
+                  (void)node.supervise_place(echo_entry, {.ring_bytes = 256 * 1024});
+              }).code(),
+              errc::bad_argument);
+    EXPECT_THROW((void)node.supervise_place(echo_entry, {.ring_bytes = 5000}), places::error);
+    for (const std::string& name : {std::string("two\nlines"), std::string(300, 'n')}) {
+        const auto e = error_of([&] {
+            (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .name = name});
+        });
+        EXPECT_EQ(e.code(), errc::bad_argument) << e.what();
+    }
+    EXPECT_EQ(echoed(place, "still here"), "still here");
+}
+
+TEST(node, a_port_that_is_taken_is_reported_at_once_naming_host_and_port) {
+    const auto taken = loopback_socket();
+    ASSERT_EQ(::listen(taken.socket.get(), 1), 0);
+    const auto start = clock_type::now();
+    const auto e = error_of(
+        [&] { (void)test_runtime().spawn_remote_node("localhost", {.listen_port = taken.port}); });
+    std::printf("port taken: reported after %lld ms\n", ms_since(start));
+    EXPECT_EQ(e.code(), errc::address_in_use);
+    EXPECT_TRUE(has(e, "localhost") && has(e, std::to_string(taken.port))) << e.what();
+    EXPECT_LT(clock_type::now() - start, 5s);
+}
+
+TEST(node, a_host_that_cannot_be_reached_is_reported_naming_host_and_port) {
+    const auto start = clock_type::now();
+    const auto e = error_of([&] {
+        (void)test_runtime().spawn_remote_node("no-such-host.invalid", {.listen_port = 6399});
+    });
+    EXPECT_EQ(e.code(), errc::host_unreachable);
+    EXPECT_TRUE(has(e, "no-such-host.invalid")) << e.what();
+    EXPECT_LT(clock_type::now() - start, 5s);
+}
+
+TEST(node, a_deadline_that_is_none_is_refused_naming_it) {
+    using std::chrono::milliseconds;
+    for (const auto deadline : {milliseconds{0}, milliseconds{-3}, milliseconds{3'600'001},
+                                milliseconds::max(), milliseconds::min()}) {
+        const auto e = error_of([&] {
+            (void)test_runtime().spawn_remote_node("localhost",
+                                                   {.listen_port = 0, .deadline = deadline});
+        });
+        EXPECT_EQ(e.code(), errc::bad_argument) << e.what();
+        EXPECT_TRUE(has(e, std::to_string(deadline.count()) + " ms")) << e.what();
+    }
+    // The longest there is.
+    auto node = test_runtime().spawn_remote_node(
+        "localhost", {.listen_port = 0, .deadline = std::chrono::hours{1}});
+    EXPECT_TRUE(node.is_up());
+}
+
+TEST(node, a_failure_that_is_none_of_ours_reads_as_a_breach_of_the_protocol) {
+    for (const char* line : {"4711 made up", "-1 made up", "0 made up"}) {
+        ::setenv("BROKEN_NODE", line, 1);
+        const auto e = error_of([] { start_node(); });
+        EXPECT_EQ(e.code(), errc::protocol) << e.code().message();
+        EXPECT_TRUE(has(e, "made up")) << e.what();
+    }
+    ::setenv("BROKEN_NODE", "14 made up", 1);
+    EXPECT_EQ(error_of([] { start_node(); }).code(), errc::node_unreachable);
+    ::unsetenv("BROKEN_NODE");
+}
+
+TEST(node, one_that_is_not_ready_in_time_is_reported_and_leaves_no_process) {
+    const auto before = children_of(::getpid());
+    ::setenv("BROKEN_NODE", "silent", 1);
+    const auto e = error_of([] {
+        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .deadline = 500ms});
+    });
+    ::unsetenv("BROKEN_NODE");
+    EXPECT_EQ(e.code(), errc::node_unreachable);
+    EXPECT_TRUE(has(e, "node localhost:0") && has(e, "was not ready in time")) << e.what();
+    EXPECT_EQ(children_of(::getpid()), before);  // nor one that nobody has waited for
+}
+
+TEST(node, that_the_system_does_not_start_is_reported_naming_host_and_port) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit none_left{0, before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none_left), 0);
+    const auto e = error_of(
+        [] { (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 6399}); });
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_EQ(e.code(), errc::start_failed);
+    EXPECT_TRUE(has(e, "node localhost:6399") && has(e, "Too many open files")) << e.what();
+}
+
+TEST(node, whose_port_is_closed_is_reported_naming_host_and_port_and_leaves_no_process) {
+    const auto closed = loopback_socket();  // bound, and does not listen
+    const auto before = children_of(::getpid());
+    const auto line = "places-node-ready port=" + std::to_string(closed.port) +
+                      " protocol=" + std::to_string(places::net::protocol_range{}.max);
+    ::setenv("BROKEN_NODE", line.c_str(), 1);
+    const auto e = error_of([] {
+        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .deadline = 1s});
+    });
+    ::unsetenv("BROKEN_NODE");
+    EXPECT_EQ(e.code(), errc::node_unreachable);
+    EXPECT_TRUE(has(e, "node localhost") && has(e, "127.0.0.1:" + std::to_string(closed.port)))
+        << e.what();
+    EXPECT_EQ(children_of(::getpid()), before);
+}
+
+TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
+    auto node = start_node();
+    auto place = node.supervise_place(echo_entry);
+    const auto send = [](const places::unique_fd& s, std::string_view text) {
+        (void)!::send(s.get(), text.data(), text.size(), MSG_NOSIGNAL);
+    };
+
+    const auto garbage = connected_to(node.port());
+    send(garbage, std::string(1000, '\xff'));
+    EXPECT_TRUE(hangs_up(garbage));
+    const auto http = connected_to(node.port());
+    send(http, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    EXPECT_TRUE(hangs_up(http));
+    { const auto early = connected_to(node.port()); }
+    const auto line = heard("[" + node.name() + "] [bridge] refused a connection", 3);
+    EXPECT_NE(line.find("127.0.0.1:"), line.npos);
+    EXPECT_EQ(times_heard("not the places protocol"), 2U);
+
+    EXPECT_EQ(echoed(place, "still here"), "still here");
+    EXPECT_TRUE(node.is_up());
+    EXPECT_EQ(times_heard("refused a connection"), 3U);
+}
+
+}  // namespace
