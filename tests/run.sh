@@ -39,7 +39,7 @@ check() {
     tested=$1
     shift
     echo "== $tested: ctest"
-    $under ctest --test-dir "build/$tested" --output-on-failure -j2 "$@"
+    $under ctest --test-dir "build/$tested" --output-on-failure -j3 "$@"
 }
 
 # fuzz TARGET: a minute of new inputs; what breaks it is left in build/fuzz, with the file's name printed.
