@@ -134,9 +134,7 @@ int serve_node(detail::process& home, const node_setting& setting,
 
     try {
         const auto address = order->address.empty() ? address_of_login() : order->address;
-        const auto name =
-            order->name.empty() ? address + ":" + std::to_string(order->port) : order->name;
-        net::listen_command listen{address, order->port, order->key, name, order->insecure};
+        net::listen_command listen{address, order->port, order->key, order->name, order->insecure};
         listen.modules = setting.modules;
         listen.any_module_on_loopback = !order->is_remote;
         auto bridge = open_bridge(home, listen, ring_bytes_default);
@@ -255,12 +253,15 @@ std::string path_there(const remote_node::state& node, const std::string& path) 
     return launcher::deployed_name(path);
 }
 
+void check_ring(std::size_t ring_bytes) {
+    if (ring_bytes <= net::remote_ring_bytes_max) return;
+    throw error(errc::bad_argument, "ring_bytes of " + std::to_string(ring_bytes) +
+                                        ": a channel to another node has at most 131072");
+}
+
 remote_place open_remote(const remote_node::state& node, const net::command& what,
                          std::size_t ring_bytes) {
-    if (ring_bytes > net::remote_ring_bytes_max) {
-        throw error(errc::bad_argument, "ring_bytes of " + std::to_string(ring_bytes) +
-                                            ": a channel to another node has at most 131072");
-    }
+    check_ring(ring_bytes);
     const auto fail = [&](boost::system::error_code code, const std::string& text) {
         throw error(code, text + " (node " + node.name + ")");
     };
@@ -313,6 +314,21 @@ remote_place remote_node::supervise_place(const library& entry, const supervise_
 channel remote_node::connect_to_named_place(const std::string& place, std::size_t ring_bytes) {
     check_names({place});
     return open_remote(*state_, net::connect_command{state_->link_id, place}, ring_bytes);
+}
+
+channel connect_to_named_place(const std::string& node, const std::string& place,
+                               std::size_t ring_bytes) {
+    check_names({node, place});
+    check_ring(ring_bytes);
+    try {
+        auto c = launcher::open_bridge(detail::process::current(),
+                                       net::connect_command{0, place, node}, ring_bytes);
+        const auto answer = detail::await_opened(c);
+        if (!detail::decode_datum<net::here_answer>(answer.bytes())) return c;
+    } catch (const error& e) {
+        throw error(e.code(), std::string(e.what()) + " (node " + net::printable(node) + ")");
+    }
+    return connect_to_named_place(place, ring_bytes);
 }
 
 void remote_node::send_exit(int status) {

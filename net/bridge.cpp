@@ -2,6 +2,7 @@
 #include "net/bridge.hpp"
 
 #include "net/controller.hpp"
+#include "net/directory.hpp"
 #include "net/output.hpp"
 #include "net/session.hpp"
 
@@ -86,6 +87,7 @@ class bridge {
                         std::uint64_t controller_id);
     void on_exit_asked(std::int32_t status);
     void tell_listening(const bridge_event& e);
+    void tell_links();
     void list(const session_ptr& to, std::uint64_t after);
     void list_links(const session_ptr& to);
     void on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why);
@@ -105,7 +107,12 @@ class bridge {
     module_rule modules_;
     forwarded_outputs outputs_{io_, [this] { end_if_done(); }};
     std::unordered_map<std::uint64_t, controller_ptr> controllers_;  // by local channel
-    std::unordered_map<std::uint64_t, session_ptr> sessions_;        // by link id
+    session_table sessions_;
+    directory directory_{
+        io_, sessions_, incarnation_, {[this](std::shared_ptr<link> link, std::string label) {
+            return sessions_.at(
+                adopt(std::move(link), session::side::calling_peer, std::move(label), 0));
+        }}};
     std::uint64_t next_link_;
     bool finishing_ = false;
 };
@@ -232,7 +239,11 @@ void bridge::take(control::received offer) {
         open_remote(std::move(end), start->link_id, std::move(f), library != nullptr);
     } else if (auto* connect = std::get_if<connect_command>(&*parsed)) {
         open_frame f{.channel = 0, .ring_bytes = ring_bytes, .target = connect_name{connect->name}};
-        open_remote(std::move(end), connect->link_id, std::move(f), false);
+        if (connect->link_id == 0) {
+            directory_.connect(connect->node, std::move(end), std::move(f));
+        } else {
+            open_remote(std::move(end), connect->link_id, std::move(f), false);
+        }
     } else if (end->peer_id() != control::root_place_id) {
         relay{std::move(end), 0}.refuse(errc::bad_argument,
                                         "only the root of a node may listen and dial for it");
@@ -275,10 +286,15 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
     const auto id = end->id();
     take_key(first, fds);
     const auto on_accepted = [this](std::shared_ptr<link> link, std::string label) {
-        adopt(std::move(link), session::side::started, std::move(label), 0);
+        const auto ours =
+            link->peer().is_peer ? session::side::called_peer : session::side::started;
+        adopt(std::move(link), ours, std::move(label), 0);
     };
-    const auto on_dialed = [this, id](std::shared_ptr<link> link, std::string label) {
-        return adopt(std::move(link), session::side::starter, std::move(label), id);
+    const auto on_dialed = [this, id](std::shared_ptr<link> link, std::string label,
+                                      known_node node) {
+        const auto link_id = adopt(std::move(link), session::side::starter, std::move(label), id);
+        directory_.add(link_id, std::move(node));
+        return link_id;
     };
     const auto c = std::make_shared<controller>(
         io_, incarnation_, std::move(end),
@@ -289,6 +305,7 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
             if (is_listening()) throw error(errc::bad_argument, "this node listens already");
             c->listen(*listen);
             modules_ = c->modules();
+            directory_.set_own_name(c->listens_as());
         } else {
             fds.resize(2);
             c->dial(std::get<dial_command>(first), std::move(fds[0]), std::move(fds[1]));
@@ -327,11 +344,19 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
         }
     };
     const auto on_list_asked = [this](const session_ptr& asker) { list(asker, 0); };
-    const auto s = std::make_shared<session>(
-        session_context{home_, io_, channels_, outputs_, modules_}, std::move(link), ours,
-        std::move(label), session::handlers{on_exit, on_exit_refused, on_list_asked, on_closed});
+    const auto on_introduce = [this](const session& asker, const std::string& node) {
+        return directory_.introduce(asker, node);
+    };
+    const auto on_introduction = [this](const introduction_frame& f) {
+        directory_.on_introduction(f);
+    };
+    const auto s =
+        std::make_shared<session>(session_context{home_, io_, channels_, outputs_, modules_},
+                                  std::move(link), ours, std::move(label),
+                                  session::handlers{on_exit, on_exit_refused, on_list_asked,
+                                                    on_introduce, on_introduction, on_closed});
     sessions_.emplace(id, s);
-    tell_listening(links_changed{sessions_.size()});
+    tell_links();
     s->start();
     return id;
 }
@@ -342,6 +367,13 @@ void bridge::tell_listening(const bridge_event& e) {
     for (auto& [id, c] : controllers_) {
         if (c->is_listening()) c->tell(e);
     }
+}
+
+// A node is held by those who command it: its peers are held by others.
+void bridge::tell_links() {
+    const auto peers =
+        std::ranges::count_if(sessions_, [](auto& s) { return s.second->is_peers(); });
+    tell_listening(links_changed{sessions_.size() - static_cast<std::size_t>(peers)});
 }
 
 // The nursery knows the places; a packet holds some of them.
@@ -389,7 +421,8 @@ void bridge::list_links(const session_ptr& to) {
 
 void bridge::on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why) {
     sessions_.erase(link_id);
-    tell_listening(links_changed{sessions_.size()});
+    directory_.on_lost(link_id);
+    tell_links();
     if (const auto c = controllers_.find(controller_id); c != controllers_.end()) {
         c->second->tell(node_lost{why});
     }

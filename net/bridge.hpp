@@ -22,7 +22,7 @@ namespace places::net {
 // the last descriptor is a pipe with the key.
 
 /// A key besides the launcher's, and what it allows.
-struct peer_key {
+struct allowed_key {
     bytes key;          ///< 32 octets
     std::string owner;  ///< the only name its holder may claim; empty: any
     bool may_start = false;
@@ -30,7 +30,7 @@ struct peer_key {
     bool may_list = false;
     bool may_connect = true;
 };
-BOOST_DESCRIBE_STRUCT(peer_key, (), (key, owner, may_start, may_stop, may_list, may_connect))
+BOOST_DESCRIBE_STRUCT(allowed_key, (), (key, owner, may_start, may_stop, may_list, may_connect))
 
 /// Listens for other nodes. Answer: `opened` with a `listening`, or `refused`. The channel then
 /// brings bridge_events and takes a `finish`; when it closes, the bridge ends.
@@ -40,7 +40,7 @@ struct listen_command {
     bytes key;  ///< 32 octets; whoever has it has every right, under any name
     std::string node_name;
     bool insecure = false;  ///< plain TCP, on loopback only
-    std::vector<peer_key> others{};
+    std::vector<allowed_key> others{};
     /// Shared objects that may be loaded for peers, as these name them.
     std::vector<std::string> modules{};
     /// Peers on loopback may have any loaded: whoever started this node is the same user, on the
@@ -65,8 +65,12 @@ struct dial_command {
     std::string label;                ///< how the node is called in our log
     std::int64_t deadline_ms = 5000;  ///< 1 .. dial_deadline_max
     bool insecure = false;            ///< plain TCP, to loopback only
+    bool is_tunnelled = false;        ///< `host` and `port` are for us alone
+    std::string advertised{};         ///< the host for other nodes; empty: `host`
 };
-BOOST_DESCRIBE_STRUCT(dial_command, (), (host, port, key, own_name, label, deadline_ms, insecure))
+BOOST_DESCRIBE_STRUCT(dial_command, (),
+                      (host, port, key, own_name, label, deadline_ms, insecure, is_tunnelled,
+                       advertised))
 
 /// Starts a place on the node behind `link_id`; the channel becomes the one to it.
 /// Answer: `opened` or `refused`.
@@ -79,10 +83,11 @@ BOOST_DESCRIBE_STRUCT(start_command, (), (link_id, entry, named))
 
 /// Connects to a named place there. Answer: `opened` or `refused`.
 struct connect_command {
-    std::uint64_t link_id = 0;
+    std::uint64_t link_id = 0;  ///< 0: `node` says where
     std::string name;
+    std::string node{};
 };
-BOOST_DESCRIBE_STRUCT(connect_command, (), (link_id, name))
+BOOST_DESCRIBE_STRUCT(connect_command, (), (link_id, name, node))
 
 using command = std::variant<listen_command, dial_command, start_command, connect_command>;
 
@@ -98,6 +103,12 @@ struct listening {
     std::string incarnation;  ///< 32 hexadecimal digits
 };
 BOOST_DESCRIBE_STRUCT(listening, (), (port, incarnation))
+
+/// To a connect_command: the node that it names is this one, whose places connect without a bridge.
+struct here_answer {
+    std::string node;
+};
+BOOST_DESCRIBE_STRUCT(here_answer, (), (node))
 
 struct linked {
     std::uint64_t link_id = 0;  ///< never used again, by this bridge or a later one of the node
@@ -119,7 +130,7 @@ struct exit_asked {
 };
 BOOST_DESCRIBE_STRUCT(exit_asked, (), (status))
 
-/// To the channel that listens: so many nodes are linked to ours now, whoever dialed.
+/// To the channel that listens: so many nodes are linked to ours now, peers not counted.
 struct links_changed {
     std::uint64_t count = 0;
 };

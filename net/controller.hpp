@@ -5,6 +5,7 @@
 
 #include "core/process.hpp"
 #include "net/bridge.hpp"
+#include "net/directory.hpp"
 #include "net/handshake.hpp"
 #include "net/link.hpp"
 #include "net/listener.hpp"
@@ -29,8 +30,9 @@ class controller : public std::enable_shared_from_this<controller> {
     /// What is done with links that are not started yet, and how each is called in our log.
     struct handlers {
         std::function<void(std::shared_ptr<link>, std::string label)> on_accepted;
-        /// Returns: the number of the link.
-        std::function<std::uint64_t(std::shared_ptr<link>, std::string label)> on_dialed;
+        /// `node`: how others reach it. Returns: the number of the link.
+        std::function<std::uint64_t(std::shared_ptr<link>, std::string label, known_node node)>
+            on_dialed;
         /// Every place has ended, and no links are accepted any more.
         std::function<void()> on_finish;
     };
@@ -42,6 +44,8 @@ class controller : public std::enable_shared_from_this<controller> {
     bool is_listening() const noexcept { return listener_ != nullptr; }
     /// Of the last listen().
     const module_rule& modules() const noexcept { return modules_; }
+    /// How this node is called, once listening.
+    const std::string& listens_as() const noexcept { return listener_->name(); }
 
     // -- the first command --
 

@@ -261,6 +261,18 @@ struct writer {
         to.setCode(code_to_wire(f.code));
         to.setText(as_text(f.text, room));
     }
+    void operator()(const introduce_frame& f) { root.initIntroduce().setNode(as_name(f.node)); }
+    void operator()(const introduction_frame& f) {
+        auto to = root.initIntroduction();
+        to.setNode(as_name(f.node));
+        to.setCode(code_to_wire(f.code));
+        to.setText(as_text(f.text, room));
+        to.setName(as_name(f.name));
+        to.setHost(as_name(f.host));
+        to.setPort(f.port);
+        to.setKey(as_data(f.key));
+        to.setInsecure(f.insecure);
+    }
 };
 static_assert(static_cast<int>(wire::DeathReason::UNKNOWN) ==
               static_cast<int>(death_reason::unknown));
@@ -275,6 +287,10 @@ struct size_hint_bytes {
     std::size_t operator()(const log_frame& f) const { return f.place.size() + f.text.size(); }
     std::size_t operator()(const output_frame& f) const { return f.place.size() + f.line.size(); }
     std::size_t operator()(const exit_refused_frame& f) const { return f.text.size(); }
+    std::size_t operator()(const introduce_frame& f) const { return f.node.size(); }
+    std::size_t operator()(const introduction_frame& f) const {
+        return f.node.size() + f.text.size() + f.name.size() + f.host.size();
+    }
     std::size_t operator()(const list_answer_frame& f) const {
         constexpr std::size_t row_bytes = 128;  // numbers, pointers and the ends of three texts
         std::size_t bytes =
@@ -436,6 +452,13 @@ list_answer_frame read_list_answer(wire::ListAnswer::Reader from) {
     return f;
 }
 
+introduction_frame read_introduction(wire::Introduction::Reader from) {
+    return {bounded_name(from.getNode()), code_from_wire(from.getCode()),
+            bounded_text(from.getText()), bounded_name(from.getName()),
+            bounded_name(from.getHost()), from.getPort(),
+            exactly<32>(from.getKey()),   from.getInsecure()};
+}
+
 frame read(wire::Frame::Reader root) {
     switch (root.which()) {
         case wire::Frame::CHALLENGE: {
@@ -499,6 +522,9 @@ frame read(wire::Frame::Reader root) {
             const auto from = root.getExitRefused();
             return exit_refused_frame{code_from_wire(from.getCode()), bounded_text(from.getText())};
         }
+        case wire::Frame::INTRODUCE:
+            return introduce_frame{bounded_name(root.getIntroduce().getNode())};
+        case wire::Frame::INTRODUCTION: return read_introduction(root.getIntroduction());
     }
     throw refusal{errc::protocol};
 }

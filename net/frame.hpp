@@ -225,10 +225,30 @@ struct exit_refused_frame {
     friend bool operator==(const exit_refused_frame&, const exit_refused_frame&) = default;
 };
 
+/// Where is the node of that name? For whoever has started both.
+struct introduce_frame {
+    std::string node;
+    friend bool operator==(const introduce_frame&, const introduce_frame&) = default;
+};
+
+/// The answer.
+struct introduction_frame {
+    std::string node;  // as asked
+    errc code{};       // none: all that follows the text counts
+    std::string text{};
+    std::string name{};  // what it calls itself
+    std::string host{};  // empty: it is the asking node itself
+    std::uint16_t port = 0;
+    std::array<std::byte, 32> key{};  // for the asking node alone
+    bool insecure = false;
+    friend bool operator==(const introduction_frame&, const introduction_frame&) = default;
+};
+
 using frame = std::variant<challenge_frame, hello_frame, welcome_frame, reject_frame, open_frame,
                            opened_frame, refused_frame, data_frame, credit_frame, close_frame,
                            place_died_frame, log_frame, output_frame, exit_frame, ping_frame,
-                           pong_frame, list_ask_frame, list_answer_frame, exit_refused_frame>;
+                           pong_frame, list_ask_frame, list_answer_frame, exit_refused_frame,
+                           introduce_frame, introduction_frame>;
 
 /// The code by which another process is told of `e`: one of ours; start_failed for any other, such
 /// as the system's.

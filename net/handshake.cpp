@@ -173,11 +173,10 @@ handshake::step handshake::on_hello(const hello_frame& f) {
     dialing_name_ = f.node_name;
     dialing_incarnation_ = f.incarnation;
     dialing_nonce_ = f.nonce;
-    const auto held = std::ranges::find_if(settings_.keys, [&](const known_key& each) {
-        return same_proof(prove(role::dialing, each.key), f.proof);
+    const auto held = find_key(settings_.keys, dialing_name_, [&](const node_key& key) {
+        return same_proof(prove(role::dialing, key), f.proof);
     });
-    if (held == settings_.keys.end())
-        return refuse(errc::bad_key, make_error_code(errc::bad_key).message());
+    if (!held) return refuse(errc::bad_key, make_error_code(errc::bad_key).message());
     if (!is_owned_by(*held, dialing_name_))
         return refuse(errc::bad_key,
                       "the key it has is not that of '" + printable(dialing_name_) + "'");
@@ -185,6 +184,7 @@ handshake::step handshake::on_hello(const hello_frame& f) {
     waiting_ = waiting_for::nothing;
     peer_info peer{dialing_name_, dialing_incarnation_, protocol_, {}};
     peer.rights = held->rights;
+    peer.is_peer = held->is_peer_key;
     return {welcome_frame{protocol_, accepting_name_, accepting_incarnation_,
                           prove(role::accepting, held->key)},
             std::move(peer)};
@@ -206,7 +206,9 @@ handshake::step handshake::on_welcome(const welcome_frame& f) {
         return fail(errc::protocol, "the node there is called '" + printable(accepting_name_) +
                                         "', not '" + printable(settings_.expected_name) + "'");
     waiting_ = waiting_for::nothing;
-    return {std::nullopt, peer_info{accepting_name_, accepting_incarnation_, protocol_, {}}};
+    peer_info peer{accepting_name_, accepting_incarnation_, protocol_, {}};
+    peer.rights = settings_.granted;
+    return {std::nullopt, std::move(peer)};
 }
 
 handshake::step handshake::refuse(errc code, std::string text) {

@@ -34,7 +34,8 @@ struct peer_info {
     incarnation_id incarnation{};
     std::uint16_t protocol = 0;
     std::string address;   // "127.0.0.1:6344", for people; empty before there is a socket
-    net::rights rights{};  // of the other side here: its key's; none for one that was dialed
+    net::rights rights{};  // of the other side here: its key's, or what whoever dialed has granted
+    bool is_peer = false;  // let in by a peer_key
     bool is_loopback = false;
     bool is_secure = false;  // under TLS
 };
@@ -59,6 +60,7 @@ class handshake {
         incarnation_id incarnation;   // of this node
         protocol_range protocols{};
         std::string expected_name{};  // dialing: the peer must be called so; empty: any
+        rights granted{};             // dialing: what the peer may ask of us
     };
 
     struct pending {};

@@ -84,6 +84,23 @@ std::string key_id(const node_key& key) {
     return text;
 }
 
+node_key peer_key(const node_key& key, std::string_view name) {
+    return derive(key, "places/1 peer " + std::string(name));
+}
+
+std::optional<known_key> find_key(std::span<const known_key> keys, std::string_view name,
+                                  const std::function<bool(const node_key&)>& is_it) {
+    for (const auto& each : keys) {
+        if (is_it(each.key)) return each;
+    }
+    for (const auto& each : keys) {
+        if (!each.makes_peer_keys) continue;
+        const auto made = peer_key(each.key, name);
+        if (is_it(made)) return known_key{made, std::string(name), connect_only, false, true};
+    }
+    return std::nullopt;
+}
+
 std::array<std::byte, 32> tls_secret(const node_key& key) {
     return derive(key, "places/1 tls 1.3 psk");
 }

@@ -6,7 +6,9 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,7 +40,20 @@ struct known_key {
     node_key key{};
     std::string owner{};  ///< the only name its holder may claim; empty: any
     net::rights rights = all_rights;
+    bool makes_peer_keys = false;  ///< each of its peer_key()s is accepted too, from its owner
+    bool is_peer_key = false;      ///< found in that way
 };
+
+/// The key with which the node called `name` may connect to the one whose key this is. Whoever has
+/// `key` makes it and hands it out, and that node needs no word about it. It tells nothing about
+/// `key` or the key of any other name.
+/// Throws: error{start_failed} if the crypto library fails.
+node_key peer_key(const node_key& key, std::string_view name);
+
+/// The first that `is_it` knows of `keys` and of the peer keys for `name` made from them.
+/// Throws: as peer_key.
+std::optional<known_key> find_key(std::span<const known_key> keys, std::string_view name,
+                                  const std::function<bool(const node_key&)>& is_it);
 
 /// Whether `key` may be used by a node called `name`.
 bool is_owned_by(const known_key& key, std::string_view name) noexcept;

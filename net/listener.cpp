@@ -276,6 +276,7 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
     }
 
     std::uint16_t port() const noexcept { return endpoint_.port(); }
+    const std::string& name() const noexcept { return options_.name; }
 
     void accept() {
         acceptor_.async_accept(peer_endpoint_,
@@ -314,7 +315,10 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
             refuse(errc::bad_argument,
                    "no address as numbers, such as 127.0.0.1 or ::1, and a name is not looked up");
         if (options_.insecure && !is_loopback(address)) refuse(errc::bad_argument, loopback_only);
-        make_handshake();  // a name that no peer accepts is refused here, not at the first peer
+        const bool has_name = !options_.name.empty();
+        if (!has_name) options_.name = where;
+        // What no peer accepts is refused here, not at the first peer.
+        make_handshake();
 
         endpoint_ = {address, options_.port};
         acceptor_.open(endpoint_.protocol(), ec);
@@ -326,11 +330,12 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
             refuse(errc::address_in_use,
                    ec.message() + "; choose another port, or 0 for any that is free");
         if (ec) refuse(errc::node_unreachable, ec.message());
+        if (!has_name) options_.name = to_string(options_.address, endpoint_.port());
     }
 
     handshake make_handshake() const {
         return {handshake::role::accepting,
-                {options_.keys, options_.name, options_.incarnation, options_.protocols, {}}};
+                {options_.keys, options_.name, options_.incarnation, options_.protocols}};
     }
 
     void greet(tcp::socket socket, const tcp::endpoint& peer) {
@@ -425,6 +430,7 @@ listener::listener(asio::io_context& context, listen_options options)
 
 listener::~listener() { close(); }
 std::uint16_t listener::port() const noexcept { return state_->port(); }
+const std::string& listener::name() const noexcept { return state_->name(); }
 void listener::close() { state_->close(); }
 
 // -- dial --
@@ -491,7 +497,8 @@ class attempt : public std::enable_shared_from_this<attempt> {
                              options_.name,
                              options_.incarnation,
                              options_.protocols,
-                             options_.expected_name}};
+                             options_.expected_name,
+                             options_.granted}};
             const auto one = std::make_shared<greeting>(connection(), to, std::move(shake), done);
             one->start(deadline_);
         } catch (const error& e) {

@@ -24,7 +24,7 @@ struct listen_options {
     std::uint16_t port = 0;             // 0: the system chooses
     bool insecure = false;              // plain TCP, on loopback only
     std::vector<known_key> keys{};
-    std::string name;
+    std::string name;  // of this node; empty: address:port
     incarnation_id incarnation{};
     std::function<void(std::string)> log;  // one line, without line feed; must not throw
     /// The link is not started yet: queue and start() it. Not called after close(). What it throws
@@ -57,6 +57,8 @@ class listener {
 
     /// The port it listens on, also after close().
     std::uint16_t port() const noexcept;
+    /// What this node calls itself.
+    const std::string& name() const noexcept;
 
     /// Stops listening and drops unfinished handshakes; links already handed out live on.
     /// Idempotent.
@@ -76,6 +78,7 @@ struct dial_options {
     incarnation_id incarnation{};
 
     std::string expected_name{};  // the node there must be called so; empty: any
+    rights granted{};             // what the node there may ask of this one
     protocol_range protocols{};
     std::chrono::milliseconds deadline{5000};  // for all of it
 };

@@ -58,7 +58,8 @@ session::session(session_context shared, std::shared_ptr<net::link> link, side o
       link_(std::move(link)),
       ours_(ours),
       label_(std::move(label)),
-      handlers_(std::move(h)) {}
+      handlers_(std::move(h)),
+      next_channel_(has_dialed() ? 1 : 2) {}
 
 void session::start() {
     // By `this`, or the link would own its owner; it calls nothing after on_closed.
@@ -137,7 +138,9 @@ void session::on_closed(const std::string& why) {
 }
 
 void session::breach(const char* what) {
-    link_->close(std::string("the other side broke the protocol: ") + what);
+    const std::string why = std::string("the other side broke the protocol: ") + what;
+    print_line("bridge", "hung up on " + shown_peer() + ": " + why);
+    link_->close(why);
 }
 
 void session::handle(const open_frame& f) {
@@ -147,7 +150,9 @@ void session::handle(const open_frame& f) {
         return;
     }
     // Rising, so none is used twice, and nothing has to be remembered for that.
-    if (f.channel % 2 == 0 || f.channel <= last_opened_) return breach("a channel's number");
+    if (f.channel % 2 == next_channel_ % 2 || f.channel <= last_opened_) {
+        return breach("a channel's number");
+    }
     last_opened_ = f.channel;
     if (relays_.size() + opening_ >= channels_max) {
         link_->send(refused_frame{f.channel, errc::full,
@@ -196,12 +201,14 @@ std::optional<std::string> session::denied(const open_frame& f) {
     return deny("load " + printable(m.library) + ": the node was not started with that module");
 }
 
-std::string session::deny(const std::string& what) {
+std::string session::shown_peer() const {
     const auto& peer = link_->peer();
-    std::string why = "'";
-    why.append(printable(peer.name)).append("' at ").append(peer.address);
-    why.append(" may not ").append(what);
-    why.append(" (its key allows: ").append(to_string(peer.rights)).append(")");
+    return std::string("'").append(printable(peer.name)).append("' at ").append(peer.address);
+}
+
+std::string session::deny(const std::string& what) {
+    const auto why = shown_peer() + " may not " + what +
+                     " (its key allows: " + to_string(link_->peer().rights) + ")";
     if (++denials_ < denials_logged_max) print_line("bridge", "denied: " + why);
     if (denials_ == denials_logged_max) {
         print_line("bridge", "denied: " + why + "; what else this link asks for is not logged");
@@ -343,7 +350,7 @@ void session::handle(const output_frame& f) {
 }
 
 void session::handle(const exit_frame& f) {
-    if (ours_ == side::starter) return breach("a started node may not end its starter");
+    if (has_dialed()) return breach("whoever was dialed may not end who has dialed");
     if (!link_->peer().rights.stop) {
         link_->send(exit_refused_frame{errc::permission_denied, deny("stop the node")});
         return;
@@ -356,10 +363,31 @@ void session::handle(const exit_refused_frame& f) {
     handlers_.on_exit_refused(f.code, printable(f.text));
 }
 
+// -- introductions --
+
+void session::introduce(const std::string& node) {
+    introducing_.push_back(node);
+    link_->send(introduce_frame{node});
+}
+
+void session::handle(const introduce_frame& f) {
+    if (ours_ != side::starter) return breach("only its starter introduces a node");
+    if (!is_node_name(f.node)) return breach("a node's name");
+    link_->send(handlers_.on_introduce(*this, f.node));
+}
+
+void session::handle(const introduction_frame& f) {
+    if (introducing_.empty() || introducing_.front() != f.node) {
+        return breach("an introduction that was not asked for");
+    }
+    introducing_.pop_front();
+    handlers_.on_introduction(f);
+}
+
 // -- lists --
 
 void session::handle(const list_ask_frame&) {
-    if (ours_ == side::starter) return breach("a started node may not list its starter");
+    if (has_dialed()) return breach("whoever was dialed may not list who has dialed");
     if (is_listing_) return breach("a second list is asked for before the first has come");
     if (!link_->peer().rights.list) {
         link_->send(

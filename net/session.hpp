@@ -60,8 +60,9 @@ struct session_context {
 ///          being started for the peer is told by the end that is dropped.
 class session : public std::enable_shared_from_this<session> {
   public:
-    /// The starter opens channels, the started node says what its places print and log.
-    enum class side { starter, started };
+    /// The starter opens channels, the started node says what its places print and log. Peers are
+    /// two nodes of one starter: each may connect to the named places of the other.
+    enum class side { starter, started, calling_peer, called_peer };
     struct handlers {
         /// Our starter wants our node to end.
         std::function<void(std::int32_t status)> on_exit;
@@ -69,6 +70,10 @@ class session : public std::enable_shared_from_this<session> {
         std::function<void(errc code, const std::string& text)> on_exit_refused;
         /// The peer may ask for a list, and waits for answer_list().
         std::function<void(const std::shared_ptr<session>&)> on_list_asked;
+        /// The node that we have started wants to know another. Returns: the answer.
+        std::function<introduction_frame(const session&, const std::string& node)> on_introduce;
+        /// The answer to an introduce().
+        std::function<void(const introduction_frame&)> on_introduction;
         /// Once, last of all, never from inside another call; `why` as link says it. Must not
         /// throw.
         std::function<void(const std::string& why)> on_closed;
@@ -82,6 +87,15 @@ class session : public std::enable_shared_from_this<session> {
     void start();
 
     side ours() const noexcept { return ours_; }
+    bool is_peers() const noexcept {
+        return ours_ == side::calling_peer || ours_ == side::called_peer;
+    }
+    /// Whether the node there is meant by that name: what it calls itself, or we call it.
+    bool is_to(const std::string& node) const noexcept {
+        return node == label_ || node == link_->peer().name;
+    }
+    const std::string& label() const noexcept { return label_; }
+    const peer_info& peer() const noexcept { return link_->peer(); }
     /// Whether what the places here log is for the peer: it has started them.
     bool wants_log() const noexcept {
         return ours_ == side::started && link_->peer().rights.start && last_opened_ > 0;
@@ -90,7 +104,9 @@ class session : public std::enable_shared_from_this<session> {
     void answer_list(const list_answer_frame& f);
     list_answer_frame::link listed_link(std::uint64_t number) const;
     std::vector<list_answer_frame::channel> listed_channels(std::uint64_t number) const;
-    bool may_open() const noexcept { return ours_ == side::starter && link_->is_open(); }
+    bool may_open() const noexcept { return ours_ != side::started && link_->is_open(); }
+    /// Asks whoever has started us for a node. Its answer, or its end, is sure to come.
+    void introduce(const std::string& node);
     /// Asks for a channel and carries it when may_open(); `local` reads the answer.
     /// `request.channel` is chosen here. `place_announces`: see relay::far_place_announces.
     void open(std::unique_ptr<detail::channel_state> local, open_frame request,
@@ -122,6 +138,8 @@ class session : public std::enable_shared_from_this<session> {
     void handle(const exit_refused_frame& f);
     void handle(const list_ask_frame& f);
     void handle(const list_answer_frame&) { breach("an answer that was not asked for"); }
+    void handle(const introduce_frame& f);
+    void handle(const introduction_frame& f);
     void handle(const ping_frame& f) { link_->send(pong_frame{f.sequence}); }
     void handle(const pong_frame&) {}
     template <class Other>
@@ -129,9 +147,13 @@ class session : public std::enable_shared_from_this<session> {
         link_->close("a frame of the handshake after the handshake");
     }
     void breach(const char* what);
+    bool has_dialed() const noexcept {
+        return ours_ == side::starter || ours_ == side::calling_peer;
+    }
     /// Why an open is not allowed, or nothing; logged.
     std::optional<std::string> denied(const open_frame& f);
     std::string deny(const std::string& what);
+    std::string shown_peer() const;
     void on_written();
     void on_closed(const std::string& why);
 
@@ -150,14 +172,15 @@ class session : public std::enable_shared_from_this<session> {
     const side ours_;
     const std::string label_;
     handlers handlers_;
-    std::uint64_t next_channel_ = 1;  // odd: chosen by the side that dialed
-    std::uint64_t last_opened_ = 0;   // by the other side
-    std::size_t opening_ = 0;         // asked for by the other side, not answered yet
+    std::uint64_t next_channel_;     // odd: chosen by the side that dialed
+    std::uint64_t last_opened_ = 0;  // by the other side
+    std::size_t opening_ = 0;        // asked for by the other side, not answered yet
     std::unordered_map<std::uint64_t, relay_ptr> relays_;  // by id on the wire
     std::deque<relay_ptr> ready_;                          // may have something to send
     std::uint64_t dropped_logs_ = 0;
     std::size_t denials_ = 0;
-    bool is_listing_ = false;  // asked for, not answered to the end
+    bool is_listing_ = false;              // asked for, not answered to the end
+    std::deque<std::string> introducing_;  // asked by us, not answered yet
     const std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };
 

@@ -123,21 +123,21 @@ void tls_side::attach(SSL* connection) {
 }
 
 SSL_SESSION* tls_side::find_session(std::string_view identity) {
-    used_ = nullptr;
+    used_.reset();
     const auto parts = parse_identity(identity);
     if (!parts) {
         shown_ = "an identity that is none of ours";
         return nullptr;
     }
     shown_ = "the name '" + printable(parts->name) + "' and the key " + printable(parts->key_id);
-    const auto found = std::ranges::find_if(
-        keys_, [&](const known_key& each) { return key_id(each.key) == parts->key_id; });
-    if (found == keys_.end()) return nullptr;
+    const auto found = find_key(keys_, parts->name,
+                                [&](const node_key& key) { return key_id(key) == parts->key_id; });
+    if (!found) return nullptr;
     if (!is_owned_by(*found, parts->name)) {
         shown_ += ", which is another node's";
         return nullptr;
     }
-    used_ = &*found;
+    used_ = found;
     shown_name_ = parts->name;
     return session_of(connection_, found->key);
 }

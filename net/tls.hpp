@@ -63,7 +63,7 @@ class tls_side {
     std::string own_identity_;  // of the dialing side
     SSL* connection_ = nullptr;
     std::string shown_;  // the last identity that the peer has shown, as text for people
-    const known_key* used_ = nullptr;
+    std::optional<known_key> used_;
     std::string shown_name_;  // with used_
 };
 

@@ -33,9 +33,12 @@
 # Rights: whoever dialed may ask for what its key allows: to start places, to connect to those that
 # have a name, to stop the node, to list what is on it. The launcher's key allows all of it, that of
 # another node connecting only. What the key does not allow is answered with permissionDenied, and
-# one line in the log. Whoever accepted may send `log` and `output`. An `open` of the other side is
-# refused, any other frame of the wrong side is a breach. So is asking on and on without reading the
-# answers.
+# one line in the log. Whoever accepted may send `log`, `output` and `introduce`. An `open` of the
+# other side is refused, any other frame of the wrong side is a breach. So is asking on and on
+# without reading the answers.
+#
+# Peers: over a link on a peer key (see the handshake) both sides may ask to connect, and that is
+# all that either may ask for.
 #
 # Codes (reject, refused, close): 0 none, 1 empty, 2 full, 3 timeout, 4 closed, 5 peerDead, 6
 # tooLarge, 7 corrupt, 8 wrongType, 9 nameNotFound, 10 nameTaken, 11 entryNotFound, 12 loadFailed,
@@ -79,6 +82,8 @@ struct Frame {
     listAsk @16 :ListAsk;
     listAnswer @17 :ListAnswer;
     exitRefused @18 :ExitRefused;
+    introduce @19 :Introduce;
+    introduction @20 :Introduction;
   }
 }
 
@@ -94,6 +99,10 @@ struct Frame {
 #   binding       32 bytes from the exporter of TLS that only this connection has; zeros without TLS
 #   in welcome only: the chosen protocol, accepting name and incarnation
 # Proofs are compared in constant time. The key itself never travels here.
+#
+# Peer keys: besides its own a node accepts, from each node N, HKDF-SHA256 of its key with the label
+# "places/1 peer " and N's name. Such a key belongs to that name, and allows connecting only. It is
+# handed out by whoever has started both nodes, in an `introduction`.
 
 struct Challenge {
   # Accepting side, first of all, unasked.
@@ -266,6 +275,28 @@ struct ExitRefused {
   text @1 :Text;
 }
 
+struct Introduce {
+  # Accepting side, to whoever has started it: a place here wants a channel to a node of that name.
+  # Answered by `introduction`, in the order of the asks.
+  # Check: a name as in `hello`, else a breach.
+  node @0 :Text;
+}
+
+struct Introduction {
+  # The node that was asked for, as far as whoever dialed has a link to it. The asking node dials it
+  # with `key`, a peer key of that node for the asker's own name (see the handshake): that one lets
+  # the asker connect to places, nothing more, and nobody else.
+  # Check: it was asked for, and not answered yet, else a breach.
+  node @0 :Text;                 # as it was asked for
+  code @1 :UInt16;               # not 0: none of this, and `text` says why
+  text @2 :Text;
+  name @3 :Text;                 # what it calls itself, which the dialing side compares
+  host @4 :Text;                 # empty: it is the asker
+  port @5 :UInt16;
+  key @6 :Data;                  # 32 bytes, in every answer
+  insecure @7 :Bool;             # it speaks no TLS
+}
+
 struct ListAsk {
   # Asks for what is on the node. Answered by one or more `listAnswer`, before any of the next ask.
   # A second one before the last answer of the first is a breach.
@@ -305,7 +336,7 @@ struct ListedLink {
   peer @1 :Text;
   address @2 :Text;
   ageMs @3 :UInt64;
-  rights @4 :Text;               # of the peer here, as words; "-" where this node has dialed
+  rights @4 :Text;               # of the peer here, as words; "-" for none
   isSecure @5 :Bool;
 }
 

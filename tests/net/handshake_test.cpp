@@ -75,6 +75,31 @@ TEST(handshake, with_another_key_is_rejected_with_bad_key_on_both_sides) {
     EXPECT_FALSE(last.send);
 }
 
+/// What the accepting side says of a dialing one called `name`, which holds the peer key for
+/// `owner`.
+handshake::step dialed_with_peer_key(handshake::config accepting, const char* name,
+                                     const char* owner) {
+    auto dialing = config_of(name);
+    dialing.keys[0].key = peer_key(key_of(1), owner);
+    sides both{std::move(accepting), std::move(dialing)};
+    const auto hello = both.dialing.feed(*both.accepting.start().send);
+    return both.accepting.feed(*hello.send);
+}
+
+TEST(handshake, with_a_peer_key_lets_its_owner_connect_and_nobody_else) {
+    auto a = config_of("a");
+    a.keys[0].makes_peer_keys = true;
+    const auto welcome = dialed_with_peer_key(a, "b", "b");
+    ASSERT_TRUE(done(welcome));
+    EXPECT_EQ(done(welcome)->rights, connect_only);
+    EXPECT_TRUE(done(welcome)->is_peer);
+    const auto refusal = dialed_with_peer_key(a, "c", "b");
+    ASSERT_TRUE(rejected(refusal));
+    EXPECT_EQ(rejected(refusal)->code, errc::bad_key);
+    // Where the key makes none.
+    EXPECT_TRUE(rejected(dialed_with_peer_key(config_of("a"), "b", "b")));
+}
+
 TEST(handshake, impostor_that_accepts_every_hello_is_found_out) {
     sides both{config_of("a"), config_of("d")};
     auto hello = both.dialing.feed(*both.accepting.start().send);
@@ -177,7 +202,7 @@ TEST(handshake, without_a_common_protocol_names_both_ranges) {
 
 TEST(handshake, node_of_another_name_than_expected_is_not_accepted) {
     auto d = config_of("d");
-    d.expected_name = "b";
+    d.expected_name = std::string("b");
     sides both{config_of("a"), d};
     auto hello = both.dialing.feed(*both.accepting.start().send);
     auto welcome = both.accepting.feed(*hello.send);

@@ -312,6 +312,17 @@ TEST_P(listening, good_client_gets_in_while_others_are_pending) {
 
 // -- the system refuses --
 
+TEST_P(listening, without_a_name_is_called_after_its_address_and_port) {
+    auto with = options();
+    with.name.clear();
+    listen(std::move(with));
+    const auto name = "127.0.0.1:" + std::to_string(node->port());
+    EXPECT_EQ(node->name(), name);
+    auto r = dialed(to(node->port()));
+    ASSERT_TRUE(r) << r.error().text;
+    EXPECT_EQ((*r)->peer().name, name);
+}
+
 TEST_P(listening, on_a_port_that_is_taken_names_it) {
     listen();
     auto second = options();
@@ -359,7 +370,7 @@ TEST_P(listening, insecure_anywhere_but_on_loopback_is_refused) {
         }
     }
     auto with = options();
-    with.name = "";
+    with.name = std::string(256, 'n');
     EXPECT_THROW((listener{loop.context, with}), error);
     with = options();
     with.keys.clear();

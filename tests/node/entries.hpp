@@ -65,6 +65,24 @@ struct table_server {
 PLACES_NAMED_SERVER(table_server, (rpc, set), (rpc, get), (rpc, pid), (rpc, wait_for_other),
                     (cast, say), (cast, log))
 
+/// Goes from its own node to others.
+struct traveller_server {
+    /// What the place of that name on that node answers.
+    std::string ask(const std::string& node, const std::string& place, const std::string& text) {
+        auto c = places::connect_to_named_place(node, place);
+        return echoed(c, text);
+    }
+    /// Keeps the connection for say().
+    void go(const std::string& node, const std::string& place) {
+        there_ = places::connect_to_named_place(node, place);
+    }
+    std::string say(const std::string& text) { return echoed(there_, text); }
+
+  private:
+    places::channel there_;
+};
+PLACES_NAMED_SERVER(traveller_server, (rpc, ask), (rpc, go), (rpc, say))
+
 struct private_server {
     int one() { return 1; }
 };

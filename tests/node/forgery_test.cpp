@@ -142,22 +142,10 @@ TEST_F(bridge_test, a_place_from_a_library_announces_itself_once) {
 class forging_node : public bridge_test {
   protected:
     forging_node() {
-        const unique_fd listening{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-        sockaddr_in where{};
-        where.sin_family = AF_INET;
-        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof where;
-        EXPECT_EQ(::bind(listening.get(), reinterpret_cast<sockaddr*>(&where), size), 0);
-        EXPECT_EQ(::listen(listening.get(), 1), 0);
-        EXPECT_EQ(::getsockname(listening.get(), reinterpret_cast<sockaddr*>(&where), &size), 0);
-        events_ = ask_bridge(dial_command{"127.0.0.1",
-                                          ntohs(where.sin_port),
-                                          {key_.begin(), key_.end()},
-                                          "root",
-                                          "forger",
-                                          5000,
-                                          insecure});
-        node_.emplace(unique_fd{::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC)}, key_);
+        const auto [listening, port] = listen_by_hand();
+        events_ = ask_bridge(dial_command{
+            "127.0.0.1", port, {key_.begin(), key_.end()}, "root", "forger", 5000, insecure});
+        node_.emplace(accept_by_hand(listening), key_);
         EXPECT_TRUE(node_->is_welcome);
         const auto opened = detail::await_opened(events_);
         link_id_ = detail::decode_datum<linked>(opened.bytes())->link_id;

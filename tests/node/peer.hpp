@@ -34,6 +34,22 @@ inline channel ask_bridge(const command& what, std::size_t ring_bytes = ring_byt
         home.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
 }
 
+/// A socket that listens, and its port.
+inline std::pair<unique_fd, std::uint16_t> listen_by_hand() {
+    unique_fd listening{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof where;
+    EXPECT_EQ(::bind(listening.get(), reinterpret_cast<sockaddr*>(&where), size), 0);
+    EXPECT_EQ(::listen(listening.get(), 1), 0);
+    EXPECT_EQ(::getsockname(listening.get(), reinterpret_cast<sockaddr*>(&where), &size), 0);
+    return {std::move(listening), ntohs(where.sin_port)};
+}
+inline unique_fd accept_by_hand(const unique_fd& listening) {
+    return unique_fd{::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+}
+
 /// One connection, handshake included; it reads only when asked to.
 class peer {
   public:
@@ -157,7 +173,7 @@ inline octets record_of(const message& m) {
 class bridge_test : public ::testing::Test {
   protected:
     /// `others`: keys besides key_. `modules`: that may be loaded; none: any.
-    explicit bridge_test(const std::vector<peer_key>& others = {},
+    explicit bridge_test(const std::vector<allowed_key>& others = {},
                          const std::vector<std::string>& modules = {}) {
         control_ = ask_bridge(listen_command{"127.0.0.1",
                                              0,

@@ -31,8 +31,8 @@ const std::vector<holder>& holders() {
     }();
     return all;
 }
-std::vector<peer_key> keys() {
-    std::vector<peer_key> made;
+std::vector<allowed_key> keys() {
+    std::vector<allowed_key> made;
     for (const auto& h : holders()) {
         made.push_back({{h.key.begin(), h.key.end()},
                         h.name(),

@@ -280,11 +280,20 @@ TEST_P(ssh, several_are_started_at_once_and_each_answers) {
     auto nodes = test_runtime().spawn_nodes_join(requests);
     std::printf("%d nodes at once: %lld ms\n", count, ms_since(begun));
     ASSERT_EQ(nodes.size(), requests.size());
+    std::vector<places::remote_place> places;
+    std::vector<places::client<traveller_server>> travellers;
     for (int i = 0; i < count; ++i) {
         auto& node = nodes[static_cast<std::size_t>(i)];
         EXPECT_EQ(node.name(), "node-" + std::to_string(i));
-        auto place = node.supervise_place(echo_entry);
+        auto place = node.supervise_place(echo_entry, {.named = "echo"});
         EXPECT_EQ(echoed(place, node.name()), node.name());
+        places.push_back(std::move(place));
+        travellers.push_back(node.supervise_place<traveller_server>());
+    }
+    // Each to the next, the last to the first.
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+        const auto& next = nodes[(i + 1) % nodes.size()].name();
+        EXPECT_EQ(travellers[i].ask(next, "echo", next), next);
     }
     EXPECT_EQ(cached(far).size(), 2U);
     EXPECT_EQ(copies_under_way(far), 0U);

@@ -63,6 +63,37 @@ TEST_F(two_hosts, are_linked_without_a_tunnel) {
     EXPECT_EQ(node.wait(), (places::exit_status{false, 4}));
 }
 
+TEST_F(two_hosts, nodes_of_both_are_linked_directly_where_a_port_is_reached) {
+    auto direct = options();
+    direct.tunnel = false;
+    direct.name = "far";
+    auto far = test_runtime().spawn_remote_node("far", direct);
+    auto far_echo = far.supervise_place(echo_entry, {.named = "echo"});
+    auto from_far = far.supervise_place<traveller_server>();
+    auto near = test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .name = "near"});
+    auto near_echo = near.supervise_place(echo_entry, {.named = "echo"});
+    auto from_near = near.supervise_place<traveller_server>();
+    const auto fails = [](auto& traveller, const std::string& node) -> std::string {
+        try {
+            (void)traveller.ask(node, "echo", "");
+        } catch (const places::remote_error& e) {
+            return e.what();
+        }
+        return "";
+    };
+    // Over there nobody reaches the loopback here, but over a link that stands, all is reached.
+    auto text = fails(from_far, "near");
+    EXPECT_NE(text.find("loopback of another host"), text.npos) << text;
+    EXPECT_EQ(from_near.ask("far", "echo", "hello"), "hello");
+    EXPECT_EQ(from_far.ask("near", "echo", "hello"), "hello");
+
+    auto hidden = options();
+    hidden.name = "hidden";
+    auto behind = test_runtime().spawn_remote_node("far", hidden);
+    text = fails(from_near, "hidden");
+    EXPECT_NE(text.find(".tunnel"), text.npos) << text;
+}
+
 TEST_F(two_hosts, are_not_linked_in_the_clear) {
     auto in_the_clear = options();
     in_the_clear.tunnel = false;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Another node, started by this process, and the places on it.
+// Another node, started by this process, and the places on it; from any place, the places of all
+// nodes of the same root.
 #pragma once
 
 #include <places/core/channel.hpp>
@@ -19,7 +20,7 @@ namespace places {
 
 struct node_options {
     std::uint16_t listen_port = 6340;  ///< 0: the system chooses
-    std::string name{};                ///< as shown in logs; empty: host:port
+    std::string name{};                ///< for logs and other nodes; empty: host:port
     /// For start and connection together, once the program is on the host; 1 ms to 1 hour, else
     /// spawn_remote_node throws error{bad_argument}.
     std::chrono::milliseconds deadline{5000};
@@ -34,7 +35,7 @@ struct node_options {
     /// One address as numbers. Empty: loopback here; on another host the one that the SSH
     /// connection came in at, or loopback for a tunnel.
     std::string listen_address{};
-    /// The host that others dial, where that is not the one said to SSH.
+    /// The host that others dial, where that is not the one said to SSH, nor the address.
     std::string advertise{};
     bytes key{};  ///< 32 octets, the same as nobody else's; empty: made for this node
     /// Plain TCP instead of TLS 1.3: on loopback only, else error{bad_argument}. For measurements,
@@ -83,7 +84,7 @@ class remote_node {
     struct state;
     explicit remote_node(std::shared_ptr<state> s) noexcept;
 
-    /// host:port, or the name it was given.
+    /// host:port, or the name it was given: by it the places of other nodes find it.
     const std::string& name() const noexcept;
     std::uint16_t port() const noexcept;
     /// Of the process here: the node, or on another host what holds the connection to it.
@@ -130,6 +131,24 @@ class remote_node {
     friend class runtime;
     std::shared_ptr<state> state_;
 };
+
+/// A new connection from this place, of whatever node, to the place of that name on `node`: one
+/// that the same root has started, as remote_node::name() tells. The first one has this node's
+/// bridge dial that node; then both use the link, which allows connecting and nothing else. Nothing
+/// of it goes through the root; but it is the root who tells the two of each other, so it has to
+/// live. Throws: error: name_not_found, naming the place and the node; node_unreachable: the node
+/// listens
+///         where ours does not reach it (on loopback of another host, behind a tunnel), nobody
+///         there; node_down; bad_argument as supervise_place; full.
+/// Blocks: until the node has answered, five seconds at most for the root's answer and again for
+///         the link; inside a router body suspends that body only.
+channel connect_to_named_place(const std::string& node, const std::string& place,
+                               std::size_t ring_bytes = ring_bytes_default);
+template <class S>
+client<S> connect_to_named_place(const std::string& node, const std::string& place,
+                                 std::size_t ring_bytes = ring_bytes_default) {
+    return client<S>{connect_to_named_place(node, place, ring_bytes)};
+}
 
 /// A node that is being started, at the same time as others. Destroyed before get(), it takes what
 /// has been started with it.

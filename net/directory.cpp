@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/directory.hpp"
+
+#include "net/relay.hpp"
+
+#include <boost/asio/ip/address.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace places::net {
+namespace {
+
+// For the starter's answer, and again for the dial.
+constexpr std::chrono::seconds step_limit{5};
+
+bool is_loopback(const std::string& host) {
+    boost::system::error_code ec;
+    const auto address = boost::asio::ip::make_address(host, ec);
+    return ec ? host == "localhost" : address.is_loopback();
+}
+
+}  // namespace
+
+directory::directory(boost::asio::io_context& io, const session_table& sessions,
+                     const incarnation_id& incarnation, handlers h)
+    : io_(io),
+      sessions_(sessions),
+      incarnation_(incarnation),
+      handlers_(std::move(h)) {}
+
+session_table::const_iterator directory::find_if(
+    const std::function<bool(const session&)>& is_it) const {
+    return std::ranges::find_if(sessions_, [&](const auto& each) { return is_it(*each.second); });
+}
+
+void directory::connect(const std::string& node, std::unique_ptr<detail::channel_state> local,
+                        open_frame request) {
+    const auto found = find_if([&](const session& s) { return s.may_open() && s.is_to(node); });
+    if (found != sessions_.end()) {
+        return found->second->open(std::move(local), std::move(request), false);
+    }
+    auto& w = wanted_[node];
+    w.all.push_back({std::move(local), std::move(request)});
+    if (w.all.size() == 1) ask(node);
+}
+
+void directory::ask(const std::string& node) {
+    if (!is_node_name(node)) {
+        return refuse_all(node, errc::bad_argument,
+                          "no node can be called \"" + printable(node) +
+                              "\": a name has 1 to 255 bytes and no control characters");
+    }
+    if (own_name_ == node) return on_introduction({.node = node});
+    const auto starter = find_if([](const session& s) { return s.wants_log(); });
+    if (starter == sessions_.end()) {
+        const auto names = names_of_started();
+        return refuse_all(
+            node, errc::name_not_found,
+            "no node is called \"" + node + "\"" +
+                (names.empty() ? std::string(": nobody who has started this one is linked to it")
+                               : "; those started from here: " + names));
+    }
+    auto& w = wanted_.at(node);
+    w.asked = starter->first;
+    w.limit = std::make_unique<boost::asio::steady_timer>(io_, step_limit);
+    w.limit->async_wait([this, node](boost::system::error_code ec) {
+        if (ec) return;
+        refuse_all(node, errc::node_unreachable,
+                   "whoever has started this node does not say where it is");
+    });
+    starter->second->introduce(node);
+}
+
+void directory::on_introduction(const introduction_frame& f) {
+    const auto found = wanted_.find(f.node);
+    if (found == wanted_.end()) return;  // too late
+    found->second.asked = 0;
+    found->second.limit.reset();
+    if (f.code != errc{}) return refuse_all(f.node, f.code, printable(f.text));
+    if (f.host.empty()) {
+        for (const auto& each : take(f.node)) {
+            (void)each.local->put(kind::opened, 0, detail::encode_datum(here_answer{own_name_}),
+                                  shm::deadline::min());
+        }
+        return;
+    }
+    const auto linked = find_if([&](const session& s) { return s.may_open() && s.is_to(f.name); });
+    if (linked != sessions_.end()) return open_all(f.node, *linked->second);
+    dial(f);
+}
+
+void directory::dial(const introduction_frame& f) {
+    dial_options options;
+    options.host = f.host;
+    options.port = f.port;
+    options.insecure = f.insecure;
+    options.key = f.key;
+    options.name = own_name_;
+    options.incarnation = incarnation_;
+    options.expected_name = f.name;
+    options.granted = connect_only;
+    options.deadline = step_limit;
+    const auto done = [this, node = f.node](dial_result result) {
+        if (!result) return refuse_all(node, result.error().code, result.error().text);
+        const auto s = handlers_.on_dialed(*result, node);
+        open_all(node, *s);
+    };
+    net::dial(io_, std::move(options), done);
+}
+
+std::vector<directory::waiting> directory::take(const std::string& node) {
+    const auto found = wanted_.find(node);
+    if (found == wanted_.end()) return {};
+    auto all = std::move(found->second.all);
+    wanted_.erase(found);
+    return all;
+}
+
+void directory::open_all(const std::string& node, session& over) {
+    for (auto& each : take(node)) over.open(std::move(each.local), std::move(each.request), false);
+}
+
+void directory::refuse_all(const std::string& node, errc code, const std::string& text) {
+    for (auto& each : take(node)) relay{std::move(each.local), 0}.refuse(code, text);
+}
+
+void directory::on_lost(std::uint64_t link_id) {
+    known_.erase(link_id);
+    std::vector<std::string> hopeless;
+    for (const auto& [node, w] : wanted_) {
+        if (w.asked == link_id) hopeless.push_back(node);
+    }
+    for (const auto& node : hopeless) {
+        refuse_all(node, errc::node_unreachable,
+                   "the link to whoever has started this node has ended");
+    }
+}
+
+introduction_frame directory::introduce(const session& asker, const std::string& node) const {
+    introduction_frame f{.node = node};
+    const auto refuse = [&](errc code, const std::string& text) {
+        f.code = code;
+        f.text = text;
+        return f;
+    };
+    const auto is_started = [&](const session& s) {
+        return s.ours() == session::side::starter && s.is_to(node) && s.may_open();
+    };
+    const auto found = find_if(is_started);
+    if (found == sessions_.end()) {
+        return refuse(errc::name_not_found, "no node is called \"" + printable(node) +
+                                                "\"; those there are: " + names_of_started());
+    }
+    const auto& peer = found->second->peer();
+    f.name = peer.name;
+    if (found->second.get() == &asker) return f;
+    const auto where = known_.find(found->first);
+    const auto from = std::ranges::find_if(
+        sessions_, [&](const auto& each) { return each.second.get() == &asker; });
+    const auto origin = from == sessions_.end() ? known_.end() : known_.find(from->first);
+    if (where == known_.end() || origin == known_.end()) {
+        return refuse(errc::node_unreachable, "nobody here knows where \"" + node + "\" listens");
+    }
+    const auto& to = where->second;
+    if (to.is_tunnelled) {
+        return refuse(errc::node_unreachable,
+                      "\"" + node +
+                          "\" is reached through its starter's SSH alone (.tunnel); start it "
+                          "with a port that other nodes can dial");
+    }
+    const bool is_asker_here = is_loopback(origin->second.host) && !origin->second.is_tunnelled;
+    if (is_loopback(to.host) && !is_asker_here) {
+        return refuse(errc::node_unreachable,
+                      "\"" + node +
+                          "\" listens on loopback of another host; start it with a "
+                          ".listen_address that other nodes can dial");
+    }
+    f.host = to.host;
+    f.port = to.port;
+    f.key = peer_key(to.key, asker.peer().name);
+    f.insecure = to.insecure;
+    return f;
+}
+
+std::string directory::names_of_started() const {
+    std::vector<std::string> names;
+    for (const auto& [id, s] : sessions_) {
+        if (s->ours() == session::side::starter) names.push_back(printable(s->label()));
+    }
+    std::ranges::sort(names);
+    std::string text;
+    for (const auto& each : names) text += (text.empty() ? "\"" : ", \"") + each + "\"";
+    return text;
+}
+
+}  // namespace places::net
