@@ -97,6 +97,7 @@ struct pending_node::state {
     std::array<std::string, 2> line{};
     std::array<bool, 2> ended{};
     std::string printed{};
+    std::string incarnation{};  // as the ready line has it
     bool has_bar = false;
 
     explicit state(detail::process& h) : home(h) {}
@@ -194,6 +195,7 @@ void pending_node::state::take_ready(const std::string& text) {
     }
     dialed_port = number_of<std::uint16_t>(field_of(text, " port="));
     if (dialed_port == 0) dialed_port = number_of<std::uint16_t>(field_of(text, "port="));
+    incarnation = field_of(text, "incarnation=");
     const auto behind = field_of(text, "node_port=");
     node->port = behind.empty() ? dialed_port : number_of<std::uint16_t>(behind);
     const std::string listens(field_of(text, " address="));
@@ -299,7 +301,15 @@ void pending_node::state::begin_dial() {
 void pending_node::state::end_dial() {
     if (at == phase::settled) return;
     try {
-        node->link_id = launcher::body_of<net::linked>(detail::await_opened(node->bridge)).link_id;
+        const auto opened = detail::await_opened(node->bridge);
+        const auto linked = launcher::body_of<net::linked>(opened);
+        if (linked.incarnation != incarnation) {
+            return fail(errc::node_unreachable,
+                        ": another node with the same key answers at " + dialed + ":" +
+                            std::to_string(dialed_port) +
+                            "; let each have its own .key, or leave it empty");
+        }
+        node->link_id = linked.link_id;
         at = phase::settled;
     } catch (const error& e) {
         fail(e.code(), std::string(": ") + e.what());

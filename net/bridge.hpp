@@ -112,9 +112,9 @@ BOOST_DESCRIBE_STRUCT(here_answer, (), (node))
 
 struct linked {
     std::uint64_t link_id = 0;  ///< never used again, by this bridge or a later one of the node
-    std::string node_name;
+    std::string incarnation;    ///< of the node there, as in listening
 };
-BOOST_DESCRIBE_STRUCT(linked, (), (link_id, node_name))
+BOOST_DESCRIBE_STRUCT(linked, (), (link_id, incarnation))
 
 // -- messages on a node's channel --
 

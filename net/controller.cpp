@@ -92,8 +92,8 @@ void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
         if (!result) return self->refuse(result.error().code, result.error().text);
         if (self->channel_->end().is_shut()) return (*result)->close("the launcher has gone");
         self->dialed_ = *result;
-        const auto name = (*result)->peer().name;
-        self->answer(linked{self->handlers_.on_dialed(*result, label, for_others), name});
+        const auto incarnation = hexadecimal((*result)->peer().incarnation);
+        self->answer(linked{self->handlers_.on_dialed(*result, label, for_others), incarnation});
     };
     net::dial(io_, std::move(options), done);
 }
