@@ -21,6 +21,10 @@ bool is_loopback(const std::string& host) {
     return ec ? host == "localhost" : address.is_loopback();
 }
 
+std::string ambiguous(const std::string& node) {
+    return "several nodes are called \"" + printable(node) + "\"; give each a .name of its own";
+}
+
 }  // namespace
 
 directory::directory(boost::asio::io_context& io, const session_table& sessions,
@@ -35,9 +39,26 @@ session_table::const_iterator directory::find_if(
     return std::ranges::find_if(sessions_, [&](const auto& each) { return is_it(*each.second); });
 }
 
+std::vector<session_table::const_iterator> directory::started(const std::string& node) const {
+    std::vector<session_table::const_iterator> by_us;
+    std::vector<session_table::const_iterator> by_itself;
+    for (auto each = sessions_.begin(); each != sessions_.end(); ++each) {
+        const auto& s = *each->second;
+        if (s.ours() != session::side::starter || !s.may_open()) continue;
+        if (s.label() == node) by_us.push_back(each);
+        if (s.peer().name == node) by_itself.push_back(each);
+    }
+    return by_us.empty() ? by_itself : by_us;
+}
+
 void directory::connect(const std::string& node, std::unique_ptr<detail::channel_state> local,
                         open_frame request) {
-    const auto found = find_if([&](const session& s) { return s.may_open() && s.is_to(node); });
+    const auto ours = started(node);
+    if (ours.size() > 1)
+        return relay{std::move(local), 0}.refuse(errc::name_taken, ambiguous(node));
+    const auto found = ours.size() == 1 ? ours[0] : find_if([&](const session& s) {
+        return s.is_peers() && s.may_open() && s.is_to(node);
+    });
     if (found != sessions_.end()) {
         return found->second->open(std::move(local), std::move(request), false);
     }
@@ -145,14 +166,13 @@ introduction_frame directory::introduce(const session& asker, const std::string&
         f.text = text;
         return f;
     };
-    const auto is_started = [&](const session& s) {
-        return s.ours() == session::side::starter && s.is_to(node) && s.may_open();
-    };
-    const auto found = find_if(is_started);
-    if (found == sessions_.end()) {
+    const auto all = started(node);
+    if (all.size() > 1) return refuse(errc::name_taken, ambiguous(node));
+    if (all.empty()) {
         return refuse(errc::name_not_found, "no node is called \"" + printable(node) +
                                                 "\"; those there are: " + names_of_started());
     }
+    const auto found = all[0];
     const auto& peer = found->second->peer();
     f.name = peer.name;
     if (found->second.get() == &asker) return f;

@@ -77,6 +77,8 @@ class directory {
         std::unique_ptr<boost::asio::steady_timer> limit;
     };
     session_table::const_iterator find_if(const std::function<bool(const session&)>& is_it) const;
+    /// Those we have started that are called so: by us, or else, where we call none so, by itself.
+    std::vector<session_table::const_iterator> started(const std::string& node) const;
     void ask(const std::string& node);
     void dial(const introduction_frame& f);
     std::vector<waiting> take(const std::string& node);

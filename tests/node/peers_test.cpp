@@ -134,6 +134,15 @@ TEST(peers, are_told_which_name_is_unknown) {
     EXPECT_EQ(one.traveller.ask("two", "echo", "still"), "still");
 }
 
+TEST(peers, of_the_same_name_are_not_taken_for_each_other) {
+    inhabited one{start_named("one")};
+    const auto first = start_named("two");
+    const auto second = start_named("two");
+    const auto text = text_of([&] { (void)one.traveller.ask("two", "echo", ""); });
+    EXPECT_TRUE(contains(text, "several nodes are called \"two\"")) << text;
+    (void)text_of_error(errc::name_taken, [] { (void)connect_to_named_place("two", "echo"); });
+}
+
 TEST(peers, hear_of_each_others_death) {
     inhabited one{start_named("one")};
     std::optional<inhabited> two{start_named("two")};

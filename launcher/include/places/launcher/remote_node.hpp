@@ -139,7 +139,8 @@ class remote_node {
 /// live. Throws: error: name_not_found, naming the place and the node; node_unreachable: the node
 /// listens
 ///         where ours does not reach it (on loopback of another host, behind a tunnel), nobody
-///         there; node_down; bad_argument as supervise_place; full.
+///         there; name_taken: several nodes are called so; node_down; bad_argument as
+///         supervise_place; full.
 /// Blocks: until the node has answered, five seconds at most for the root's answer and again for
 ///         the link; inside a router body suspends that body only.
 channel connect_to_named_place(const std::string& node, const std::string& place,
