@@ -200,8 +200,8 @@ void pending_node::state::take_ready(const std::string& text) {
     node->port = behind.empty() ? dialed_port : number_of<std::uint16_t>(behind);
     const std::string listens(field_of(text, " address="));
     const bool is_any = listens.empty() || listens == "0.0.0.0" || listens == "::";
-    dialed = is_any || options.tunnel ? "127.0.0.1" : listens;
-    if (node->is_by_starter && !options.tunnel) {
+    dialed = is_any || order.is_tunnelled ? "127.0.0.1" : listens;
+    if (node->is_by_starter && !order.is_tunnelled) {
         dialed = !options.advertise.empty() ? options.advertise
                  : !address.empty()         ? address
                                             : listens;
@@ -287,8 +287,10 @@ void pending_node::state::begin_dial() {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - looked);
     // At least one: when time is up, it is dialing that says so, naming host and port.
     const auto left_ms = std::max<std::int64_t>(left.count(), 1);
-    net::dial_command dial{dialed,  dialed_port,      order.key,      "root",           node->name,
-                           left_ms, options.insecure, options.tunnel, options.advertise};
+    net::dial_command dial{dialed,           dialed_port,          order.key,
+                           "root",           node->name,           left_ms,
+                           options.insecure, !node->is_by_starter, order.is_tunnelled,
+                           options.advertise};
     try {
         node->bridge = launcher::open_bridge(home, dial, ring_bytes_default,
                                              {streams[0].get(), streams[1].get()});

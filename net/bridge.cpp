@@ -109,10 +109,14 @@ class bridge {
     std::unordered_map<std::uint64_t, controller_ptr> controllers_;  // by local channel
     session_table sessions_;
     directory directory_{
-        io_, sessions_, incarnation_, {[this](std::shared_ptr<link> link, std::string label) {
-            return sessions_.at(
-                adopt(std::move(link), session::side::calling_peer, std::move(label), 0));
-        }}};
+        io_,
+        sessions_,
+        incarnation_,
+        {[this](std::shared_ptr<link> link, std::string label) {
+             return sessions_.at(
+                 adopt(std::move(link), session::side::dialing_peer, std::move(label), 0));
+         },
+         [this] { return is_listening(); }}};
     std::uint64_t next_link_;
     bool finishing_ = false;
 };
@@ -286,9 +290,15 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
     const auto id = end->id();
     take_key(first, fds);
     const auto on_accepted = [this](std::shared_ptr<link> link, std::string label) {
-        const auto ours =
-            link->peer().is_peer ? session::side::called_peer : session::side::started;
-        adopt(std::move(link), ours, std::move(label), 0);
+        const bool is_peer = link->peer().key == key_kind::peer;
+        // It dials again when it has lost the link that still stands here.
+        for (const auto& [number, s] : sessions_) {
+            const bool is_its =
+                s->ours() == session::side::accepting_peer && s->peer().name == link->peer().name;
+            if (is_peer && is_its) s->hang_up("the same node has dialed again");
+        }
+        adopt(std::move(link), is_peer ? session::side::accepting_peer : session::side::started,
+              std::move(label), 0);
     };
     const auto on_dialed = [this, id](std::shared_ptr<link> link, std::string label,
                                       known_node node) {
@@ -305,7 +315,6 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
             if (is_listening()) throw error(errc::bad_argument, "this node listens already");
             c->listen(*listen);
             modules_ = c->modules();
-            directory_.set_own_name(c->listens_as());
         } else {
             fds.resize(2);
             c->dial(std::get<dial_command>(first), std::move(fds[0]), std::move(fds[1]));
@@ -345,7 +354,7 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
     };
     const auto on_list_asked = [this](const session_ptr& asker) { list(asker, 0); };
     const auto on_introduce = [this](const session& asker, const std::string& node) {
-        return directory_.introduce(asker, node);
+        return directory_.answer_introduce(asker, node);
     };
     const auto on_introduction = [this](const introduction_frame& f) {
         directory_.on_introduction(f);
@@ -358,6 +367,7 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
     sessions_.emplace(id, s);
     tell_links();
     s->start();
+    if (finishing_) end_if_done();
     return id;
 }
 
@@ -372,7 +382,7 @@ void bridge::tell_listening(const bridge_event& e) {
 // A node is held by those who command it: its peers are held by others.
 void bridge::tell_links() {
     const auto peers =
-        std::ranges::count_if(sessions_, [](auto& s) { return s.second->is_peers(); });
+        std::ranges::count_if(sessions_, [](auto& s) { return s.second->is_peer_link(); });
     tell_listening(links_changed{sessions_.size() - static_cast<std::size_t>(peers)});
 }
 

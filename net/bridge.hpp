@@ -65,12 +65,13 @@ struct dial_command {
     std::string label;                ///< how the node is called in our log
     std::int64_t deadline_ms = 5000;  ///< 1 .. dial_deadline_max
     bool insecure = false;            ///< plain TCP, to loopback only
+    bool is_here = false;             ///< it runs on this host
     bool is_tunnelled = false;        ///< `host` and `port` are for us alone
     std::string advertised{};         ///< the host for other nodes; empty: `host`
 };
 BOOST_DESCRIBE_STRUCT(dial_command, (),
-                      (host, port, key, own_name, label, deadline_ms, insecure, is_tunnelled,
-                       advertised))
+                      (host, port, key, own_name, label, deadline_ms, insecure, is_here,
+                       is_tunnelled, advertised))
 
 /// Starts a place on the node behind `link_id`; the channel becomes the one to it.
 /// Answer: `opened` or `refused`.
@@ -105,10 +106,11 @@ struct listening {
 BOOST_DESCRIBE_STRUCT(listening, (), (port, incarnation))
 
 /// To a connect_command: the node that it names is this one, whose places connect without a bridge.
+/// Not empty, as the `opened` of a channel is.
 struct here_answer {
-    std::string node;
+    bool is_here = true;
 };
-BOOST_DESCRIBE_STRUCT(here_answer, (), (node))
+BOOST_DESCRIBE_STRUCT(here_answer, (), (is_here))
 
 struct linked {
     std::uint64_t link_id = 0;  ///< never used again, by this bridge or a later one of the node

@@ -49,7 +49,7 @@ void controller::listen(const listen_command& c) {
     options.address = c.address;
     options.port = c.port;
     options.insecure = c.insecure;
-    options.keys = {known_key{key_of(c.key), {}, all_rights, true}};
+    options.keys = {known_key{key_of(c.key), {}, all_rights, key_kind::launcher}};
     for (const auto& other : c.others) {
         const rights allowed{other.may_start, other.may_stop, other.may_list, other.may_connect};
         options.keys.push_back({key_of(other.key), other.owner, allowed});
@@ -86,8 +86,12 @@ void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
         throw error(errc::bad_argument, "a deadline of " + std::to_string(c.deadline_ms) +
                                             " ms: at least 1 ms, at most an hour");
     }
-    const known_node for_others{c.advertised.empty() ? c.host : c.advertised, c.port, options.key,
-                                c.insecure, c.is_tunnelled};
+    const known_node for_others{c.advertised.empty() ? c.host : c.advertised,
+                                c.port,
+                                options.key,
+                                c.insecure,
+                                c.is_here || (is_loopback(c.host) && !c.is_tunnelled),
+                                c.is_tunnelled};
     const auto done = [self = shared_from_this(), label = c.label, for_others](dial_result result) {
         if (!result) return self->refuse(result.error().code, result.error().text);
         if (self->channel_->end().is_shut()) return (*result)->close("the launcher has gone");

@@ -44,8 +44,6 @@ class controller : public std::enable_shared_from_this<controller> {
     bool is_listening() const noexcept { return listener_ != nullptr; }
     /// Of the last listen().
     const module_rule& modules() const noexcept { return modules_; }
-    /// How this node is called, once listening.
-    const std::string& listens_as() const noexcept { return listener_->name(); }
 
     // -- the first command --
 

@@ -15,12 +15,6 @@ namespace {
 // For the starter's answer, and again for the dial.
 constexpr std::chrono::seconds step_limit{5};
 
-bool is_loopback(const std::string& host) {
-    boost::system::error_code ec;
-    const auto address = boost::asio::ip::make_address(host, ec);
-    return ec ? host == "localhost" : address.is_loopback();
-}
-
 std::string ambiguous(const std::string& node) {
     return "several nodes are called \"" + printable(node) + "\"; give each a .name of its own";
 }
@@ -34,31 +28,32 @@ directory::directory(boost::asio::io_context& io, const session_table& sessions,
       incarnation_(incarnation),
       handlers_(std::move(h)) {}
 
-session_table::const_iterator directory::find_if(
+session_table::const_iterator directory::find_session(
     const std::function<bool(const session&)>& is_it) const {
     return std::ranges::find_if(sessions_, [&](const auto& each) { return is_it(*each.second); });
 }
 
+session_table::const_iterator directory::find_peer_link(const std::string& node) const {
+    return find_session([&](const session& s) { return s.may_open() && s.is_peer_link_to(node); });
+}
+
 std::vector<session_table::const_iterator> directory::started(const std::string& node) const {
-    std::vector<session_table::const_iterator> by_us;
-    std::vector<session_table::const_iterator> by_itself;
+    std::vector<session_table::const_iterator> found;
     for (auto each = sessions_.begin(); each != sessions_.end(); ++each) {
         const auto& s = *each->second;
-        if (s.ours() != session::side::starter || !s.may_open()) continue;
-        if (s.label() == node) by_us.push_back(each);
-        if (s.peer().name == node) by_itself.push_back(each);
+        const bool is_ours = s.ours() == session::side::starter && s.may_open();
+        if (is_ours && s.label() == node) found.push_back(each);
     }
-    return by_us.empty() ? by_itself : by_us;
+    return found;
 }
 
 void directory::connect(const std::string& node, std::unique_ptr<detail::channel_state> local,
                         open_frame request) {
     const auto ours = started(node);
-    if (ours.size() > 1)
+    if (ours.size() > 1) {
         return relay{std::move(local), 0}.refuse(errc::name_taken, ambiguous(node));
-    const auto found = ours.size() == 1 ? ours[0] : find_if([&](const session& s) {
-        return s.is_peers() && s.may_open() && s.is_to(node);
-    });
+    }
+    const auto found = ours.empty() ? find_peer_link(node) : ours[0];
     if (found != sessions_.end()) {
         return found->second->open(std::move(local), std::move(request), false);
     }
@@ -73,41 +68,44 @@ void directory::ask(const std::string& node) {
                           "no node can be called \"" + printable(node) +
                               "\": a name has 1 to 255 bytes and no control characters");
     }
-    if (own_name_ == node) return on_introduction({.node = node});
-    const auto starter = find_if([](const session& s) { return s.wants_log(); });
+    const auto starter = find_session([](const session& s) { return s.is_to_starter(); });
     if (starter == sessions_.end()) {
-        const auto names = names_of_started();
+        if (handlers_.is_started()) {
+            return refuse_all(node, errc::node_unreachable,
+                              "whoever has started this node is not linked to it any more, and "
+                              "nobody else knows where others are");
+        }
         return refuse_all(
             node, errc::name_not_found,
-            "no node is called \"" + node + "\"" +
-                (names.empty() ? std::string(": nobody who has started this one is linked to it")
-                               : "; those started from here: " + names));
+            "no node is called \"" + node + "\"; those started from here: " + names_of_started());
     }
     auto& w = wanted_.at(node);
     w.asked = starter->first;
     w.limit = std::make_unique<boost::asio::steady_timer>(io_, step_limit);
     w.limit->async_wait([this, node](boost::system::error_code ec) {
-        if (ec) return;
+        // The answer may have come in the same turn.
+        const auto late = wanted_.find(node);
+        if (ec || late == wanted_.end() || late->second.asked == 0) return;
         refuse_all(node, errc::node_unreachable,
                    "whoever has started this node does not say where it is");
     });
-    starter->second->introduce(node);
+    starter->second->ask_introduction(node);
 }
 
 void directory::on_introduction(const introduction_frame& f) {
     const auto found = wanted_.find(f.node);
-    if (found == wanted_.end()) return;  // too late
+    if (found == wanted_.end() || found->second.asked == 0) return;  // to an earlier question
     found->second.asked = 0;
     found->second.limit.reset();
-    if (f.code != errc{}) return refuse_all(f.node, f.code, printable(f.text));
+    if (f.code != errc{}) return refuse_all(f.node, f.code, printable(f.text, f.text.size()));
     if (f.host.empty()) {
         for (const auto& each : take(f.node)) {
-            (void)each.local->put(kind::opened, 0, detail::encode_datum(here_answer{own_name_}),
+            (void)each.local->put(kind::opened, 0, detail::encode_datum(here_answer{}),
                                   shm::deadline::min());
         }
         return;
     }
-    const auto linked = find_if([&](const session& s) { return s.may_open() && s.is_to(f.name); });
+    const auto linked = find_peer_link(f.node);
     if (linked != sessions_.end()) return open_all(f.node, *linked->second);
     dial(f);
 }
@@ -118,9 +116,8 @@ void directory::dial(const introduction_frame& f) {
     options.port = f.port;
     options.insecure = f.insecure;
     options.key = f.key;
-    options.name = own_name_;
+    options.name = f.asker;
     options.incarnation = incarnation_;
-    options.expected_name = f.name;
     options.granted = connect_only;
     options.deadline = step_limit;
     const auto done = [this, node = f.node](dial_result result) {
@@ -159,7 +156,8 @@ void directory::on_lost(std::uint64_t link_id) {
     }
 }
 
-introduction_frame directory::introduce(const session& asker, const std::string& node) const {
+introduction_frame directory::answer_introduce(const session& asker,
+                                               const std::string& node) const {
     introduction_frame f{.node = node};
     const auto refuse = [&](errc code, const std::string& text) {
         f.code = code;
@@ -167,40 +165,41 @@ introduction_frame directory::introduce(const session& asker, const std::string&
         return f;
     };
     const auto all = started(node);
-    if (all.size() > 1) return refuse(errc::name_taken, ambiguous(node));
     if (all.empty()) {
         return refuse(errc::name_not_found, "no node is called \"" + printable(node) +
                                                 "\"; those there are: " + names_of_started());
     }
-    const auto found = all[0];
-    const auto& peer = found->second->peer();
-    f.name = peer.name;
-    if (found->second.get() == &asker) return f;
-    const auto where = known_.find(found->first);
-    const auto from = std::ranges::find_if(
-        sessions_, [&](const auto& each) { return each.second.get() == &asker; });
+    for (const auto& name : {node, asker.label()}) {
+        if (started(name).size() > 1) return refuse(errc::name_taken, ambiguous(name));
+        if (is_node_name(name)) continue;
+        return refuse(errc::bad_argument, "a node called \"" + printable(name) +
+                                              "\" cannot be told of others; give it a .name");
+    }
+    if (all[0]->second.get() == &asker) return f;
+    const auto from = find_session([&](const session& s) { return &s == &asker; });
+    const auto to = known_.find(all[0]->first);
     const auto origin = from == sessions_.end() ? known_.end() : known_.find(from->first);
-    if (where == known_.end() || origin == known_.end()) {
+    if (to == known_.end() || origin == known_.end()) {
         return refuse(errc::node_unreachable, "nobody here knows where \"" + node + "\" listens");
     }
-    const auto& to = where->second;
-    if (to.is_tunnelled) {
+    const auto& there = to->second;
+    if (there.is_tunnelled) {
         return refuse(errc::node_unreachable,
                       "\"" + node +
                           "\" is reached through its starter's SSH alone (.tunnel); start it "
                           "with a port that other nodes can dial");
     }
-    const bool is_asker_here = is_loopback(origin->second.host) && !origin->second.is_tunnelled;
-    if (is_loopback(to.host) && !is_asker_here) {
+    if (is_loopback(there.host) && !origin->second.is_here) {
         return refuse(errc::node_unreachable,
                       "\"" + node +
-                          "\" listens on loopback of another host; start it with a "
-                          ".listen_address that other nodes can dial");
+                          "\" is known by loopback of another host only; start it with a "
+                          ".listen_address or .advertise that other nodes can dial");
     }
-    f.host = to.host;
-    f.port = to.port;
-    f.key = peer_key(to.key, asker.peer().name);
-    f.insecure = to.insecure;
+    f.asker = asker.label();
+    f.host = there.host;
+    f.port = there.port;
+    f.key = make_peer_key(there.key, asker.label());
+    f.insecure = there.insecure;
     return f;
 }
 
@@ -210,6 +209,7 @@ std::string directory::names_of_started() const {
         if (s->ours() == session::side::starter) names.push_back(printable(s->label()));
     }
     std::ranges::sort(names);
+    if (names.empty()) return "none";
     std::string text;
     for (const auto& each : names) text += (text.empty() ? "\"" : ", \"") + each + "\"";
     return text;

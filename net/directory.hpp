@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -24,7 +25,7 @@
 namespace places::net {
 
 /// By link id; the bridge's.
-using session_table = std::unordered_map<std::uint64_t, std::shared_ptr<session>>;
+using session_table = std::map<std::uint64_t, std::shared_ptr<session>>;
 
 /// How other nodes reach one that we have dialed.
 struct known_node {
@@ -32,11 +33,14 @@ struct known_node {
     std::uint16_t port = 0;
     node_key key{};
     bool insecure = false;
+    bool is_here = false;  // it reaches what listens on loopback of this host
     bool is_tunnelled = false;
 };
 
 /// Gives a channel to a place of a node known by its name: over a link that stands, or one that is
-/// dialed, once, for all who wait for it. Only whoever has started a node tells it about others.
+/// dialed, once, for all who wait for it. A node is called as its starter calls it, and only its
+/// starter, the holder of its own key, tells it about others.
+/// Owns the channels that wait for a node, and what is known of the nodes that we have started.
 /// Thread:  the bridge's.
 /// Dying:   when the starter's link is lost, whoever waits for its answer is refused; when the node
 ///          there dies during the dial, as dial says. Links that stand are their sessions'.
@@ -45,25 +49,28 @@ class directory {
     struct handlers {
         /// Takes a link to a peer. Returns: its session, started.
         std::function<std::shared_ptr<session>(std::shared_ptr<link>, std::string label)> on_dialed;
+        /// Whether this node was started by another.
+        std::function<bool()> is_started;
     };
     directory(boost::asio::io_context& io, const session_table& sessions,
               const incarnation_id& incarnation, handlers h);
-
-    /// What this node is called, from when it listens.
-    void set_own_name(std::string name) { own_name_ = std::move(name); }
 
     /// Carries `local` to the place that `request` names; `local` reads the outcome, a here_answer
     /// where `node` is this one.
     void connect(const std::string& node, std::unique_ptr<detail::channel_state> local,
                  open_frame request);
-    /// The answer to an introduce().
+    /// The answer to a session::ask_introduction(); ignored when it comes too late.
     void on_introduction(const introduction_frame& f);
+    /// The link has ended: nobody is told about the node there, nobody waits for its answer.
     void on_lost(std::uint64_t link_id);
 
     // -- for the nodes that we have started --
 
+    /// Until on_lost().
     void add(std::uint64_t link_id, known_node node) { known_[link_id] = std::move(node); }
-    introduction_frame introduce(const session& asker, const std::string& node) const;
+    /// What `asker` is told about the node that we call so.
+    /// Throws: as make_peer_key.
+    introduction_frame answer_introduce(const session& asker, const std::string& node) const;
 
   private:
     struct waiting {
@@ -76,8 +83,10 @@ class directory {
         std::vector<waiting> all;
         std::unique_ptr<boost::asio::steady_timer> limit;
     };
-    session_table::const_iterator find_if(const std::function<bool(const session&)>& is_it) const;
-    /// Those we have started that are called so: by us, or else, where we call none so, by itself.
+    session_table::const_iterator find_session(
+        const std::function<bool(const session&)>& is_it) const;
+    session_table::const_iterator find_peer_link(const std::string& node) const;
+    /// Those we have started and call so.
     std::vector<session_table::const_iterator> started(const std::string& node) const;
     void ask(const std::string& node);
     void dial(const introduction_frame& f);
@@ -90,7 +99,6 @@ class directory {
     const session_table& sessions_;
     const incarnation_id incarnation_;
     handlers handlers_;
-    std::string own_name_;
     std::unordered_map<std::uint64_t, known_node> known_;  // by link id
     std::unordered_map<std::string, wanted> wanted_;       // by the name that was asked for
 };

@@ -267,7 +267,7 @@ struct writer {
         to.setNode(as_name(f.node));
         to.setCode(code_to_wire(f.code));
         to.setText(as_text(f.text, room));
-        to.setName(as_name(f.name));
+        to.setAsker(as_name(f.asker));
         to.setHost(as_name(f.host));
         to.setPort(f.port);
         to.setKey(as_data(f.key));
@@ -289,7 +289,7 @@ struct size_hint_bytes {
     std::size_t operator()(const exit_refused_frame& f) const { return f.text.size(); }
     std::size_t operator()(const introduce_frame& f) const { return f.node.size(); }
     std::size_t operator()(const introduction_frame& f) const {
-        return f.node.size() + f.text.size() + f.name.size() + f.host.size();
+        return f.node.size() + f.text.size() + f.asker.size() + f.host.size();
     }
     std::size_t operator()(const list_answer_frame& f) const {
         constexpr std::size_t row_bytes = 128;  // numbers, pointers and the ends of three texts
@@ -454,7 +454,7 @@ list_answer_frame read_list_answer(wire::ListAnswer::Reader from) {
 
 introduction_frame read_introduction(wire::Introduction::Reader from) {
     return {bounded_name(from.getNode()), code_from_wire(from.getCode()),
-            bounded_text(from.getText()), bounded_name(from.getName()),
+            bounded_text(from.getText()), bounded_name(from.getAsker()),
             bounded_name(from.getHost()), from.getPort(),
             exactly<32>(from.getKey()),   from.getInsecure()};
 }

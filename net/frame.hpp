@@ -236,8 +236,8 @@ struct introduction_frame {
     std::string node;  // as asked
     errc code{};       // none: all that follows the text counts
     std::string text{};
-    std::string name{};  // what it calls itself
-    std::string host{};  // empty: it is the asking node itself
+    std::string asker{};  // what the asking node is called there, and dials as
+    std::string host{};   // empty: it is the asking node itself
     std::uint16_t port = 0;
     std::array<std::byte, 32> key{};  // for the asking node alone
     bool insecure = false;

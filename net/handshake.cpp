@@ -184,7 +184,7 @@ handshake::step handshake::on_hello(const hello_frame& f) {
     waiting_ = waiting_for::nothing;
     peer_info peer{dialing_name_, dialing_incarnation_, protocol_, {}};
     peer.rights = held->rights;
-    peer.is_peer = held->is_peer_key;
+    peer.key = held->kind;
     return {welcome_frame{protocol_, accepting_name_, accepting_incarnation_,
                           prove(role::accepting, held->key)},
             std::move(peer)};

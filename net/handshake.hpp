@@ -35,7 +35,7 @@ struct peer_info {
     std::uint16_t protocol = 0;
     std::string address;   // "127.0.0.1:6344", for people; empty before there is a socket
     net::rights rights{};  // of the other side here: its key's, or what whoever dialed has granted
-    bool is_peer = false;  // let in by a peer_key
+    key_kind key = key_kind::granted;  // that has let it in; means nothing where we have dialed
     bool is_loopback = false;
     bool is_secure = false;  // under TLS
 };

@@ -84,7 +84,7 @@ std::string key_id(const node_key& key) {
     return text;
 }
 
-node_key peer_key(const node_key& key, std::string_view name) {
+node_key make_peer_key(const node_key& key, std::string_view name) {
     return derive(key, "places/1 peer " + std::string(name));
 }
 
@@ -94,9 +94,9 @@ std::optional<known_key> find_key(std::span<const known_key> keys, std::string_v
         if (is_it(each.key)) return each;
     }
     for (const auto& each : keys) {
-        if (!each.makes_peer_keys) continue;
-        const auto made = peer_key(each.key, name);
-        if (is_it(made)) return known_key{made, std::string(name), connect_only, false, true};
+        if (each.kind != key_kind::launcher) continue;
+        const auto made = make_peer_key(each.key, name);
+        if (is_it(made)) return known_key{made, std::string(name), connect_only, key_kind::peer};
     }
     return std::nullopt;
 }
@@ -123,8 +123,7 @@ bool is_node_name(std::string_view name) noexcept {
            std::ranges::none_of(name, is_control);
 }
 
-std::string printable(std::string_view text) {
-    constexpr std::size_t bytes_max = 200;
+std::string printable(std::string_view text, std::size_t bytes_max) {
     std::string line{text.substr(0, bytes_max)};
     std::ranges::replace_if(line, is_control, '?');
     if (text.size() > bytes_max) line += "...";

@@ -15,7 +15,8 @@
 
 namespace places::net {
 
-/// Shared by a node and whoever may connect to it; travels by pipe or file, never here.
+/// Shared by a node and whoever may connect to it; travels by pipe or file, a peer key in an
+/// `introduction`.
 using node_key = std::array<std::byte, 32>;
 
 /// Fresh and random. Throws: places::error{start_failed} when the system has no randomness.
@@ -35,23 +36,29 @@ inline constexpr rights connect_only{false, false, false, true};
 /// "start stop list connect", say; "-" for none.
 std::string to_string(const rights& r);
 
+/// What a key is to the node that accepts it.
+enum class key_kind {
+    granted,   ///< to somebody, with the rights that go with it
+    launcher,  ///< the node's own, which makes peer keys
+    peer,      ///< made of the node's own for another node, see make_peer_key()
+};
+
 /// A key that a listening node accepts.
 struct known_key {
     node_key key{};
     std::string owner{};  ///< the only name its holder may claim; empty: any
     net::rights rights = all_rights;
-    bool makes_peer_keys = false;  ///< each of its peer_key()s is accepted too, from its owner
-    bool is_peer_key = false;      ///< found in that way
+    key_kind kind = key_kind::granted;
 };
 
-/// The key with which the node called `name` may connect to the one whose key this is. Whoever has
-/// `key` makes it and hands it out, and that node needs no word about it. It tells nothing about
-/// `key` or the key of any other name.
-/// Throws: error{start_failed} if the crypto library fails.
-node_key peer_key(const node_key& key, std::string_view name);
+/// The key with which the node called `name` may connect to the one whose own key is `key`. Whoever
+/// has started both makes it and hands it out; the node there makes the same. It tells nothing
+/// about `key` or the key for any other name. Throws: error{start_failed} if the crypto library
+/// fails.
+node_key make_peer_key(const node_key& key, std::string_view name);
 
-/// The first that `is_it` knows of `keys` and of the peer keys for `name` made from them.
-/// Throws: as peer_key.
+/// The first for which `is_it` holds, of `keys` and then of the peer keys for `name` that the
+/// launcher's among them make. Throws: as make_peer_key.
 std::optional<known_key> find_key(std::span<const known_key> keys, std::string_view name,
                                   const std::function<bool(const node_key&)>& is_it);
 
@@ -81,7 +88,7 @@ std::optional<identity_parts> parse_identity(std::string_view identity);
 /// Whether a node may be called so: 1..255 bytes without control characters.
 bool is_node_name(std::string_view name) noexcept;
 
-/// `text` as one line for a log: control bytes become '?', cut after 200 bytes.
-std::string printable(std::string_view text);
+/// `text` as one line for a log: control bytes become '?', cut after `bytes_max` bytes.
+std::string printable(std::string_view text, std::size_t bytes_max = 200);
 
 }  // namespace places::net

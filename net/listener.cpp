@@ -433,6 +433,12 @@ std::uint16_t listener::port() const noexcept { return state_->port(); }
 const std::string& listener::name() const noexcept { return state_->name(); }
 void listener::close() { state_->close(); }
 
+bool is_loopback(const std::string& host) {
+    error_code ec;
+    const auto address = asio::ip::make_address(host, ec);
+    return ec ? host == "localhost" : is_loopback(address);
+}
+
 // -- dial --
 
 namespace {

@@ -19,6 +19,9 @@
 
 namespace places::net {
 
+/// Whether `host` is "localhost" or an address of loopback, also one of IPv4 within IPv6.
+bool is_loopback(const std::string& host);
+
 struct listen_options {
     std::string address = "127.0.0.1";  // as numbers, or "localhost"
     std::uint16_t port = 0;             // 0: the system chooses

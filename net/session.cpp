@@ -365,7 +365,7 @@ void session::handle(const exit_refused_frame& f) {
 
 // -- introductions --
 
-void session::introduce(const std::string& node) {
+void session::ask_introduction(const std::string& node) {
     introducing_.push_back(node);
     link_->send(introduce_frame{node});
 }
@@ -379,6 +379,10 @@ void session::handle(const introduce_frame& f) {
 void session::handle(const introduction_frame& f) {
     if (introducing_.empty() || introducing_.front() != f.node) {
         return breach("an introduction that was not asked for");
+    }
+    const bool is_elsewhere = f.code == errc{} && !f.host.empty();
+    if (is_elsewhere && (f.port == 0 || !is_node_name(f.asker))) {
+        return breach("an introduction's port or name");
     }
     introducing_.pop_front();
     handlers_.on_introduction(f);

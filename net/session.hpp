@@ -62,7 +62,7 @@ class session : public std::enable_shared_from_this<session> {
   public:
     /// The starter opens channels, the started node says what its places print and log. Peers are
     /// two nodes of one starter: each may connect to the named places of the other.
-    enum class side { starter, started, calling_peer, called_peer };
+    enum class side { starter, started, dialing_peer, accepting_peer };
     struct handlers {
         /// Our starter wants our node to end.
         std::function<void(std::int32_t status)> on_exit;
@@ -70,9 +70,9 @@ class session : public std::enable_shared_from_this<session> {
         std::function<void(errc code, const std::string& text)> on_exit_refused;
         /// The peer may ask for a list, and waits for answer_list().
         std::function<void(const std::shared_ptr<session>&)> on_list_asked;
-        /// The node that we have started wants to know another. Returns: the answer.
+        /// The node that we have started asks where another is. Returns: the answer.
         std::function<introduction_frame(const session&, const std::string& node)> on_introduce;
-        /// The answer to an introduce().
+        /// The answer to an ask_introduction().
         std::function<void(const introduction_frame&)> on_introduction;
         /// Once, last of all, never from inside another call; `why` as link says it. Must not
         /// throw.
@@ -87,12 +87,14 @@ class session : public std::enable_shared_from_this<session> {
     void start();
 
     side ours() const noexcept { return ours_; }
-    bool is_peers() const noexcept {
-        return ours_ == side::calling_peer || ours_ == side::called_peer;
+    bool is_peer_link() const noexcept {
+        return ours_ == side::dialing_peer || ours_ == side::accepting_peer;
     }
-    /// Whether the node there is meant by that name: what it calls itself, or we call it.
-    bool is_to(const std::string& node) const noexcept {
-        return node == label_ || node == link_->peer().name;
+    /// Whether our starter calls the node there so. What the node calls itself counts only where
+    /// its key proves it.
+    bool is_peer_link_to(const std::string& node) const noexcept {
+        return (ours_ == side::dialing_peer && node == label_) ||
+               (ours_ == side::accepting_peer && node == link_->peer().name);
     }
     const std::string& label() const noexcept { return label_; }
     const peer_info& peer() const noexcept { return link_->peer(); }
@@ -100,13 +102,18 @@ class session : public std::enable_shared_from_this<session> {
     bool wants_log() const noexcept {
         return ours_ == side::started && link_->peer().rights.start && last_opened_ > 0;
     }
+    /// Whether the peer has our node's own key, and has started places here.
+    bool is_to_starter() const noexcept {
+        return wants_log() && link_->peer().key == key_kind::launcher;
+    }
     /// A part of the list that the peer has asked for.
     void answer_list(const list_answer_frame& f);
     list_answer_frame::link listed_link(std::uint64_t number) const;
     std::vector<list_answer_frame::channel> listed_channels(std::uint64_t number) const;
     bool may_open() const noexcept { return ours_ != side::started && link_->is_open(); }
-    /// Asks whoever has started us for a node. Its answer, or its end, is sure to come.
-    void introduce(const std::string& node);
+    /// Asks whoever has started us for a node. The answer may never come: the caller bounds the
+    /// wait.
+    void ask_introduction(const std::string& node);
     /// Asks for a channel and carries it when may_open(); `local` reads the answer.
     /// `request.channel` is chosen here. `place_announces`: see relay::far_place_announces.
     void open(std::unique_ptr<detail::channel_state> local, open_frame request,
@@ -118,6 +125,8 @@ class session : public std::enable_shared_from_this<session> {
 
     /// Sends what is queued and ends in order.
     void finish() { link_->finish("the node has ended"); }
+    /// Ends at once, for a reason of ours.
+    void hang_up(const std::string& why) { link_->close(why); }
     /// Ends every channel; no handler is called.
     void lose_channels(const std::string& why);
 
@@ -148,7 +157,7 @@ class session : public std::enable_shared_from_this<session> {
     }
     void breach(const char* what);
     bool has_dialed() const noexcept {
-        return ours_ == side::starter || ours_ == side::calling_peer;
+        return ours_ == side::starter || ours_ == side::dialing_peer;
     }
     /// Why an open is not allowed, or nothing; logged.
     std::optional<std::string> denied(const open_frame& f);

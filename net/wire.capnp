@@ -283,14 +283,17 @@ struct Introduce {
 }
 
 struct Introduction {
-  # The node that was asked for, as far as whoever dialed has a link to it. The asking node dials it
-  # with `key`, a peer key of that node for the asker's own name (see the handshake): that one lets
-  # the asker connect to places, nothing more, and nobody else.
-  # Check: it was asked for, and not answered yet, else a breach.
+  # Where the node is that was asked for, of those to which whoever dialed has a link. The asking node
+  # dials it under the name `asker` with `key`, the peer key of that node for that name (see the
+  # handshake). It allows connecting to places, nothing else. Names are those that whoever dialed
+  # has given; what nodes call themselves does not count here.
+  # `key` is as secret as this link: without TLS it is not.
+  # Check: it was asked for, and not answered yet; with a host also a port, and a name as in
+  # `hello`; else a breach.
   node @0 :Text;                 # as it was asked for
   code @1 :UInt16;               # not 0: none of this, and `text` says why
   text @2 :Text;
-  name @3 :Text;                 # what it calls itself, which the dialing side compares
+  asker @3 :Text;                # how whoever dialed calls the asking node
   host @4 :Text;                 # empty: it is the asker
   port @5 :UInt16;
   key @6 :Data;                  # 32 bytes, in every answer

@@ -69,7 +69,7 @@ std::vector<frame> samples() {
             {{3, "root", "[::1]:6340", 7, "start stop list connect", true}}},
         exit_refused_frame{errc::permission_denied, "no"},
         introduce_frame{"node-b"},
-        introduction_frame{"node-b", errc::name_not_found, "no", "10.0.0.2:6344", "10.0.0.2", 6344,
+        introduction_frame{"node-b", errc::name_not_found, "no", "node-a", "10.0.0.2", 6344,
                            counting<32>(6), true},
     };
 }

@@ -80,7 +80,7 @@ TEST(handshake, with_another_key_is_rejected_with_bad_key_on_both_sides) {
 handshake::step dialed_with_peer_key(handshake::config accepting, const char* name,
                                      const char* owner) {
     auto dialing = config_of(name);
-    dialing.keys[0].key = peer_key(key_of(1), owner);
+    dialing.keys[0].key = make_peer_key(key_of(1), owner);
     sides both{std::move(accepting), std::move(dialing)};
     const auto hello = both.dialing.feed(*both.accepting.start().send);
     return both.accepting.feed(*hello.send);
@@ -88,11 +88,11 @@ handshake::step dialed_with_peer_key(handshake::config accepting, const char* na
 
 TEST(handshake, with_a_peer_key_lets_its_owner_connect_and_nobody_else) {
     auto a = config_of("a");
-    a.keys[0].makes_peer_keys = true;
+    a.keys[0].kind = key_kind::launcher;
     const auto welcome = dialed_with_peer_key(a, "b", "b");
     ASSERT_TRUE(done(welcome));
     EXPECT_EQ(done(welcome)->rights, connect_only);
-    EXPECT_TRUE(done(welcome)->is_peer);
+    EXPECT_EQ(done(welcome)->key, key_kind::peer);
     const auto refusal = dialed_with_peer_key(a, "c", "b");
     ASSERT_TRUE(rejected(refusal));
     EXPECT_EQ(rejected(refusal)->code, errc::bad_key);

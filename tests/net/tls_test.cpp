@@ -37,15 +37,15 @@ class tls : public testing::Test {
     }
 
     listen_options options() {
-        return {
-            .address = "127.0.0.1",
-            .port = 0,
-            .keys = {known_key{launcher, {}, all_rights, true}, known_key{peer, "b", connect_only}},
-            .name = "node",
-            .incarnation = make_incarnation_id(),
-            .log = [this](std::string line) { lines.push_back(std::move(line)); },
-            .on_link = [this](std::shared_ptr<link> one,
-                              peer_info) { accepted.push_back(std::move(one)); }};
+        return {.address = "127.0.0.1",
+                .port = 0,
+                .keys = {known_key{launcher, {}, all_rights, key_kind::launcher},
+                         known_key{peer, "b", connect_only}},
+                .name = "node",
+                .incarnation = make_incarnation_id(),
+                .log = [this](std::string line) { lines.push_back(std::move(line)); },
+                .on_link = [this](std::shared_ptr<link> one,
+                                  peer_info) { accepted.push_back(std::move(one)); }};
     }
     void listen(const std::string& address = "127.0.0.1") {
         auto with = options();
@@ -123,7 +123,7 @@ TEST_F(tls, gives_each_key_its_rights) {
     expect_in("any name", launcher, all_rights);
     expect_in(std::string(255, 'n'), launcher, all_rights);
     expect_in("b", peer, connect_only);
-    expect_in("c", peer_key(launcher, "c"), connect_only);
+    expect_in("c", make_peer_key(launcher, "c"), connect_only);
 }
 
 TEST_F(tls, refuses_a_key_under_the_name_of_somebody_else) {
@@ -132,12 +132,12 @@ TEST_F(tls, refuses_a_key_under_the_name_of_somebody_else) {
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().code, errc::bad_key);
     expect_line("the name 'root' and the key " + key_id(peer) + ", which is another node's");
-    const auto made = peer_key(launcher, "c");
+    const auto made = make_peer_key(launcher, "c");
     EXPECT_FALSE(dialed("root", made));
     expect_line("the name 'root' and the key " + key_id(made));
     // Only the keys that are said to make some do.
-    EXPECT_FALSE(dialed("b", peer_key(peer, "b")));
-    expect_line("the name 'b' and the key " + key_id(peer_key(peer, "b")));
+    EXPECT_FALSE(dialed("b", make_peer_key(peer, "b")));
+    expect_line("the name 'b' and the key " + key_id(make_peer_key(peer, "b")));
 }
 
 TEST_F(tls, refuses_a_hello_with_another_name_than_the_key_was_shown_under) {

@@ -142,13 +142,10 @@ TEST_F(bridge_test, a_place_from_a_library_announces_itself_once) {
 class forging_node : public bridge_test {
   protected:
     forging_node() {
-        const auto [listening, port] = listen_by_hand();
-        events_ = ask_bridge(dial_command{
-            "127.0.0.1", port, {key_.begin(), key_.end()}, "root", "forger", 5000, insecure});
-        node_.emplace(accept_by_hand(listening), key_);
-        EXPECT_TRUE(node_->is_welcome);
-        const auto opened = detail::await_opened(events_);
-        link_id_ = detail::decode_datum<linked>(opened.bytes())->link_id;
+        auto dialed = be_dialed(key_, "forger");
+        events_ = std::move(dialed.events);
+        node_.emplace(std::move(dialed.node));
+        link_id_ = dialed.link_id;
     }
 
     /// A channel that the node has agreed to; the last to be opened.

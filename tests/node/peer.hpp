@@ -67,7 +67,9 @@ class peer {
         shake(handshake::role::dialing, key);
     }
     /// Has been dialed.
-    peer(unique_fd accepted, const node_key& key) : socket_(std::move(accepted)) {
+    peer(unique_fd accepted, const node_key& key, std::string name = "by hand")
+        : name_(std::move(name)),
+          socket_(std::move(accepted)) {
         shake(handshake::role::accepting, key);
     }
 
@@ -145,11 +147,32 @@ class peer {
         return true;
     }
 
-    std::string name_ = "by hand";
+    std::string name_;
     unique_fd socket_;
     octets body_;
     bool barked_ = false;
 };
+
+/// A node made by hand that the bridge of this process's node has dialed.
+struct dialed_node {
+    channel events;
+    peer node;
+    std::uint64_t link_id = 0;
+    std::uint16_t port = 0;
+};
+/// `label`: how its starter calls it. `claimed`: how it calls itself.
+inline dialed_node be_dialed(const node_key& key, const std::string& label,
+                             const std::string& claimed = "by hand") {
+    const auto [listening, port] = listen_by_hand();
+    dial_command dial{"127.0.0.1", port, {key.begin(), key.end()}, "root", label, 5000, insecure};
+    dial.is_here = true;
+    auto events = ask_bridge(dial);
+    peer node{accept_by_hand(listening), key, claimed};
+    EXPECT_TRUE(node.is_welcome);
+    const auto opened = detail::await_opened(events);
+    const auto link_id = detail::decode_datum<linked>(opened.bytes())->link_id;
+    return {std::move(events), std::move(node), link_id, port};
+}
 
 /// A record as it lies in a ring.
 inline octets record(std::string_view text, std::uint32_t claimed_length = 0,

@@ -84,15 +84,24 @@ TEST(peers, are_found_by_address_and_port_where_they_have_no_name) {
     inhabited one{start_node()};
     inhabited two{start_node()};
     EXPECT_EQ(one.traveller.ask(two.node.name(), "echo", "a"), "a");
-    const auto as_it_calls_itself = "127.0.0.1:" + std::to_string(one.node.port());
-    EXPECT_EQ(two.traveller.ask(as_it_calls_itself, "echo", "b"), "b");
+    // What it calls itself is no name.
+    const auto claimed = "127.0.0.1:" + std::to_string(one.node.port());
+    const auto text = text_of([&] { (void)two.traveller.ask(claimed, "echo", ""); });
+    EXPECT_TRUE(contains(text, "no node is called \"" + claimed + "\"")) << text;
+}
+
+TEST(peers, of_one_host_reach_each_other_on_loopback_whatever_they_advertise) {
+    node_options options{.listen_port = 0};
+    options.advertise = "198.51.100.1";
+    inhabited one{test_runtime().spawn_remote_node("localhost", options)};
+    inhabited two{start_node()};
+    EXPECT_EQ(one.traveller.ask(two.node.name(), "echo", "a"), "a");
+    EXPECT_EQ(two.traveller.ask(one.node.name(), "echo", "b"), "b") << "over the link that stands";
 }
 
 TEST(peers, reach_their_own_places_by_the_name_of_their_node) {
     inhabited one{start_node()};
     EXPECT_EQ(one.traveller.ask(one.node.name(), "echo", "a"), "a");
-    const auto as_it_calls_itself = "127.0.0.1:" + std::to_string(one.node.port());
-    EXPECT_EQ(one.traveller.ask(as_it_calls_itself, "echo", "b"), "b");
 }
 
 TEST(peers, are_reached_by_name_from_the_root_too) {
@@ -194,7 +203,7 @@ class introduced : public net::bridge_test {
     }
     net::introduction_frame to_port(std::uint16_t port) const {
         net::introduction_frame f{.node = "other"};
-        f.name = "by hand";
+        f.asker = "tested";
         f.host = "127.0.0.1";
         f.port = port;
         f.key = other_key_;
@@ -234,7 +243,7 @@ TEST_F(introduced, dials_with_the_key_it_was_given_and_allows_connecting_only) {
 }
 
 TEST_F(introduced, may_be_dialed_with_the_peer_key_of_a_node_and_allows_connecting_only) {
-    peer other{port_, net::peer_key(key_, "other"), "other"};
+    peer other{port_, net::make_peer_key(key_, "other"), "other"};
     ASSERT_TRUE(other.is_welcome);
     ASSERT_TRUE(other.send(net::open_frame{1, net::ring, net::connect_name{place_}}));
     EXPECT_TRUE(other.next<net::opened_frame>());
@@ -255,7 +264,7 @@ TEST_F(introduced, may_be_dialed_with_the_peer_key_of_a_node_and_allows_connecti
     ASSERT_TRUE(other.send(net::opened_frame{2, net::ring, 1}));
     (void)detail::await_opened(c);
 
-    EXPECT_FALSE((peer{port_, net::peer_key(key_, "other"), "another"}.is_welcome));
+    EXPECT_FALSE((peer{port_, net::make_peer_key(key_, "other"), "another"}.is_welcome));
     expect_alive();
 }
 
@@ -263,7 +272,7 @@ TEST_F(introduced, is_told_what_the_starter_says_and_what_becomes_of_the_dial) {
     auto refused = wants_other();
     net::introduction_frame no{.node = "other"};
     no.code = errc::name_not_found;
-    no.text = "nobody\nof that name";
+    no.text = "nobody\n" + std::string(300, '-') + " of that name";
     ASSERT_TRUE(starter_.send(no));
     EXPECT_TRUE(contains(refusal_of(refused, errc::name_not_found), "of that name"));
 
@@ -297,12 +306,107 @@ TEST_F(introduced, is_told_when_the_starter_does_not_answer) {
     auto c = wants_other();
     const auto text = refusal_of(c, errc::node_unreachable);
     EXPECT_TRUE(contains(text, "does not say")) << text;
-    // Too late is no breach.
-    net::introduction_frame late{.node = "other"};
-    late.code = errc::name_not_found;
-    ASSERT_TRUE(starter_.send(late));
-    ASSERT_TRUE(starter_.send(net::ping_frame{7}));
-    EXPECT_TRUE(starter_.next<net::pong_frame>());
+    // The late answer serves who asks meanwhile, and the answer to that does no harm.
+    auto again = wants_other();
+    const auto [listening, port] = net::listen_by_hand();
+    ASSERT_TRUE(starter_.send(to_port(port)));
+    net::introduction_frame no{.node = "other"};
+    no.code = errc::name_not_found;
+    ASSERT_TRUE(starter_.send(no));
+    peer other{net::accept_by_hand(listening), other_key_};
+    const auto open = other.next<net::open_frame>();
+    ASSERT_TRUE(open);
+    ASSERT_TRUE(other.send(net::opened_frame{open->channel, net::ring, 1}));
+    (void)detail::await_opened(again);
+}
+
+TEST_F(introduced, is_told_when_the_starter_is_not_there_any_more) {
+    starter_.shut_writing();
+    for (auto event = control_.get<net::bridge_event>(); event;
+         event = control_.get<net::bridge_event>()) {
+        const auto* links = std::get_if<net::links_changed>(&*event);
+        if (links && links->count == 0) break;
+    }
+    auto c = net::ask_bridge(net::connect_command{0, "there", "other"});
+    const auto text = refusal_of(c, errc::node_unreachable);
+    EXPECT_TRUE(contains(text, "not linked to it any more")) << text;
+}
+
+TEST_F(introduced, has_one_link_dialed_by_a_peer_the_last) {
+    const auto key = net::make_peer_key(key_, "other");
+    peer first{port_, key, "other"};
+    ASSERT_TRUE(first.is_welcome);
+    peer second{port_, key, "other"};
+    ASSERT_TRUE(second.is_welcome);
+    EXPECT_TRUE(first.is_closed_by_bridge());
+    peer third{port_, net::make_peer_key(key_, "another"), "another"};
+    ASSERT_TRUE(third.is_welcome);
+    ASSERT_TRUE(second.send(net::ping_frame{7}));
+    EXPECT_TRUE(second.next<net::pong_frame>());
+}
+
+TEST_F(introduced, hangs_up_on_an_answer_without_a_port_or_with_a_name_that_is_none) {
+    auto c = wants_other();
+    auto f = to_port(4711);
+    f.asker = "two\nlines";
+    ASSERT_TRUE(starter_.send(f));
+    EXPECT_TRUE(starter_.is_closed_by_bridge());
+    (void)refusal_of(c, errc::node_unreachable);
+    expect_alive();
+}
+
+// -- a starter whose nodes are made by hand --
+
+using introducing = net::bridge_test;
+
+net::introduction_frame answer_to(peer& asker, const std::string& node) {
+    EXPECT_TRUE(asker.send(net::introduce_frame{node}));
+    return asker.next<net::introduction_frame>().value_or(net::introduction_frame{});
+}
+
+TEST_F(introducing, a_node_counts_under_the_name_we_have_given_it_whatever_it_claims) {
+    const auto key = net::make_node_key();
+    const auto victim_key = net::make_node_key();
+    auto victim = net::be_dialed(victim_key, "victim");
+    auto liar = net::be_dialed(key, "liar", "friend");
+    auto other = net::be_dialed(net::make_node_key(), "other", "victim");
+    // Who asks.
+    const auto to_victim = answer_to(liar.node, "victim");
+    EXPECT_EQ(to_victim.code, errc{});
+    EXPECT_EQ(to_victim.asker, "liar");
+    EXPECT_EQ(to_victim.port, victim.port);
+    EXPECT_EQ(to_victim.key, net::make_peer_key(victim_key, "liar"));
+    // Who is asked for.
+    EXPECT_EQ(answer_to(other.node, "friend").code, errc::name_not_found);
+    EXPECT_EQ(answer_to(other.node, "liar").key, net::make_peer_key(key, "other"));
+    // Itself.
+    const auto itself = answer_to(liar.node, "liar");
+    EXPECT_EQ(itself.code, errc{});
+    EXPECT_EQ(itself.host, "");
+}
+
+TEST_F(introducing, two_of_one_name_are_neither_found_nor_told_of_others) {
+    auto twin = net::be_dialed(net::make_node_key(), "twin");
+    auto other = net::be_dialed(net::make_node_key(), "other");
+    {
+        auto second = net::be_dialed(net::make_node_key(), "twin");
+        EXPECT_EQ(answer_to(other.node, "twin").code, errc::name_taken);
+        EXPECT_EQ(answer_to(second.node, "other").code, errc::name_taken);
+        EXPECT_EQ(answer_to(twin.node, "twin").code, errc::name_taken);
+    }
+}
+
+TEST_F(introducing, names_every_node_there_is_where_one_is_not) {
+    std::vector<net::dialed_node> nodes;
+    for (int i = 0; i < 20; ++i) {
+        nodes.push_back(
+            net::be_dialed(net::make_node_key(), "a-rather-long-name-" + std::to_string(i)));
+    }
+    const auto answer = answer_to(nodes[0].node, "nobody");
+    EXPECT_EQ(answer.code, errc::name_not_found);
+    for (int i = 0; i < 20; ++i) {
+        EXPECT_TRUE(contains(answer.text, "\"a-rather-long-name-" + std::to_string(i) + "\""));
+    }
 }
 
 TEST_F(introduced, hangs_up_on_an_answer_that_it_has_not_asked_for) {
@@ -315,7 +419,7 @@ TEST_F(introduced, hangs_up_on_an_answer_that_it_has_not_asked_for) {
 
 TEST_F(introduced, hangs_up_on_whoever_dialed_and_asks_for_others) {
     for (const bool is_peer : {false, true}) {
-        peer asks{port_, is_peer ? net::peer_key(key_, "other") : key_, "other"};
+        peer asks{port_, is_peer ? net::make_peer_key(key_, "other") : key_, "other"};
         ASSERT_TRUE(asks.send(net::introduce_frame{"starter"}));
         EXPECT_TRUE(asks.is_closed_by_bridge());
     }

@@ -132,17 +132,17 @@ class remote_node {
     std::shared_ptr<state> state_;
 };
 
-/// A new connection from this place, of whatever node, to the place of that name on `node`: one
-/// that the same root has started, as remote_node::name() tells. The first one has this node's
-/// bridge dial that node; then both use the link, which allows connecting and nothing else. Nothing
-/// of it goes through the root; but it is the root who tells the two of each other, so it has to
-/// live. Throws: error: name_not_found, naming the place and the node; node_unreachable: the node
-/// listens
-///         where ours does not reach it (on loopback of another host, behind a tunnel), nobody
-///         there; name_taken: several nodes are called so; node_down; bad_argument as
-///         supervise_place; full.
-/// Blocks: until the node has answered, five seconds at most for the root's answer and again for
-///         the link; inside a router body suspends that body only.
+/// A new connection from this place to one on another node. `node` is a remote_node::name() of the
+/// root that has started this node, or, in the root, of its own. Two nodes use one link, which the
+/// first connection makes, and nothing of it goes through the root; but only the root can tell a
+/// node where the other one is.
+/// Throws:  error: name_not_found, naming place and node; name_taken: several nodes are called so;
+///          node_unreachable: ours cannot reach the port of that one (loopback of another host,
+///          a tunnel, nobody there), or the root is gone or silent; bad_key, protocol: another
+///          answers at its port; node_down: the link ended meanwhile; start_failed: our bridge did;
+///          bad_argument as supervise_place; full.
+/// Blocks:  until the place has been reached: at most five seconds for the root's answer, and again
+///          for the link; inside a router body suspends that body only.
 channel connect_to_named_place(const std::string& node, const std::string& place,
                                std::size_t ring_bytes = ring_bytes_default);
 template <class S>
