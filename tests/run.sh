@@ -39,7 +39,7 @@ check() {
     tested=$1
     shift
     echo "== $tested: ctest"
-    $under ctest --test-dir "build/$tested" --output-on-failure -j3 "$@"
+    $under ctest --test-dir "build/$tested" --output-on-failure -j4 "$@"
 }
 
 # fuzz TARGET: a minute of new inputs; what breaks it is left in build/fuzz, with the file's name printed.
@@ -51,6 +51,27 @@ fuzz() {
         "build/fuzz/units/$1" "tests/fuzz/corpus/$1"
 }
 
+# build_meanwhile PRESET: begins to build it with what the tests leave of the processors, which is
+# much, since they wait for each other.  It is a process group of its own, so that it can be ended,
+# and has no files in /tmp, which is the tests' to watch.
+build_meanwhile() {
+    configure "$1" -DPLACES_TESTS=ON -DPLACES_EXAMPLES=ON
+    mkdir -p "build/$1/tmp"
+    TMPDIR=$PWD/build/$1/tmp nice -n 19 setsid cmake --build "build/$1" \
+        --parallel "${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}" >"build/$1/build.log" 2>&1 &
+    builder=$!
+    trap 'kill -- -$builder 2>/dev/null' EXIT
+    trap 'exit 1' INT TERM
+}
+await_build() {
+    echo "== $1: build, begun before"
+    outcome=0
+    wait "$builder" || outcome=$?
+    trap - EXIT INT TERM
+    [ $outcome = 0 ] || cat "build/$1/build.log"
+    return $outcome
+}
+
 under=
 if [ "$quick" = no ]; then
     # The sanitizers of g++ 12 and 13 may fail to start where the kernel randomises addresses by more
@@ -60,6 +81,7 @@ if [ "$quick" = no ]; then
     # A label nobody carries is a failure, but a choice on the command line may leave no ring test.
     if [ $# = 0 ]; then check tsan -L ring --no-tests=error; else check tsan -L ring "$@"; fi
     (CXX=${CXX:-clang++} && export CXX && prepare asan)
+    build_meanwhile release
     check asan --no-tests=error "$@"
     if [ $# = 0 ]; then
         echo "== fuzz: build"
@@ -75,7 +97,9 @@ if [ "$quick" = no ]; then
         cat build/fuzz/ring.log
         [ $outcome = 0 ] || exit $outcome
     fi
-    under=
+    await_build release
+else
+    prepare release
 fi
-prepare release
+under=
 check release --no-tests=error "$@"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shape of what places-bench prints; no figure in it is looked at.
+#include "tests/support/scratch.hpp"
+
 #include <boost/property_tree/json_parser.hpp>
 #include <boost/property_tree/ptree.hpp>
 #include <gtest/gtest.h>
@@ -228,13 +230,12 @@ TEST(places_bench, what_a_question_cannot_use_is_refused) {
 }
 
 TEST(places_bench, a_rate_of_two_sizes_is_drawn) {
-    const auto file = std::filesystem::temp_directory_path() /
-                      ("places_bench_rate_" + std::to_string(::getpid()) + ".svg");
-    EXPECT_EQ(ask("throughput --size 64,128 --peers none --plot " + file.string()).exit_code, 0);
+    const scratch_folder folder;
+    const auto file = folder.path() + "/rate.svg";
+    EXPECT_EQ(ask("throughput --size 64,128 --peers none --plot " + file).exit_code, 0);
     std::ifstream drawn(file);
     EXPECT_NE(std::string(std::istreambuf_iterator<char>(drawn), {}).find("<polyline"),
               std::string::npos);
-    std::filesystem::remove(file);
 }
 
 TEST(places_bench, a_table_has_percentiles_for_times_only) {
@@ -250,19 +251,16 @@ TEST(places_bench, a_table_has_percentiles_for_times_only) {
 }
 
 TEST(places_bench, drawing_and_distribution_are_written) {
-    const auto folder = std::filesystem::temp_directory_path() /
-                        ("places_bench_test_" + std::to_string(::getpid()));
-    std::filesystem::create_directory(folder);
-    const auto a = ask("latency --size 8 --peers none --plot " + (folder / "out.svg").string() +
-                       " --hgrm " + (folder / "out").string());
+    const scratch_folder folder;
+    const auto a = ask("latency --size 8 --peers none --plot " + folder.path() +
+                       "/out.svg --hgrm " + folder.path() + "/out");
     EXPECT_EQ(a.exit_code, 0);
     const auto content = [&](const char* name) {
-        std::ifstream file(folder / name);
+        std::ifstream file(folder.path() + "/" + name);
         return std::string(std::istreambuf_iterator<char>(file), {});
     };
     EXPECT_TRUE(content("out.svg").starts_with("<svg "));
     EXPECT_NE(content("out.places.8.hgrm").find("#[Max "), std::string::npos);
-    std::filesystem::remove_all(folder);
 }
 
 TEST(places_bench, an_unknown_question_is_refused) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/cargo.hpp"
 
-#include "tests/launcher/scratch.hpp"
+#include "tests/support/scratch.hpp"
 #include "tests/support/error_of.hpp"
 
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/cores.hpp"
 
-#include "scratch.hpp"
+#include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
 

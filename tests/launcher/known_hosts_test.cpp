@@ -2,7 +2,7 @@
 #include "launcher/known_hosts.hpp"
 
 #include "launcher/text_parts.hpp"
-#include "tests/launcher/scratch.hpp"
+#include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
 

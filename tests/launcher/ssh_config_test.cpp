@@ -3,7 +3,7 @@
 
 #include "launcher/ssh_program.hpp"
 #include "launcher/text_parts.hpp"
-#include "tests/launcher/scratch.hpp"
+#include "tests/support/scratch.hpp"
 #include "tests/support/error_of.hpp"
 
 #include <gtest/gtest.h>

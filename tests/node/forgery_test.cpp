@@ -3,6 +3,7 @@
 // costs: a place its channel, a node its link. Here the other node is made by hand, on either side.
 #include "tests/node/heard.hpp"
 #include "tests/node/peer.hpp"
+#include "tests/support/halt.hpp"
 #include "tests/support/node_main.hpp"
 
 #include <gtest/gtest.h>
@@ -298,7 +299,7 @@ std::size_t mapped_bytes(pid_t pid) {
 /// end of that one sees is the nursery's to promise.
 void expect_the_other_two(pid_t bridge, std::size_t large_ring, const node_key& key) {
     const listen_command what{"127.0.0.1", 0, {key.begin(), key.end()}, "again"};
-    ::kill(bridge, SIGSTOP);
+    halt(bridge);
     auto first = ask_bridge(what);
     auto large = ask_bridge(what, large_ring);
     auto last = ask_bridge(what);

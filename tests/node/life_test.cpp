@@ -6,6 +6,7 @@
 #include "tests/node/local_node.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/error_of.hpp"
+#include "tests/support/halt.hpp"
 #include "tests/support/sanitized.hpp"
 
 #include <gtest/gtest.h>
@@ -457,7 +458,7 @@ TEST(node, starts_and_ends_inside_router_bodies_let_the_other_bodies_run) {
         expect_ticks("wait", [&] { EXPECT_EQ(node->wait(), (places::exit_status{false, 7})); });
         node = start_node();
         const pid_t pid = node->pid();
-        ::kill(pid, SIGSTOP);
+        halt(pid);
         test_runtime().add(places::after(20ms, [=] { ::kill(pid, SIGKILL); }));
         expect_ticks("the last handle's end", [&] { node.reset(); });
         test_runtime().stop();
@@ -483,7 +484,7 @@ TEST(node, a_router_that_ends_takes_along_the_bodies_that_wait_for_a_node) {
                          places::after(0s,
                                        [&] {
                                            const auto stuck = start_node();
-                                           ::kill(stuck.pid(), SIGSTOP);
+                                           halt(stuck.pid());
                                            ++waiting;
                                            // Its end takes two seconds, router or not.
                                        }),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Channels between two processes, while both live and when one dies; select over several.
+#include "tests/support/halt.hpp"
 #include "tests/support/node_main.hpp"
 #include "tests/support/sanitized.hpp"
 #include "processes.hpp"
@@ -350,7 +351,7 @@ TEST(channel, shows_a_message_of_many_parts_as_one) {
 TEST(channel, drops_what_was_begun_of_a_message_that_was_given_up) {
     auto p = spawn({.ring_bytes = small_ring}, echo);
     ASSERT_TRUE(survives_echo(p, 1));
-    ASSERT_EQ(::kill(p.pid(), SIGSTOP), 0);
+    halt(p.pid());
     EXPECT_EQ(p.put_for(noise(100'000), 5ms), status::timeout);
     EXPECT_EQ(p.put_for(noise(200'000), 5ms), status::timeout);
     ASSERT_EQ(::kill(p.pid(), SIGCONT), 0);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The message router: its timers, its bodies, and what a body may do.
+#include "tests/support/halt.hpp"
 #include "tests/support/node_main.hpp"
 #include "processes.hpp"
 
@@ -431,7 +432,7 @@ TEST(router, tells_each_of_two_bodies_that_the_server_they_call_has_died) {
     auto client = places::spawn_server<slow_counter>();
     (void)client.next();
     const int pid = client.link().pid();
-    (void)::kill(pid, SIGSTOP);
+    halt(pid);
     int told = 0;
     const auto call = [&] {
         try {

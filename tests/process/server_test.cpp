@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Named places, servers and what their callers are told.
+#include "tests/support/halt.hpp"
 #include "tests/support/node_main.hpp"
 #include "processes.hpp"
 
@@ -108,7 +109,7 @@ TEST(named_place, talks_to_its_caller_while_the_nursery_is_stopped) {
     const killed_at_end server{spawn({.named = "direct"}, reply_to_sender)};
     auto c = connect_to_named_place("direct");
     const auto nursery = nursery_pid();
-    ASSERT_EQ(::kill(nursery, SIGSTOP), 0);
+    halt(nursery);
     const std::unique_ptr<const int, void (*)(const int*)> goes_on{
         &nursery, [](const int* pid) { (void)::kill(*pid, SIGCONT); }};
     for (int i = 0; i < 1000; ++i) {

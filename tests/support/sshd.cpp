@@ -64,18 +64,14 @@ std::string test_sshd::why_not() {
 }
 
 test_sshd::test_sshd(const options& o) : options_(o) {
-    const char* base = std::getenv("TMPDIR");
-    std::string pattern = std::string(base && *base ? base : "/tmp") + "/places-test.XXXXXX";
-    if (!::mkdtemp(pattern.data())) throw std::runtime_error("mkdtemp " + pattern);
-    folder_ = pattern;
     const char* run_marker = std::getenv("PLACES_RUN");
     // An inner run of the one that is judged, if there is one.
     marker_ = (run_marker ? std::string(run_marker) + "/" : std::string()) + "sshd." +
-              std::to_string(::getpid()) + folder_.substr(folder_.rfind('.'));
+              std::to_string(::getpid()) + folder().substr(folder().rfind('.'));
     try {
         std::filesystem::create_directory(home());
         std::filesystem::create_directory(bin());
-        run({"ssh-keygen", "-q", "-t", o.host_key_type, "-N", "", "-f", folder_ + "/host"});
+        run({"ssh-keygen", "-q", "-t", o.host_key_type, "-N", "", "-f", folder() + "/host"});
         run({"ssh-keygen", "-q", "-t", o.user_key_type, "-N", "", "-f", user_key()});
         std::string problem;
         for (int i = 0; i < start_tries; ++i) {
@@ -101,7 +97,7 @@ std::string test_sshd::try_start() {
     std::string text;
     for (const auto& each : options_.lines) text += each + "\n";
     text += "Port " + std::to_string(port_) + "\nListenAddress " + options_.address + "\nHostKey " +
-            folder_ + "/host\nAuthorizedKeysFile " + user_key() + ".pub\n" +
+            folder() + "/host\nAuthorizedKeysFile " + user_key() + ".pub\n" +
             "UsePAM no\nStrictModes no\nPidFile none\nPermitRootLogin prohibit-password\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\n"
             "MaxStartups 200\nMaxSessions 100\n"
@@ -109,7 +105,7 @@ std::string test_sshd::try_start() {
             home() + " PLACES_RUN=" + marker_ + " PATH=" + bin() +
             ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n";
     if (options_.has_sftp) text += "Subsystem sftp internal-sftp\n";
-    write_file(folder_ + "/sshd_config", text);
+    write_file(folder() + "/sshd_config", text);
 
     std::array<int, 2> ends;
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) return "no pipe";
@@ -122,7 +118,7 @@ std::string test_sshd::try_start() {
     ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 2);
     // It must not outlive a test that crashes.
     std::vector<std::string> words{"setpriv", "--pdeathsig", "KILL", sshd_path,
-                                   "-D",      "-e",          "-f",   folder_ + "/sshd_config"};
+                                   "-D",      "-e",          "-f",   folder() + "/sshd_config"};
     std::vector<char*> argv;
     for (auto& each : words) argv.push_back(each.data());
     argv.push_back(nullptr);
@@ -148,7 +144,7 @@ std::string test_sshd::try_start() {
 }
 
 void test_sshd::remember_host() const {
-    std::ifstream in(folder_ + "/host.pub");
+    std::ifstream in(folder() + "/host.pub");
     std::string type;
     std::string key;
     in >> type >> key;
@@ -214,8 +210,6 @@ void test_sshd::end() noexcept {
         for (auto left = running(); pid_ > 0 && !left.empty(); left = running()) {
             for (const pid_t each : left) ::kill(each, SIGKILL);
         }
-        std::error_code ignored;
-        std::filesystem::remove_all(folder_, ignored);
     } catch (const std::exception&) {
         // A process that ended while it was looked at.
     }

@@ -2,6 +2,8 @@
 // A real sshd for tests: own configuration, keys made for it, a port of its own on loopback.
 #pragma once
 
+#include "tests/support/scratch.hpp"
+
 #include <places/shm/unique_fd.hpp>
 
 #include <cstdint>
@@ -35,16 +37,16 @@ class test_sshd {
     std::uint16_t port() const noexcept { return port_; }
     /// `user@127.0.0.1:port`
     std::string host() const;
-    const std::string& folder() const noexcept { return folder_; }
+    const std::string& folder() const noexcept { return scratch_.path(); }
     /// First in the PATH of whatever is run there: programs in it stand for the host's own.
-    std::string bin() const { return folder_ + "/bin"; }
+    std::string bin() const { return folder() + "/bin"; }
     void put_program(const std::string& name, const std::string& script) const;
-    std::string home() const { return folder_ + "/home"; }
+    std::string home() const { return folder() + "/home"; }
     std::string cache() const { return home() + "/.cache/places"; }
-    std::string user_key() const { return folder_ + "/user"; }
-    std::string known_hosts() const { return folder_ + "/known_hosts"; }
+    std::string user_key() const { return folder() + "/user"; }
+    std::string known_hosts() const { return folder() + "/known_hosts"; }
     /// For the ssh command and for places: an alias `far` for this host, with key and known_hosts.
-    std::string config() const { return folder_ + "/ssh_config"; }
+    std::string config() const { return folder() + "/ssh_config"; }
 
     /// What has been started there and has not ended.
     std::vector<pid_t> running() const;
@@ -65,7 +67,7 @@ class test_sshd {
     void end() noexcept;
 
     options options_;
-    std::string folder_;
+    scratch_folder scratch_;
     std::string marker_;
     std::uint16_t port_ = 0;
     pid_t pid_ = 0;

@@ -16,7 +16,7 @@ stand_in() {
 }
 machine() {
     for tool in sh env grep sed cat; do ln -s "$(command -v $tool)" "$scratch/bin/$tool"; done
-    for tool in g++ clang++ cmake ninja pkg-config capnp spin; do stand_in $tool 'cat >/dev/null'; done
+    for tool in g++ clang++ cmake ninja pkg-config capnp spin mold; do stand_in $tool 'cat >/dev/null'; done
     : >"$scratch/log"
     : >"$scratch/absent"
     stand_in dpkg-query "for name; do :; done" \
@@ -51,6 +51,15 @@ case_what_is_missing_is_said_and_installed() {
     expect 0 'Installing: ninja-build spin libcapnp-dev' install tests
     logged 'apt-get update'
     logged 'ninja-build spin libcapnp-dev by noninteractive'
+}
+case_a_faster_linker_comes_along_and_is_never_missed() {
+    machine
+    rm "$scratch/bin/mold"
+    expect 0 '' install tests
+    [ ! -s "$scratch/log" ]
+    rm "$scratch/bin/spin"
+    expect 0 'Installing: spin mold' install tests
+    logged 'spin mold by noninteractive'
 }
 case_an_example_needs_no_test_package() {
     machine

@@ -3,6 +3,7 @@
 #include "tests/node/peer.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/sanitized.hpp"
+#include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
 
@@ -99,13 +100,7 @@ class command {
 
 class cli : public testing::Test {
   protected:
-    cli() {
-        std::string name = "/tmp/places-cli-XXXXXX";
-        folder = ::mkdtemp(name.data());
-        key = folder / "node.key";
-        EXPECT_EQ(command({"key", key}).status(), 0);
-    }
-    ~cli() override { std::filesystem::remove_all(folder); }
+    cli() { EXPECT_EQ(command({"key", key}).status(), 0); }
 
     /// Waits until it listens.
     std::unique_ptr<command> node(std::vector<std::string> more = {},
@@ -130,8 +125,9 @@ class cli : public testing::Test {
         return static_cast<std::uint16_t>(std::stoi(address.substr(address.find(':') + 1)));
     }
 
-    std::filesystem::path folder;
-    std::filesystem::path key;
+    const scratch_folder scratch;
+    const std::filesystem::path folder{scratch.path()};
+    const std::filesystem::path key{folder / "node.key"};
     std::string address;
 };
 
