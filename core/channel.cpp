@@ -34,9 +34,9 @@ shm::peeked channel::next(clock::time_point until) {
 }
 
 status channel::send(const message& m, clock::time_point until) {
-    if (m.what() == kind::part || (static_cast<std::uint16_t>(m.what()) & shm::continues) != 0) {
-        throw error(errc::bad_argument, "a message of kind " +
-                                            std::to_string(static_cast<std::uint16_t>(m.what())) +
+    const auto what = static_cast<std::uint16_t>(m.what());
+    if (m.what() == kind::part || (what & (shm::continues | shm::packed)) != 0) {
+        throw error(errc::bad_argument, "a message of kind " + std::to_string(what) +
                                             ", which only channels make: send the whole message");
     }
     return put_bytes(m.what(), m.type(), m.bytes(), until);
@@ -122,6 +122,10 @@ result<std::size_t> channel::peek_batch(std::span<std::span<const std::byte>> in
         skip();
     }
     return count;
+}
+
+std::size_t channel::take_run(std::uint16_t type, std::size_t size, std::span<std::byte> into) {
+    return state_->take_run(type, size, into);
 }
 
 void channel::consume() {

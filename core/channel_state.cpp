@@ -180,6 +180,25 @@ void channel_state::skip() {
     drop_incoming();
 }
 
+std::size_t channel_state::take_run(std::uint16_t type, std::size_t size,
+                                    std::span<std::byte> into) {
+    if (incoming_.is_complete || incoming_.is_broken || incoming_.expected_bytes != 0) return 0;
+    if (size > message_bytes_max_) return 0;
+    auto& in = end_.in();
+    std::size_t count = 0;
+    for (; !into.empty(); ++count, into = into.subspan(size)) {
+        const auto next = in.try_peek();
+        if (next.state != status::ok || next.record.kind != number_of(kind::raw) ||
+            next.record.flags != type || next.record.payload.size() != size) {
+            break;
+        }
+        std::memcpy(into.data(), next.record.payload.data(), size);
+        in.skip();
+    }
+    holds_skipped_ |= count > 0;
+    return count;
+}
+
 void channel_state::release_skipped() {
     holds_skipped_ = false;
     end_.in().release_skipped();

@@ -50,6 +50,9 @@ class channel_state {
     void release();
     /// Steps over the message last shown without giving back its space.
     void skip();
+    /// Copies the raw values of that type which come next and are there, and steps over them.
+    /// Shape:   `into` holds a number of them, of `size` each.  Returns: how many.
+    std::size_t take_run(std::uint16_t type, std::size_t size, std::span<std::byte> into);
     /// Whether what was shown lies in the ring, not in memory of this end.
     bool is_in_ring() const noexcept { return !incoming_.is_complete; }
     /// Gives back what was skipped.

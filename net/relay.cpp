@@ -31,9 +31,10 @@ status put(shm::producer& out, const message& m) {
 }
 
 /// What core believes of a bridge is for bridges to say, never for the processes behind them.
-bool may_cross(std::uint16_t kind_and_continues, bool announces) {
-    const auto what = static_cast<std::uint16_t>(kind_and_continues & ~shm::continues);
+bool may_cross(std::uint16_t kind_and_bits, bool announces) {
+    const auto what = static_cast<std::uint16_t>(kind_and_bits & ~(shm::continues | shm::packed));
     if (what < static_cast<std::uint16_t>(kind::opened)) return true;
+    if ((kind_and_bits & shm::packed) != 0) return false;
     if (what == static_cast<std::uint16_t>(kind::part)) return true;
     return announces && (what == static_cast<std::uint16_t>(kind::opened) ||
                          what == static_cast<std::uint16_t>(kind::refused));

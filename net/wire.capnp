@@ -193,11 +193,15 @@ struct Records {
   # nonce, and the padding is of older records. A receiver reads neither.
   # Check: channel is open; position is where the last one ended; the end is within the room of the
   # ring and not behind a `close`; and each record as if a hostile place had written it, before any
-  # of it is put into a ring. The top bit of a kind says that the message goes on in the next record.
-  # Below it, kinds from 64 on are for bridges to say in rings, and a breach here; but the first
-  # record of a place that was started from a `module` is of kind 64 (it has begun) or 65 (it could
-  # not), and kind 67 is the next part of a message that fits no record. For an unknown channel: ignored, it has ended here meanwhile. For a
-  # local process that reads no more: counted as placed, and dropped.
+  # of it is put into a ring. The top bit of a kind says that the message goes on in the next record;
+  # the one below it that the record is a pack: its flags say of how many messages, 1 or more, and
+  # its payload is u16 flags of each, u48 zero, and for each u32 length, u32 zero, octets, zeros up
+  # to a multiple of 8. Only the header of a pack is checked here, whoever reads it checks the rest.
+  # Below these bits, kinds from 64 on are for bridges to say in rings, and a breach here; but the
+  # first record of a place that was started from a `module` is of kind 64 (it has begun) or 65 (it
+  # could not), and kind 67, in no pack, is the next part of a message that fits no record. For an
+  # unknown channel: ignored, it has ended here meanwhile. For a local process that reads no more:
+  # counted as placed, and dropped.
   # Dying: not acknowledged by `credit` means still in the sender's ring.
   channel @0 :UInt64;
   position @1 :UInt64;           # of the first record

@@ -4,10 +4,18 @@
 #include <places/shm/assert.hpp>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace places::shm {
 namespace {
+
+// Larger messages gain little by sharing a record; and the space of a pack comes back all at once.
+constexpr std::size_t packed_message_bytes_max = 512;
+constexpr std::size_t pack_bytes_max = 4096 - sizeof(record_header);
+// How far ahead of a message that is added its line is taken from the consumer, who is done with
+// it: all of a pack's lines come over while it is filled, not one by one when its tag is stored.
+constexpr std::uint64_t own_ahead_bytes = 16 * line_bytes;
 
 /// Park words carry an epoch, so that each sleep is answered once and never twice.
 std::uint32_t park_word(std::uint32_t epoch, park_mode mode) noexcept {
@@ -73,18 +81,69 @@ void producer::publish_next(std::uint64_t span_bytes, std::uint64_t messages) no
     publish_first(span_bytes, messages);
 }
 
+/// Asks for the lines up to there, as far as there is room, in order to write them.
+inline void producer::fetch_to(std::uint64_t position) noexcept {
+    const auto end = std::min(position, released_cache_ + capacity_);
+    for (fetched_ = std::max(fetched_, head_); fetched_ < end; fetched_ += line_bytes) {
+        __builtin_prefetch(header_at(fetched_), 1);
+    }
+}
+
 loan producer::try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept {
     if (bytes > record_bytes_max()) return {status::too_large, {}};
     if (const auto open = check_open(); open != status::ok) return {open, {}};
-    const auto span = span_of(bytes);
-    if (const auto room = room_for(batch_span_ + span); room != status::ok) return {room, {}};
+    const auto span = item_span_of(bytes);
+    bool is_packed = bytes <= packed_message_bytes_max && (kind & (continues | packed)) == 0;
+    const bool fits_pack = is_packed && pack_count_ != 0 && kind == pack_kind_ &&
+                           flags == pack_flags_ &&
+                           pack_bytes_ + span <= std::min(pack_bytes_max, record_bytes_max());
+    auto end = fits_pack ? batch_span_ + span_of(pack_bytes_ + span)
+                         : batched_bytes() + span_of(sizeof(pack_header) + span);
+    if (!is_packed || (!fits_pack && room_for(end) == status::full)) {
+        // Whoever waits for room asks for that of a record.
+        is_packed = false;
+        end = batched_bytes() + span_of(bytes);
+    }
+    if (const auto room = room_for(end); room != status::ok) return {room, {}};
     loaned_span_ = 0;
+    if (!fits_pack) close_pack();
+    auto* const payload = payload_at(head_ + batch_span_);
+    if (!is_packed) {
+        write_header(head_ + batch_span_, kind, flags, bytes);
+        batch_span_ = end;
+        batch_count_ += messages_in(kind, flags);
+        return {status::ok, {payload, bytes}};
+    }
+    if (!fits_pack) {
+        pack_kind_ = kind;
+        pack_flags_ = flags;
+        pack_bytes_ = sizeof(pack_header);
+    }
+    auto* const item = payload + pack_bytes_;
+    fetch_to(head_ + end + own_ahead_bytes);
+    // What lay here before is nobody's business: the end of a tag, it may be, on its way to another
+    // host.
+    std::memset(item + span - 8, 0, 8);
+    auto* const header = reinterpret_cast<pack_item*>(item);
+    // relaxed: ordered by the tag that follows.
+    header->length.store(static_cast<std::uint32_t>(bytes), std::memory_order_relaxed);
+    header->reserved = 0;
+    pack_bytes_ += span;
+    ++pack_count_;
+    return {status::ok, {item + sizeof(pack_item), bytes}};
+}
+
+/// What comes next goes behind it.
+void producer::close_pack() noexcept {
+    if (pack_count_ == 0) return;
     const auto at = head_ + batch_span_;
-    write_header(at, kind, flags, bytes);
-    batch_span_ += span;
-    batch_count_ += ends_message(kind);
-    auto* payload = reinterpret_cast<std::byte*>(header_at(at)) + sizeof(record_header);
-    return {status::ok, {payload, bytes}};
+    write_header(at, pack_kind_ | packed, pack_count_, pack_bytes_);
+    auto* const header = reinterpret_cast<pack_header*>(payload_at(at));
+    // relaxed: ordered by the tag that follows.
+    header->flags.store(pack_flags_, std::memory_order_relaxed);
+    std::fill(std::begin(header->reserved), std::end(header->reserved), std::uint16_t{0});
+    batch_span_ += span_of(pack_bytes_);
+    batch_count_ += std::exchange(pack_count_, 0);
 }
 
 status producer::try_add(std::uint16_t kind, std::uint16_t flags,
@@ -96,6 +155,21 @@ status producer::try_add(std::uint16_t kind, std::uint16_t flags,
 }
 
 void producer::publish_batch() noexcept {
+    if (pack_count_ == 1) {
+        // Alone it needs no pack.
+        const auto at = head_ + batch_span_;
+        constexpr auto before = sizeof(pack_header) + sizeof(pack_item);
+        auto* const payload = payload_at(at);
+        // relaxed: our own store.
+        const auto bytes = reinterpret_cast<pack_item*>(payload + sizeof(pack_header))
+                               ->length.load(std::memory_order_relaxed);
+        std::memmove(payload, payload + before, bytes);
+        write_header(at, pack_kind_, pack_flags_, bytes);
+        batch_span_ += span_of(bytes);
+        ++batch_count_;
+        pack_count_ = 0;
+    }
+    close_pack();
     if (batch_span_ == 0) return;
     publish_next(batch_span_, batch_count_);
     batch_span_ = batch_count_ = 0;
@@ -118,9 +192,10 @@ status producer::try_put_span(std::span<const std::byte> records) noexcept {
         std::memcpy(reinterpret_cast<std::byte*>(header_at(head_ + at)) + sizeof(record_header),
                     from + sizeof(record_header), length);
         const auto kind = read_field<std::uint16_t>(from, offsetof(record_header, kind));
-        write_header(head_ + at, kind,
-                     read_field<std::uint16_t>(from, offsetof(record_header, flags)), length);
-        messages += ends_message(kind);
+        const auto flags = read_field<std::uint16_t>(from, offsetof(record_header, flags));
+        if (!is_sound(kind, flags, length)) return status::corrupt;
+        write_header(head_ + at, kind, flags, length);
+        messages += messages_in(kind, flags);
         at += span_of(length);
     }
     if (records.empty()) return status::ok;
@@ -158,7 +233,9 @@ account producer::count() noexcept {
         // relaxed: our own stores.
         if (header->tag.load(std::memory_order_relaxed) == tag_at(at, nonce_)) {
             // relaxed: our own stores.
-            result.undelivered += ends_message(header->kind.load(std::memory_order_relaxed));
+            const auto kind = header->kind.load(std::memory_order_relaxed);
+            // relaxed: as above
+            result.undelivered += messages_in(kind, header->flags.load(std::memory_order_relaxed));
             // relaxed: as above
             at += span_of(header->length.load(std::memory_order_relaxed));
         } else {
@@ -183,6 +260,7 @@ consumer::consumer(half mine, peer_half theirs, const identity& their_id, waker&
 status consumer::fail(std::uint64_t at) noexcept {
     if (!std::exchange(corrupt_, true)) corrupt_at_ = at;
     peeked_span_bytes_ = 0;
+    pack_left_ = 0;
     shut_half(mine_, theirs_, half_state::corrupt, other_);
     return status::corrupt;
 }
@@ -191,8 +269,13 @@ peeked_span consumer::try_peek_span(std::size_t bytes_max) noexcept {
     peeked_span result;
     result.position = read_;
     const auto* first = reinterpret_cast<const std::byte*>(header_at(read_));
+    if (pack_left_ != 0 && pack_left_ != pack_count_) {
+        result.state = corrupt_ ? status::corrupt : status::full;
+        return result;
+    }
+    pack_left_ = 0;  // shown, but not begun
     while (true) {
-        const auto next = try_peek();
+        const auto next = peek_record();
         if (next.state != status::ok) {
             if (result.count == 0) result.state = next.state;
             break;
@@ -220,7 +303,10 @@ void consumer::release_to(std::uint64_t position) noexcept {
         // been scribbled over since.
         const auto length = header_at(at)->length.load(std::memory_order_relaxed);
         // relaxed: as above
-        messages += ends_message(header_at(at)->kind.load(std::memory_order_relaxed));
+        const auto kind = header_at(at)->kind.load(std::memory_order_relaxed);
+        const auto flags =
+            header_at(at)->flags.load(std::memory_order_relaxed);  // relaxed: as above
+        messages += messages_in(kind, flags);
         if (length > record_bytes_max() || at + span_of(length) > position) {
             (void)fail(at);
             return;
@@ -228,10 +314,11 @@ void consumer::release_to(std::uint64_t position) noexcept {
         at += span_of(length);
     }
     if (count > unreleased_count_ || (count == unreleased_count_) != (position == read_) ||
-        messages > unreleased_messages_) {
+        messages < given_ || messages - given_ > unreleased_messages_) {
         (void)fail(released_);  // other records than those stepped over
         return;
     }
+    messages -= std::exchange(given_, 0);
     released_ = position;
     delivered_ += messages;
     unreleased_count_ -= count;
@@ -245,6 +332,8 @@ void consumer::rewind() noexcept {
     read_ = released_;
     unreleased_count_ = unreleased_messages_ = 0;
     peeked_span_bytes_ = 0;
+    pack_left_ = 0;
+    delivered_ -= std::exchange(given_, 0);
 }
 
 void consumer::park(park_mode mode) noexcept {
@@ -264,16 +353,17 @@ account consumer::count() noexcept {
     account result{.accepted = delivered_, .delivered = delivered_, .undelivered = 0};
     const auto read = read_;
     const auto peeked_bytes = peeked_span_bytes_;
-    const auto peeked_continues = peeked_continues_;
+    const auto peeked_messages = peeked_messages_;
     read_ = released_;
-    while (try_peek().state == status::ok) {
-        result.undelivered += !peeked_continues_;
+    while (peek_record().state == status::ok) {
+        result.undelivered += peeked_messages_;
         read_ += peeked_span_bytes_;
     }
+    result.undelivered -= std::min(result.undelivered, given_);
     result.accepted += result.undelivered;
     read_ = read;
     peeked_span_bytes_ = corrupt_ ? 0 : peeked_bytes;
-    peeked_continues_ = peeked_continues;
+    peeked_messages_ = peeked_messages;
     return result;
 }
 

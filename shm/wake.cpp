@@ -52,4 +52,20 @@ void wake_all(const std::atomic<std::uint32_t>& word) noexcept {
 
 void spin_budget::yield() noexcept { ::sched_yield(); }
 
+/// `pause` takes 10 to 140 cycles, depending on the processor.
+int spin_budget::pauses_of_a_rest() noexcept {
+    constexpr int count = 16;
+    auto least_taken = clock::duration::max();
+    // The least of a few: in some the core was somebody else's.
+    for (int tries = 0; tries < 8; ++tries) {
+        const auto start = clock::now();
+        for (int i = 0; i < count; ++i) pause();
+        least_taken = std::min(least_taken, clock::now() - start);
+    }
+    const auto taken = std::max<std::int64_t>(least_taken / std::chrono::nanoseconds{1}, 1);
+    return static_cast<int>(std::clamp<std::int64_t>(count * rest_time.count() / taken, 1, 100));
+}
+
+const int spin_budget::pauses_ = pauses_of_a_rest();
+
 }  // namespace places::shm

@@ -189,6 +189,29 @@ TEST_F(forging_node, cannot_announce_a_place_that_does_not_announce_itself) {
     EXPECT_TRUE(is_hung_up_on());
 }
 
+TEST_F(forging_node, cannot_hide_in_a_pack_what_it_may_not_say) {
+    for (const kind hidden : {kind::opened, kind::refused, kind::died, kind::part}) {
+        SCOPED_TRACE(static_cast<int>(hidden));
+        auto dialed = be_dialed(key_, "packer" + std::to_string(static_cast<int>(hidden)));
+        auto c =
+            ask_bridge(start_command{dialed.link_id, control::library_entry{"/x.so", "x"}, ""});
+        const auto open = dialed.node.next<open_frame>();
+        ASSERT_TRUE(open);
+        ASSERT_TRUE(dialed.node.send(opened_frame{open->channel, ring, 1}));
+        // One message without octets, all in order but for what it says.
+        const auto what = static_cast<std::uint16_t>(hidden) | shm::packed;
+        auto pack = record(std::string(16, '\0'), 0, static_cast<std::uint16_t>(what));
+        const std::uint16_t count = 1;
+        std::memcpy(pack.data() + 14, &count, sizeof count);
+        ASSERT_TRUE(dialed.node.send(data_frame{open->channel, 0, pack}));
+        const auto event = dialed.events.get<bridge_event>();
+        ASSERT_TRUE(event);
+        const auto* lost = std::get_if<node_lost>(&*event);
+        ASSERT_TRUE(lost);
+        EXPECT_NE(lost->reason.find("broke the protocol"), std::string::npos) << lost->reason;
+    }
+}
+
 TEST_F(forging_node, announces_a_place_from_a_library_once) {
     auto c = start_library();
     const auto opened = record_of(kind::opened);

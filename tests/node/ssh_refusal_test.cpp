@@ -329,7 +329,7 @@ TEST_P(ssh_refusal, of_a_node_of_another_version_names_both) {
     auto options = options_for(far);
     options.program = far.bin() + "/old-places";
     const auto text = refused(far, errc::wrong_version, options);
-    EXPECT_TRUE(has(text, "protocol 9") && has(text, "7.7") && has(text, "1 to 1")) << text;
+    EXPECT_TRUE(has(text, "protocol 9") && has(text, "7.7") && has(text, "2 to 2")) << text;
 }
 
 TEST_P(ssh_refusal, of_a_program_that_is_no_node_tells_what_it_printed) {

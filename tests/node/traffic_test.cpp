@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -91,6 +92,16 @@ void exchanging(places::channel& to_creator) {
 }
 const auto exchanging_entry = places::register_entry<exchanging>("exchanging");
 
+void echo_batches(places::channel& to_creator) {
+    std::vector<std::int64_t> some(50);
+    while (const auto got = to_creator.get_batch(std::span{some})) {
+        if (to_creator.put_batch(std::span<const std::int64_t>{some}.first(*got)).count != *got) {
+            return;
+        }
+    }
+}
+const auto echo_batches_entry = places::register_entry<echo_batches>("echo-batches");
+
 std::uint64_t fresh_seed() {
     const auto seed = std::random_device{}();
     std::printf("seed %u\n", seed);
@@ -148,6 +159,35 @@ TEST(traffic, many_records_each_way_at_once_arrive_whole_in_order_and_once) {
     EXPECT_EQ(place.get<std::string>().value(), "");
     std::printf("%llu records of 0..16 KiB each way: %lld ms\n",
                 static_cast<unsigned long long>(order.count), ms_since(start));
+}
+
+TEST(traffic, small_messages_in_batches_cross_in_order_and_once) {
+    auto node = start_node();
+    auto place = node.supervise_place(echo_batches_entry, {.ring_bytes = 8 * 1024});
+    constexpr std::int64_t count = 50'000;
+    std::mt19937_64 random{fresh_seed()};
+    places::router loop;
+    loop.add(places::after(0s, [&] {
+        std::vector<std::int64_t> some;
+        for (std::int64_t next = 0; next < count;) {
+            some.resize(std::min<std::size_t>(1 + random() % 100, count - next));
+            std::iota(some.begin(), some.end(), next);
+            ASSERT_EQ(place.put_batch(std::span<const std::int64_t>{some}).count, some.size());
+            next += static_cast<std::int64_t>(some.size());
+        }
+    }));
+    loop.add(places::after(0s, [&] {
+        std::vector<std::int64_t> some(64);
+        for (std::int64_t expected = 0; expected < count;) {
+            const auto got = place.get_batch(std::span{some});
+            ASSERT_TRUE(got) << got.error().message();
+            for (std::size_t i = 0; i < *got; ++i) ASSERT_EQ(some[i], expected++);
+        }
+        loop.stop();
+    }));
+    loop.run();
+    // The bridge's word that there is such a place came before them.
+    EXPECT_EQ(place.received().delivered, 1 + static_cast<std::uint64_t>(count));
 }
 
 TEST(traffic, the_smallest_and_the_largest_ring_carry_their_largest_record) {

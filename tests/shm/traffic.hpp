@@ -26,8 +26,9 @@ inline record_plan plan_of(std::uint64_t seed, std::uint64_t n, std::size_t size
     std::size_t size = draw % 49;               // what shares its header's line
     if (draw >> 62 == 1) size = (draw >> 8) % (size_max + 1);
     if (draw >> 54 == 0) size = size_max;
-    const auto kind = static_cast<std::uint16_t>(n & ~std::uint64_t{continues});
-    return {size, kind, static_cast<std::uint16_t>(n >> 15), noise};
+    // The same for some, so that batches have packs.
+    const auto kind = static_cast<std::uint16_t>(n / 8 & ~std::uint64_t{continues | packed});
+    return {size, kind, static_cast<std::uint16_t>(n >> 17), noise};
 }
 
 inline void fill(std::span<std::byte> payload, const record_plan& plan) {
@@ -166,21 +167,28 @@ class sender {
     std::vector<std::byte> span_;
 };
 
-/// Reads records by every form of peek and release, chosen at random, and checks each byte.
+/// Reads messages by every form of peek and release, chosen at random, and checks each byte.
 class receiver {
   public:
     receiver(consumer& in, std::uint64_t seed) : in_(in), seed_(seed), random_(~seed) {}
 
-    /// Records given back so far.
-    std::uint64_t released() const { return ends_.size() ? first_ : next_; }
+    /// Messages given back so far.
+    std::uint64_t released() const { return delivered_; }
     std::uint64_t next() const { return next_; }
     status last() const { return last_; }
 
     /// Returns: false when no record is there; last() says why. Holds no space then.
     bool step() {
         switch (random_() % 8) {
-            case 0: return take_span();
-            case 1: in_.rewind(); next_ = released(); ends_.clear(); break;
+            case 0:
+                if (next_ == record_begin_) return take_span();
+                EXPECT_EQ(in_.try_peek_span(in_.capacity_bytes()).state, status::full);
+                break;
+            case 1:
+                in_.rewind();
+                next_ = record_begin_ = delivered_ = unreleased_begin_;
+                ends_.clear();
+                break;
             case 2: check_count(); break;
             default: break;
         }
@@ -188,30 +196,33 @@ class receiver {
         last_ = r.state;
         if (r.state != status::ok) return give_all();
         expect(r.record);
-        if (random_() % 4 == 0) {
-            note_end(in_.read() + span_of(r.record.payload.size()));
-            in_.skip();
-            ++next_;
-        } else {
-            in_.release();
-            ++next_;
-            ends_.clear();
-        }
+        const auto before = in_.read();
+        in_.skip();
+        ++next_;
+        if (in_.read() != before) note_end(in_.read());
+        if (random_() % 4 != 0) give_all();
         return true;
     }
 
   private:
+    struct record_end {
+        std::uint64_t position;
+        std::uint64_t message;  // the first behind it
+    };
+
     void expect(const record_view& r) {
         const auto plan = plan_of(seed_, next_, in_.record_bytes_max());
         EXPECT_TRUE(is_record(r, plan)) << "record " << next_ << " is torn: " << r.payload.size()
                                         << " bytes instead of " << plan.size;
     }
     void note_end(std::uint64_t position) {
-        if (ends_.empty()) first_ = next_;
-        ends_.push_back(position);
+        ends_.push_back({position, next_});
+        record_begin_ = next_;
     }
     bool give_all() {
-        in_.release();
+        in_.release_skipped();
+        delivered_ = next_;
+        unreleased_begin_ = record_begin_;
         ends_.clear();
         EXPECT_EQ(in_.released(), in_.read());
         return false;
@@ -225,21 +236,40 @@ class receiver {
         for (std::size_t at = 0; at < some.records.size(); ++count) {
             const auto* header = reinterpret_cast<const record_header*>(some.records.data() + at);
             const auto length = header->length.load(std::memory_order_relaxed);
-            expect({header->kind.load(std::memory_order_relaxed),
-                    header->flags.load(std::memory_order_relaxed),
-                    some.records.subspan(at + sizeof(record_header), length)});
+            expect_all({header->kind.load(std::memory_order_relaxed),
+                        header->flags.load(std::memory_order_relaxed),
+                        some.records.subspan(at + sizeof(record_header), length)});
             at += span_of(length);
             note_end(some.position + at);
-            ++next_;
         }
         EXPECT_EQ(count, some.count);
         // Some of what is held, up to the end of a record.
         const auto given = 1 + random_() % ends_.size();
-        in_.release_to(ends_[given - 1]);
-        EXPECT_EQ(in_.released(), ends_[given - 1]);
-        first_ += given;
+        in_.release_to(ends_[given - 1].position);
+        EXPECT_EQ(in_.released(), ends_[given - 1].position);
+        delivered_ = unreleased_begin_ = ends_[given - 1].message;
         ends_.erase(ends_.begin(), ends_.begin() + static_cast<std::ptrdiff_t>(given));
         return true;
+    }
+    /// A record, or what is in a pack.
+    void expect_all(const record_view& r) {
+        if ((r.kind & packed) == 0) {
+            expect(r);
+            ++next_;
+            return;
+        }
+        const auto* payload = r.payload.data();
+        const auto flags =
+            reinterpret_cast<const pack_header*>(payload)->flags.load(std::memory_order_relaxed);
+        auto at = sizeof(pack_header);
+        for (unsigned n = 0; n < r.flags; ++n, ++next_) {
+            const auto length = reinterpret_cast<const pack_item*>(payload + at)
+                                    ->length.load(std::memory_order_relaxed);
+            expect({static_cast<std::uint16_t>(r.kind & ~packed), flags,
+                    r.payload.subspan(at + sizeof(pack_item), length)});
+            at += item_span_of(length);
+        }
+        EXPECT_EQ(at, r.payload.size());
     }
     void check_count() {
         const auto c = in_.count();
@@ -252,8 +282,10 @@ class receiver {
     const std::uint64_t seed_;
     std::mt19937_64 random_;
     std::uint64_t next_ = 0;
-    std::uint64_t first_ = 0;           // the record that ends_ begins with
-    std::vector<std::uint64_t> ends_;   // of the records stepped over and not given back
+    std::uint64_t delivered_ = 0;
+    std::uint64_t record_begin_ = 0;      // first message of the record at the read cursor
+    std::uint64_t unreleased_begin_ = 0;  // and of the first record not given back
+    std::vector<record_end> ends_;        // of the records stepped over and not given back
     status last_ = status::ok;
 };
 

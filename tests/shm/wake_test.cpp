@@ -66,8 +66,8 @@ TEST(wake, reaches_a_sleeper_on_another_mapping_that_is_read_only) {
 
 TEST(wake, a_spin_that_fails_often_becomes_short) {
     // The most of many tries: in some the core was somebody else's. The first spins of one that
-    // had it are some hundred times `pause` and as long a time of looks as there ever is.
-    constexpr int paused = 200;
+    // had it are some looks at rest and as long a time of looks as there ever is.
+    constexpr int paused = spin_budget::look_count;
     int most_first = 0;
     int most_tenth = 0;
     for (int tries = 0; tries < 20 || most_first < paused + 20; ++tries) {
@@ -88,7 +88,7 @@ TEST(wake, a_spin_that_fails_often_becomes_short) {
 }
 
 TEST(wake, a_spin_that_has_succeeded_is_long_again) {
-    constexpr int paused = 200;
+    constexpr int paused = spin_budget::look_count;
     int most = 0;
     for (int tries = 0; tries < 20 || most < paused + 20; ++tries) {
         spin_budget spin;

@@ -111,6 +111,8 @@ class channel {
     status send(const message& m, clock::time_point until = clock::time_point::max());
 
     // -- batches: many messages for little more than the price of one --
+    // Small ones of one type share a record, whose space comes back when the last of them has been
+    // received: if the receiver dies before that, sent() has all of them as undelivered.
 
     /// Sends each of `all`, in order.
     /// Returns: how many were accepted, and ok or why not more.
@@ -137,8 +139,8 @@ class channel {
     result<std::size_t> try_get_batch(std::span<T> into) {
         return get_batch_until(into, clock::time_point::min());
     }
-    /// Room for one more message of exactly `size` bytes, sent with publish_batch(). Any other
-    /// put before that drops the batch.
+    /// Room for one more message of exactly `size` bytes, aligned to 8, sent with publish_batch().
+    /// Any other put before that drops the batch.
     /// Returns: the room | full | too_large | closed | peer_dead | corrupt.  Blocks: never.
     result<std::span<std::byte>> add_loan(std::size_t size);
     /// Sends all that was added at once.  Dying: before the end of it = as if never called.
@@ -219,6 +221,7 @@ class channel {
     static result<T> decoded(const shm::record_view& record);
     status add_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
                      clock::time_point until);
+    std::size_t take_run(std::uint16_t type, std::size_t size, std::span<std::byte> into);
     void consume();
     void skip();
     void release_skipped();
@@ -258,8 +261,8 @@ result<T> channel::decoded(const shm::record_view& record) {
     if constexpr (detail::is_raw<T> && !std::is_same_v<T, bool>) {
         if (record.kind == static_cast<std::uint16_t>(kind::raw) &&
             record.flags == detail::fingerprint<T>() && record.payload.size() == sizeof(T)) {
-            if constexpr (alignof(T) <= sizeof(shm::record_header)) {
-                // Copied once, to where the caller finds it; a payload is aligned as its header.
+            if constexpr (alignof(T) <= shm::payload_alignment) {
+                // Copied once, to where the caller finds it.
                 return result<T>(boost::system::in_place_value,
                                  *reinterpret_cast<const T*>(record.payload.data()));
             } else {
@@ -320,7 +323,7 @@ template <message_type T>
 result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_point until) {
     std::size_t count = 0;
     auto outcome = make_error_code(status::ok);
-    for (; count < into.size(); ++count) {
+    while (count < into.size()) {
         const auto next_one = next(count == 0 ? until : clock::time_point::min());
         if (next_one.state != status::ok) {
             outcome = make_error_code(next_one.state);
@@ -331,8 +334,13 @@ result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_poin
             outcome = v.error();
             break;
         }
-        into[count] = std::move(*v);
+        into[count++] = std::move(*v);
         skip();
+        // Those that follow are most often the same.
+        if constexpr (detail::is_raw<T> && !std::is_same_v<T, bool>) {
+            const auto more = into.subspan(count);
+            count += take_run(detail::fingerprint<T>(), sizeof(T), std::as_writable_bytes(more));
+        }
     }
     release_skipped();
     if (count == 0 && outcome) return outcome;

@@ -23,7 +23,7 @@ inline constexpr std::size_t header_bytes = 4096;
 inline constexpr std::size_t ring_bytes_min = 4096;
 inline constexpr std::size_t ring_bytes_max = std::size_t{1} << 32;
 inline constexpr std::uint64_t layout_magic = 0x31'65'63'61'6c'70'00'00;  // "\0\0place1"
-inline constexpr std::uint16_t layout_major = 2;
+inline constexpr std::uint16_t layout_major = 3;
 inline constexpr std::uint16_t layout_minor = 0;
 
 /// Written once by the creator, before anyone maps; copied once at attach, never read again.
@@ -41,17 +41,31 @@ struct identity {
 /// Bit of a record's kind: its message goes on in the next record. What is counted as accepted and
 /// delivered is messages, so records without it.
 inline constexpr std::uint16_t continues = 0x8000;
-/// How many messages a record of that kind ends.
-constexpr std::uint64_t ends_message(std::uint16_t kind) noexcept {
-    return (kind & continues) == 0;
+/// Bit of a record's kind: it is a pack, of as many messages as its flags say, all of the kind that
+/// the other bits are. A pack neither continues nor is continued.
+inline constexpr std::uint16_t packed = 0x4000;
+/// How many messages such a record ends.
+constexpr std::uint64_t messages_in(std::uint16_t kind, std::uint16_t flags) noexcept {
+    return (kind & packed) != 0 ? flags : (kind & continues) == 0;
 }
 
 /// One record. The tag is stored last, so it says "all of me is here".
 struct record_header {
     std::atomic<std::uint64_t> tag;
     std::atomic<std::uint32_t> length;  ///< payload bytes that follow this header
-    std::atomic<std::uint16_t> kind;    ///< 15 bits, and `continues`
-    std::atomic<std::uint16_t> flags;
+    std::atomic<std::uint16_t> kind;    ///< 14 bits, `packed` and `continues`
+    std::atomic<std::uint16_t> flags;   ///< of a pack: how many messages
+};
+
+/// What the payload of a pack begins with; then come its messages, one after the other, each a
+/// pack_item, its octets, and what fills up the last 8 of them.
+struct pack_header {
+    std::atomic<std::uint16_t> flags;  ///< of each of its messages
+    std::uint16_t reserved[3];
+};
+struct pack_item {
+    std::atomic<std::uint32_t> length;  ///< octets that follow
+    std::uint32_t reserved;
 };
 
 /// What a side says of itself; park words are 0 when awake, else (epoch << 2 | park_mode).
@@ -94,7 +108,23 @@ constexpr std::uint64_t span_of(std::uint64_t payload_bytes) noexcept {
            ~std::uint64_t{line_bytes - 1};
 }
 
+/// Of a message's octets, wherever it lies.
+inline constexpr std::size_t payload_alignment = 8;
+
+/// Bytes of a pack that a message of `payload_bytes` takes, its item included.
+constexpr std::uint64_t item_span_of(std::uint64_t payload_bytes) noexcept {
+    return (payload_bytes + sizeof(pack_item) + 7) & ~std::uint64_t{7};
+}
+
+/// Whether a record can have such a header. How long its messages are is checked as they are read.
+constexpr bool is_sound(std::uint16_t kind, std::uint16_t flags, std::uint64_t length) noexcept {
+    if ((kind & packed) == 0) return true;
+    return (kind & continues) == 0 && flags != 0 &&
+           length >= sizeof(pack_header) + flags * sizeof(pack_item);
+}
+
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(sizeof(pack_header) == 8 && sizeof(pack_item) == 8);
 static_assert(sizeof(identity) == line_bytes && std::is_standard_layout_v<identity>);
 static_assert(sizeof(record_header) == 16 && std::is_standard_layout_v<record_header>);
 static_assert(offsetof(half_header, released) == 128);

@@ -13,7 +13,8 @@
 #include <utility>
 
 // One producer, one consumer, no lock. Records are published in band: the tag of a record is a mix
-// of its position and a nonce, stored last, so one cache line moves per small message.
+// of its position and a nonce, stored last, so one cache line moves per small message. Small
+// messages of a batch lie in one record, a pack, and are taken out of it one by one.
 //
 // Edges (grep a name to see both ends):
 //   [publish]   tag          producer -> consumer   the record's bytes are complete
@@ -29,7 +30,7 @@
 // Who died, and what the survivor sees:
 //   producer before the tag store   the record does not exist; the space belongs to nobody else
 //   producer after the tag store    the record is read, then `peer_dead` once the owner is told
-//   consumer before release         the record counts as undelivered
+//   consumer before release         the record counts as undelivered, a pack with all it holds
 //   consumer after release          the record counts as delivered
 
 namespace places::shm {
@@ -57,7 +58,7 @@ class waker {
 /// at the other end.  Blocks: never.
 void shut_half(half mine, peer_half theirs, half_state why, waker& other) noexcept;
 
-/// A record as it lies in the ring; valid until it is released.
+/// A record, or a message of a pack, as it lies in the ring; valid until it is released.
 struct record_view {
     std::uint16_t kind = 0;
     std::uint16_t flags = 0;
@@ -80,7 +81,7 @@ struct peeked_span {
     status state = status::empty;
     std::uint64_t position = 0;  ///< of the first record
     std::span<const std::byte> records;
-    std::uint64_t count = 0;
+    std::uint64_t count = 0;  ///< of records
 };
 
 /// In messages, what both positions say: accepted == delivered + undelivered, exactly. A message of
@@ -116,19 +117,25 @@ class producer {
     /// Dying:   before the tag is stored = as if never called.
     void publish(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept;
     /// Takes back the loan, or the batch.
-    void drop_loan() noexcept { loaned_span_ = batch_span_ = batch_count_ = 0; }
+    void drop_loan() noexcept {
+        loaned_span_ = batch_span_ = batch_count_ = 0;
+        pack_count_ = 0;
+    }
 
-    /// Adds a record to the batch, which nobody sees before publish_batch(). A loan is taken back,
+    /// Adds a message to the batch, which nobody sees before publish_batch(). A loan is taken back,
     /// and any other put drops the batch.
     /// Shape, Returns: as try_put; what is not ok leaves the batch as it was.
     /// Dying:   as if none of the batch had been put.
     status try_add(std::uint16_t kind, std::uint16_t flags,
                    std::span<const std::byte> payload) noexcept;
-    /// The same without the bytes, which are written in place before publish_batch().
+    /// The same without the bytes, which are written in place before publish_batch(), aligned to 8.
     loan try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept;
     /// Publishes the batch, all of it at once, for the price of one record.
     void publish_batch() noexcept;
-    std::uint64_t batched_bytes() const noexcept { return batch_span_; }
+    /// Of the ring, headers included.
+    std::uint64_t batched_bytes() const noexcept {
+        return batch_span_ + (pack_count_ == 0 ? 0 : span_of(pack_bytes_));
+    }
 
     /// Takes whole records as another ring laid them (headers with foreign tags) and publishes
     /// each. Every header is read once and checked: the bytes may come from another machine, and
@@ -180,7 +187,12 @@ class producer {
     void publish_first(std::uint64_t span_bytes, std::uint64_t messages) noexcept;
     void publish_next(std::uint64_t span_bytes, std::uint64_t messages) noexcept;
     void wake_reader() noexcept;
+    void close_pack() noexcept;
+    void fetch_to(std::uint64_t position) noexcept;
     record_header* header_at(std::uint64_t position) noexcept;
+    std::byte* payload_at(std::uint64_t position) noexcept {
+        return reinterpret_cast<std::byte*>(header_at(position)) + sizeof(record_header);
+    }
 
     half mine_;
     peer_half theirs_;
@@ -192,10 +204,15 @@ class producer {
     std::uint64_t accepted_ = 0;
     std::size_t loaned_ = 0;         // payload bytes of the loan
     std::uint64_t loaned_span_ = 0;  // 0 when there is no loan
-    std::uint64_t batch_span_ = 0;
-    std::uint64_t batch_count_ = 0;  // messages
-    std::uint64_t wake_at_ = 0;      // of the park that lasts
-    std::uint32_t rung_ = 0;         // the park word that was answered last
+    std::uint64_t batch_span_ = 0;   // of its records but for the pack that is still filled
+    std::uint64_t batch_count_ = 0;  // messages in those
+    std::uint64_t pack_bytes_ = 0;   // of payload, of the pack that is still filled
+    std::uint16_t pack_count_ = 0;   // 0 when there is none
+    std::uint16_t pack_kind_ = 0;
+    std::uint16_t pack_flags_ = 0;
+    std::uint64_t fetched_ = 0;  // end of the lines that were asked for
+    std::uint64_t wake_at_ = 0;  // of the park that lasts
+    std::uint32_t rung_ = 0;     // the park word that was answered last
     std::uint32_t park_epoch_ = 0;
     bool parked_ = false;
     std::atomic<bool> peer_dead_ = false;
@@ -211,14 +228,14 @@ class consumer {
     std::size_t record_bytes_max() const noexcept { return capacity_ / 4; }
     std::size_t capacity_bytes() const noexcept { return capacity_; }
 
-    /// The next unread record, left where it is; release() gives it back.
+    /// The next unread message, left where it is; release() gives it back.
     /// Returns: ok | empty | closed | peer_dead | corrupt.
     /// Blocks:  never.  Allocates: never.  Throws: never.
     /// Dying:   the record counts as undelivered.
     peeked try_peek() noexcept;
-    /// Steps over the record last peeked without giving its space back yet.
+    /// Steps over the message last peeked without giving its space back yet.
     void skip() noexcept;
-    /// Gives back the space of every record stepped over.
+    /// Gives back the space of every record stepped over; that of a pack with its last message.
     void release_skipped() noexcept;
     /// The same, and of the one last peeked.
     void release() noexcept {
@@ -228,13 +245,15 @@ class consumer {
 
     /// The run of complete records from the read cursor on, at most `bytes_max` of them, stepped
     /// over but not released. A corrupt record ends the run and is reported by the next call.
-    /// Returns: as try_peek | full: there is a record, and it alone is more than `bytes_max`.
+    /// Returns: as try_peek | full: there is a record, and it alone is more than `bytes_max`, or
+    ///          some of its messages have been stepped over one by one.
     peeked_span try_peek_span(std::size_t bytes_max) noexcept;
     /// Gives back the space below `position`, the end of a record that was stepped over. Any
     /// position outside of released()..read() is ignored; one inside a record closes the ring as
     /// corrupt.
     void release_to(std::uint64_t position) noexcept;
-    /// Sets the read cursor back to the first unreleased record.
+    /// Sets the read cursor back to the first unreleased record: of a pack, all is undelivered
+    /// again.
     void rewind() noexcept;
 
     /// Whether try_peek would say anything but empty.
@@ -284,6 +303,9 @@ class consumer {
     status why_empty() noexcept;
     status fail(std::uint64_t at) noexcept;
     void wake_writer() noexcept;
+    peeked peek_record() noexcept;
+    peeked open_pack(const record_view& record) noexcept;
+    peeked peek_item() noexcept;
     const record_header* header_at(std::uint64_t position) const noexcept {
         return reinterpret_cast<const record_header*>(theirs_.data + (position & (capacity_ - 1)));
     }
@@ -298,9 +320,19 @@ class consumer {
     std::uint64_t delivered_ = 0;
     std::uint64_t unreleased_count_ = 0;     // records
     std::uint64_t unreleased_messages_ = 0;  // those of them that end one
-    std::uint64_t peeked_span_bytes_ = 0;    // of the record last peeked; 0 when none
-    std::uint64_t last_span_bytes_ = 0;      // of the last there was
-    bool peeked_continues_ = false;
+    std::uint64_t peeked_span_bytes_ = 0;    // of what was last peeked; 0 when nothing
+    std::uint64_t peeked_messages_ = 0;      // that it ends
+    std::uint64_t last_span_bytes_ = 0;      // of the last record there was
+    // The pack at the read cursor, once its first message has been peeked. What is written there
+    // is read once.
+    const std::byte* pack_ = nullptr;
+    std::uint64_t pack_bytes_ = 0;
+    std::uint64_t pack_at_ = 0;    // of the next message
+    std::uint16_t pack_left_ = 0;  // messages not stepped over; 0 when no pack has been begun
+    std::uint16_t pack_count_ = 0;
+    std::uint16_t pack_kind_ = 0;
+    std::uint16_t pack_flags_ = 0;
+    std::uint64_t given_ = 0;  // messages of the pack at released_ that count as delivered
     std::uint32_t rung_ = 0;
     std::uint32_t park_epoch_ = 0;
     bool parked_ = false;
@@ -310,6 +342,9 @@ class consumer {
 };
 
 // -- bodies: what every message goes through --
+
+/// How far ahead of the message that is read the lines of a pack are asked for.
+inline constexpr std::uint64_t pack_ahead_bytes = 20 * line_bytes;
 
 inline status status_of(half_state state) noexcept {
     switch (state) {
@@ -403,7 +438,7 @@ inline void producer::publish(std::uint16_t kind, std::uint16_t flags, std::size
     const auto length = std::min(bytes, loaned_);
     drop_loan();
     write_header(head_, kind, flags, length);
-    publish_first(span_of(length), ends_message(kind));
+    publish_first(span_of(length), messages_in(kind, flags));
     wake_reader();
 }
 
@@ -442,7 +477,8 @@ inline bool consumer::is_ready() noexcept {
     return corrupt_ || has_record() || why_empty() != status::empty;
 }
 
-inline peeked consumer::try_peek() noexcept {
+/// The record at the read cursor, a pack as the one that it is.
+inline peeked consumer::peek_record() noexcept {
     if (corrupt_) return {status::corrupt, {}};
     if (!has_record()) {
         if (const auto reason = why_empty(); reason != status::ok) return {reason, {}};
@@ -452,27 +488,76 @@ inline peeked consumer::try_peek() noexcept {
     const auto length = header->length.load(std::memory_order_relaxed);
     const auto kind = header->kind.load(std::memory_order_relaxed);    // relaxed: as above
     const auto flags = header->flags.load(std::memory_order_relaxed);  // relaxed: as above
-    if (length > record_bytes_max() || read_ + span_of(length) - released_ > capacity_) {
+    if (length > record_bytes_max() || read_ + span_of(length) - released_ > capacity_ ||
+        !is_sound(kind, flags, length)) {
         return {fail(read_), {}};
     }
     peeked_span_bytes_ = last_span_bytes_ = span_of(length);
-    peeked_continues_ = !ends_message(kind);
+    peeked_messages_ = messages_in(kind, flags);
     const auto* payload = reinterpret_cast<const std::byte*>(header) + sizeof(record_header);
     return {status::ok, {kind, flags, {payload, length}}};
 }
 
+inline peeked consumer::open_pack(const record_view& record) noexcept {
+    pack_ = record.payload.data();
+    pack_bytes_ = record.payload.size();
+    pack_at_ = sizeof(pack_header);
+    pack_left_ = pack_count_ = record.flags;
+    pack_kind_ = record.kind & static_cast<std::uint16_t>(~packed);
+    // relaxed: ordered by the record's tag.
+    pack_flags_ =
+        reinterpret_cast<const pack_header*>(pack_)->flags.load(std::memory_order_relaxed);
+    // Each message's place follows from the one before, but all of their lines are here to be
+    // fetched side by side.
+    const auto soon = std::min<std::uint64_t>(pack_bytes_, pack_ahead_bytes);
+    for (std::uint64_t at = line_bytes; at < soon; at += line_bytes) __builtin_prefetch(pack_ + at);
+    return peek_item();
+}
+
+inline peeked consumer::peek_item() noexcept {
+    const auto left = pack_bytes_ - pack_at_;
+    if (left < sizeof(pack_item)) return {fail(read_), {}};
+    const auto* item = pack_ + pack_at_;
+    if (left > pack_ahead_bytes) __builtin_prefetch(item + pack_ahead_bytes);
+    // relaxed: ordered by the record's tag; copied once, checked, and only the copy is used.
+    const auto length =
+        reinterpret_cast<const pack_item*>(item)->length.load(std::memory_order_relaxed);
+    // The last one ends where the pack does.
+    if (item_span_of(length) > left || (pack_left_ == 1 && item_span_of(length) != left)) {
+        return {fail(read_), {}};
+    }
+    peeked_span_bytes_ = item_span_of(length);
+    peeked_messages_ = 1;
+    return {status::ok, {pack_kind_, pack_flags_, {item + sizeof(pack_item), length}}};
+}
+
+inline peeked consumer::try_peek() noexcept {
+    if (pack_left_ != 0) return peek_item();
+    const auto next = peek_record();
+    if (next.state != status::ok || (next.record.kind & packed) == 0) return next;
+    return open_pack(next.record);
+}
+
 inline void consumer::skip() noexcept {
     if (peeked_span_bytes_ == 0) return;
-    read_ += peeked_span_bytes_;
-    peeked_span_bytes_ = 0;
+    unreleased_messages_ += peeked_messages_;
+    const auto span = std::exchange(peeked_span_bytes_, 0);
+    if (pack_left_ == 0) {
+        read_ += span;
+        ++unreleased_count_;
+        return;
+    }
+    pack_at_ += span;
+    if (--pack_left_ != 0) return;
+    read_ += span_of(pack_bytes_);
     ++unreleased_count_;
-    unreleased_messages_ += !peeked_continues_;
 }
 
 inline void consumer::release_skipped() noexcept {
+    delivered_ += std::exchange(unreleased_messages_, 0);
+    given_ = pack_left_ == 0 ? 0 : pack_count_ - pack_left_;
     if (released_ == read_) return;
     released_ = read_;
-    delivered_ += std::exchange(unreleased_messages_, 0);
     unreleased_count_ = 0;
     // seq_cst [reclaim] [stall]: we read no byte below it any more; the look at the park word that
     // follows cannot move before it.

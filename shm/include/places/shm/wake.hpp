@@ -34,11 +34,14 @@ bool sleep_until_changed(std::span<const watched_word> words, deadline until);
 /// Wakes every process that sleeps on `word`. Never blocks.
 void wake_all(const std::atomic<std::uint32_t>& word) noexcept;
 
-/// Says whether a short wait is likely to be short, from how the last ones went: spins with
-/// `pause`, then gives the core away with sched_yield, up to a budget of at most 50 µs.
+/// Says whether a short wait is likely to be short, from how the last ones went: looks some times
+/// with a rest between, then gives the core away with sched_yield, up to a budget of at most 50 µs.
 /// One thread.
 class spin_budget {
   public:
+    /// Looks before the core is given away.
+    static constexpr int look_count = 32;
+
     /// Calls `ready` until it is true or the budget is spent. Returns whether it became true.
     template <class Ready>
     bool spin(Ready&& ready);
@@ -48,11 +51,17 @@ class spin_budget {
 
   private:
     using clock = std::chrono::steady_clock;
-    static constexpr int pause_count = 200;
     static constexpr std::chrono::nanoseconds most{50'000};
     static constexpr std::chrono::nanoseconds least{2'000};
+    static void rest() noexcept;
     static void pause() noexcept;
     static void yield() noexcept;
+    static int pauses_of_a_rest() noexcept;
+
+    // Each look takes the line away from whoever is about to write it, and that costs more than
+    // to look later. Best on the machines tried is some half of what a line takes to come over.
+    static constexpr std::chrono::nanoseconds rest_time{80};
+    static const int pauses_;  // as many as take that long here
 
     std::chrono::nanoseconds budget_ = most;
 };
@@ -61,9 +70,9 @@ class spin_budget {
 
 template <class Ready>
 bool spin_budget::poll(Ready&& ready) {
-    for (int i = 0; i < pause_count; ++i) {
+    for (int i = 0; i < look_count; ++i) {
         if (ready()) return true;
-        pause();
+        rest();
     }
     return false;
 }
@@ -81,6 +90,10 @@ bool spin_budget::spin(Ready&& ready) {
     } while (clock::now() - start < budget_);
     budget_ = std::max(budget_ / 2, least);
     return false;
+}
+
+inline void spin_budget::rest() noexcept {
+    for (int i = pauses_; i > 0; --i) pause();
 }
 
 inline void spin_budget::pause() noexcept {
