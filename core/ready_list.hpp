@@ -48,8 +48,9 @@ class ready_list {
 
     /// How many next() looks at in one turn.
     std::size_t turn_size() const noexcept { return hot_.size(); }
-    /// Whoever has something to do, in turns.
-    /// Returns: null when nobody has who is hot.
+    /// Whoever has something to do, in turns. Once in a turn, but not more often than the calls are
+    /// worth a look, whoever is cold and has called gets hot: the hot alone may be busy for ever.
+    /// Returns: null when nobody has who is hot.  Throws: as wait().
     pointer next();
 
     /// Takes the packets that wait. The dead ring no doorbell: they are looked for here.
@@ -66,8 +67,13 @@ class ready_list {
     int native_handle();
 
   private:
+    using clock = std::chrono::steady_clock;
+    static constexpr std::chrono::microseconds calls_interval{20};
+
     void warm(const pointer& m);
     void warm_all();
+    void take_calls();
+    void look_at_calls();
     bool any_hot_ready();
     bool cool();
     template <class News>
@@ -82,6 +88,8 @@ class ready_list {
     std::deque<pointer> hot_;
     shm::spin_budget spin_;
     std::uint64_t deaths_seen_ = 0;
+    std::size_t given_ = 0;            // by next(), since the calls were thought of
+    clock::time_point calls_looked_at_{};
     std::optional<calls_claim> lasting_claim_;
     unique_fd epoll_;
 };
@@ -123,6 +131,7 @@ void ready_list<Member>::remove(const channel_state& c) {
 
 template <class Member>
 typename ready_list<Member>::pointer ready_list<Member>::next() {
+    if (++given_ > hot_.size() && hot_.size() < all_.size()) look_at_calls();
     for (auto turns = hot_.size(); turns > 0; --turns) {
         auto m = std::move(hot_.front());
         hot_.pop_front();
@@ -151,6 +160,27 @@ void ready_list<Member>::warm(const pointer& m) {
 template <class Member>
 void ready_list<Member>::warm_all() {
     for (const auto& [id, m] : all_) warm(m);
+}
+
+template <class Member>
+void ready_list<Member>::take_calls() {
+    const auto calls = home_.calls().take();
+    for (const auto id : calls.channel_ids) {
+        if (const auto found = all_.find(id); found != all_.end()) warm(found->second);
+    }
+    if (calls.overflowed) warm_all();
+}
+
+template <class Member>
+void ready_list<Member>::look_at_calls() {
+    given_ = 0;
+    if (current_suspender()) return;  // its router takes them
+    const auto now = clock::now();
+    if (now - calls_looked_at_ < calls_interval) return;
+    calls_looked_at_ = now;
+    std::optional<calls_claim> claim;
+    if (!lasting_claim_ && claim.emplace(home_, this).may_have_missed()) return warm_all();
+    take_calls();
 }
 
 template <class Member>
@@ -222,7 +252,6 @@ bool ready_list<Member>::sleep(shm::deadline until) {
     std::array<pollfd, 3> fds{pollfd{home_.calls().native_handle(), POLLIN, 0},
                               pollfd{home_.control_handle(), POLLIN, 0},
                               pollfd{news_.get(), POLLIN, 0}};
-    using clock = std::chrono::steady_clock;
     timespec limit{};
     const bool has_limit = until != shm::no_deadline || !hot_.empty();  // who is hot still polls
     if (has_limit && hot_.empty()) {
@@ -232,11 +261,7 @@ bool ready_list<Member>::sleep(shm::deadline until) {
         limit = {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
     }
     const auto got = ::ppoll(fds.data(), fds.size(), has_limit ? &limit : nullptr, nullptr);
-    const auto calls = home_.calls().take();
-    for (const auto id : calls.channel_ids) {
-        if (const auto found = all_.find(id); found != all_.end()) warm(found->second);
-    }
-    if (calls.overflowed) warm_all();
+    take_calls();
     if (fds[1].revents) home_.pump();
     if (fds[2].revents) {
         eventfd_t count;

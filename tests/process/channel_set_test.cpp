@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <poll.h>
 #include <set>
 #include <thread>
@@ -69,6 +70,38 @@ TEST(channel_set, names_the_channel_that_has_a_message_among_hundreds) {
         EXPECT_EQ(c.clients[i].get<int>().value(), 7);
     }
     EXPECT_EQ(all.wait(20ms), std::nullopt);
+}
+
+TEST(channel_set, hears_who_calls_while_another_is_busy_without_end) {
+    constexpr int plenty = 100'000;
+    auto busy = spawn({.ring_bytes = 16 << 20}, [](channel& c) {
+        (void)c.get<int>();
+        for (int i = 0; i < plenty; ++i) (void)c.put(i);
+        (void)c.get<int>();
+    });
+    auto caller = spawn([](channel& c) {
+        (void)c.get<int>();
+        (void)c.put(1);
+        (void)c.get<int>();
+    });
+    // Says when the others have put what they were told to.
+    const auto await_records = [](const channel& c, std::uint64_t count) {
+        while (c.received().undelivered < count) {
+        }
+    };
+    channel_set both;
+    both.add(busy, 0);
+    both.add(caller, 1);
+    EXPECT_EQ(both.wait(1ms), std::nullopt);  // both have to call from now on
+    ASSERT_EQ(busy.put(0), status::ok);
+    await_records(busy, plenty);
+    ASSERT_EQ(both.wait(), 0U);
+    ASSERT_EQ(caller.put(0), status::ok);
+    await_records(caller, 1);
+    int before = 0;
+    for (; both.wait() == 0U; ++before) ASSERT_TRUE(busy.get<int>());
+    std::printf("%d messages of the busy one before it was heard\n", before);
+    EXPECT_LT(before, plenty);
 }
 
 TEST(channel_set, serves_all_that_are_ready_in_turns) {

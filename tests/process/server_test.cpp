@@ -118,6 +118,34 @@ TEST(named_place, talks_to_its_caller_while_the_nursery_is_stopped) {
     }
 }
 
+/// Has so much under way to the place of that name that it is never without work.
+void flood(channel& to_creator) {
+    auto c = connect_to_named_place("busy");
+    for (int i = 0; i < 500; ++i) (void)c.put(i);
+    for (int answers = 0; c.get<int>(); ++answers) {
+        (void)c.put(answers);
+        if (answers == 2000) (void)to_creator.put(true);
+        if (to_creator.try_get<bool>()) return;
+    }
+}
+
+TEST(named_place, answers_whoever_calls_while_another_keeps_it_busy) {
+    const killed_at_end server{spawn({.named = "busy"}, reply_to_sender)};
+    auto c = connect_to_named_place("busy");
+    ASSERT_EQ(c.put(1), status::ok);
+    ASSERT_EQ(c.get<int>().value(), 1);
+    // Until this has started, the server has nothing to do and sleeps.
+    auto busy = spawn(flood);
+    ASSERT_TRUE(busy.get<bool>().value());
+    for (int i = 0; i < 100; ++i) {
+        ASSERT_EQ(c.put(i), status::ok);
+        ASSERT_EQ(c.get<int>().value(), i);
+    }
+    EXPECT_EQ(busy.peer_status(), std::nullopt);
+    ASSERT_EQ(busy.put(true), status::ok);
+    EXPECT_EQ(busy.wait(), (places::exit_status{false, 0}));
+}
+
 TEST(named_place, serves_three_hundred_connections) {
     const killed_at_end server{spawn({.named = "many"}, reply_to_sender)};
     std::vector<channel> connections;
