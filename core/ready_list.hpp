@@ -88,7 +88,7 @@ class ready_list {
     std::deque<pointer> hot_;
     shm::spin_budget spin_;
     std::uint64_t deaths_seen_ = 0;
-    std::size_t given_ = 0;            // by next(), since the calls were thought of
+    std::size_t given_ = 0;  // by next(), since the calls were thought of
     clock::time_point calls_looked_at_{};
     std::optional<calls_claim> lasting_claim_;
     unique_fd epoll_;

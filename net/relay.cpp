@@ -89,7 +89,8 @@ relay::progress relay::send_some(link& to) {
     const auto some = in.try_peek_span(std::min<std::uint64_t>(records_bytes_max, room));
     switch (some.state) {
         case status::ok: send_span(to, some); return progress::sent;
-        case status::full:  // not enough credit for the next record
+        case status::full:  // not enough credit for the next record: none is ever taken in part
+                            // here
             return progress::idle;
         case status::empty:
             in.park(shm::park_mode::doorbell);
@@ -120,7 +121,7 @@ void relay::send_span(link& to, const shm::peeked_span& some) {
         const auto what = header->kind.load(std::memory_order_relaxed);    // relaxed: as above
         const auto flags = header->flags.load(std::memory_order_relaxed);  // relaxed: as above
         if (length > local_->end().in().record_bytes_max() ||
-            shm::span_of(length) > copy.size() - size) {
+            shm::span_of(length) > copy.size() - size || !shm::is_sound(what, flags, length)) {
             wrong = "changed a record that it had put";
         } else if (!may_cross(what, local_place_announces && some.position + size == 0)) {
             wrong = "put a record of kind " + std::to_string(what);

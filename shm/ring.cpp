@@ -13,6 +13,7 @@ namespace {
 // Larger messages gain little by sharing a record; and the space of a pack comes back all at once.
 constexpr std::size_t packed_message_bytes_max = 512;
 constexpr std::size_t pack_bytes_max = 4096 - sizeof(record_header);
+static_assert(pack_bytes_max / sizeof(pack_item) <= 0xffff, "flags count a pack's messages");
 // How far ahead of a message that is added its line is taken from the consumer, who is done with
 // it: all of a pack's lines come over while it is filled, not one by one when its tag is stored.
 constexpr std::uint64_t own_ahead_bytes = 16 * line_bytes;
@@ -133,7 +134,8 @@ loan producer::try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t
     return {status::ok, {item + sizeof(pack_item), bytes}};
 }
 
-/// What comes next goes behind it.
+/// What comes next goes behind it. A pack of one stays one: whoever it was lent to may still fill
+/// it.
 void producer::close_pack() noexcept {
     if (pack_count_ == 0) return;
     const auto at = head_ + batch_span_;
@@ -274,6 +276,7 @@ peeked_span consumer::try_peek_span(std::size_t bytes_max) noexcept {
         return result;
     }
     pack_left_ = 0;  // shown, but not begun
+    peeked_span_bytes_ = 0;
     while (true) {
         const auto next = peek_record();
         if (next.state != status::ok) {
@@ -304,13 +307,13 @@ void consumer::release_to(std::uint64_t position) noexcept {
         const auto length = header_at(at)->length.load(std::memory_order_relaxed);
         // relaxed: as above
         const auto kind = header_at(at)->kind.load(std::memory_order_relaxed);
-        const auto flags =
-            header_at(at)->flags.load(std::memory_order_relaxed);  // relaxed: as above
-        messages += messages_in(kind, flags);
+        // relaxed: as above
+        const auto flags = header_at(at)->flags.load(std::memory_order_relaxed);
         if (length > record_bytes_max() || at + span_of(length) > position) {
             (void)fail(at);
             return;
         }
+        messages += messages_in(kind, flags);
         at += span_of(length);
     }
     if (count > unreleased_count_ || (count == unreleased_count_) != (position == read_) ||

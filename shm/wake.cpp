@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/shm/wake.hpp>
 
+#include <climits>
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <ctime>
 #include <linux/futex.h>
 #include <sched.h>
@@ -54,16 +54,18 @@ void spin_budget::yield() noexcept { ::sched_yield(); }
 
 /// `pause` takes 10 to 140 cycles, depending on the processor.
 int spin_budget::pauses_of_a_rest() noexcept {
-    constexpr int count = 16;
+    constexpr int count = 200;  // enough for a clock that counts in steps of some ten ns
     auto least_taken = clock::duration::max();
     // The least of a few: in some the core was somebody else's.
-    for (int tries = 0; tries < 8; ++tries) {
+    for (int tries = 0; tries < 4; ++tries) {
         const auto start = clock::now();
         for (int i = 0; i < count; ++i) pause();
         least_taken = std::min(least_taken, clock::now() - start);
     }
     const auto taken = std::max<std::int64_t>(least_taken / std::chrono::nanoseconds{1}, 1);
-    return static_cast<int>(std::clamp<std::int64_t>(count * rest_time.count() / taken, 1, 100));
+    // At most what a rest would be of the shortest there are, if the clock stands still.
+    constexpr std::int64_t most = 32;
+    return static_cast<int>(std::clamp<std::int64_t>(count * rest_time.count() / taken, 1, most));
 }
 
 const int spin_budget::pauses_ = pauses_of_a_rest();

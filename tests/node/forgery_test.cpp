@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What no place and no node can make a bridge believe, pass on or give away, and what each attempt
 // costs: a place its channel, a node its link. Here the other node is made by hand, on either side.
+#include "core/channel_state.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/peer.hpp"
 #include "tests/support/halt.hpp"
@@ -38,6 +39,22 @@ void send_many(channel& to_creator) {
     (void)to_creator.get();
 }
 const auto send_many_entry = register_entry<send_many>("send-many");
+
+/// Changes what a record is, again and again, after it has put it.
+void flip(channel& to_creator) {
+    auto& out = detail::state_of::get(to_creator)->end().out();
+    const auto room = out.try_loan(8);
+    auto* header =
+        reinterpret_cast<shm::record_header*>(room.payload.data() - sizeof(shm::record_header));
+    out.publish(0, 0, 8);
+    while (to_creator.try_get<std::int64_t>().error() == errc::empty) {
+        for (int i = 0; i < 1000; ++i) {
+            header->kind.store(shm::packed);
+            header->kind.store(0);
+        }
+    }
+}
+const auto flip_entry = register_entry<flip>("flip");
 
 /// Asks the bridge of its node what only the root may ask. Returns: how it was answered.
 std::string ask_as_place(const command& what) {
@@ -108,6 +125,34 @@ TEST_P(forging_place, loses_its_channel_and_the_link_lives) {
 
 INSTANTIATE_TEST_SUITE_P(of, forging_place,
                          ::testing::Values(kind::opened, kind::refused, kind::died, kind{999}));
+
+TEST_F(bridge_test, a_record_that_changes_while_it_is_sent_leaves_as_one_that_can_be) {
+    auto p = dial();
+    int left = 0;
+    for (std::uint64_t channel = 1; channel < 400; channel += 2) {
+        (void)opened_then(p, channel, "flip");
+        while (true) {
+            const auto f = p.next_frame();
+            ASSERT_TRUE(f) << "the link has ended";
+            if (const auto* data = std::get_if<data_frame>(&*f)) {
+                ++left;
+                std::uint32_t length;
+                std::uint16_t what;
+                std::uint16_t flags;
+                std::memcpy(&length, data->records.data() + 8, sizeof length);
+                std::memcpy(&what, data->records.data() + 12, sizeof what);
+                std::memcpy(&flags, data->records.data() + 14, sizeof flags);
+                ASSERT_TRUE(shm::is_sound(what, flags, length)) << what << ' ' << flags;
+                break;
+            }
+            if (std::holds_alternative<close_frame>(*f)) break;
+        }
+        ASSERT_TRUE(p.send(close_frame{channel, 0, errc::closed}));
+    }
+    std::printf("%d of 200 left whole\n", left);
+    EXPECT_TRUE(is_alive(p));
+    expect_alive();
+}
 
 TEST_F(bridge_test, a_place_from_a_library_announces_itself_once) {
     auto p = dial();

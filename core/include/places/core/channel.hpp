@@ -112,7 +112,8 @@ class channel {
 
     // -- batches: many messages for little more than the price of one --
     // Small ones of one type share a record, whose space comes back when the last of them has been
-    // received: if the receiver dies before that, sent() has all of them as undelivered.
+    // received: until then it is room that a put waits for, and if the receiver dies before that,
+    // sent() has all of them as undelivered.
 
     /// Sends each of `all`, in order.
     /// Returns: how many were accepted, and ok or why not more.
@@ -323,6 +324,9 @@ template <message_type T>
 result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_point until) {
     std::size_t count = 0;
     auto outcome = make_error_code(status::ok);
+    // Also when one cannot be moved: those before it have been received.
+    const auto give_back = [](channel* c) { c->release_skipped(); };
+    const std::unique_ptr<channel, decltype(give_back)> guard{this, give_back};
     while (count < into.size()) {
         const auto next_one = next(count == 0 ? until : clock::time_point::min());
         if (next_one.state != status::ok) {
@@ -342,7 +346,6 @@ result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_poin
             count += take_run(detail::fingerprint<T>(), sizeof(T), std::as_writable_bytes(more));
         }
     }
-    release_skipped();
     if (count == 0 && outcome) return outcome;
     return count;
 }

@@ -124,7 +124,9 @@ constexpr bool is_sound(std::uint16_t kind, std::uint16_t flags, std::uint64_t l
 }
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
-static_assert(sizeof(pack_header) == 8 && sizeof(pack_item) == 8);
+static_assert(sizeof(pack_header) == 8 && std::is_standard_layout_v<pack_header>);
+static_assert(sizeof(pack_item) == 8 && std::is_standard_layout_v<pack_item>);
+static_assert(offsetof(pack_header, flags) == 0 && offsetof(pack_item, length) == 0);
 static_assert(sizeof(identity) == line_bytes && std::is_standard_layout_v<identity>);
 static_assert(sizeof(record_header) == 16 && std::is_standard_layout_v<record_header>);
 static_assert(offsetof(half_header, released) == 128);

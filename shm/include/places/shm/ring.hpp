@@ -319,12 +319,11 @@ class consumer {
     std::uint64_t released_ = 0;
     std::uint64_t delivered_ = 0;
     std::uint64_t unreleased_count_ = 0;     // records
-    std::uint64_t unreleased_messages_ = 0;  // those of them that end one
+    std::uint64_t unreleased_messages_ = 0;  // that these end, and those of the pack at read_
     std::uint64_t peeked_span_bytes_ = 0;    // of what was last peeked; 0 when nothing
     std::uint64_t peeked_messages_ = 0;      // that it ends
     std::uint64_t last_span_bytes_ = 0;      // of the last record there was
-    // The pack at the read cursor, once its first message has been peeked. What is written there
-    // is read once.
+    // The pack at the read cursor, once its first message has been peeked: its header, read once.
     const std::byte* pack_ = nullptr;
     std::uint64_t pack_bytes_ = 0;
     std::uint64_t pack_at_ = 0;    // of the next message

@@ -61,7 +61,8 @@ class spin_budget {
     // Each look takes the line away from whoever is about to write it, and that costs more than
     // to look later. Best on the machines tried is some half of what a line takes to come over.
     static constexpr std::chrono::nanoseconds rest_time{80};
-    static const int pauses_;  // as many as take that long here
+    // As many as take that long here: found before main(), and until then 0, which is no rest.
+    static const int pauses_;
 
     std::chrono::nanoseconds budget_ = most;
 };
