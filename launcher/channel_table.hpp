@@ -4,10 +4,9 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
-#include <unordered_map>
-#include <unordered_set>
 
 namespace places::launcher {
 
@@ -32,9 +31,11 @@ class channel_table {
         std::array<std::uint64_t, 2> places{};
         std::array<bool, 2> held{true, true};
     };
-    std::unordered_map<std::uint64_t, ends> channels_;
+    // No hash tables: when one grows it writes to all its nodes, and a place that is forked between
+    // the growing of two holds the only copy of all those pages.
+    std::map<std::uint64_t, ends> channels_;
     // Both ways, so that a death costs what the dead place's channels cost.
-    std::unordered_map<std::uint64_t, std::unordered_set<std::uint64_t>> channels_of_;
+    std::map<std::uint64_t, std::set<std::uint64_t>> channels_of_;
     std::uint64_t next_id_ = 1;
 };
 

@@ -143,11 +143,9 @@ std::size_t residents::count_places() const {
 
 std::vector<const resident*> residents::above(std::uint64_t after, std::size_t count_max) const {
     std::vector<const resident*> found;
-    for (const auto& [id, each] : all_) {
-        if (id > after) found.push_back(&each);
+    for (auto at = all_.upper_bound(after); at != all_.end() && found.size() < count_max; ++at) {
+        found.push_back(&at->second);
     }
-    std::ranges::sort(found, {}, &resident::id);
-    if (found.size() > count_max) found.resize(count_max);
     return found;
 }
 

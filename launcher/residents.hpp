@@ -11,12 +11,11 @@
 
 #include <chrono>
 #include <deque>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <sys/types.h>
-#include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 namespace places::launcher {
@@ -111,8 +110,9 @@ class residents {
 
     event_set& events_;
     boost::interprocess::mapped_region board_;
-    std::unordered_map<std::uint64_t, resident> all_;  // references into it stay good
-    std::unordered_set<pid_t> pids_;
+    // No hash tables, as in channel_table.
+    std::map<std::uint64_t, resident> all_;  // references into it stay good
+    std::set<pid_t> pids_;
     channel_table channels_;
     std::vector<std::uint32_t> unused_slots_;
     std::set<std::uint64_t> starved_;  // whose next packet the kernel has no memory for

@@ -64,8 +64,9 @@ int spin_budget::pauses_of_a_rest() noexcept {
     }
     const auto taken = std::max<std::int64_t>(least_taken / std::chrono::nanoseconds{1}, 1);
     // At most what a rest would be of the shortest there are, if the clock stands still.
-    constexpr std::int64_t most = 32;
-    return static_cast<int>(std::clamp<std::int64_t>(count * rest_time.count() / taken, 1, most));
+    constexpr std::int64_t pauses_max = 32;
+    return static_cast<int>(
+        std::clamp<std::int64_t>(count * rest_time.count() / taken, 1, pauses_max));
 }
 
 const int spin_budget::pauses_ = pauses_of_a_rest();

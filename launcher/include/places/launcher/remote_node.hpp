@@ -43,7 +43,8 @@ struct node_options {
     bool insecure = false;
 
     // -- of another host --
-    std::vector<std::string> identity_files{};     ///< instead of the configuration's
+    /// Instead of the configuration's; with ssh_command, besides them.
+    std::vector<std::string> identity_files{};
     std::vector<std::string> known_hosts_files{};  ///< instead of the configuration's
     /// Instead of ~/.ssh/config and /etc/ssh/ssh_config; "none": no file.
     std::optional<std::string> ssh_config{};
