@@ -15,32 +15,55 @@ namespace {
 
 using namespace places::bench;
 
+/// What a question makes something of, besides --rounds, --quick and --json.
+enum use : unsigned {
+    sizes = 1 << 0,
+    times = 1 << 1,  // it has a distribution of them
+    api = 1 << 2,
+    peers_too = 1 << 3,
+    blocking = 1 << 4,
+    cores = 1 << 5,
+    count = 1 << 6,
+    seconds = 1 << 7,
+};
+
 struct question {
     const char* name;
     void (*answer)(harness&);
     const char* text;
-    bool takes_sizes = false;
-    bool has_times = false;
+    unsigned uses;
 };
 constexpr question questions[] = {
-    {"latency", latency, "How long does a message take there and back?", true, true},
-    {"throughput", throughput, "How many messages a second go one way?", true},
-    {"pipeline", pipeline, "How many go through a chain of processes on few cores?", true},
-    {"token", token, "How often does a token go on in a ring of processes on few cores?"},
-    {"fanin", fanin, "What do a thousand connected clients cost a server?", false, true},
-    {"idle", idle, "What do blocked places cost?"},
+    {"latency", latency, "How long does a message take there and back?",
+     sizes | times | peers_too | blocking},
+    {"throughput", throughput, "How many messages a second go one way?",
+     sizes | api | peers_too | blocking},
+    {"pipeline", pipeline, "How many go through a chain of processes on few cores?",
+     sizes | peers_too | cores | count},
+    {"token", token, "How often does a token go on in a ring of processes on few cores?",
+     peers_too | cores | count},
+    {"fanin", fanin, "What do a thousand connected clients cost a server?", times | count},
+    {"idle", idle, "What do blocked places cost?", count | seconds},
     {"spawn", spawn_time, "How long until a new place answers, and what does a live one hold?",
-     false, true},
-    {"spawn_remote", spawn_remote, "How long until a node on another host is linked to?", false,
-     true},
+     times | count},
+    {"spawn_remote", spawn_remote, "How long until a node on another host is linked to?", times},
 };
 
 /// Why the question cannot be answered so, or nothing.
 std::string why_not(const question& q, const settings& s) {
-    if (!s.sizes.empty() && !q.takes_sizes) return "--size: its messages have one size or none";
-    if (!s.hgrm.empty() && !q.has_times) return "--hgrm: it has no distribution of times";
-    if (s.plot.empty() || q.has_times) return {};
-    if (!q.takes_sizes) return "--plot: it has neither times nor sizes to draw";
+    const auto lacks = [&](unsigned what) { return (q.uses & what) == 0; };
+    if (!s.sizes.empty() && lacks(sizes)) return "--size: its messages have one size or none";
+    if (s.api != "copy" && lacks(api)) return "--api: it puts and gets";
+    if (s.peers != "auto" && s.peers != "none" && lacks(peers_too)) {
+        return "--peers: it compares with nobody else";
+    }
+    if (s.blocking && lacks(blocking)) return "--blocking: who sleeps in it is no choice";
+    if (s.cores != 0 && lacks(cores)) return "--cores: its processes have a core each, or any";
+    if (s.count != 0 && lacks(count)) return "--count: it takes two";
+    if (s.seconds != 0 && lacks(seconds)) return "--seconds: it watches nothing for a time";
+    if (!s.hgrm.empty() && lacks(times)) return "--hgrm: it has no distribution of times";
+    if (s.plot.empty() || !lacks(times)) return {};
+    if (lacks(sizes)) return "--plot: it has neither times nor sizes to draw";
     // throughput has several of its own.
     const bool has_many = s.sizes.empty() ? q.answer == throughput : s.sizes.size() > 1;
     return has_many ? "" : "--plot: a rate is drawn by size; give --size several";
@@ -72,9 +95,11 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"copy", "loan", "batch"}))
         ->capture_default_str();
     app.add_option("--cores", s.cores, "Cores for all processes (pipeline, token)");
-    app.add_option("--count", s.count, "Stages, places or clients (all but latency, throughput)");
+    app.add_option("--count", s.count,
+                   "Stages, places or clients (pipeline, token, fanin, idle, spawn)");
     app.add_option("--seconds", s.seconds, "How long to watch (idle)");
-    app.add_flag("--blocking", s.blocking, "The other side is asleep each time (latency)");
+    app.add_flag("--blocking", s.blocking,
+                 "The other side is asleep each time (latency); peers sleep (throughput)");
     app.add_flag("--quick", s.quick, "Two tiny rounds: shows that it works, not how fast");
     app.add_flag("--json", s.json, "One object per line, the summary last");
     app.add_option("--plot", s.plot, "Draw the latencies, or the rate by size, as SVG into here");

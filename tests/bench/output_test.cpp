@@ -221,6 +221,17 @@ TEST(places_bench, what_a_question_cannot_use_is_refused) {
     for (const std::string question : {"fanin", "token", "idle", "spawn"}) {
         EXPECT_TRUE(refused(question + " --size 64", question + " cannot take --size"));
     }
+    for (const std::string question : {"latency", "pipeline", "token", "fanin", "idle", "spawn"}) {
+        EXPECT_TRUE(refused(question + " --api loan", question + " cannot take --api"));
+    }
+    EXPECT_TRUE(refused("token --blocking", "token cannot take --blocking"));
+    for (const std::string question : {"fanin", "idle", "spawn", "spawn_remote"}) {
+        EXPECT_TRUE(refused(question + " --peers pipe", question + " cannot take --peers"));
+        EXPECT_TRUE(refused(question + " --blocking", question + " cannot take --blocking"));
+    }
+    EXPECT_TRUE(refused("latency --count 3", "latency cannot take --count"));
+    EXPECT_TRUE(refused("fanin --cores 1", "fanin cannot take --cores"));
+    EXPECT_TRUE(refused("spawn --seconds 3", "spawn cannot take --seconds"));
     for (const std::string question : {"throughput --size 64", "pipeline", "token", "idle"}) {
         EXPECT_TRUE(refused(question + " --plot /dev/null", "cannot take --plot"));
     }
