@@ -95,6 +95,15 @@ status endpoint::put_for(std::uint16_t kind, std::uint16_t flags,
     }
 }
 
+status endpoint::take(const peeked& next, record_copy& into) {
+    if (next.state != status::ok) return next.state;
+    into.payload.assign(next.record.payload.begin(), next.record.payload.end());
+    into.kind = next.record.kind;
+    into.flags = next.record.flags;
+    in_.release();
+    return status::ok;
+}
+
 peeked endpoint::peek_for(deadline until) {
     while (true) {
         const auto next = in_.try_peek();

@@ -195,6 +195,50 @@ TEST(endpoint, a_peek_of_an_empty_ring_takes_no_cpu) {
     expect_no_cpu_while_blocked(reader, its.header()->reader_park);
 }
 
+// -- copies --
+
+TEST(endpoint, copies_messages_in_and_out) {
+    const channel_memory memory;
+    auto end = first_end(memory);
+    auto other = second_end(memory);
+    record_copy got{9, 9, bytes_of(3, 9)};
+    EXPECT_EQ(other.try_get(got), status::empty);
+    EXPECT_EQ(other.get_for(got, std::chrono::steady_clock::now()), status::timeout);
+    EXPECT_EQ(text_of(got.payload), text_of(bytes_of(3, 9)));
+    const auto largest = end.out().record_bytes_max();
+    for (const auto size : {std::size_t{0}, std::size_t{5}, largest}) {
+        ASSERT_EQ(end.try_put(1, 2, bytes_of(size, 4)), status::ok);
+        ASSERT_EQ(size == 5 ? other.get(got) : other.try_get(got), status::ok);
+        EXPECT_EQ(got.kind, 1);
+        EXPECT_EQ(got.flags, 2);
+        EXPECT_EQ(text_of(got.payload), text_of(bytes_of(size, 4)));
+        EXPECT_EQ(end.out().count().undelivered, 0U);
+    }
+    EXPECT_EQ(end.try_put(1, 2, bytes_of(largest + 1, 4)), status::too_large);
+    while (end.try_put(1, 2, {}) == status::ok) {
+    }
+    EXPECT_EQ(end.put_for(1, 2, {}, std::chrono::steady_clock::now()), status::timeout);
+    end.shut(half_state::closed);
+    while (other.try_get(got) == status::ok) {
+    }
+    EXPECT_EQ(other.get(got), status::closed);
+}
+
+TEST(endpoint, copies_what_another_process_puts) {
+    const channel_memory memory;
+    child writer{[&] {
+        auto end = first_end(memory);
+        for (int n = 0; n < 1000; ++n) ASSERT_EQ(end.put(1, 0, bytes_of(100, n)), status::ok);
+    }};
+    auto other = second_end(memory);
+    record_copy got;
+    for (int n = 0; n < 1000; ++n) {
+        ASSERT_EQ(other.get(got), status::ok);
+        ASSERT_EQ(text_of(got.payload), text_of(bytes_of(100, n)));
+    }
+    EXPECT_EQ(writer.wait(), 0);
+}
+
 // -- what a process may write --
 
 TEST(endpoint, a_writer_through_the_read_only_mapping_dies_alone) {

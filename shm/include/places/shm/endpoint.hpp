@@ -5,10 +5,20 @@
 #include <places/shm/sealed_memory.hpp>
 #include <places/shm/wake.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <vector>
 
 namespace places::shm {
+
+/// A message out of the ring, in memory of its own.
+struct record_copy {
+    std::uint16_t kind = 0;
+    std::uint16_t flags = 0;
+    std::vector<std::byte> payload;
+};
 
 /// One end of a channel in this process: a producer on its own memory, a consumer on the peer's.
 /// Not movable: roles point into it. One thread of one process.
@@ -60,8 +70,24 @@ class endpoint final : private waker {
     peeked peek_for(deadline until);
     peeked peek() { return peek_for(no_deadline); }
 
+    // -- copies in and out --
+
+    status try_put(std::uint16_t kind, std::uint16_t flags,
+                   std::span<const std::byte> payload) noexcept {
+        return out_.try_put(kind, flags, payload);
+    }
+    /// Copies the next message into `into`, whose memory it uses again, and gives its space back.
+    /// Returns: as peek; what is not ok leaves `into` as it was.
+    /// Throws:  std::bad_alloc; the message is then still there.
+    /// Dying:   the message is undelivered, or delivered.
+    status get_for(record_copy& into, deadline until) { return take(peek_for(until), into); }
+    status get(record_copy& into) { return get_for(into, no_deadline); }
+    /// Blocks: never.
+    status try_get(record_copy& into) { return take(in_.try_peek(), into); }
+
   private:
     void wake(std::uint32_t park_word) noexcept override;
+    status take(const peeked& next, record_copy& into);
     bool wait_record(deadline until);
     bool wait_room(std::size_t bytes, deadline until);
 
