@@ -190,7 +190,7 @@ failure tls_side::explain(boost::system::error_code ec, bool nothing_came) const
                     make_error_code(errc::bad_key).message() +
                         (shown_.empty() ? "; it has shown none" : "; it has shown " + shown_)};
         case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
-        case SSL_R_TLSV1_ALERT_UNKNOWN_PSK_IDENTITY:
+        case SSL_AD_REASON_OFFSET + SSL_AD_UNKNOWN_PSK_IDENTITY:  // older 3.0 has no name for it
         case SSL_R_TLSV1_ALERT_DECRYPT_ERROR:
         case SSL_R_CERTIFICATE_VERIFY_FAILED:
             return {errc::bad_key, make_error_code(errc::bad_key).message()};
