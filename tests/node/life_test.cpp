@@ -5,6 +5,7 @@
 #include "tests/node/heard.hpp"
 #include "tests/node/local_node.hpp"
 #include "tests/node/processes.hpp"
+#include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
 #include "tests/support/halt.hpp"
 #include "tests/support/sanitized.hpp"
@@ -44,8 +45,7 @@ const auto complain_entry = places::register_entry<complain>("complain");
 
 /// What /proc has in `name` of a process.
 std::string proc_text(pid_t pid, const char* name) {
-    std::ifstream in("/proc/" + std::to_string(pid) + "/" + name, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
+    return content_of("/proc/" + std::to_string(pid) + "/" + name);
 }
 
 // -- beginning --

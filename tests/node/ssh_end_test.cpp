@@ -4,6 +4,7 @@
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
+#include "tests/support/content_of.hpp"
 #include "tests/support/sanitized.hpp"
 
 #include <gtest/gtest.h>
@@ -201,11 +202,6 @@ TEST_F(ssh_end, of_the_handle_leaves_a_detached_node_and_send_exit_takes_it) {
 
 // -- the key --
 
-std::string content(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
 TEST_F(ssh_end, nobody_but_root_and_bridge_of_the_two_nodes_ever_has_the_key) {
     const test_sshd far;
     // Not written here: the program is on both sides.
@@ -223,7 +219,7 @@ TEST_F(ssh_end, nobody_but_root_and_bridge_of_the_two_nodes_ever_has_the_key) {
             const auto pid = entry.path().filename().string();
             if (pid.find_first_not_of("0123456789") != pid.npos) continue;
             for (const char* file : {"cmdline", "environ", "comm", "stat", "status"}) {
-                EXPECT_EQ(content(entry.path() / file).find(canary), canary.npos)
+                EXPECT_EQ(content_of(entry.path() / file).find(canary), canary.npos)
                     << file << " of " << pid;
             }
         }
@@ -243,7 +239,7 @@ TEST_F(ssh_end, nobody_but_root_and_bridge_of_the_two_nodes_ever_has_the_key) {
     EXPECT_EQ(times_heard(canary), 0U);
     for (const auto& each : std::filesystem::recursive_directory_iterator(far.folder())) {
         if (!each.is_regular_file()) continue;
-        EXPECT_EQ(content(each.path()).find(canary), canary.npos) << each.path();
+        EXPECT_EQ(content_of(each.path()).find(canary), canary.npos) << each.path();
     }
 }
 

@@ -5,6 +5,7 @@
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
+#include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
 
 #include <gtest/gtest.h>
@@ -168,8 +169,7 @@ TEST_P(ssh, carries_modules_and_finds_them_by_the_same_path_and_by_name) {
         EXPECT_EQ(echoed(place, "hello"), "module says hello");
         std::string all;
         for (const pid_t each : far.running()) {
-            std::ifstream maps("/proc/" + std::to_string(each) + "/maps");
-            all.append(std::istreambuf_iterator<char>(maps), {});
+            all += content_of("/proc/" + std::to_string(each) + "/maps");
         }
         EXPECT_NE(all.find("/" + name + "\n"), all.npos);
         EXPECT_EQ(all.find(NODE_MODULE), all.npos) << "the one of the build tree is loaded";

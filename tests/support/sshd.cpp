@@ -2,6 +2,7 @@
 #include "tests/support/sshd.hpp"
 
 #include "tests/node/processes.hpp"
+#include "tests/support/content_of.hpp"
 
 #include <arpa/inet.h>
 #include <array>
@@ -169,8 +170,7 @@ std::vector<pid_t> test_sshd::running() const {
     for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
         const auto number = entry.path().filename().string();
         if (number.find_first_not_of("0123456789") != number.npos) continue;
-        std::ifstream in(entry.path() / "environ", std::ios::binary);
-        const std::string all(std::istreambuf_iterator<char>(in), {});
+        const auto all = content_of(entry.path() / "environ");
         if (all.find(mark) != all.npos) found.push_back(std::stoi(number));
     }
     return found;

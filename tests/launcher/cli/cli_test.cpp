@@ -2,6 +2,7 @@
 // The `places` command as anybody would run it.
 #include "tests/node/peer.hpp"
 #include "tests/node/processes.hpp"
+#include "tests/support/content_of.hpp"
 #include "tests/support/sanitized.hpp"
 #include "tests/support/scratch.hpp"
 
@@ -25,11 +26,6 @@
 
 namespace places::net {
 namespace {
-
-std::string content_of(const std::filesystem::path& file) {
-    std::ifstream in(file, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
 
 /// A process of the command, both of its streams read together.
 class command {
