@@ -188,10 +188,7 @@ std::size_t channel_state::take_run(std::uint16_t type, std::size_t size,
     std::size_t count = 0;
     for (; !into.empty(); ++count, into = into.subspan(size)) {
         const auto next = in.try_peek();
-        if (next.state != status::ok || next.record.kind != number_of(kind::raw) ||
-            next.record.flags != type || next.record.payload.size() != size) {
-            break;
-        }
+        if (next.state != status::ok || !is_raw_record(next.record, type, size)) break;
         std::memcpy(into.data(), next.record.payload.data(), size);
         in.skip();
     }

@@ -83,7 +83,7 @@ void producer::publish_next(std::uint64_t span_bytes, std::uint64_t messages) no
 }
 
 /// Asks for the lines up to there, as far as there is room, in order to write them.
-inline void producer::fetch_to(std::uint64_t position) noexcept {
+void producer::fetch_to(std::uint64_t position) noexcept {
     const auto end = std::min(position, released_cache_ + capacity_);
     for (fetched_ = std::max(fetched_, head_); fetched_ < end; fetched_ += line_bytes) {
         __builtin_prefetch(header_at(fetched_), 1);
@@ -94,34 +94,39 @@ loan producer::try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t
     if (bytes > record_bytes_max()) return {status::too_large, {}};
     if (const auto open = check_open(); open != status::ok) return {open, {}};
     const auto span = item_span_of(bytes);
-    bool is_packed = bytes <= packed_message_bytes_max && (kind & (continues | packed)) == 0;
-    const bool fits_pack = is_packed && pack_count_ != 0 && kind == pack_kind_ &&
-                           flags == pack_flags_ &&
-                           pack_bytes_ + span <= std::min(pack_bytes_max, record_bytes_max());
-    auto end = fits_pack ? batch_span_ + span_of(pack_bytes_ + span)
-                         : batched_bytes() + span_of(sizeof(pack_header) + span);
-    if (!is_packed || (!fits_pack && room_for(end) == status::full)) {
-        // Whoever waits for room asks for that of a record.
-        is_packed = false;
-        end = batched_bytes() + span_of(bytes);
+    const bool is_small = bytes <= packed_message_bytes_max && (kind & (continues | packed)) == 0;
+    if (is_small && pack_count_ != 0 && kind == pack_kind_ && flags == pack_flags_ &&
+        pack_bytes_ + span <= std::min(pack_bytes_max, record_bytes_max())) {
+        const auto room = room_for(batch_span_ + span_of(pack_bytes_ + span));
+        return room == status::ok ? add_item(bytes) : loan{room, {}};
     }
-    if (const auto room = room_for(end); room != status::ok) return {room, {}};
-    loaned_span_ = 0;
-    if (!fits_pack) close_pack();
-    auto* const payload = payload_at(head_ + batch_span_);
-    if (!is_packed) {
-        write_header(head_ + batch_span_, kind, flags, bytes);
-        batch_span_ = end;
-        batch_count_ += messages_in(kind, flags);
-        return {status::ok, {payload, bytes}};
-    }
-    if (!fits_pack) {
+    const auto before = batched_bytes();
+    // Whoever waits for room asks for that of a record: where a pack needs more, it is one.
+    if (is_small && room_for(before + span_of(sizeof(pack_header) + span)) == status::ok) {
+        close_pack();
         pack_kind_ = kind;
         pack_flags_ = flags;
         pack_bytes_ = sizeof(pack_header);
+        return add_item(bytes);
     }
-    auto* const item = payload + pack_bytes_;
-    fetch_to(head_ + end + own_ahead_bytes);
+    if (const auto room = room_for(before + span_of(bytes)); room != status::ok) return {room, {}};
+    close_pack();
+    loaned_span_ = 0;
+    write_header(head_ + batch_span_, kind, flags, bytes);
+    auto* const payload = payload_at(head_ + batch_span_);
+    batch_span_ += span_of(bytes);
+    batch_count_ += messages_in(kind, flags);
+    return {status::ok, {payload, bytes}};
+}
+
+/// Room for a message in the pack that is filled, which there is in the ring.
+loan producer::add_item(std::size_t bytes) noexcept {
+    loaned_span_ = 0;
+    const auto span = item_span_of(bytes);
+    auto* const item = payload_at(head_ + batch_span_) + pack_bytes_;
+    pack_bytes_ += span;
+    ++pack_count_;
+    fetch_to(head_ + batched_bytes() + own_ahead_bytes);
     // What lay here before is nobody's business: the end of a tag, it may be, on its way to another
     // host.
     std::memset(item + span - 8, 0, 8);
@@ -129,8 +134,6 @@ loan producer::try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t
     // relaxed: ordered by the tag that follows.
     header->length.store(static_cast<std::uint32_t>(bytes), std::memory_order_relaxed);
     header->reserved = 0;
-    pack_bytes_ += span;
-    ++pack_count_;
     return {status::ok, {item + sizeof(pack_item), bytes}};
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/shm/wake.hpp>
 
-#include <climits>
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <ctime>
 #include <linux/futex.h>
 #include <sched.h>

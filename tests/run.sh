@@ -57,8 +57,8 @@ fuzz() {
 build_meanwhile() {
     configure "$1" -DPLACES_TESTS=ON -DPLACES_EXAMPLES=ON
     mkdir -p "build/$1/tmp"
-    TMPDIR=$PWD/build/$1/tmp nice -n 19 setsid cmake --build "build/$1" \
-        --parallel "${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}" >"build/$1/build.log" 2>&1 &
+    TMPDIR=$PWD/build/$1/tmp nice -n 19 setsid sh -c '. tests/install.sh && build "$0"' "$1" \
+        >"build/$1/build.log" 2>&1 &
     builder=$!
     trap 'kill -- -$builder 2>/dev/null' EXIT
     trap 'exit 1' INT TERM

@@ -3,6 +3,7 @@
 // told by words that the killed place wrote outside of its channel.
 #include "tests/shm/pair.hpp"
 #include "tests/support/node_main.hpp"
+#include "tests/support/process_state.hpp"
 #include "processes.hpp"
 
 #include <gtest/gtest.h>
@@ -13,7 +14,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
-#include <fstream>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -151,9 +151,7 @@ void put_when_told(channel& c, std::uint64_t size) {
 }
 
 bool sleeps(int pid) {
-    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-    const std::string all{std::istreambuf_iterator<char>{stat}, {}};
-    return all.at(all.rfind(')') + 2) == 'S';
+    return process_state("/proc/" + std::to_string(pid)) == 'S';
 }
 
 /// Lets a place make `steps` instructions of a put in parts, or all, looking after each of them,

@@ -2,12 +2,15 @@
 // Named places, servers and what their callers are told.
 #include "tests/support/halt.hpp"
 #include "tests/support/node_main.hpp"
+#include "tests/support/process_state.hpp"
 #include "processes.hpp"
 
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <cstdio>
 #include <memory>
+#include <sched.h>
 #include <string>
 #include <thread>
 #include <vector>
@@ -118,32 +121,44 @@ TEST(named_place, talks_to_its_caller_while_the_nursery_is_stopped) {
     }
 }
 
-/// Has so much under way to the place of that name that it is never without work.
-void flood(channel& to_creator) {
-    auto c = connect_to_named_place("busy");
-    for (int i = 0; i < 500; ++i) (void)c.put(i);
-    for (int answers = 0; c.get<int>(); ++answers) {
-        (void)c.put(answers);
-        if (answers == 2000) (void)to_creator.put(true);
-        if (to_creator.try_get<bool>()) return;
+/// Tells whoever asks in words how many numbers it has taken. At the first it waits at the gate.
+void count_numbers(inbox& in) {
+    int numbers = 0;
+    while (auto next = in.get()) {
+        if (next->content.as<std::string>()) {
+            (void)next->from.put(numbers);
+        } else if (++numbers == 1) {
+            auto gate = connect_to_named_place("gate");
+            (void)gate.put(0);
+            (void)gate.get<int>();
+        }
     }
+}
+/// Tells its creator of the first who comes, and lets it go when told to.
+void keep_gate(inbox& in) {
+    auto first = in.get();
+    (void)in.creator().put(true);
+    (void)in.creator().get<bool>();
+    (void)first->from.put(0);
 }
 
 TEST(named_place, answers_whoever_calls_while_another_keeps_it_busy) {
-    const killed_at_end server{spawn({.named = "busy"}, reply_to_sender)};
+    constexpr int plenty = 100'000;
+    killed_at_end gate{spawn({.named = "gate"}, keep_gate)};
+    killed_at_end server{spawn({.named = "busy", .ring_bytes = 16 << 20}, count_numbers)};
     auto c = connect_to_named_place("busy");
-    ASSERT_EQ(c.put(1), status::ok);
-    ASSERT_EQ(c.get<int>().value(), 1);
-    // Until this has started, the server has nothing to do and sleeps.
-    auto busy = spawn(flood);
-    ASSERT_TRUE(busy.get<bool>().value());
-    for (int i = 0; i < 100; ++i) {
-        ASSERT_EQ(c.put(i), status::ok);
-        ASSERT_EQ(c.get<int>().value(), i);
-    }
-    EXPECT_EQ(busy.peer_status(), std::nullopt);
-    ASSERT_EQ(busy.put(true), status::ok);
-    EXPECT_EQ(busy.wait(), (places::exit_status{false, 0}));
+    ASSERT_EQ(c.put(std::string("how many?")), status::ok);
+    ASSERT_EQ(c.get<int>().value(), 0);
+    // When it sleeps, both have to call it; and no call is heard at the gate.
+    const auto folder = "/proc/" + std::to_string(server.it.pid());
+    while (process_state(folder) != 'S') ::sched_yield();
+    for (int i = 0; i < plenty; ++i) ASSERT_EQ(server.it.put(i), status::ok);
+    ASSERT_TRUE(gate.it.get<bool>().value());
+    ASSERT_EQ(c.put(std::string("how many?")), status::ok);
+    ASSERT_EQ(gate.it.put(true), status::ok);
+    const auto before = c.get<int>().value();
+    std::printf("%d numbers before it was heard\n", before);
+    EXPECT_LT(before, plenty);
 }
 
 TEST(named_place, serves_three_hundred_connections) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Both ends as two processes have them: own memory writable, the other's read-only.
 #include "tests/shm/traffic.hpp"
+#include "tests/support/process_state.hpp"
 
 #include <fcntl.h>
 #include <fstream>
@@ -153,12 +154,12 @@ TEST(endpoint, a_peer_that_finds_corruption_wakes_the_blocked_writer) {
 
 /// The state letter and the CPU time of a process.
 std::pair<char, std::int64_t> look_at_process(pid_t pid) {
-    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-    std::string all{std::istreambuf_iterator<char>{stat}, {}};
-    std::ifstream schedule("/proc/" + std::to_string(pid) + "/schedstat");
+    const auto folder = "/proc/" + std::to_string(pid);
+    const char state = process_state(folder);
+    std::ifstream schedule(folder + "/schedstat");
     std::int64_t cpu_ns = -1;
     schedule >> cpu_ns;
-    return {all.at(all.rfind(')') + 2), cpu_ns};
+    return {state, cpu_ns};
 }
 
 /// By the scheduler's own account, so that the load of the machine does not matter.

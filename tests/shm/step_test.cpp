@@ -5,8 +5,8 @@
 // producer is dead. Once in each case the producer is really killed, somewhere on its way.
 // Not shown: the order in which another core would see the stores (shm/README.md has that).
 #include "tests/shm/traffic.hpp"
+#include "tests/support/process_state.hpp"
 
-#include <fstream>
 #include <sched.h>
 #include <sys/ptrace.h>
 
@@ -198,7 +198,7 @@ class killed_after_each_instruction : public testing::Test {
     /// Returns: how often it was found asleep.
     static std::size_t wake_from_sleep(const child& c, stage& s) {
         std::size_t found = 0;
-        const auto path = "/proc/" + std::to_string(c.pid()) + "/stat";
+        const auto folder = "/proc/" + std::to_string(c.pid());
         for (int looks = 0;; ++looks) {
             siginfo_t what{};
             constexpr int any = WEXITED | WSTOPPED | WNOWAIT | WNOHANG;
@@ -206,9 +206,7 @@ class killed_after_each_instruction : public testing::Test {
             if (what.si_pid != 0) return found;
             ::sched_yield();
             if (looks % 16 != 15) continue;
-            std::ifstream stat{path};
-            const std::string all{std::istreambuf_iterator<char>{stat}, {}};
-            if (all.at(all.rfind(')') + 2) != 'S') continue;
+            if (process_state(folder) != 'S') continue;
             s.give_back_one();
             ++found;
         }

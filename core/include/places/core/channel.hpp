@@ -21,6 +21,13 @@ namespace places {
 namespace detail {
 class channel_state;
 struct state_of;
+
+/// Whether the record is a raw value of that type, which its size has to be too.
+inline bool is_raw_record(const shm::record_view& record, std::uint16_t type,
+                          std::size_t size) noexcept {
+    return record.kind == static_cast<std::uint16_t>(kind::raw) && record.flags == type &&
+           record.payload.size() == size;
+}
 }  // namespace detail
 
 /// How a place ended: `value` is its completion value 0..255, or the signal's number.
@@ -260,8 +267,7 @@ template <message_type T>
 result<T> channel::decoded(const shm::record_view& record) {
     // Not for bool: whatever octet came, as() makes one of it.
     if constexpr (detail::is_raw<T> && !std::is_same_v<T, bool>) {
-        if (record.kind == static_cast<std::uint16_t>(kind::raw) &&
-            record.flags == detail::fingerprint<T>() && record.payload.size() == sizeof(T)) {
+        if (detail::is_raw_record(record, detail::fingerprint<T>(), sizeof(T))) {
             if constexpr (alignof(T) <= shm::payload_alignment) {
                 // Copied once, to where the caller finds it.
                 return result<T>(boost::system::in_place_value,

@@ -102,7 +102,7 @@ class producer {
     std::size_t capacity_bytes() const noexcept { return capacity_; }
 
     /// Copies `payload` into the ring as one record; the consumer sees all of it or none.
-    /// Shape:   0..record_bytes_max() bytes, any alignment.
+    /// Shape:   0..record_bytes_max() bytes, any alignment; a kind without the bit `packed`.
     /// Returns: ok | full | too_large | closed | peer_dead | corrupt.  Only ok has sent anything.
     /// Blocks:  never.  Allocates: never.  Throws: never.
     /// Thread:  one at a time.  Process: the one that holds the producer role.
@@ -187,6 +187,7 @@ class producer {
     void publish_first(std::uint64_t span_bytes, std::uint64_t messages) noexcept;
     void publish_next(std::uint64_t span_bytes, std::uint64_t messages) noexcept;
     void wake_reader() noexcept;
+    loan add_item(std::size_t bytes) noexcept;
     void close_pack() noexcept;
     void fetch_to(std::uint64_t position) noexcept;
     record_header* header_at(std::uint64_t position) noexcept;
