@@ -87,17 +87,35 @@ reply checked(reply r) {
     return r;
 }
 
+/// Makes known that somebody waits for that answer, as long as it lives.
+class call_under_way {
+  public:
+    using table = std::map<std::uint64_t, std::optional<reply>>;
+    call_under_way(table& calls, std::uint64_t id)
+        : calls_(calls),
+          at_(calls.try_emplace(id).first) {}
+    ~call_under_way() { calls_.erase(at_); }
+    call_under_way(const call_under_way&) = delete;
+    call_under_way& operator=(const call_under_way&) = delete;
+    std::optional<reply>& answer() const noexcept { return at_->second; }
+
+  private:
+    table& calls_;
+    table::iterator at_;
+};
+
 }  // namespace
 
 reply caller::call(channel& to, const char* what, std::uint64_t id, const message& m) {
     cast(to, what, m);
+    const call_under_way mine{calls_, id};
     auto* state = state_of::get(to);
     while (true) {
         // Another body may have taken our reply from the channel while we were suspended.
-        const auto ready = [&] { return answers_.contains(id) || state->has_message(); };
+        const auto ready = [&] { return mine.answer() || state->has_message(); };
         const interest on{.channel = state, .record = true};
         state->home().wait({&on, 1}, ready, shm::no_deadline, state->spin());
-        if (auto mine = answers_.extract(id)) return checked(std::move(mine.mapped()));
+        if (mine.answer()) return checked(std::move(*mine.answer()));
         auto received = to.receive(channel::clock::time_point::min());
         if (!received) {
             if (received.error() == errc::empty) continue;
@@ -106,7 +124,8 @@ reply caller::call(channel& to, const char* what, std::uint64_t id, const messag
         auto parsed = reply::parse(std::move(*received));
         if (!parsed) throw error(parsed.error(), std::string(what) + ": the answer is no reply");
         if (parsed->id() == id) return checked(std::move(*parsed));
-        answers_.emplace(parsed->id(), std::move(*parsed));
+        const auto other = calls_.find(parsed->id());
+        if (other != calls_.end()) other->second = std::move(*parsed);
     }
 }
 

@@ -428,6 +428,21 @@ TEST(router, gives_each_of_two_bodies_its_own_reply_over_one_client) {
     EXPECT_EQ(ended, 3);
 }
 
+TEST(router, gives_no_later_call_the_reply_to_one_that_was_given_up) {
+    auto client = places::spawn_server<slow_counter>();
+    (void)client.next();
+    const int pid = client.link().pid();
+    halt(pid);
+    route(after(0s,
+                [&] {
+                    (void)client.echo(1);
+                    ADD_FAILURE() << "a stopped server has answered";
+                }),
+          after(5ms, [] { stop(); }));
+    ::kill(pid, SIGCONT);
+    for (int i = 2; i < 10; ++i) EXPECT_EQ(client.echo(i), i);
+}
+
 TEST(router, tells_each_of_two_bodies_that_the_server_they_call_has_died) {
     auto client = places::spawn_server<slow_counter>();
     (void)client.next();

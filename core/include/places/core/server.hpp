@@ -82,7 +82,8 @@ std::tuple<A...> parsed_arguments(const request& call, std::tuple<A...>*) {
 int serve(inbox& in, const char* server_name,
           message (*run)(void* server, const request& call), void* server);
 
-/// The client's side of a channel to a server: numbers requests, matches replies.
+/// The client's side of a channel to a server: numbers requests, matches replies. A reply to a call
+/// that nobody waits for any more, since its body was unwound, is dropped.
 /// Thread: one at a time; several bodies of one router may have calls under way.
 class caller {
   public:
@@ -93,7 +94,8 @@ class caller {
 
   private:
     std::uint64_t next_id_ = 1;
-    std::map<std::uint64_t, reply> answers_;  // to calls of other bodies
+    // By the number of each call under way: its answer, where another body has taken that.
+    std::map<std::uint64_t, std::optional<reply>> calls_;
 };
 
 }  // namespace detail
