@@ -46,15 +46,34 @@ void async_waits::start() {
 void async_waits::stop() noexcept {
     if (!claim_) return;
     watches_ = false;
+    hearers_.clear();
     news_.reset();
     (void)calls_.release();
     (void)control_.release();
     claim_.reset();
 }
 
+bool async_waits::add_hearer(call_hearer& by) {
+    if (by.is_linked()) return false;
+    hearers_.push_back(by);
+    return true;
+}
+
+void async_waits::take_calls() {
+    const auto taken = home_.calls().take();
+    for (auto& by : hearers_) by.hear(taken);
+    if (taken.overflowed) look_all();
+    for (const auto id : taken.channel_ids) {
+        const auto found = by_channel_.find(id);
+        if (found == by_channel_.end()) continue;
+        for (const auto& s : found->second) s->look();
+    }
+}
+
 async_waits::place async_waits::add(sleeper s) {
     if (!watches_) watch();
     const auto here = sleepers_.insert(sleepers_.end(), std::move(s));
+    for (const auto& i : here->on) by_channel_[i.channel->id()].push_back(here);
     for (const auto& i : here->on) {
         if (i.record) i.channel->end().in().park(shm::park_mode::doorbell);
         if (!i.room) continue;
@@ -70,6 +89,12 @@ async_waits::place async_waits::add(sleeper s) {
 
 void async_waits::remove(place where) {
     const auto on = where->on;
+    for (const auto& i : on) {
+        const auto found = by_channel_.find(i.channel->id());
+        if (found == by_channel_.end()) continue;  // it is twice in `on`
+        std::erase(found->second, where);
+        if (found->second.empty()) by_channel_.erase(found);
+    }
     sleepers_.erase(where);
     for (const auto& i : on) {
         bool record_watched = false;
@@ -103,13 +128,7 @@ void async_waits::watch() {
 void async_waits::watch_calls() {
     calls_.async_wait(readable, [this, count = watch_count_](auto ec) {
         if (ec || !watches_ || count != watch_count_) return;
-        const auto taken = home_.calls().take();
-        const auto is_called = [&](const interest& i) {
-            return std::ranges::find(taken.channel_ids, i.channel->id()) != taken.channel_ids.end();
-        };
-        for (const auto& s : sleepers_) {
-            if (taken.overflowed || std::ranges::any_of(s.on, is_called)) s.look();
-        }
+        take_calls();
         if (watches_) watch_calls();
     });
 }
@@ -138,8 +157,10 @@ void async_waits::look_soon() {
 
 template <class F>
 void async_waits::for_each_watcher(const channel_state& c, F&& f) {
-    for (const auto& s : sleepers_) {
-        for (const auto& j : s.on) {
+    const auto found = by_channel_.find(c.id());
+    if (found == by_channel_.end()) return;
+    for (const auto& s : found->second) {
+        for (const auto& j : s->on) {
             if (j.channel == &c) f(j);
         }
     }

@@ -15,6 +15,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <unordered_map>
+#include <vector>
 
 namespace places::detail {
 
@@ -44,6 +46,12 @@ class async_waits {
     };
     using place = std::list<sleeper>::iterator;
 
+    /// Until stop(), `by` hears of all who call.
+    /// Returns: whether it did not before.
+    bool add_hearer(call_hearer& by);
+    /// Passes on the calls that are there.
+    void take_calls();
+
     /// Parks the channels: look once more at what the sleep is for before sleeping.
     place add(sleeper s);
     /// Unparks them, but for those that others sleep on.
@@ -66,6 +74,8 @@ class async_waits {
     boost::asio::posix::stream_descriptor calls_;
     boost::asio::posix::stream_descriptor control_;
     std::list<sleeper> sleepers_;
+    std::unordered_map<std::uint64_t, std::vector<place>> by_channel_;  // whoever sleeps on each
+    boost::intrusive::list<call_hearer, boost::intrusive::constant_time_size<false>> hearers_;
     // What is posted may outlive us.
     struct posted {
         explicit posted(async_waits* w) : self(w) {}

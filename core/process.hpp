@@ -9,6 +9,8 @@
 #include <places/core/place.hpp>
 #include <places/shm/ready_set.hpp>
 
+#include <boost/intrusive/list.hpp>
+
 #include <deque>
 #include <functional>
 #include <list>
@@ -39,11 +41,32 @@ struct interest {
 /// Of one wait, and so of select().
 inline constexpr std::size_t interests_max = 120;
 
+/// Hears of the channels that call this process, from whoever takes the calls.
+class call_hearer : public boost::intrusive::list_base_hook<
+                        boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
+  public:
+    virtual void hear(const shm::ready_set::calls& calls) = 0;
+
+  protected:
+    ~call_hearer() = default;
+};
+
 /// Waits in place of the thread; a router puts one here while a body of its runs.
 class suspender {
   public:
     virtual bool wait(std::span<const interest> on, const std::function<bool()>& ready,
                       shm::deadline until) = 0;
+    /// For who parks channels itself: from now on, and while the router runs, `by` hears the calls.
+    /// Returns: whether it did not before: it may have missed some.
+    virtual bool add_hearer(call_hearer& by) = 0;
+    /// Passes on the calls that are there.
+    virtual void take_calls() = 0;
+    /// Waits until `ready`, which is asked again when `wake` is called, or a packet was taken.
+    /// `wake` is there as long as this waits.
+    virtual bool wait_for_wake(std::function<void()>& wake, const std::function<bool()>& ready,
+                               shm::deadline until) = 0;
+    /// The router ends: a wait throws, or holds the thread in a destructor on the way out.
+    virtual bool is_unwinding() const noexcept = 0;
     /// The same for descriptors; see poll_until.
     virtual void poll(std::span<pollfd> fds, shm::deadline until) = 0;
 

@@ -12,6 +12,8 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <list>
 #include <memory>
 #include <optional>
 #include <poll.h>
@@ -29,7 +31,7 @@ namespace places::detail {
 /// to do; park() and unpark() its role; waits_for(), the same as an interest.
 /// Safety: one thread. A member's channel may go first: it is then a member no more.
 template <class Member>
-class ready_list {
+class ready_list final : private call_hearer {
   public:
     using pointer = std::shared_ptr<Member>;
 
@@ -72,12 +74,14 @@ class ready_list {
 
     void warm(const pointer& m);
     void warm_all();
-    void take_calls();
+    void hear(const shm::ready_set::calls& calls) override;
     void look_at_calls();
     bool any_hot_ready();
-    bool cool();
+    bool cool(bool may_poll);
     template <class News>
     bool suspend(suspender& body, shm::deadline until, News&& news);
+    template <class News>
+    bool suspend_unwinding(suspender& body, shm::deadline until, News&& news);
     bool sleep(shm::deadline until);
 
     process& home_;
@@ -92,6 +96,7 @@ class ready_list {
     clock::time_point calls_looked_at_{};
     std::optional<calls_claim> lasting_claim_;
     unique_fd epoll_;
+    std::list<std::function<void()>> suspended_;  // each wakes a body that waits here
 };
 
 // -- bodies --
@@ -155,6 +160,9 @@ void ready_list<Member>::warm(const pointer& m) {
     if (std::exchange(m->is_hot, true)) return;
     m->unpark();
     hot_.push_back(m);
+    for (const auto& wake : suspended_) {
+        if (wake) wake();
+    }
 }
 
 template <class Member>
@@ -163,8 +171,7 @@ void ready_list<Member>::warm_all() {
 }
 
 template <class Member>
-void ready_list<Member>::take_calls() {
-    const auto calls = home_.calls().take();
+void ready_list<Member>::hear(const shm::ready_set::calls& calls) {
     for (const auto id : calls.channel_ids) {
         if (const auto found = all_.find(id); found != all_.end()) warm(found->second);
     }
@@ -174,13 +181,16 @@ void ready_list<Member>::take_calls() {
 template <class Member>
 void ready_list<Member>::look_at_calls() {
     given_ = 0;
-    if (current_suspender()) return;  // its router takes them
     const auto now = clock::now();
     if (now - calls_looked_at_ < calls_interval) return;
     calls_looked_at_ = now;
+    if (auto* body = current_suspender()) {
+        if (body->is_unwinding()) return warm_all();
+        return body->add_hearer(*this) ? warm_all() : body->take_calls();
+    }
     std::optional<calls_claim> claim;
     if (!lasting_claim_ && claim.emplace(home_, this).may_have_missed()) return warm_all();
-    take_calls();
+    hear(home_.calls().take());
 }
 
 template <class Member>
@@ -191,17 +201,17 @@ bool ready_list<Member>::any_hot_ready() {
     return home_.is_notified();
 }
 
-/// Parks every hot member but those with something to do, and those that poll.
+/// Parks every hot member but those with something to do, and, if they may, those that poll.
 /// Returns: whether any has.
 template <class Member>
-bool ready_list<Member>::cool() {
+bool ready_list<Member>::cool(bool may_poll) {
     std::deque<pointer> still;
     bool any_ready = false;
     for (const auto& m : hot_) {
         m->park();
         const bool is_ready = m->is_ready();
         any_ready = any_ready || is_ready;
-        if (is_ready || m->state->polls()) {
+        if (is_ready || (may_poll && m->state->polls())) {
             m->unpark();
             still.push_back(m);
         } else {
@@ -219,17 +229,37 @@ bool ready_list<Member>::wait(shm::deadline until, News&& news) {
     // A router body gives the thread to the others instead.
     const bool may_spin = !hot_.empty() && !body && until != shm::deadline::min();
     if (may_spin && spin_.spin([&] { return any_hot_ready(); })) return true;
-    if (cool()) return true;
+    if (cool(!body)) return true;
     // A packet taken in this turn, by reading a channel, is not in the socket any more.
     if (news() || deaths_seen_ != home_.death_count()) return true;
     return body ? suspend(*body, until, news) : sleep(until);
 }
 
-/// Inside a router body: its router alone may take the calls of this process. It is told of all
-/// channels, for a body's wait is over when any of them is ready: a wait costs their number here.
+/// Inside a router body: its router alone may take the calls of this process, and passes them on.
 template <class Member>
 template <class News>
 bool ready_list<Member>::suspend(suspender& body, shm::deadline until, News&& news) {
+    if (body.is_unwinding()) return suspend_unwinding(body, until, news);
+    if (body.add_hearer(*this)) {
+        warm_all();
+        return true;
+    }
+    const auto ready = [&] {
+        return !hot_.empty() || news() || home_.is_orphan() || deaths_seen_ != home_.death_count();
+    };
+    struct suspended {
+        std::list<std::function<void()>>& all;
+        std::list<std::function<void()>>::iterator mine;
+        ~suspended() { all.erase(mine); }
+    };
+    const suspended here{suspended_, suspended_.emplace(suspended_.end())};
+    return body.wait_for_wake(*here.mine, ready, until);
+}
+
+/// The router hears no more: what it would have heard is looked for.
+template <class Member>
+template <class News>
+bool ready_list<Member>::suspend_unwinding(suspender& body, shm::deadline until, News&& news) {
     std::vector<interest> on;
     for (const auto& [id, m] : all_) on.push_back(m->waits_for());
     const auto ready = [&] {
@@ -261,7 +291,7 @@ bool ready_list<Member>::sleep(shm::deadline until) {
         limit = {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
     }
     const auto got = ::ppoll(fds.data(), fds.size(), has_limit ? &limit : nullptr, nullptr);
-    take_calls();
+    hear(home_.calls().take());
     if (fds[1].revents) home_.pump();
     if (fds[2].revents) {
         eventfd_t count;

@@ -186,6 +186,28 @@ struct router::state {
             }
         }
 
+        bool add_hearer(detail::call_hearer& by) override { return router_.waits.add_hearer(by); }
+        void take_calls() override { router_.waits.take_calls(); }
+        bool is_unwinding() const noexcept override { return router_.unwinding; }
+
+        bool wait_for_wake(std::function<void()>& wake, const std::function<bool()>& ready,
+                           shm::deadline until) override {
+            auto& process = router_.home;
+            while (true) {
+                if (process.is_notified()) process.pump();
+                if (ready()) return true;
+                if (clock_type::now() >= until) return false;
+                if (router_.unwinding) return true;  // who waits on waits otherwise
+                asio::steady_timer sleep{router_.io};
+                wake = [&] { sleep.cancel(); };
+                const auto here = router_.waits.add({{}, wake});
+                sleep.expires_at(until);
+                suspend_for(sleep);
+                router_.waits.remove(here);
+                wake = nullptr;
+            }
+        }
+
         void poll(std::span<pollfd> fds, shm::deadline until) override {
             const auto has_news = [&] { return ::poll(fds.data(), fds.size(), 0) != 0; };
             if (has_news()) return;

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <functional>
 #include <poll.h>
 #include <set>
 #include <thread>
@@ -72,7 +73,9 @@ TEST(channel_set, names_the_channel_that_has_a_message_among_hundreds) {
     EXPECT_EQ(all.wait(20ms), std::nullopt);
 }
 
-TEST(channel_set, hears_who_calls_while_another_is_busy_without_end) {
+namespace {
+
+void hear_who_calls_while_another_is_busy() {
     constexpr int plenty = 100'000;
     auto busy = spawn({.ring_bytes = 16 << 20}, [](channel& c) {
         (void)c.get<int>();
@@ -102,6 +105,24 @@ TEST(channel_set, hears_who_calls_while_another_is_busy_without_end) {
     for (; both.wait() == 0U; ++before) ASSERT_TRUE(busy.get<int>());
     std::printf("%d messages of the busy one before it was heard\n", before);
     EXPECT_LT(before, plenty);
+}
+
+/// Runs `f` in a body of a router.
+void in_a_body(const std::function<void()>& f) {
+    test_runtime().route(places::after(0s, [&] {
+        f();
+        test_runtime().stop();
+    }));
+}
+
+}  // namespace
+
+TEST(channel_set, hears_who_calls_while_another_is_busy_without_end) {
+    hear_who_calls_while_another_is_busy();
+}
+
+TEST(channel_set, hears_who_calls_while_another_is_busy_without_end_in_a_router_body_too) {
+    in_a_body(hear_who_calls_while_another_is_busy);
 }
 
 TEST(channel_set, serves_all_that_are_ready_in_turns) {
@@ -237,6 +258,112 @@ TEST(select, takes_more_channels_than_a_sleep_can_watch_words) {
     EXPECT_EQ(c.clients[250].get<int>().value(), 1);
     c.server.kill();
     EXPECT_TRUE(places::select(all));
+}
+
+TEST(channel_set, works_in_a_router_body_and_outside_and_in_the_next_router) {
+    crowd c{many};
+    channel_set all;
+    for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
+    const auto ask_some = [&] {
+        for (const std::size_t i : {std::size_t{7}, std::size_t{299}, std::size_t{0}}) {
+            EXPECT_EQ(all.wait(1ms), std::nullopt);  // all of them have to call
+            ASSERT_EQ(c.clients[i].put(1), status::ok);
+            ASSERT_EQ(all.wait(), i);
+            EXPECT_EQ(c.clients[i].get<int>().value(), 1);
+        }
+    };
+    for (int round = 0; round < 3; ++round) {
+        ask_some();
+        in_a_body(ask_some);
+        in_a_body(ask_some);
+    }
+}
+
+TEST(channel_set, in_a_router_body_knows_a_channel_that_another_body_has_waited_on) {
+    crowd c{2};
+    channel_set both;
+    both.add(c.clients[0], 0);
+    both.add(c.clients[1], 1);
+    std::vector<std::size_t> named;
+    test_runtime().route(places::after(0s,
+                                       [&] {
+                                           for (int i = 0; i < 2; ++i) {
+                                               const auto which = both.wait().value();
+                                               named.push_back(which);
+                                               (void)c.clients[which].get<int>();
+                                           }
+                                           test_runtime().stop();
+                                       }),
+                         places::after(1ms, [&] {
+                             // Takes it out of its sleep, and leaves it.
+                             EXPECT_EQ(c.clients[1].get_for<int>(1ms).error(), errc::timeout);
+                             EXPECT_EQ(c.clients[1].put(1), status::ok);
+                             while (named.empty()) (void)c.clients[0].get_for<int>(1ms);
+                             EXPECT_EQ(c.clients[0].put(1), status::ok);
+                         }));
+    EXPECT_EQ(named, (std::vector<std::size_t>{1, 0}));
+}
+
+TEST(channel_set, in_two_bodies_gives_each_message_to_one_of_them) {
+    constexpr int count = 2000;
+    crowd c{many};
+    channel_set all;
+    for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
+    int taken = 0;
+    const auto take = [&] {
+        while (taken < count) {
+            const auto which = all.wait(1s);
+            ASSERT_TRUE(which);
+            if (!c.clients[*which].try_get<int>()) continue;  // the other body was faster
+            ++taken;
+        }
+        test_runtime().stop();
+    };
+    test_runtime().route(places::after(0s, take), places::after(0s, take), places::after(0s, [&] {
+                             for (int i = 0; i < count; ++i) {
+                                 ASSERT_EQ(c.clients[static_cast<std::size_t>(i) % many].put(i),
+                                           status::ok);
+                             }
+                         }));
+    EXPECT_EQ(taken, count);
+}
+
+TEST(channel_set, in_a_router_body_names_a_channel_whose_other_end_has_died) {
+    auto lives = spawn(never_ends);
+    auto dies = spawn(never_ends);
+    channel_set both;
+    both.add(lives, 1);
+    both.add(dies, 2);
+    test_runtime().route(places::after(0s,
+                                       [&] {
+                                           EXPECT_EQ(both.wait(), 2U);
+                                           test_runtime().stop();
+                                       }),
+                         places::after(1ms, [&] { ::kill(dies.pid(), SIGKILL); }));
+}
+
+TEST(channel_set, that_a_body_waits_on_ends_with_its_router) {
+    auto silent = spawn(never_ends);
+    channel_set all;
+    all.add(silent, 1);
+    bool was_destroyed = false;
+    struct sets_at_end {
+        bool& flag;
+        channel_set& in;
+        ~sets_at_end() {
+            EXPECT_EQ(in.wait(1ms), std::nullopt);  // holds the thread
+            flag = true;
+        }
+    };
+    test_runtime().route(places::after(0s,
+                                       [&] {
+                                           const sets_at_end on_the_way_out{was_destroyed, all};
+                                           (void)all.wait();
+                                           ADD_FAILURE() << "nobody has called";
+                                       }),
+                         places::after(1ms, [] { test_runtime().stop(); }));
+    EXPECT_TRUE(was_destroyed);
+    EXPECT_EQ(all.wait(1ms), std::nullopt);
 }
 
 TEST(inbox, that_is_asked_without_waiting_sees_what_comes) {
