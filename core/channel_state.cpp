@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <tuple>
 #include <utility>
 
 namespace places::detail {
@@ -14,10 +13,33 @@ namespace {
 // Memory that a channel keeps for the next large message.
 constexpr std::size_t kept_bytes_max = 1 << 20;
 
-std::uint16_t number_of(kind k) noexcept { return static_cast<std::uint16_t>(k); }
+constexpr std::uint16_t number_of(kind k) noexcept { return static_cast<std::uint16_t>(k); }
 
 shm::endpoint::seal seal_of(const control::granted& g) {
     return g.keeps_memory ? shm::endpoint::seal::kept : shm::endpoint::seal::sealed;
+}
+
+static_assert((number_of(kind::opened) & shm::aside) != 0);
+static_assert((number_of(kind::refused) & shm::aside) != 0);
+
+// A bridge's word on a place of another node.
+constexpr std::uint32_t has_exited = 0x100;
+constexpr std::uint32_t was_signalled = 0x200;
+constexpr std::uint32_t value_bits = 0xff;
+// Linux has no signal beyond.
+constexpr std::uint32_t signal_max = 64;
+
+std::uint32_t word_of(exit_status how) noexcept {
+    return (how.signalled ? was_signalled : has_exited) |
+           (static_cast<std::uint32_t>(how.value) & value_bits);
+}
+
+std::optional<exit_status> status_in(std::uint32_t word) noexcept {
+    const auto value = word & value_bits;
+    const auto how = word & ~value_bits;
+    if (how == has_exited) return exit_status{false, static_cast<int>(value)};
+    if (how != was_signalled || value == 0 || value > signal_max) return std::nullopt;
+    return exit_status{true, static_cast<int>(value)};
 }
 
 }  // namespace
@@ -61,19 +83,14 @@ shm::peeked channel_state::next_now() {
         }
         const auto what = next.record.kind;
         const bool is_part = (what & shm::continues) != 0 || what == number_of(kind::part);
-        const bool is_report = peer_is_bridge_ && what == number_of(kind::died);
         // Taking one in would give back what the caller still looks at.
-        if ((is_part || is_report) && holds_skipped_) return {status::empty, {}};
+        if (is_part && holds_skipped_) return {status::empty, {}};
         if (is_part) {
             taken += next.record.payload.size() + sizeof(shm::record_header);
             if (!take_in(next.record)) return fail();
             continue;
         }
         drop_incoming();  // nor will whoever sends another
-        if (is_report) {
-            bridge_reported(next.record);
-            continue;
-        }
         if (next.record.payload.size() > message_bytes_max_) return fail();
         return next;
     }
@@ -353,19 +370,13 @@ status channel_state::put_parts(outgoing m, shm::deadline until) {
     }
 }
 
-void channel_state::bridge_reported(const shm::record_view& record) {
-    const bytes news{record.payload.begin(), record.payload.end()};
-    const auto how = decode_datum<std::tuple<bool, std::int32_t>>(news);
-    end_.in().release();
-    if (!how) return;
-    const std::lock_guard lock(mutex_);
-    peer_status_ = exit_status{std::get<0>(*how), std::get<1>(*how)};
-}
-
 std::optional<exit_status> channel_state::peer_status() const {
+    if (peer_is_bridge_) return status_in(end_.told());
     const std::lock_guard lock(mutex_);
     return peer_status_;
 }
+
+void channel_state::tell_death(exit_status how) noexcept { end_.tell(word_of(how)); }
 
 void channel_state::peer_died(exit_status how) {
     if (!peer_is_bridge_) {

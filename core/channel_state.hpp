@@ -115,13 +115,14 @@ class channel_state {
 
     /// How the place at the other end ended, once that is known. Any thread.
     std::optional<exit_status> peer_status() const;
+    /// For bridges: how the place of another node has ended for which they hold this end.
+    void tell_death(exit_status how) noexcept;
     /// The process at the other end has ended. Of a bridge it says nothing about the place behind.
     void peer_died(exit_status how);
     /// The other end was never in use, and will not be.
     void peer_hung_up() noexcept { end_.peer_died(); }
 
   private:
-    void bridge_reported(const shm::record_view& record);
     shm::peeked next_now();
     bool take_in(const shm::record_view& part);
     void drop_incoming();

@@ -164,11 +164,6 @@ message make_refused(errc code, const std::string& text, std::size_t bytes_max) 
     return message{kind::refused, 0, std::move(whole)};
 }
 
-message make_died(exit_status how) {
-    return message{kind::died, 0,
-                   encode_datum(std::make_tuple(how.signalled, std::int32_t{how.value}))};
-}
-
 message await_opened(channel& c) {
     auto first = c.receive();
     if (!first) {

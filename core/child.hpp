@@ -32,7 +32,5 @@ struct child_start {
 message await_opened(channel& c);
 /// The text is shortened so that the record has at most `bytes_max`.
 message make_refused(errc code, const std::string& text, std::size_t bytes_max);
-/// The last record of a bridge about a place that has ended on another node.
-message make_died(exit_status how);
 
 }  // namespace places::detail

@@ -259,8 +259,8 @@ void check_ring(std::size_t ring_bytes) {
                                         ": a channel to another node has at most 131072");
 }
 
-remote_place open_remote(const remote_node::state& node, const net::command& what,
-                         std::size_t ring_bytes) {
+channel open_remote(const remote_node::state& node, const net::command& what,
+                    std::size_t ring_bytes) {
     check_ring(ring_bytes);
     const auto fail = [&](boost::system::error_code code, const std::string& text) {
         throw error(code, text + " (node " + node.name + ")");
@@ -292,23 +292,44 @@ void check_names(std::initializer_list<std::string_view> names) {
 
 }  // namespace
 
+std::optional<exit_status> remote_place::wait_for(std::chrono::nanoseconds limit) {
+    if (!state_) return exit_status{};
+    auto& c = *state_;
+    const detail::interest on{.channel = &c, .record = true};
+    const auto ended = [&] { return c.end().in().peer_state(); };
+    const auto ready = [&] { return c.peer_status() || ended() != status::ok; };
+    const bool in_time = c.home().wait({&on, 1}, ready, detail::deadline_after(limit), c.spin());
+    if (!in_time) return std::nullopt;
+    // It may have been told between the two looks.
+    if (const auto how = c.peer_status()) return how;
+    if (ended() == status::closed) {
+        throw error(errc::closed,
+                    "the place has closed its channel and gone on, so nobody tells how it ends; "
+                    "let its entry keep the channel");
+    }
+    throw error(errc::node_down,
+                "the node, or the link to it, ended before it told how the place did");
+}
+
+exit_status remote_place::wait() { return *wait_for(std::chrono::nanoseconds::max()); }
+
 remote_place remote_node::supervise_place(const registered& entry,
                                           const supervise_options& options) {
     check_names({entry.name, options.named});
-    return open_remote(
+    return remote_place{open_remote(
         *state_,
         net::start_command{state_->link_id, control::registered_entry{entry.name}, options.named},
-        options.ring_bytes);
+        options.ring_bytes)};
 }
 
 remote_place remote_node::supervise_place(const library& entry, const supervise_options& options) {
     check_names({entry.path, entry.symbol, options.named});
-    return open_remote(
+    return remote_place{open_remote(
         *state_,
         net::start_command{state_->link_id,
                            control::library_entry{path_there(*state_, entry.path), entry.symbol},
                            options.named},
-        options.ring_bytes);
+        options.ring_bytes)};
 }
 
 channel remote_node::connect_to_named_place(const std::string& place, std::size_t ring_bytes) {

@@ -30,10 +30,12 @@ status put(shm::producer& out, const message& m) {
     return out.try_put(static_cast<std::uint16_t>(m.what()), m.type(), m.bytes());
 }
 
+constexpr std::uint16_t users_kinds_end = 64;
+
 /// What core believes of a bridge is for bridges to say, never for the processes behind them.
 bool may_cross(std::uint16_t kind_and_bits, bool announces) {
     const auto what = static_cast<std::uint16_t>(kind_and_bits & ~(shm::continues | shm::packed));
-    if (what < static_cast<std::uint16_t>(kind::opened)) return true;
+    if (what < users_kinds_end) return true;
     if ((kind_and_bits & shm::packed) != 0) return false;
     if (what == static_cast<std::uint16_t>(kind::part)) return true;
     return announces && (what == static_cast<std::uint16_t>(kind::opened) ||
@@ -140,9 +142,31 @@ void relay::send_span(link& to, const shm::peeked_span& some) {
     if (size > 0) to.send_data(wire_id_, some.position, std::move(copy));
     if (wrong.empty()) return;
     forged_ = true;
+    give_up_local("the place " + wrong);
+}
+
+/// Ends the local end as corrupt, and says so once.
+void relay::give_up_local(const std::string& why) {
     local_->end().shut(shm::half_state::corrupt);
+    if (std::exchange(is_given_up_, true)) return;
     print_line("bridge", "closed a channel of place " + std::to_string(local_->peer_id()) +
-                             " to another node: the place " + wrong);
+                             " to another node: " + why);
+}
+
+void relay::give_up_corrupt() {
+    const auto at = local_->corrupt_at();
+    give_up_local(at ? "the place has broken its memory, first at position " + std::to_string(*at)
+                     : std::string("the place says that what it was sent is broken"));
+}
+
+void relay::tell_death(link& to) {
+    if (!open_ || told_death_ || out_ended_ || in_ended_) return;
+    const auto how = local_->peer_status();
+    if (!how) return;
+    told_death_ = true;
+    to.send(place_died_frame{local_->peer_id(), wire_id_,
+                             how->signalled ? death_reason::signalled : death_reason::exited,
+                             how->value});
 }
 
 relay::progress relay::end_sending(link& to, errc reason) {
@@ -150,13 +174,10 @@ relay::progress relay::end_sending(link& to, errc reason) {
     if (reason == errc::closed && !in_ended_ && awaits_obituary && !how) {
         return std::exchange(said_closing_, true) ? progress::idle : progress::closing;
     }
-    if (!in_ended_ && (how || reason == errc::peer_dead)) {
-        place_died_frame news{local_->peer_id(), wire_id_, death_reason::unknown, 0};
-        if (how) {
-            news.reason = how->signalled ? death_reason::signalled : death_reason::exited;
-            news.status = how->value;
-        }
-        to.send(news);
+    if (reason == errc::corrupt) give_up_corrupt();
+    tell_death(to);
+    if (!in_ended_ && !told_death_ && reason == errc::peer_dead) {
+        to.send(place_died_frame{local_->peer_id(), wire_id_, death_reason::unknown, 0});
     }
     // It overtakes data that is still queued; the position says what to wait for.
     to.send(close_frame{wire_id_, sent_, reason});
@@ -196,7 +217,7 @@ bool relay::on_data(const data_frame& f) {
 
 bool relay::is_read() {
     const auto state = local_->end().out().has_room(0);
-    if (state == status::corrupt) local_->end().shut(shm::half_state::corrupt);
+    if (state == status::corrupt) give_up_corrupt();
     if (state != status::ok && state != status::full) discards_ = true;
     return !discards_;
 }
@@ -225,7 +246,7 @@ void relay::on_died(const place_died_frame& f) {
     const bool is_status =
         signalled ? f.status >= 1 && f.status <= signal_max
                   : f.reason == death_reason::exited && f.status >= 0 && f.status <= 255;
-    if (is_status) died_ = exit_status{signalled, f.status};
+    if (is_status && open_) local_->tell_death({signalled, f.status});
 }
 
 bool relay::on_close(const close_frame& f) {
@@ -239,16 +260,7 @@ bool relay::on_close(const close_frame& f) {
 
 void relay::settle() {
     if (!closing_ || in_ended_ || placed_ < closing_->position) return;
-    auto& end = local_->end();
-    if (died_) {
-        const auto m = detail::make_died(*died_);
-        if (put(end.out(), m) == status::full) {
-            end.out().park(shm::park_mode::doorbell, m.bytes().size());
-            if (end.out().has_room(m.bytes().size()) == status::full) return;
-            return settle();
-        }
-    }
-    end.shut(state_for(closing_->reason));
+    local_->end().shut(state_for(closing_->reason));
     in_ended_ = true;
 }
 

@@ -15,7 +15,7 @@
 namespace places::net {
 
 /// Positions on the wire count the records that crossed; what the bridge itself puts into a ring
-/// (`opened`, `died`) lies outside of them.
+/// (`opened`) lies outside of them.
 /// The ring is the retransmit buffer: a record is released only when the far side has placed it.
 /// Neither side is believed. A local process that forges or changes a record loses its channel, not
 /// the link; a frame that breaks the protocol is reported to whoever owns the link.
@@ -53,6 +53,8 @@ class relay : public std::enable_shared_from_this<relay> {
     ///          yet; on its death or after stop_waiting() call again |
     ///          ended: the local end is down and the far side has been told.
     progress send_some(link& to);
+    /// Tells the far side how the local process has ended, once that is known.
+    void tell_death(link& to);
     /// Returns: false when the frame breaks the protocol (what it acknowledges was not sent, or is
     ///          no whole record).
     bool on_credit(const credit_frame& f);
@@ -74,6 +76,8 @@ class relay : public std::enable_shared_from_this<relay> {
     /// will be no channel.
     void lose(const std::string& why);
 
+    /// The local process has broken its memory, or put what may not cross: its end is shut.
+    bool is_given_up() const noexcept { return is_given_up_; }
     bool is_over() const noexcept { return out_ended_ && in_ended_; }
 
     std::uint64_t sent() const noexcept { return sent_; }
@@ -83,6 +87,8 @@ class relay : public std::enable_shared_from_this<relay> {
   private:
     void send_span(link& to, const shm::peeked_span& some);
     progress end_sending(link& to, errc reason);
+    void give_up_local(const std::string& why);
+    void give_up_corrupt();
     /// Whether the local process still takes records.
     bool is_read();
 
@@ -95,15 +101,16 @@ class relay : public std::enable_shared_from_this<relay> {
     std::uint64_t acknowledged_ = 0;
     std::deque<std::uint64_t> unplaced_ends_;
     bool forged_ = false;  // the local process has put what may not cross
+    bool is_given_up_ = false;  // and the log says so
     std::uint64_t remote_limit_ = 0;
     // Wire to ring: what has come, and where wire position 0 lies in the local ring.
     std::uint64_t placed_ = 0;
     std::uint64_t put_base_ = 0;
     bool discards_ = false;  // the local process reads no more
     bool said_closing_ = false;
+    bool told_death_ = false;
     std::uint64_t told_placed_ = 0;
     std::uint64_t told_limit_ = 0;
-    std::optional<exit_status> died_;
     std::optional<close_frame> closing_;  // the far side has closed; perhaps not yet passed on
     bool out_ended_ = false;
     bool in_ended_ = false;

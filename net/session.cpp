@@ -87,8 +87,8 @@ void session::open(std::unique_ptr<detail::channel_state> local, open_frame requ
 }
 
 void session::on_call(const relay_ptr& r) {
+    r->tell_death(*link_);
     r->send_credit(*link_);
-    r->settle();
     make_ready(r);
     send_ready();
     forget_if_over(r);
@@ -306,6 +306,7 @@ void session::handle(const data_frame& f) {
     }
     r->send_credit(*link_);
     r->settle();
+    if (r->is_given_up()) make_ready(r);  // the far side hears that from us alone
     forget_if_over(r);
 }
 

@@ -224,7 +224,7 @@ struct Close {
   # sends what is left in its own ring, as far as credit goes, and answers with its own `close`;
   # after both the channel is gone.
   # A place that ends closes its channels a moment before its process is gone. Its node waits for
-  # that end, 1 s at most, so that `placeDied` can go ahead of the `close`.
+  # that end, 1 s at most, so that `placeDied` can go ahead of the `close`: after it nothing does.
   # Check: channel is open, position >= what was placed. Saying it twice is harmless, with another
   # position a breach. For an unknown channel: ignored.
   channel @0 :UInt64;
@@ -233,9 +233,10 @@ struct Close {
 }
 
 struct PlaceDied {
-  # Whose local process has ended tells the other side, once for each channel, just before `close`.
-  # Says why, not how much: the channel's records are still delivered up to `close`. For an unknown
-  # channel, and with a status that is none: ignored.
+  # Whose local process has ended tells the other side at once, and once for each channel that is not
+  # closed: records that wait for credit come after it. Says why, not how much: the channel's records
+  # are still delivered up to `close`. For an unknown channel, or one that is still to be opened, and
+  # with a status that is none: ignored.
   place @0 :UInt64;
   channel @1 :UInt64;            # the channel it concerns
   reason @2 :DeathReason;

@@ -40,6 +40,15 @@ void endpoint::shut(half_state why) noexcept {
     shut_half(half_of(mine_), peer_half_of(theirs_), why, *this);
 }
 
+void endpoint::tell(std::uint32_t word) noexcept {
+    tell_word(half_of(mine_), peer_half_of(theirs_), word, *this);
+}
+
+std::uint32_t endpoint::told() const noexcept {
+    // seq_cst [word] [doze]: after park(), the word is seen here or its teller has seen the park.
+    return theirs_.header()->word.load(std::memory_order_seq_cst);
+}
+
 bool endpoint::is_shut() const noexcept {
     // relaxed: our own word.
     return mine_.header()->state.load(std::memory_order_relaxed) != 0;

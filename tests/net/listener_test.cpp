@@ -236,8 +236,10 @@ TEST_P(listening, no_common_protocol_is_refused_with_both_ranges_at_both_ends) {
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().code, errc::protocol);
     ASSERT_TRUE(loop.run_until([&] { return !lines.empty(); }));
+    const protocol_range own;
+    const auto ours = std::to_string(own.min) + ".." + std::to_string(own.max);
     for (const std::string& text : {r.error().text, lines[0]}) {
-        EXPECT_TRUE(contains(text, "2..2")) << text;
+        EXPECT_TRUE(contains(text, ours)) << text;
         EXPECT_TRUE(contains(text, "4..5")) << text;
     }
 }

@@ -192,15 +192,11 @@ TEST_F(bridge_test, breaking_the_protocol_costs_the_link_and_nothing_else) {
              EXPECT_TRUE(p.next<data_frame>());
              p.send(credit_frame{1, 64, 2 * ring});
          }},
-        {"the end of a place, as a record",
-         [](peer& p) {
-             p.send(data_frame{1, 0, record_of(detail::make_died({false, 7}))});
-         }},
-        {"the same behind an honest record",
+        {"a refusal behind an honest record",
          [&](peer& p) {
              auto both = one;
-             const auto died = record_of(detail::make_died({true, 9}));
-             both.insert(both.end(), died.begin(), died.end());
+             const auto refused = record_of(kind::refused);
+             both.insert(both.end(), refused.begin(), refused.end());
              p.send(data_frame{1, 0, both});
          }},
         {"a start, as a record",

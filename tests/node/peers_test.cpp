@@ -30,7 +30,7 @@ struct inhabited {
     explicit inhabited(remote_node n) : node(std::move(n)) {}
     remote_node node;
     remote_place echo = node.supervise_place(echo_entry, {.named = "echo"});
-    client<traveller_server> traveller = node.supervise_place<traveller_server>();
+    client<traveller_server, remote_place> traveller = node.supervise_place<traveller_server>();
 };
 
 std::string text_of(const std::function<void()>& f) {
@@ -117,7 +117,7 @@ TEST(peers, are_reached_by_name_from_the_root_too) {
 TEST(peers, are_dialed_once_for_all_who_wait) {
     inhabited one{start_named("one")};
     inhabited two{start_named("two")};
-    std::vector<client<traveller_server>> many;
+    std::vector<client<traveller_server, remote_place>> many;
     for (int i = 0; i < 8; ++i) {
         many.push_back(one.node.supervise_place<traveller_server>());
     }

@@ -284,7 +284,7 @@ TEST_P(ssh, several_are_started_at_once_and_each_answers) {
     std::printf("%d nodes at once: %lld ms\n", count, ms_since(begun));
     ASSERT_EQ(nodes.size(), requests.size());
     std::vector<places::remote_place> places;
-    std::vector<places::client<traveller_server>> travellers;
+    std::vector<places::client<traveller_server, places::remote_place>> travellers;
     for (int i = 0; i < count; ++i) {
         auto& node = nodes[static_cast<std::size_t>(i)];
         EXPECT_EQ(node.name(), "node-" + std::to_string(i));

@@ -87,7 +87,8 @@ TEST(endpoint, blocking_forms_end_with_their_deadline) {
     const auto soon = std::chrono::steady_clock::now() + std::chrono::milliseconds{1};
     EXPECT_EQ(end.peek_for(soon).state, status::timeout);
     EXPECT_EQ(end.peek_for(deadline::min()).state, status::timeout);
-    while (end.out().try_put(0, 0, {}) == status::ok) {}
+    while (end.out().try_put(0, 0, {}) == status::ok) {
+    }
     EXPECT_EQ(end.put_for(0, 0, {}, soon), status::timeout);
     EXPECT_EQ(end.put_for(0, 0, {}, deadline::min()), status::timeout);
     EXPECT_FALSE(end.out().is_parked());
@@ -122,7 +123,8 @@ TEST(endpoint, a_close_wakes_whoever_sleeps_for_room_or_a_record) {
             }};
             auto end = first_end(memory);
             if (for_room) {
-                while (end.out().try_put(0, 0, {}) == status::ok) {}
+                while (end.out().try_put(0, 0, {}) == status::ok) {
+                }
                 ASSERT_EQ(end.put(0, 0, {}), status::closed);
             } else {
                 ASSERT_EQ(end.peek().state, status::closed);
@@ -145,7 +147,8 @@ TEST(endpoint, a_peer_that_finds_corruption_wakes_the_blocked_writer) {
     }};
     const half_mapping by_hand{memory.first, access::read_write};
     auto end = first_end(memory);
-    while (end.out().try_put(0, 0, bytes_of(100, 1)) == status::ok) {}
+    while (end.out().try_put(0, 0, bytes_of(100, 1)) == status::ok) {
+    }
     reinterpret_cast<record_header*>(by_hand.data())->length.store(~0U);
     EXPECT_EQ(end.put(0, 0, bytes_of(100, 1)), status::corrupt);
     reader.kill();
@@ -180,7 +183,8 @@ TEST(endpoint, a_put_on_a_full_ring_takes_no_cpu) {
     const channel_memory memory;
     child writer{[&] {
         auto end = first_end(memory);
-        while (end.put(0, 0, bytes_of(100, 1)) == status::ok) {}
+        while (end.put(0, 0, bytes_of(100, 1)) == status::ok) {
+        }
     }};
     const half_mapping its{memory.first, access::read_only};
     expect_no_cpu_while_blocked(writer, its.header()->writer_park);
@@ -194,6 +198,45 @@ TEST(endpoint, a_peek_of_an_empty_ring_takes_no_cpu) {
     }};
     const half_mapping its{memory.second, access::read_only};
     expect_no_cpu_while_blocked(reader, its.header()->reader_park);
+}
+
+// -- a word past all records --
+
+TEST(endpoint, tells_one_word_that_overtakes_a_full_ring) {
+    const channel_memory memory;
+    auto end = first_end(memory);
+    auto other = second_end(memory);
+    EXPECT_EQ(other.told(), 0U);
+    while (end.try_put(0, 0, bytes_of(100, 1)) == status::ok) {
+    }
+    end.tell(7);
+    EXPECT_EQ(other.told(), 7U);
+    EXPECT_EQ(end.told(), 0U);
+    end.tell(8);
+    end.shut(half_state::closed);
+    EXPECT_EQ(other.told(), 8U);
+    EXPECT_EQ(other.in().peer_state(), status::closed);
+    EXPECT_EQ(other.in().try_peek().state, status::ok);
+}
+
+TEST(endpoint, a_word_wakes_a_sleeping_reader) {
+    const channel_memory memory;
+    child reader{[&] {
+        auto end = second_end(memory);
+        while (true) {
+            const auto seen = end.bell();
+            end.in().park(park_mode::futex);
+            if (end.told() != 0) break;
+            ASSERT_TRUE(sleep_until_changed({&seen, 1}, no_deadline));
+            end.in().unpark();
+        }
+        EXPECT_EQ(end.told(), 5U);
+    }};
+    const half_mapping its{memory.second, access::read_only};
+    await_park(its.header()->reader_park);
+    auto end = first_end(memory);
+    end.tell(5);
+    EXPECT_EQ(reader.wait(), 0);
 }
 
 // -- copies --
@@ -287,9 +330,7 @@ void use_channel_beside(const char* path, unsigned long flags, const char* optio
     EXPECT_EQ(how, 0);
 }
 
-TEST(endpoint, a_dev_shm_of_one_mib_is_no_limit) {
-    use_channel_beside("/dev/shm", 0, "size=1m");
-}
+TEST(endpoint, a_dev_shm_of_one_mib_is_no_limit) { use_channel_beside("/dev/shm", 0, "size=1m"); }
 TEST(endpoint, a_read_only_dev_shm_is_no_limit) {
     use_channel_beside("/dev/shm", MS_RDONLY, "size=1m");
 }
@@ -394,8 +435,10 @@ TEST(endpoint, a_writer_blocked_on_a_dead_reader_is_told_by_a_herald) {
         auto outcome = status::ok;
         while (true) {
             outcome = end.out().try_put(1, 0, bytes_of(40, 1));
-            if (outcome == status::ok) ++accepted;
-            else if (outcome != status::full) break;
+            if (outcome == status::ok)
+                ++accepted;
+            else if (outcome != status::full)
+                break;
             if (outcome == status::ok) continue;
             const watched_word words[] = {end.bell(), {&news, 0}};
             end.out().park(park_mode::futex, 40);

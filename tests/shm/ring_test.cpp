@@ -361,6 +361,24 @@ TEST_F(ring, a_pack_that_cannot_be_is_reported_not_followed) {
     }
 }
 
+TEST_F(ring, what_is_said_aside_is_read_in_its_place_and_not_counted) {
+    const auto said = static_cast<std::uint16_t>(some_kind | aside);
+    ASSERT_EQ(put(10), status::ok);
+    ASSERT_EQ(out.try_put(said, 3, bytes_of(10, 1)), status::ok);
+    ASSERT_EQ(put(10), status::ok);
+    EXPECT_EQ(out.accepted(), 2U);
+    EXPECT_EQ(out.count().undelivered, 2U);
+    EXPECT_EQ(in.count().undelivered, 2U);
+    const std::array kinds{some_kind, said, some_kind};
+    const std::array<std::uint64_t, 3> delivered{1, 1, 2};
+    for (std::size_t i = 0; i < kinds.size(); ++i) {
+        EXPECT_EQ(in.try_peek().record.kind, kinds[i]);
+        in.release();
+        EXPECT_EQ(in.count().delivered, delivered[i]);
+    }
+    EXPECT_EQ(in.count().accepted, 2U);
+}
+
 TEST_F(ring, a_message_of_several_records_counts_where_its_last_one_is) {
     const auto part = static_cast<std::uint16_t>(some_kind | continues);
     ASSERT_EQ(out.try_put(part, 0, bytes_of(10, 1)), status::ok);

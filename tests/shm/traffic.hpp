@@ -23,11 +23,12 @@ struct record_plan {
 inline record_plan plan_of(std::uint64_t seed, std::uint64_t n, std::size_t size_max) {
     const auto noise = mixed(seed ^ mixed(n));
     const auto draw = mixed(noise);
-    std::size_t size = draw % 49;               // what shares its header's line
+    std::size_t size = draw % 49;  // what shares its header's line
     if (draw >> 62 == 1) size = (draw >> 8) % (size_max + 1);
     if (draw >> 54 == 0) size = size_max;
     // The same for some, so that batches have packs.
-    const auto kind = static_cast<std::uint16_t>(n / 8 & ~std::uint64_t{continues | packed});
+    constexpr std::uint64_t bits = continues | packed | aside;
+    const auto kind = static_cast<std::uint16_t>(n / 8 & ~bits);
     return {size, kind, static_cast<std::uint16_t>(n >> 17), noise};
 }
 

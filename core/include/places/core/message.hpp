@@ -8,7 +8,8 @@ namespace places {
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow"  // g++ 12 takes the scoped kind::bytes for places::bytes
-/// What the bytes of a record are. Those from 64 on belong to channels; users never see them.
+/// What the bytes of a record are. Those from 64 on belong to channels; users never see them. The
+/// last two are no messages (shm::aside), and not counted.
 enum class kind : std::uint16_t {
     bytes = 0,  ///< octets without meaning to us
     raw = 1,    ///< one trivially copyable value, as it is in memory
@@ -16,10 +17,9 @@ enum class kind : std::uint16_t {
     capnp = 3,  ///< a user's own Cap'n Proto message
     request = 16,
     reply = 17,
-    opened = 64,
-    refused = 65,
-    died = 66,
     part = 67,  ///< the next octets of a message that fits no record
+    opened = 0x2000 | 64,
+    refused = 0x2000 | 65,
 };
 #pragma GCC diagnostic pop
 

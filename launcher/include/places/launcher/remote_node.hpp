@@ -71,10 +71,24 @@ struct supervise_options {
     std::size_t ring_bytes = ring_bytes_default;  ///< of each direction; at most 128 KiB
 };
 
-/// The channel to a place on another node.
+/// A place on another node: its channel, and how it ends.
 /// Destroying it closes the channel: an anonymous place then ends, a named one lives on until its
 /// node does.
-using remote_place = channel;
+/// Thread: one at a time.
+class remote_place : public channel {
+  public:
+    remote_place() noexcept = default;
+    explicit remote_place(channel c) noexcept : channel(std::move(c)) {}
+
+    /// How the place ended; the same answer every time. What it has sent stays to be read.
+    /// Throws: error: node_down: the node, or the link to it, ended before that was known;
+    ///         closed: the place closed its channel and went on, so nobody hears of its end.
+    /// Blocks: until it has ended; inside a router body suspends that body only.
+    exit_status wait();
+    /// Returns: nothing when `limit` has passed.  Throws: as wait.
+    std::optional<exit_status> wait_for(std::chrono::nanoseconds limit);
+    bool is_dead() const { return peer_status().has_value(); }
+};
 
 /// A node started by this process. Copies are handles to the same node, which ends when the last
 /// of them is destroyed, or with this process; a detached one only when it is asked to. That waits
@@ -103,8 +117,9 @@ class remote_node {
     remote_place supervise_place(const library& entry, const supervise_options& options = {});
     /// Starts a server there.
     template <class S>
-    client<S> supervise_place(const supervise_options& options = {}) {
-        return client<S>{supervise_place(registered{server_definition<S>::name}, options)};
+    client<S, remote_place> supervise_place(const supervise_options& options = {}) {
+        return client<S, remote_place>{
+            supervise_place(registered{server_definition<S>::name}, options)};
     }
 
     /// A new connection to the place of that name there.

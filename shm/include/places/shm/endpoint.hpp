@@ -46,6 +46,11 @@ class endpoint final : private waker {
     /// Blocks: never.  Thread: the owner's.
     void shut(half_state why) noexcept;
     bool is_shut() const noexcept;
+    /// Tells the other end one word, past all records; a later one replaces it. 0 says nothing.
+    /// Blocks: never.  Thread: the owner's.
+    void tell(std::uint32_t word) noexcept;
+    /// What the other end has told last. Whoever waits for it parks as a reader.
+    std::uint32_t told() const noexcept;
     /// What this end has found corrupt first, in the ring that it reads or else in the one that it
     /// writes; nothing where the other end has.
     std::optional<std::uint64_t> corrupt_at() const noexcept {

@@ -23,7 +23,7 @@ inline constexpr std::size_t header_bytes = 4096;
 inline constexpr std::size_t ring_bytes_min = 4096;
 inline constexpr std::size_t ring_bytes_max = std::size_t{1} << 32;
 inline constexpr std::uint64_t layout_magic = 0x31'65'63'61'6c'70'00'00;  // "\0\0place1"
-inline constexpr std::uint16_t layout_major = 3;
+inline constexpr std::uint16_t layout_major = 4;
 inline constexpr std::uint16_t layout_minor = 0;
 
 /// Written once by the creator, before anyone maps; copied once at attach, never read again.
@@ -44,16 +44,19 @@ inline constexpr std::uint16_t continues = 0x8000;
 /// Bit of a record's kind: it is a pack, of as many messages as its flags say, all of the kind that
 /// the other bits are. A pack neither continues nor is continued.
 inline constexpr std::uint16_t packed = 0x4000;
+/// Bit of a record's kind: no message, but a word of those who run the channel. It is not counted,
+/// nor packed.
+inline constexpr std::uint16_t aside = 0x2000;
 /// How many messages such a record ends.
 constexpr std::uint64_t messages_in(std::uint16_t kind, std::uint16_t flags) noexcept {
-    return (kind & packed) != 0 ? flags : (kind & continues) == 0;
+    return (kind & packed) != 0 ? flags : (kind & (continues | aside)) == 0;
 }
 
 /// One record. The tag is stored last, so it says "all of me is here".
 struct record_header {
     std::atomic<std::uint64_t> tag;
     std::atomic<std::uint32_t> length;  ///< payload bytes that follow this header
-    std::atomic<std::uint16_t> kind;    ///< 14 bits, `packed` and `continues`
+    std::atomic<std::uint16_t> kind;    ///< 13 bits, `aside`, `packed` and `continues`
     std::atomic<std::uint16_t> flags;   ///< of a pack: how many messages
 };
 
@@ -81,6 +84,8 @@ struct half_header {
     alignas(apart_bytes) std::atomic<std::uint32_t> bell;
     /// One of half_state.
     alignas(apart_bytes) std::atomic<std::uint32_t> state;
+    /// What this side tells the other past all records; 0: nothing. The meaning is the user's.
+    std::atomic<std::uint32_t> word;
 };
 
 enum class park_mode : std::uint32_t { awake = 0, futex = 1, doorbell = 2 };
@@ -119,7 +124,7 @@ constexpr std::uint64_t item_span_of(std::uint64_t payload_bytes) noexcept {
 /// Whether a record can have such a header. How long its messages are is checked as they are read.
 constexpr bool is_sound(std::uint16_t kind, std::uint16_t flags, std::uint64_t length) noexcept {
     if ((kind & packed) == 0) return true;
-    return (kind & continues) == 0 && flags != 0 &&
+    return (kind & (continues | aside)) == 0 && flags != 0 &&
            length >= sizeof(pack_header) + flags * sizeof(pack_item);
 }
 
@@ -135,6 +140,7 @@ static_assert(offsetof(half_header, writer_park) == 260);
 static_assert(offsetof(half_header, writer_wake_at) == 264);
 static_assert(offsetof(half_header, bell) == 384);
 static_assert(offsetof(half_header, state) == 512);
+static_assert(offsetof(half_header, word) == 516);
 static_assert(sizeof(half_header) <= header_bytes && std::is_standard_layout_v<half_header>);
 
 }  // namespace places::shm

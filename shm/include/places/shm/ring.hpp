@@ -24,6 +24,7 @@
 //   [stall]     released | writer_park   the same for a producer that waits for room
 //   [shut]      state        closer -> other end    all it published is visible; with [doze] and
 //                            [stall]: the closer sees the park word, or the sleeper the state
+//   [word]      word         teller -> other end    all before it is visible; with [doze] as [shut]
 //   [bell]      bell         waker -> sleeper       the word has changed since the park
 //   [obituary]  peer_dead    herald -> role         all that the dead process wrote is visible
 //
@@ -57,6 +58,8 @@ class waker {
 /// Says `why` this side publishes nothing more, unless it has said so before, and wakes the process
 /// at the other end.  Blocks: never.
 void shut_half(half mine, peer_half theirs, half_state why, waker& other) noexcept;
+/// Stores this side's `word`, and wakes a reader at the other end.  Blocks: never.
+void tell_word(half mine, peer_half theirs, std::uint32_t word, waker& other) noexcept;
 
 /// A record, or a message of a pack, as it lies in the ring; valid until it is released.
 struct record_view {
@@ -259,6 +262,8 @@ class consumer {
 
     /// Whether try_peek would say anything but empty.
     bool is_ready() noexcept;
+    /// Why the other end publishes nothing more, whatever is still unread; ok while it may.
+    status peer_state() const noexcept;
     /// Whether a record is at the cursor: all that is_ready() looks at while nothing else happens.
     bool has_record() noexcept {
         // A full ring of unreleased records: what lies at the cursor is the oldest of them.
@@ -471,6 +476,14 @@ inline status consumer::why_empty() noexcept {
     if (reason == status::ok && dead) reason = status::peer_dead;
     if (reason == status::ok) return status::empty;
     return has_record() ? status::ok : reason;
+}
+
+inline status consumer::peer_state() const noexcept {
+    // seq_cst [shut] [doze]: after park(), the closer is seen here or has seen the park word.
+    const auto state = theirs_.header->state.load(std::memory_order_seq_cst);
+    if (state != 0) return status_of(static_cast<half_state>(state));
+    // acquire [obituary]
+    return peer_dead_.load(std::memory_order_acquire) ? status::peer_dead : status::ok;
 }
 
 inline bool consumer::is_ready() noexcept {
