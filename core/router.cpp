@@ -28,6 +28,8 @@ __attribute__((weak)) void __sanitizer_start_switch_fiber(void** fake_stack, con
                                                           std::size_t size);
 __attribute__((weak)) void __sanitizer_finish_switch_fiber(void* fake_stack, const void** bottom,
                                                            std::size_t* size);
+__attribute__((weak)) void __asan_unpoison_memory_region(const volatile void* bottom,
+                                                         std::size_t size);
 }
 
 namespace places {
@@ -46,7 +48,15 @@ using stack_bounds = boost::context::stack_context;
 
 /// Tells where the one stack lies that it has allocated.
 struct recorded_stack {
-    stack_bounds allocate() { return *bounds = memory.allocate(); }
+    stack_bounds allocate() {
+        *bounds = memory.allocate();
+        // A body that was unwound may have left its marks where this one begins.
+        if (__asan_unpoison_memory_region) {
+            __asan_unpoison_memory_region(static_cast<std::byte*>(bounds->sp) - bounds->size,
+                                          bounds->size);
+        }
+        return *bounds;
+    }
     void deallocate(stack_bounds& stack) noexcept { memory.deallocate(stack); }
     boost::context::protected_fixedsize_stack memory{stack_bytes};
     std::shared_ptr<stack_bounds> bounds = std::make_shared<stack_bounds>();
