@@ -157,7 +157,7 @@ shm::peeked channel_state::next_message(shm::deadline until) {
         if (next.state != status::empty || until == shm::deadline::min()) return next;
         // Most waits between two that are awake are this short: nothing but the tag is looked at.
         const auto has_come = [this] { return end_.in().has_come(); };
-        if (!current_suspender() && shm::spin_budget::poll(has_come)) continue;
+        if (!current_suspender() && spin_.spin_briefly(has_come)) continue;
         const interest on{.channel = this, .record = true};
         if (!home_.wait(
                 {&on, 1}, [this] { return has_message(); }, until, spin_)) {

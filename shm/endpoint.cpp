@@ -80,7 +80,7 @@ bool endpoint::wait_record(deadline until) {
     if (spin_.spin([&] { return in_.is_ready(); })) return true;
     const auto seen = bell();
     in_.park(park_mode::futex);
-    const bool in_time = in_.is_ready() || sleep_until_changed({&seen, 1}, until);
+    const bool in_time = in_.is_ready() || sleep_until_changed({&seen, 1}, until, spin_);
     in_.unpark();
     return in_time;
 }
@@ -90,7 +90,7 @@ bool endpoint::wait_room(std::size_t bytes, deadline until) {
     if (spin_.spin(ready)) return true;
     const auto seen = bell();
     out_.park(park_mode::futex, bytes);
-    const bool in_time = ready() || sleep_until_changed({&seen, 1}, until);
+    const bool in_time = ready() || sleep_until_changed({&seen, 1}, until, spin_);
     out_.unpark();
     return in_time;
 }
@@ -118,7 +118,7 @@ peeked endpoint::peek_for(deadline until) {
         const auto next = in_.try_peek();
         if (next.state != status::empty) return next;
         // Most waits between two that are awake are this short: nothing but the tag is looked at.
-        if (spin_budget::poll([this] { return in_.has_come(); })) continue;
+        if (spin_.spin_briefly([this] { return in_.has_come(); })) continue;
         if (!wait_record(until)) return {status::timeout, {}};
     }
 }

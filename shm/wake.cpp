@@ -45,6 +45,14 @@ bool sleep_until_changed(std::span<const watched_word> words, deadline until) {
         "futex_waitv (needs Linux 5.16 or newer and a container that allows it)");
 }
 
+bool sleep_until_changed(std::span<const watched_word> words, deadline until,
+                         spin_budget& learns) {
+    const auto begun = std::chrono::steady_clock::now();
+    const bool in_time = sleep_until_changed(words, until);
+    learns.slept(std::chrono::steady_clock::now() - begun);
+    return in_time;
+}
+
 void wake_all(const std::atomic<std::uint32_t>& word) noexcept {
     // No private flag: the sleeper has its own, read-only, mapping of this word.
     ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);

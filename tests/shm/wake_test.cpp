@@ -32,7 +32,8 @@ TEST(wake, a_time_gone_by_is_a_time_out) {
     EXPECT_FALSE(sleep_until_changed(words, deadline{}));
     EXPECT_FALSE(sleep_until_changed(words, deadline::min()));
     const auto soon = steady_clock::now() + std::chrono::milliseconds{2};
-    while (sleep_until_changed(words, soon)) {}
+    while (sleep_until_changed(words, soon)) {
+    }
     EXPECT_GE(steady_clock::now(), soon);
 }
 
@@ -100,6 +101,34 @@ TEST(wake, a_spin_that_has_succeeded_is_long_again) {
         most = std::max(most, calls);
     }
     EXPECT_GT(most, paused + 19);
+}
+
+TEST(wake, a_spin_after_long_sleeps_looks_once_until_a_short_one) {
+    constexpr std::chrono::nanoseconds length{50'000};  // of the longest spin
+    spin_budget spin;
+    const auto looks = [&] {
+        int calls = 0;
+        EXPECT_FALSE(spin.spin([&] { return ++calls < 0; }));
+        return calls;
+    };
+    const auto brief_looks = [&] {
+        int calls = 0;
+        EXPECT_FALSE(spin.spin_briefly([&] { return ++calls < 0; }));
+        return calls;
+    };
+    for (int n = 0; n < 3; ++n) {
+        spin.slept(length);
+        EXPECT_GE(looks(), spin_budget::look_count);
+        EXPECT_EQ(brief_looks(), spin_budget::look_count);
+    }
+    spin.slept(10 * length);
+    EXPECT_EQ(looks(), 1);
+    EXPECT_EQ(brief_looks(), 1);
+    EXPECT_TRUE(spin.spin([] { return true; }));
+    EXPECT_EQ(looks(), 1) << "what was there at once tells nothing of how long a wait takes";
+    spin.slept(length - std::chrono::nanoseconds{1});
+    EXPECT_GE(looks(), spin_budget::look_count);
+    EXPECT_EQ(brief_looks(), spin_budget::look_count);
 }
 
 }  // namespace

@@ -36,6 +36,8 @@ void wake_all(const std::atomic<std::uint32_t>& word) noexcept;
 
 /// Says whether a short wait is likely to be short, from how the last ones went: looks some times
 /// with a rest between, then gives the core away with sched_yield, up to a budget of at most 50 µs.
+/// Where the last few sleeps were all longer than that, it looks once: who takes turns with many
+/// others hands the core on at once.
 /// One thread.
 class spin_budget {
   public:
@@ -47,12 +49,24 @@ class spin_budget {
     bool spin(Ready&& ready);
     /// The same for so short a time that the core is not given away.
     template <class Ready>
+    bool spin_briefly(Ready&& ready) {
+        return is_idle() ? ready() : poll(ready);
+    }
+    /// The same whatever was learnt.
+    template <class Ready>
     static bool poll(Ready&& ready);
+    /// What came of a spin that failed.
+    void slept(std::chrono::nanoseconds how_long) noexcept {
+        long_sleeps_ = how_long < most ? 0 : std::min(long_sleeps_ + 1, long_sleeps_of_idle);
+    }
 
   private:
     using clock = std::chrono::steady_clock;
     static constexpr std::chrono::nanoseconds most{50'000};
     static constexpr std::chrono::nanoseconds least{2'000};
+    // Two long ones may be chance, and one short one ends the habit.
+    static constexpr int long_sleeps_of_idle = 4;
+    bool is_idle() const noexcept { return long_sleeps_ == long_sleeps_of_idle; }
     static void rest() noexcept;
     static void pause() noexcept;
     static void yield() noexcept;
@@ -65,7 +79,11 @@ class spin_budget {
     static const int pauses_;
 
     std::chrono::nanoseconds budget_ = most;
+    int long_sleeps_ = 0;  // in a row
 };
+
+/// The same; `learns` hears how long it took.
+bool sleep_until_changed(std::span<const watched_word> words, deadline until, spin_budget& learns);
 
 // -- bodies --
 
@@ -80,6 +98,7 @@ bool spin_budget::poll(Ready&& ready) {
 
 template <class Ready>
 bool spin_budget::spin(Ready&& ready) {
+    if (is_idle()) return ready();
     if (poll(ready)) return true;
     const auto start = clock::now();
     do {
