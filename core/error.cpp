@@ -44,9 +44,10 @@ class category final : public boost::system::error_category {
             case errc::no_space: return "no space is left on the host";
             case errc::no_permission: return "the host permits no writing there";
             case errc::wrong_architecture: return "the host cannot run this program";
-            case errc::wrong_version: return "the node is of another version";
+            case errc::wrong_version: return "the other side is of another version";
             case errc::program_not_found: return "the program is not on the host";
             case errc::permission_denied: return "the key that was shown does not allow that";
+            case errc::bad_key_file: return "the key's file cannot be used";
         }
         return "unknown error";
     }
@@ -61,7 +62,7 @@ const boost::system::error_category& places_category() noexcept {
 
 errc errc_of(std::int32_t foreign) noexcept {
     const bool is_ours = foreign >= static_cast<std::int32_t>(errc::empty) &&
-                         foreign <= static_cast<std::int32_t>(errc::permission_denied);
+                         foreign <= static_cast<std::int32_t>(errc::bad_key_file);
     return is_ours ? static_cast<errc>(foreign) : errc::protocol;
 }
 

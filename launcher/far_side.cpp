@@ -31,6 +31,7 @@ std::string_view advice_for(errc code) noexcept {
         case errc::host_key_changed:
             return "; somebody may be in between: ask whoever runs it, and if it has a new key, "
                    "replace that line";
+        case errc::bad_key_file: return "; chmod 600 takes it away from others";
         case errc::auth_refused: return "; nobody can type a password here: use a key";
         case errc::no_space: return "; make room there";
         case errc::no_permission: return "; XDG_CACHE_HOME says where to";

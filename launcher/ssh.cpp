@@ -130,6 +130,7 @@ class ssh_session final : public far_side {
     std::string tried_;  // for the error
     bool tried_rsa_ = false;
     bool tried_other_ = false;
+    bool has_open_ = false;  // a key that others may read, and that is not tried for that
     std::vector<LIBSSH2_CHANNEL*> closing_;
 };
 
@@ -403,6 +404,7 @@ bool ssh_session::try_key(const std::string& file, const ask_passphrase& ask) {
     const auto facts = read_ssh_key(file);
     if (!facts.fault.empty()) {
         tried_ += "; " + file + ": " + facts.fault;
+        has_open_ = has_open_ || facts.is_open;
         return false;
     }
     std::string passphrase;
@@ -444,6 +446,7 @@ void ssh_session::refuse_auth(const std::string& methods) {
                         " signs with RSA keys as current servers no longer accept: use an "
                         "ed25519 key (ssh-keygen -t ed25519), or .ssh_command = \"ssh\"");
     }
+    if (has_open_ && !tried_rsa_ && !tried_other_) throw error(errc::bad_key_file, text);
     throw error(errc::auth_refused, text + ". Is the public key in authorized_keys there" +
                                         (tried_rsa_ ? ", and not an RSA one?" : "?"));
 }

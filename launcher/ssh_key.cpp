@@ -55,6 +55,7 @@ ssh_key_facts read_ssh_key(const std::string& path) {
         return facts;
     }
     if (status.st_uid == ::getuid() && (status.st_mode & 077) != 0) {
+        facts.is_open = true;
         facts.fault = "others may read it; chmod 600 it";
         return facts;
     }

@@ -10,6 +10,7 @@ struct ssh_key_facts {
     std::string kind{};      ///< as on the wire, `ssh-ed25519` say; empty: not told
     bool is_locked = false;  ///< a passphrase is needed
     std::string fault{};     ///< why it is of no use; empty: it can be tried
+    bool is_open = false;    ///< the fault is that others may read it
     bool is_rsa() const noexcept { return kind == "ssh-rsa"; }
 };
 

@@ -212,6 +212,9 @@ errc code_of_ssh_words(std::string_view words) noexcept {
     const auto has = [&](std::string_view text) { return words.find(text) != words.npos; };
     if (has("IDENTIFICATION HAS CHANGED") || has("REVOKED HOST KEY")) return errc::host_key_changed;
     if (has("Host key verification failed")) return errc::host_key_unknown;
+    if (has("Permission denied (") && has("UNPROTECTED PRIVATE KEY FILE")) {
+        return errc::bad_key_file;
+    }
     if (has("Permission denied (") || has("Too many authentication failures")) {
         return errc::auth_refused;
     }

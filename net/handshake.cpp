@@ -155,7 +155,7 @@ handshake::step handshake::on_challenge(const challenge_frame& f) {
     if (!is_range(accepting_range_))
         return refuse(errc::protocol, "an empty protocol range " + to_string(accepting_range_));
     if (!common_protocol(dialing_range_, accepting_range_))
-        return refuse(errc::protocol, no_common_protocol(dialing_range_, accepting_range_));
+        return refuse(errc::wrong_version, no_common_protocol(dialing_range_, accepting_range_));
     waiting_ = waiting_for::welcome;
     return {hello_frame{dialing_range_.min, dialing_range_.max, dialing_name_, dialing_incarnation_,
                         dialing_nonce_, prove(role::dialing, settings_.keys.front().key)},
@@ -168,7 +168,7 @@ handshake::step handshake::on_hello(const hello_frame& f) {
         return refuse(errc::protocol, "an empty protocol range " + to_string(dialing_range_));
     const auto protocol = common_protocol(accepting_range_, dialing_range_);
     if (!protocol)
-        return refuse(errc::protocol, no_common_protocol(accepting_range_, dialing_range_));
+        return refuse(errc::wrong_version, no_common_protocol(accepting_range_, dialing_range_));
     if (!is_node_name(f.node_name)) return refuse(errc::protocol, no_node_name(f.node_name));
     dialing_name_ = f.node_name;
     dialing_incarnation_ = f.incarnation;

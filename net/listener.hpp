@@ -87,8 +87,8 @@ struct dial_options {
 };
 
 /// A link that is not started yet, or why there is none: node_unreachable (nobody there, hung up,
-/// or too late), bad_key, protocol, bad_argument, or what the node's reject said. The text names
-/// host, port and cause. value() throws places::error.
+/// or too late), bad_key, wrong_version, protocol, bad_argument, or what the node's reject said.
+/// The text names host, port and cause. value() throws places::error.
 using dial_result = boost::system::result<std::shared_ptr<link>, failure>;
 
 /// Connects to a node and shakes hands. `done` is called once, never from inside dial(); not at all

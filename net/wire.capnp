@@ -45,8 +45,8 @@
 # 13 remoteError, 14 nodeUnreachable, 15 addressInUse, 16 badKey, 17 protocol, 18 nodeDown, 19
 # notAConnection, 20 badArgument, 21 startFailed, 22 noCore, 23 hostKeyUnknown, 24 hostKeyChanged,
 # 25 authRefused, 26 keyUnsupported, 27 hostUnreachable, 28 portRefused, 29 sshLost, 30 noSpace, 31
-# noPermission, 32 wrongArchitecture, 33 wrongVersion, 34 programNotFound, 35 permissionDenied. A
-# number is never given a second meaning; an unknown one reads as 17.
+# noPermission, 32 wrongArchitecture, 33 wrongVersion, 34 programNotFound, 35 permissionDenied, 36
+# badKeyFile. A number is never given a second meaning; an unknown one reads as 17.
 #
 # Texts are UTF-8 for people, at most 32 KiB. Names, symbols and paths are at most 4 KiB, without
 # NUL.

@@ -22,7 +22,7 @@ namespace {
 constexpr std::size_t digits_count = 64;
 
 [[noreturn]] void refuse(const std::string& path, const std::string& why) {
-    throw unusable_key_file{"key file " + path + ": " + why};
+    throw error{errc::bad_key_file, "key file " + path + ": " + why};
 }
 
 std::string last_error() { return std::generic_category().message(errno); }

@@ -2,8 +2,8 @@
 // places COMMAND: nodes that are run by hand, and a look at those that run.
 #include "launcher/cli/cli.hpp"
 
-#include "launcher/cli/key_file.hpp"
 #include "net/frame.hpp"
+#include "net/keys.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -50,7 +50,10 @@ int exit_code_of(const error& e) {
     switch (net::code_of(e)) {
         case errc::node_unreachable:
         case errc::node_down: return unreachable;
+        case errc::bad_key_file: return bad_key_file;
         case errc::bad_key: return key_refused;
+        case errc::wrong_version: return other_version;
+        case errc::protocol: return other_protocol;
         case errc::permission_denied: return denied;
         case errc::bad_argument: return usage;
         default: return failed;
@@ -77,9 +80,6 @@ int main(int argc, char** argv) {
     }
     try {
         return chosen(argc, argv);
-    } catch (const cli::unusable_key_file& e) {
-        std::fprintf(stderr, "places: %s\n", e.what());
-        return cli::bad_key_file;
     } catch (const places::error& e) {
         std::fprintf(stderr, "places: %s\n", e.what());
         return cli::exit_code_of(e);

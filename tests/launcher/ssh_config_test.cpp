@@ -153,6 +153,9 @@ TEST(ssh_command, what_it_says_last_tells_which_error_it_was) {
                                 "verification failed."),
               errc::host_key_changed);
     EXPECT_EQ(code_of_ssh_words("a@b: Permission denied (publickey)."), errc::auth_refused);
+    EXPECT_EQ(code_of_ssh_words("@ WARNING: UNPROTECTED PRIVATE KEY FILE! @ a@b: Permission "
+                                "denied (publickey)."),
+              errc::bad_key_file);
     EXPECT_EQ(code_of_ssh_words("ssh: connect to host a port 1: Connection refused"),
               errc::port_refused);
     EXPECT_EQ(code_of_ssh_words("ssh: Could not resolve hostname a: x"), errc::host_unreachable);

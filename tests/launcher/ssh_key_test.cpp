@@ -29,9 +29,12 @@ TEST(ssh_key, that_is_encrypted_asks_for_a_passphrase) {
 
 TEST(ssh_key, that_others_may_read_or_that_is_none_is_not_tried) {
     const scratch_folder folder;
-    EXPECT_NE(read_ssh_key(folder.put("open", pem_rsa, 0644)).fault.find("chmod 600"),
-              std::string::npos);
-    EXPECT_NE(read_ssh_key(folder.path() + "/none").fault, "");
+    const auto open = read_ssh_key(folder.put("open", pem_rsa, 0644));
+    EXPECT_TRUE(open.is_open);
+    EXPECT_NE(open.fault.find("chmod 600"), std::string::npos);
+    const auto none = read_ssh_key(folder.path() + "/none");
+    EXPECT_FALSE(none.is_open);
+    EXPECT_NE(none.fault, "");
     EXPECT_NE(read_ssh_key(folder.put("text", "hello")).fault, "");
     // Whatever is inside, nothing is followed beyond its end.
     const auto broken = folder.put("broken",

@@ -180,12 +180,12 @@ TEST(handshake, without_a_common_protocol_names_both_ranges) {
     sides both{config_of("a", 1, {3, 4}), config_of("d", 1, {1, 2})};
     auto refusal = both.dialing.feed(*both.accepting.start().send);
     ASSERT_TRUE(failed(refusal));
-    EXPECT_EQ(failed(refusal)->code, errc::protocol);
+    EXPECT_EQ(failed(refusal)->code, errc::wrong_version);
     ASSERT_TRUE(rejected(refusal));
     EXPECT_EQ(rejected(refusal)->protocol_max, 2);
     auto report = both.accepting.feed(*refusal.send);
     ASSERT_TRUE(failed(report));
-    EXPECT_EQ(failed(report)->code, errc::protocol);
+    EXPECT_EQ(failed(report)->code, errc::wrong_version);
     for (const auto* text : {&failed(refusal)->text, &failed(report)->text}) {
         EXPECT_NE(text->find("1..2"), text->npos) << *text;
         EXPECT_NE(text->find("3..4"), text->npos) << *text;
@@ -196,7 +196,7 @@ TEST(handshake, without_a_common_protocol_names_both_ranges) {
     again.accepting.start();
     auto answer = again.accepting.feed(hello_frame{1, 2, "d", {}, {}, {}});
     ASSERT_TRUE(failed(answer));
-    EXPECT_EQ(failed(answer)->code, errc::protocol);
+    EXPECT_EQ(failed(answer)->code, errc::wrong_version);
     EXPECT_NE(failed(answer)->text.find("3..4"), std::string::npos);
 }
 

@@ -234,7 +234,7 @@ TEST_P(listening, no_common_protocol_is_refused_with_both_ranges_at_both_ends) {
     listen(std::move(with));
     const auto r = dialed(to(node->port()));
     ASSERT_FALSE(r);
-    EXPECT_EQ(r.error().code, errc::protocol);
+    EXPECT_EQ(r.error().code, errc::wrong_version);
     ASSERT_TRUE(loop.run_until([&] { return !lines.empty(); }));
     const protocol_range own;
     const auto ours = std::to_string(own.min) + ".." + std::to_string(own.max);

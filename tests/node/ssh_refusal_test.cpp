@@ -21,6 +21,7 @@
 #include <netinet/in.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace std::chrono_literals;
@@ -216,6 +217,13 @@ TEST_P(ssh_refusal, of_our_key_names_it_and_what_the_host_offers) {
     if (uses_library()) {
         EXPECT_TRUE(has(text, far.folder() + "/other")) << text;
     }
+}
+
+TEST_P(ssh_refusal, of_a_private_key_that_others_may_read_names_it_and_what_to_do) {
+    const test_sshd far;
+    ASSERT_EQ(::chmod(far.user_key().c_str(), 0644), 0);
+    const auto text = refused(far, errc::bad_key_file);
+    EXPECT_TRUE(has(text, far.user_key()) && has(text, "chmod 600")) << text;
 }
 
 TEST_P(ssh_refusal, of_an_rsa_key_says_what_the_library_cannot_do_and_the_command_can) {

@@ -300,11 +300,23 @@ TEST_F(cli, a_node_refuses_another_key_and_plain_tcp) {
                                     ": the other side does not hold the node's key\n");
     }
     command plain({"ls", address, "--key-file", key, "--insecure"});
-    EXPECT_EQ(plain.status(), 1);
+    EXPECT_EQ(plain.status(), 8);
     EXPECT_NE(plain.output().find("it speaks TLS only, and was dialed as insecure"),
               std::string::npos)
         << plain.output();
     EXPECT_EQ(command({"ls", address, "--key-file", key}).status(), 0);
+}
+
+TEST_F(cli, a_node_of_another_version_is_told_apart_naming_what_both_speak) {
+    const auto [listening, number] = listen_by_hand();
+    command ls({"ls", "127.0.0.1:" + std::to_string(number), "--key-file", key, "--insecure"});
+    const auto there = accept_by_hand(listening);
+    const auto words = encode(challenge_frame{8, 9, {}});
+    EXPECT_EQ(::send(there.get(), words.data(), words.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(words.size()));
+    EXPECT_EQ(ls.status(), 7);
+    EXPECT_NE(ls.output().find("this side speaks 2..2, the other 8..9"), std::string::npos)
+        << ls.output();
 }
 
 TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_and_ends_in_order_on_sigterm) {
@@ -359,6 +371,7 @@ TEST_F(cli, every_command_has_help_that_names_the_exit_statuses) {
         command one(each);
         EXPECT_EQ(one.status(), 0);
         EXPECT_NE(one.output().find("Exit status: 0 done, 1 failed"), std::string::npos);
+        EXPECT_NE(one.output().find("7 node of another version"), std::string::npos);
     }
 }
 

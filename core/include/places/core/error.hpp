@@ -31,7 +31,7 @@ enum class errc {
     node_unreachable,  ///< no connection to host and port
     address_in_use,    ///< host and port are taken
     bad_key,           ///< the other side could not prove the node's key
-    protocol,          ///< the other side speaks another version or broke the protocol
+    protocol,          ///< the other side broke the protocol, or speaks none of ours
     node_down,         ///< the node, its nursery or its bridge has ended
     not_a_connection,  ///< the place was not written to take named connections
     bad_argument,      ///< a value the call cannot take
@@ -49,10 +49,11 @@ enum class errc {
     no_space,            ///< no room on the host's disk
     no_permission,       ///< the program may not be written there
     wrong_architecture,  ///< another processor or C library than this program's
-    wrong_version,       ///< the node is of another version of this library
+    wrong_version,       ///< the node speaks no version of the protocol that this side does
     program_not_found,   ///< the program that is to be the node is not on the host
 
     permission_denied,  ///< the key that was shown to the node does not allow what was asked for
+    bad_key_file,       ///< a key's file is not there, open to others, or holds no key
 };
 
 }  // namespace places
