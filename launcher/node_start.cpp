@@ -36,6 +36,7 @@ constexpr std::size_t printed_bytes_max = 4 * 1024;  // of what a failing node s
 // What a starter needs besides the deadline of its step, which it keeps itself.
 constexpr std::chrono::milliseconds starter_slack{3000};
 constexpr std::size_t bar_columns = 30;
+constexpr const char* runtime_first = "its main has to make a places::runtime before all else";
 constexpr std::chrono::milliseconds end_wait{100};  // between the end of its output and its own
 
 /// What follows `name=` in a ready line, up to the next blank.
@@ -265,7 +266,7 @@ void pending_node::state::check_time() {
             how = " (" + to_string(*node->ended) + ")";
         }
         return fail(errc::node_unreachable,
-                    " ended before it was ready" + how +
+                    " ended before it was ready" + how + ": " + runtime_first +
                         (printed.empty() ? "" : "; it printed: " + printed));
     }
     if (clock_type::now() < until) return;
@@ -276,8 +277,9 @@ void pending_node::state::check_time() {
         return fail(errc::ssh_lost, " was not reached in time" +
                                         (step.empty() ? "" : ": the starter hung while " + step));
     }
-    fail(errc::node_unreachable,
-         " was not ready in time" + (printed.empty() ? "" : "; it printed: " + printed));
+    fail(errc::node_unreachable, std::string(" was not ready in time: ") + runtime_first +
+                                     ", and .deadline allows for more time" +
+                                     (printed.empty() ? "" : "; it printed: " + printed));
 }
 
 void pending_node::state::begin_dial() {
@@ -314,7 +316,10 @@ void pending_node::state::end_dial() {
         node->link_id = linked.link_id;
         at = phase::settled;
     } catch (const error& e) {
-        fail(e.code(), std::string(": ") + e.what());
+        const bool may_tunnel = node->is_by_starter && !order.is_tunnelled;
+        const bool is_advised = may_tunnel && e.code() == errc::node_unreachable;
+        fail(e.code(), std::string(": ") + e.what() +
+                           (is_advised ? "; .tunnel = true needs no port but that of SSH" : ""));
     }
 }
 

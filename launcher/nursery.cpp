@@ -253,10 +253,12 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
     if (const auto* entry = std::get_if<control::registered_entry>(&what.entry)) {
         const auto* found = detail::find_registration(entry->name);
         if (!found) {
-            residents_.send(
-                from, failure(request, errc::entry_not_found,
-                              "no entry is registered as \"" + entry->name +
-                                  "\"; this program registers: " + detail::registered_names()));
+            residents_.send(from,
+                            failure(request, errc::entry_not_found,
+                                    "no entry is registered as \"" + entry->name +
+                                        "\"; register_entry() or a server's macro adds one, in the "
+                                        "program or a module of it; registered are: " +
+                                        detail::registered_names()));
             return;
         }
         takes_connections = found->takes_connections;

@@ -176,7 +176,7 @@ handshake::step handshake::on_hello(const hello_frame& f) {
     const auto held = find_key(settings_.keys, dialing_name_, [&](const node_key& key) {
         return same_proof(prove(role::dialing, key), f.proof);
     });
-    if (!held) return refuse(errc::bad_key, make_error_code(errc::bad_key).message());
+    if (!held) return refuse(errc::bad_key, wrong_key_text());
     if (!is_owned_by(*held, dialing_name_))
         return refuse(errc::bad_key,
                       "the key it has is not that of '" + printable(dialing_name_) + "'");
@@ -196,7 +196,7 @@ handshake::step handshake::on_welcome(const welcome_frame& f) {
     accepting_name_ = f.node_name;
     accepting_incarnation_ = f.incarnation;
     if (!same_proof(prove(role::accepting, settings_.keys.front().key), f.proof))
-        return fail(errc::bad_key, make_error_code(errc::bad_key).message());
+        return fail(errc::bad_key, wrong_key_text());
     // After the proof: whoever is wrong here holds the key and is worth a precise word.
     if (protocol_ != common_protocol(dialing_range_, accepting_range_))
         return fail(errc::protocol, "the other side chose protocol " + std::to_string(protocol_) +

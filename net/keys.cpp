@@ -101,6 +101,11 @@ std::optional<known_key> find_key(std::span<const known_key> keys, std::string_v
     return std::nullopt;
 }
 
+std::string wrong_key_text() {
+    return make_error_code(errc::bad_key).message() +
+           "; is ours, or its file, the one that the node was started with?";
+}
+
 std::array<std::byte, 32> tls_secret(const node_key& key) {
     return derive(key, "places/1 tls 1.3 psk");
 }

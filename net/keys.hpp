@@ -69,6 +69,9 @@ bool is_owned_by(const known_key& key, std::string_view name) noexcept;
 /// Throws: error{start_failed} if the crypto library fails.
 std::string key_id(const node_key& key);
 
+/// What bad_key is to whoever has dialed: the cause, and what to do.
+std::string wrong_key_text();
+
 /// The secret that TLS runs on: HKDF-SHA256 of the key under a label of its own, so that the proofs
 /// of the hello and TLS never use the same key.
 /// Throws: as key_id.

@@ -99,8 +99,8 @@ class greeting : public std::enable_shared_from_this<greeting> {
         if (ec) return on_error("reading", ec);
         if (first == tls_handshake_record) return shake();
         // In the clear, since whoever is there does not speak TLS; a places node understands it.
-        const auto word =
-            handshake_.breach(errc::protocol, "it speaks TLS only, and was dialed as insecure");
+        const auto word = handshake_.breach(
+            errc::protocol, "it speaks TLS only, and was dialed as insecure: leave that out");
         out_ = encode(*word.send);
         asio::async_write(stream_.socket(), asio::buffer(out_),
                           [self = shared_from_this()](error_code, std::size_t) {
@@ -132,7 +132,7 @@ class greeting : public std::enable_shared_from_this<greeting> {
             return fail(why.code, std::move(why.text));
         }
         auto proved = stream_.side().proof();
-        if (!proved) return fail(errc::bad_key, make_error_code(errc::bad_key).message());
+        if (!proved) return fail(errc::bad_key, wrong_key_text());
         handshake_.secure(std::move(proved->key), proved->binding);
         act(handshake_.start());
     }
@@ -458,7 +458,10 @@ class attempt : public std::enable_shared_from_this<attempt> {
     void start() {
         timer_.expires_at(deadline_);
         timer_.async_wait([self = shared_from_this()](error_code ec) {
-            if (!ec) self->fail(errc::node_unreachable, "no answer within the deadline");
+            if (!ec)
+                self->fail(errc::node_unreachable,
+                           "no answer within the deadline; is the host up, and is the port open in "
+                           "its firewall?");
         });
         error_code ec;
         const auto address = asio::ip::make_address(options_.host, ec);
@@ -494,7 +497,11 @@ class attempt : public std::enable_shared_from_this<attempt> {
         if (over_) return;
         timer_.cancel();
         const auto done = [self = shared_from_this()](dial_result r) {
-            if (!r) return self->fail(r.error().code, r.error().text);
+            if (!r) {
+                const bool is_mute = r.error().code == errc::node_unreachable;
+                const char* const advice = is_mute ? "; is it a node that listens there?" : "";
+                return self->fail(r.error().code, r.error().text + advice);
+            }
             self->finish(std::move(r));
         };
         try {

@@ -175,7 +175,8 @@ failure tls_side::explain(boost::system::error_code ec, bool nothing_came) const
         case SSL_R_RECORD_LENGTH_MISMATCH:
         case SSL_R_PACKET_LENGTH_TOO_LONG:
             return {errc::protocol,
-                    is_dialing_ ? "not the places protocol: not TLS, or a node that is insecure"
+                    is_dialing_ ? "not the places protocol: not TLS, or a node that is insecure; "
+                                  "both sides have to say insecure, or neither"
                                 : "not the places protocol: bytes that are not TLS"};
         case SSL_R_UNSUPPORTED_PROTOCOL:
         case SSL_R_VERSION_TOO_LOW:
@@ -192,8 +193,7 @@ failure tls_side::explain(boost::system::error_code ec, bool nothing_came) const
         case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
         case SSL_AD_REASON_OFFSET + SSL_AD_UNKNOWN_PSK_IDENTITY:  // older 3.0 has no name for it
         case SSL_R_TLSV1_ALERT_DECRYPT_ERROR:
-        case SSL_R_CERTIFICATE_VERIFY_FAILED:
-            return {errc::bad_key, make_error_code(errc::bad_key).message()};
+        case SSL_R_CERTIFICATE_VERIFY_FAILED: return {errc::bad_key, wrong_key_text()};
         default: break;
     }
     return {errc::protocol, "TLS handshake: " + ec.message()};

@@ -9,9 +9,11 @@
 #include <gtest/gtest.h>
 
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -225,6 +227,7 @@ TEST_P(listening, wrong_key_is_refused_with_one_line_and_the_client_learns_why) 
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().code, errc::bad_key);
     EXPECT_TRUE(contains(r.error().text, "127.0.0.1:" + std::to_string(node->port())));
+    EXPECT_TRUE(contains(r.error().text, "the one that the node was started with?"));
     expect_one_line("127.0.0.1:", "does not hold the node's key");
 }
 
@@ -514,7 +517,33 @@ TEST_P(other_server, that_says_nothing_is_given_up_at_the_deadline) {
     const auto r = dialed_a_server_that_says("", false);
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().code, errc::node_unreachable);
-    EXPECT_TRUE(contains(r.error().text, "deadline")) << r.error().text;
+    EXPECT_TRUE(contains(r.error().text, "deadline; is it a node that listens there?"))
+        << r.error().text;
+}
+
+TEST_P(other_server, that_takes_no_connection_is_given_up_at_the_deadline) {
+    tcp::acceptor acceptor{loop.context};
+    acceptor.open(tcp::v4());
+    acceptor.bind({asio::ip::address_v4::loopback(), 0});
+    acceptor.listen(0);
+    // Connections that nobody accepts, until the kernel answers none any more.
+    std::vector<tcp::socket> waiting;
+    const auto there = acceptor.local_endpoint();
+    int got = 0;
+    while (got == 0) {
+        ASSERT_LT(waiting.size(), 100U);
+        waiting.emplace_back(loop.context, tcp::v4());
+        waiting.back().native_non_blocking(true);
+        got = ::connect(waiting.back().native_handle(), there.data(),
+                        static_cast<socklen_t>(there.size()));
+    }
+    ASSERT_EQ(errno, EINPROGRESS);
+    auto with = to(acceptor.local_endpoint().port());
+    with.deadline = 200ms;
+    const auto r = dialed(with);
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, errc::node_unreachable);
+    EXPECT_TRUE(contains(r.error().text, "is the port open in its firewall?")) << r.error().text;
 }
 
 TEST_P(other_server, that_hangs_up_is_unreachable) {

@@ -71,6 +71,7 @@ TEST(node, an_unknown_entry_is_refused_naming_it_and_what_there_is) {
     const auto e = error_of([&] { (void)node.supervise_place(places::registered{"no-entry"}); });
     EXPECT_EQ(e.code(), errc::entry_not_found);
     EXPECT_TRUE(has(e, "no-entry") && has(e, "echo") && has(e, node.name())) << e.what();
+    EXPECT_TRUE(has(e, "register_entry()")) << e.what();
 }
 
 TEST(node, a_missing_library_or_symbol_is_told_in_the_loaders_words) {
@@ -190,6 +191,7 @@ TEST(node, one_that_is_not_ready_in_time_is_reported_and_leaves_no_process) {
     ::unsetenv("BROKEN_NODE");
     EXPECT_EQ(e.code(), errc::node_unreachable);
     EXPECT_TRUE(has(e, "node localhost:0") && has(e, "was not ready in time")) << e.what();
+    EXPECT_TRUE(has(e, ".deadline allows for more time")) << e.what();
     EXPECT_EQ(children_of(::getpid()), before);  // nor one that nobody has waited for
 }
 

@@ -354,10 +354,21 @@ TEST_P(ssh_refusal, of_a_program_that_is_no_node_tells_what_it_printed) {
     options.program = "/bin/ls";
     const auto text = refused(far, errc::node_unreachable, options);
     EXPECT_TRUE(has(text, "unrecognized option")) << text;
+    EXPECT_TRUE(has(text, "its main has to make a places::runtime")) << text;
     far.put_program("sleeper", "exec cat >/dev/null");
     options.program = far.bin() + "/sleeper";
     options.deadline = 300ms;
     EXPECT_TRUE(has(refused(far, errc::node_unreachable, options), "not ready in time"));
+}
+
+TEST_P(ssh_refusal, of_a_port_that_leads_to_no_node_names_the_tunnel) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.advertise = "127.0.0.2";  // it listens on 127.0.0.1
+    const auto text = refused(far, errc::node_unreachable, options);
+    EXPECT_TRUE(has(text, "127.0.0.2:") && has(text, ".tunnel = true")) << text;
+    options.tunnel = true;
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
 }
 
 // -- the connection --
