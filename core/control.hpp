@@ -113,6 +113,12 @@ struct end_places {
 };
 BOOST_DESCRIBE_STRUCT(end_places, (), (keep_bridge))
 
+/// Only from the root, whose node is called so, for the words of an error. No answer.
+struct node_called {
+    std::string name;
+};
+BOOST_DESCRIBE_STRUCT(node_called, (), (name))
+
 /// Only from root and bridge. Answer: places_listed, with as many as a packet holds.
 struct list_places {
     std::uint64_t after = 0;  ///< those with a higher number
@@ -179,7 +185,7 @@ BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id))
 
 using body = std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log,
                           end_places, granted, failed, done, offered, died, hung_up, busy_poll,
-                          list_places, places_listed>;
+                          list_places, places_listed, node_called>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due

@@ -139,6 +139,9 @@ int serve_node(detail::process& home, const node_setting& setting,
         listen.any_module_on_loopback = !order->is_remote;
         auto bridge = open_bridge(home, listen, ring_bytes_default);
         const auto ready = body_of<net::listening>(detail::await_opened(bridge));
+        // As its starter calls it, of whom whoever reads an error will have heard.
+        home.tell(control::node_called{
+            order->name.empty() ? order->host + ":" + std::to_string(ready.port) : order->name});
         std::printf("%sport=%u incarnation=%s protocol=%u version=%s address=%s\n",
                     ready_marker.data(), ready.port, ready.incarnation.c_str(),
                     net::protocol_range{}.max, PLACES_VERSION, address.c_str());

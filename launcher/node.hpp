@@ -44,6 +44,7 @@ struct node_order {
     std::uint16_t port = 0;
     bytes key;
     std::string name;  ///< empty: address:port
+    std::string host;  ///< as whoever starts it calls this one
     bool insecure = false;
     bool is_remote = false;
     bool is_detached = false;
@@ -51,8 +52,8 @@ struct node_order {
     std::int64_t grace_ms = 0;
 };
 BOOST_DESCRIBE_STRUCT(node_order, (),
-                      (address, port, key, name, insecure, is_remote, is_detached, is_tunnelled,
-                       grace_ms))
+                      (address, port, key, name, host, insecure, is_remote, is_detached,
+                       is_tunnelled, grace_ms))
 
 /// What a node answers, as one line of its standard output that starts with the marker.
 inline constexpr std::string_view ready_marker = "places-node-ready ";

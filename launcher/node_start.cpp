@@ -397,6 +397,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
                                                     : "";
     order.port = options.listen_port;
     order.name = options.name;
+    order.host = words.host;
     order.insecure = options.insecure;
     order.is_remote = by_ssh;
     order.is_detached = by_ssh && options.detach;

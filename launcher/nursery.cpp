@@ -116,6 +116,7 @@ class nursery {
     strays strays_;
     int (*bridge_main_)(detail::process&);
     std::uint64_t log_taker_ = root_place_id;
+    std::string node_name_;  // empty in the node of a program's own root, which has none
     bool ending_ = false;
 
     struct ending {
@@ -210,6 +211,9 @@ void nursery::handle(resident& from, control::received r) {
             relay(from, std::move(*note));
         } else if (std::holds_alternative<control::take_log>(body) && from.is_bridge) {
             log_taker_ = from.id;
+        } else if (auto* called = std::get_if<control::node_called>(&body);
+                   called && from.id == root_place_id) {
+            node_name_ = std::move(called->name);
         } else if (auto* end = std::get_if<control::end_places>(&body);
                    end && from.id == root_place_id) {
             endings_.push_back({request, end->keep_bridge});
@@ -318,9 +322,11 @@ void nursery::answer(resident& from, std::uint64_t request, control::connect& wh
     auto* place = residents_.find_named(what.name);
     if (!place || what.name.empty()) {
         // The bridge asks for others, who name the node themselves.
+        const auto where = from.is_bridge       ? ""
+                           : node_name_.empty() ? " on this node"
+                                                : " (node " + node_name_ + ")";
         residents_.send(from, failure(request, errc::name_not_found,
-                                      "no place is named \"" + what.name + "\"" +
-                                          (from.is_bridge ? "" : " on this node")));
+                                      "no place is named \"" + what.name + "\"" + where));
         return;
     }
     offer(*place, from, request, what.ring_bytes, {}, {});

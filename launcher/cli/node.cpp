@@ -127,6 +127,7 @@ int run(const settings& s, int argc, char** argv) {
     listen.modules = s.modules;
     auto bridge = launcher::open_bridge(home, listen, ring_bytes_default);
     const auto listening = launcher::body_of<net::listening>(detail::await_opened(bridge));
+    home.tell(control::node_called{listen.node_name});
 
     std::optional<int> status;
     {

@@ -66,6 +66,17 @@ TEST(node, an_unknown_name_is_refused_naming_it_and_the_node) {
     EXPECT_EQ(std::string(e.what()), "no place is named \"nobody\" (node " + node.name() + ")");
 }
 
+TEST(node, a_name_that_a_server_there_does_not_find_is_told_with_that_node) {
+    for (const char* name : {"", "the other"}) {
+        auto node = test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .name = name});
+        auto table = node.supervise_place<table_server>();
+        const auto e = error_of([&] { (void)table.wait_for_other(); });
+        EXPECT_EQ(e.code(), errc::remote_error);
+        EXPECT_EQ(std::string(e.what()),
+                  "no place is named \"hand-over\" (node " + node.name() + ")");
+    }
+}
+
 TEST(node, an_unknown_entry_is_refused_naming_it_and_what_there_is) {
     auto node = start_node();
     const auto e = error_of([&] { (void)node.supervise_place(places::registered{"no-entry"}); });
