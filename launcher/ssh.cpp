@@ -26,6 +26,9 @@
 namespace places::launcher {
 namespace {
 
+// Name server and host: with a signal's delay and the start of two processes it is to be known in
+// five seconds that nobody is there. TCP has asked three times by then.
+constexpr std::chrono::milliseconds connect_limit{4000};
 // How long a cut without a word may go unnoticed.
 constexpr int silence_s = 3;
 constexpr std::size_t copy_bytes = 256 * 1024;
@@ -218,7 +221,7 @@ ssh_session::ssh_session(const ssh_settings& settings, step_clock& clock)
 }
 
 void ssh_session::connect_socket() {
-    clock().begin(errc::host_unreachable, "connecting to " + where(settings_));
+    clock().begin(errc::host_unreachable, "connecting to " + where(settings_), connect_limit);
     addrinfo hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
@@ -226,10 +229,10 @@ void ssh_session::connect_socket() {
     const int failed = ::getaddrinfo(settings_.host_name.c_str(),
                                      std::to_string(settings_.port).c_str(), &hints, &found);
     if (failed) {
-        throw error(errc::host_unreachable, "the name " + settings_.host_name +
-                                                " leads nowhere: " + ::gai_strerror(failed) +
-                                                "; is it spelt right, or an alias of another "
-                                                "SSH configuration?");
+        throw error(errc::host_unreachable,
+                    where(settings_) + ": that name leads nowhere: " + ::gai_strerror(failed) +
+                        "; is it spelt right, or an alias of another "
+                        "SSH configuration?");
     }
     const std::unique_ptr<addrinfo, address_deleter> list(found);
     int cause = 0;

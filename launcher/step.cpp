@@ -48,12 +48,14 @@ step_clock::~step_clock() {
 }
 
 std::string step_clock::too_late() const {
-    return "nothing moved for " + std::to_string(limit_.count()) + " ms while " + what_ +
-           "; is the host up and the way to it free? step_deadline allows for more time";
+    return "nothing moved for " + std::to_string(step_limit_.count()) + " ms while " + what_ +
+           "; is the host up and the way to it free?" +
+           (step_limit_ == limit_ ? " step_deadline allows for more time" : "");
 }
 
-void step_clock::begin(errc code, std::string what) {
+void step_clock::begin(errc code, std::string what, std::chrono::milliseconds most) {
     end();
+    step_limit_ = std::min(limit_, most);
     code_ = code;
     what_ = std::move(what);
     const auto words = std::string(failed_marker) + std::to_string(static_cast<int>(code_)) + " " +
@@ -67,7 +69,7 @@ void step_clock::begin(errc code, std::string what) {
 
 void step_clock::moved() {
     const auto now = clock_type::now();
-    until_ = now + limit_;
+    until_ = now + step_limit_;
     if (hushed_) return;
     arm();
     if (now - told_ < tell_interval) return;
@@ -76,7 +78,7 @@ void step_clock::moved() {
 }
 
 void step_clock::arm() {
-    const auto after = limit_ + signal_delay;
+    const auto after = step_limit_ + signal_delay;
     itimerspec when{};
     when.it_value.tv_sec = after.count() / 1000;
     when.it_value.tv_nsec = after.count() % 1000 * 1'000'000;

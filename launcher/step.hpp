@@ -31,9 +31,11 @@ class step_clock {
     step_clock(const step_clock&) = delete;
     step_clock& operator=(const step_clock&) = delete;
 
-    /// `what` completes "while …"; `code` is what running out of time is. Also tells the starter's
-    /// starter, so that it grants as much again.
-    void begin(errc code, std::string what);
+    /// `what` completes "while …"; `code` is what running out of time is. `most`: for a step that
+    /// has less time than others. Also tells the starter's starter, so that it grants as much
+    /// again.
+    void begin(errc code, std::string what,
+               std::chrono::milliseconds most = std::chrono::milliseconds::max());
     /// Something has moved: the deadline starts over.
     void moved();
     /// Waits until one of `fds` has news, and says so in them.
@@ -61,6 +63,7 @@ class step_clock {
     void arm();
 
     std::chrono::milliseconds limit_;
+    std::chrono::milliseconds step_limit_ = limit_;  // limit_, or less
     int life_;
     errc code_ = errc::ssh_lost;
     std::string what_;

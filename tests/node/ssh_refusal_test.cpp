@@ -149,15 +149,41 @@ TEST_P(ssh_refusal, of_a_port_where_nobody_listens) {
 
 TEST_P(ssh_refusal, of_a_host_that_no_name_server_knows) {
     const test_sshd far;
-    EXPECT_TRUE(has(refused(far, errc::host_unreachable, options_for(far), "no-such-host.invalid"),
-                    "no-such-host.invalid"));
+    const auto text =
+        refused(far, errc::host_unreachable, options_for(far), "no-such-host.invalid:2222");
+    EXPECT_TRUE(has(text, "no-such-host.invalid:2222")) << text;
 }
 
 TEST_P(ssh_refusal, of_an_address_that_no_route_leads_to) {
     const test_sshd far;
     // A group of hosts: TCP knows no way there.
     const auto text = refused(far, errc::host_unreachable, options_for(far), "224.0.0.1");
-    EXPECT_TRUE(has(text, "unreachable")) << text;
+    EXPECT_TRUE(has(text, "unreachable") && has(text, "224.0.0.1")) << text;
+    if (uses_library()) {
+        EXPECT_TRUE(has(text, "224.0.0.1:22")) << text;
+    }
+}
+
+TEST_P(ssh_refusal, of_a_host_that_does_not_answer_waits_for_less_than_a_whole_step) {
+    if (!uses_library()) return;
+    const test_sshd far;
+    const auto mute = make_port(true);
+    // Connections that nobody accepts, until the kernel answers none any more.
+    std::vector<places::unique_fd> waiting;
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    where.sin_port = htons(mute.number);
+    ASSERT_EQ(::listen(mute.socket.get(), 0), 0);
+    int got = 0;
+    while (got == 0) {
+        ASSERT_LT(waiting.size(), 100U);
+        waiting.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        got = ::connect(waiting.back().get(), reinterpret_cast<sockaddr*>(&where), sizeof where);
+    }
+    ASSERT_EQ(errno, EINPROGRESS);
+    const auto text = refused(far, errc::host_unreachable, options_for(far), mute.host());
+    EXPECT_TRUE(has(text, "4000 ms while connecting to " + mute.host())) << text;
 }
 
 TEST_P(ssh_refusal, of_a_server_that_says_nothing_keeps_its_deadline) {

@@ -54,7 +54,8 @@ struct node_options {
     /// "ssh", say: logs in with that command instead of the library, for jump hosts, certificates
     /// and RSA keys. It reads the configuration itself, and asks for nothing.
     std::string ssh_command{};
-    /// Each step on the way takes at most this; of a copy, each pause in which nothing moves.
+    /// Each step on the way takes at most this; of a copy, each pause in which nothing moves. To
+    /// find the host and connect takes at most 4 s of it, unless the ssh command does that.
     /// 1 ms to 1 hour.
     std::chrono::milliseconds step_deadline{10'000};
     /// On the host, with the modules, and runs instead of a copy of this one.
