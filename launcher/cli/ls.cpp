@@ -135,7 +135,7 @@ net::list_answer_frame list_of(const target& to) {
         return part->is_last;
     });
     if (!is_whole)
-        throw error{errc::node_down, "the node at " + to.address + " has hung up half way"};
+        throw error{errc::node_unreachable, "the node at " + to.address + " has hung up half way"};
     return whole;
 }
 

@@ -346,6 +346,22 @@ TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_and_ends_in_order_on_sigte
     for (const auto& each : all) EXPECT_TRUE(ends(each));
 }
 
+TEST_F(cli, a_node_that_has_lost_its_bridge_or_nursery_says_so_by_its_status) {
+    for (const bool nursery_too : {false, true}) {
+        auto running = node();
+        pid_t victim = 0;
+        for (const pid_t nursery : children_of(running->pid)) {
+            for (const pid_t bridge : children_of(nursery)) victim = bridge;
+            if (nursery_too) victim = nursery;
+        }
+        ASSERT_NE(victim, 0);
+        ::kill(victim, SIGKILL);
+        EXPECT_EQ(running->status(), 9);
+        EXPECT_NE(running->output().find("the bridge has ended"), std::string::npos)
+            << running->output();
+    }
+}
+
 TEST_F(cli, a_node_that_cannot_begin_says_why) {
     const auto fails = [&](std::vector<std::string> more, int status) {
         more.insert(more.begin(), {"node", "--key-file", key});
