@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
+#include <sstream>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@ namespace places::launcher {
 namespace {
 
 constexpr std::size_t said_bytes_max = 4 * 1024;
+constexpr std::string_view host_key_marker = "places-host-key HOSTNAME ";
 constexpr int failed_status = 255;  // of ssh itself, not of the remote command
 constexpr int end_wait_ms = 200;
 
@@ -49,12 +51,13 @@ class program_stream final : public far_stream {
     std::size_t read(int stream, std::span<char> into) override;
     void listen_to(int stream, bool is_news) override { (stream == 1 ? out_ : err_) = is_news; }
     bool has_ended() override;
+    bool is_silent() const noexcept { return !process_.out && !process_.err; }
     std::optional<exit_status> status() override { return status_; }
 
     void add_interests(std::vector<pollfd>& to) const {
         if (process_.out && out_) to.push_back({process_.out.get(), POLLIN, 0});
         if (process_.err && err_) to.push_back({process_.err.get(), POLLIN, 0});
-        if (!process_.out && !process_.err && !status_) {
+        if (is_silent() && !status_) {
             to.push_back({process_.pidfd.get(), POLLIN, 0});
         }
     }
@@ -103,18 +106,29 @@ class ssh_program final : public far_side {
     }
     void forget(program_stream* stream) { std::erase(streams_, stream); }
     /// `is_in`: a command has run there, and what it says is not ssh's.
-    [[noreturn]] void lost(bool is_in) const {
+    [[noreturn]] void lost(bool is_in) {
         std::string words;
         for (const char c : said_) words += c == '\n' || c == '\r' ? ' ' : c;
         const auto code = is_in ? errc::ssh_lost : code_of_ssh_words(words);
+        auto advice = std::string(advice_for(code));
+        if (code == errc::host_key_unknown) {
+            const auto key = ask_host_key();
+            advice = key.empty() ? advice + ": " + by_hand() : key;
+        }
         throw error(code, settings_.command + " " + settings_.host + ": " +
-                              (words.empty() ? "it has ended without a word" : words) +
-                              std::string(advice_for(code)));
+                              (words.empty() ? "it has ended without a word" : words) + advice);
     }
 
   private:
     int deadline_s() {
         return static_cast<int>(std::chrono::ceil<std::chrono::seconds>(clock().limit()).count());
+    }
+    /// Of a host that ssh does not know, of which it says no more than that.
+    std::string ask_host_key();
+    std::string by_hand() const {
+        return settings_.command +
+               (settings_.port == 0 ? "" : " -p " + std::to_string(settings_.port)) + " " +
+               (settings_.user.empty() ? "" : settings_.user + "@") + settings_.host;
     }
     std::unique_ptr<far_stream> keep(spawned process) {
         auto stream = std::make_unique<program_stream>(*this, std::move(process));
@@ -159,11 +173,34 @@ std::size_t program_stream::read(int stream, std::span<char> into) {
 }
 
 bool program_stream::has_ended() {
-    if (process_.out || process_.err) return false;
+    if (!is_silent()) return false;
     if (!status_) status_ = launcher::reap(process_);
     if (!status_) return false;
     if (!status_->signalled && status_->value == failed_status) owner_.lost(is_in_);
     return true;
+}
+
+std::string ssh_program::ask_host_key() {
+    const auto before = std::exchange(said_, {});
+    try {
+        clock().moved();
+        auto argv = ssh_arguments(settings_, deadline_s());
+        const auto more = host_key_arguments();
+        argv.insert(std::find(argv.begin(), argv.end(), "--"), more.begin(), more.end());
+        argv.push_back("exit");  // should it be known by now
+        program_stream asked(*this, spawn_program(argv));
+        asked.end_input();
+        std::array<char, 4096> buffer;
+        while (!asked.is_silent()) {
+            std::vector<pollfd> news;
+            asked.add_interests(news);
+            clock().wait(news);
+            for (const int stream : {1, 2}) (void)asked.read(stream, buffer);
+        }
+    } catch (const std::exception&) {
+        // Then it is not told.
+    }
+    return told_host_key(std::exchange(said_, before));
 }
 
 }  // namespace
@@ -206,6 +243,26 @@ std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int
     }
     add({"--", settings.host});
     return argv;
+}
+
+std::vector<std::string> host_key_arguments() {
+    return {"-o",
+            "KnownHostsCommand=/bin/sh -c 'echo \"places-host-key $*\" >&2' sh %I %f %H %t %K"};
+}
+
+std::string told_host_key(std::string_view words) {
+    const auto at = words.find(host_key_marker);
+    if (at == words.npos) return {};
+    words.remove_prefix(at + host_key_marker.size());
+    std::istringstream line(std::string(words.substr(0, words.find_first_of("\r\n"))));
+    std::string fingerprint;
+    std::string host;
+    std::string kind;
+    std::string key;
+    if (!(line >> fingerprint >> host >> kind >> key)) return {};
+    return "; it shows the " + kind + " key " + fingerprint +
+           ", which is in no known_hosts file; if the fingerprint is right, add this line: " +
+           host + " " + kind + " " + key;
 }
 
 errc code_of_ssh_words(std::string_view words) noexcept {

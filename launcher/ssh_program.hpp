@@ -30,6 +30,15 @@ std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_c
 /// The ssh command's arguments up to and without the remote command.
 std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int deadline_s);
 
+/// How the command tells the key of a host: words for ssh_arguments(), after which it writes a line
+/// to standard error for what it looks up in known_hosts. It replaces such an option of the user's,
+/// so it is for asking alone.
+/// Source: KnownHostsCommand in ssh_config(5); OpenSSH has it since 8.5.
+std::vector<std::string> host_key_arguments();
+/// The key in what the command has written then, and the line that makes it known: the end of an
+/// error's text. Empty: it has told none.
+std::string told_host_key(std::string_view words);
+
 /// Which error the command's last words stand for.
 errc code_of_ssh_words(std::string_view words) noexcept;
 

@@ -147,6 +147,15 @@ TEST(ssh_command, gets_what_was_said_and_asks_for_nothing) {
     EXPECT_EQ(argv.back(), "far");
 }
 
+TEST(ssh_command, tells_a_host_key_and_the_line_that_makes_it_known) {
+    EXPECT_EQ(told_host_key("places-host-key ORDER NONE h NONE NONE\nplaces-host-key HOSTNAME "
+                            "SHA256:f [h]:2 ssh-ed25519 AAAA\r\nHost key verification failed.\n"),
+              "; it shows the ssh-ed25519 key SHA256:f, which is in no known_hosts file; if the "
+              "fingerprint is right, add this line: [h]:2 ssh-ed25519 AAAA");
+    EXPECT_EQ(told_host_key("Host key verification failed.\n"), "");
+    EXPECT_EQ(told_host_key("places-host-key HOSTNAME SHA256:f h\n"), "");
+}
+
 TEST(ssh_command, what_it_says_last_tells_which_error_it_was) {
     EXPECT_EQ(code_of_ssh_words("Host key verification failed."), errc::host_key_unknown);
     EXPECT_EQ(code_of_ssh_words("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @ Host key "

@@ -97,14 +97,25 @@ TEST_P(ssh_refusal, of_an_unknown_host_key_tells_its_fingerprint_and_the_line_to
     const test_sshd far;
     test_sshd::write_file(far.known_hosts(), "");
     const auto text = refused(far, errc::host_key_unknown);
-    if (!uses_library()) return;
-    EXPECT_TRUE(has(text, "SHA256:")) << text;
+    EXPECT_TRUE(has(text, "ssh-ed25519 key SHA256:")) << text;
     const auto line =
         "[127.0.0.1]:" + std::to_string(far.port()) + " " + public_key(far.folder() + "/host.pub");
     ASSERT_TRUE(has(text, line)) << text;
     // Taken at its word, it works.
     test_sshd::write_file(far.known_hosts(), line + "\n");
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
+}
+
+TEST_P(ssh_refusal, of_an_unknown_host_key_by_an_older_command_tells_how_to_look_at_it) {
+    if (uses_library()) return;
+    const test_sshd far;
+    test_sshd::write_file(far.known_hosts(), "");
+    far.put_program("old-ssh", "case $* in *KnownHostsCommand*) exit 255;; esac; exec ssh \"$@\"");
+    auto options = options_for(far);
+    options.ssh_command = far.bin() + "/old-ssh";
+    const auto text = refused(far, errc::host_key_unknown, options, "joe@far");
+    EXPECT_TRUE(has(text, "connect once by hand")) << text;
+    EXPECT_TRUE(has(text, options.ssh_command + " joe@far")) << text;
 }
 
 TEST_P(ssh_refusal, of_a_changed_host_key_names_the_line_that_has_another) {
