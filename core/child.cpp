@@ -121,10 +121,20 @@ control::code_address code_address_of(const void* code) {
 
 namespace {
 
+/// Not exit(): the destructors of the program's statics belong to the process that made them.
+[[noreturn]] void end_process(int code) {
+    std::cout.flush();
+    std::fflush(nullptr);
+    ::_exit(code);
+}
+
 template <class Main>
 [[noreturn]] void run_and_end(process::birth birth, Main&& main) {
     const auto name = birth.name;
     int code = 1;
+    // Handlers run from the last to the first: those of the place, then this, and none of the
+    // program's, which belong to its root.
+    (void)::on_exit([](int value, void*) { end_process(completion_value(value)); }, nullptr);
     // A place may be killed at any time; the lines it has printed are not to go with it.
     std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
     try {
@@ -135,10 +145,7 @@ template <class Main>
     } catch (...) {
         std::fprintf(stderr, "place %s ended by an unknown exception\n", name.c_str());
     }
-    std::cout.flush();
-    std::fflush(nullptr);
-    // Not exit(): the destructors of the program's statics belong to the process that made them.
-    ::_exit(code);
+    end_process(code);
 }
 
 }  // namespace

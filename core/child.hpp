@@ -19,8 +19,10 @@ struct child_start {
     bool takes_connections = false;
 };
 
-/// Runs the entry and ends the process: with its completion value, or 1 after an exception,
-/// which is printed on standard error. Never returns.
+/// Runs the entry and ends the process: with its completion value, or 1 after an exception, which
+/// is printed on standard error. What the entry gives to std::exit() is a completion value too, and
+/// of the handlers and destructors that exit() runs only those run that the place has registered.
+/// Never returns.
 /// Process: the new place, freshly forked, with its descriptors already sorted.
 [[noreturn]] void run_child(child_start start);
 /// The same for a process of the node itself, which has no creator: a bridge.

@@ -291,7 +291,7 @@ void runtime::exit(int status) {
         return;
     }
     state_->end();
-    std::exit(status);
+    std::exit(detail::completion_value(status));
 }
 
 void runtime::on_log(std::function<void(const log_record&)> handler) {

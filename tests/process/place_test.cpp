@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <optional>
@@ -36,6 +37,15 @@ void echo(channel& c) {
     }
 }
 const auto echo_entry = places::register_entry<echo>("echo");
+
+/// Where a place that is about to end says what runs then.
+channel* exiting = nullptr;
+struct of_the_program {
+    ~of_the_program() {
+        if (exiting) (void)exiting->put(2);
+    }
+};
+const of_the_program made_before_main;
 
 void answer_by_reply_end(inbox& in) {
     while (auto item = in.get()) (void)item->from.send(item->content);
@@ -191,6 +201,27 @@ TEST(place, completes_with_1_after_an_exception) {
 
 TEST(place, completes_with_what_it_gives_to_exit) {
     EXPECT_EQ(spawn([] { ::_exit(99); }).wait(), exited(99));
+    EXPECT_EQ(spawn([] { std::exit(99); }).wait(), exited(99));
+}
+
+TEST(place, completes_with_0_for_what_is_no_exit_status_however_it_ends) {
+    EXPECT_EQ(spawn([] { return 255; }).wait(), exited(255));
+    EXPECT_EQ(spawn([] { std::exit(255); }).wait(), exited(255));
+    for (const int value : {256, 300, -1, -300}) {
+        EXPECT_EQ(spawn([](int v) { return v; }, value).wait(), exited(0)) << value;
+        EXPECT_EQ(spawn([](int v) { std::exit(v); }, value).wait(), exited(0)) << value;
+    }
+}
+
+TEST(place, that_calls_exit_runs_its_own_handlers_and_none_of_the_program) {
+    auto p = spawn([](channel& c) {
+        exiting = &c;
+        (void)std::atexit([] { (void)exiting->put(1); });
+        std::exit(7);
+    });
+    EXPECT_EQ(p.get<int>(), 1);
+    EXPECT_FALSE(p.get<int>()) << "the destructor of a static ran";
+    EXPECT_EQ(p.wait(), exited(7));
 }
 
 TEST(place, completes_with_the_signal_that_ended_it) {

@@ -32,7 +32,8 @@ class place : public channel {
     std::uint64_t id() const noexcept;
     int pid() const noexcept;
 
-    /// How the place ended; the same answer every time.
+    /// How the place ended; the same answer every time. Its value is what the entry has returned or
+    /// given to std::exit(), 0 for one that is not in 0..255; 1 after an exception.
     /// Blocks: until it has ended; inside a router body suspends that body only.
     exit_status wait();
     /// Returns: nothing when `limit` has passed.

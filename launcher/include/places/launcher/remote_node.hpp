@@ -134,9 +134,9 @@ class remote_node {
         return client<S>{connect_to_named_place(place, ring_bytes)};
     }
 
-    /// Asks the node to end with `status` (0..255); its places are ended, what they printed is
-    /// forwarded. To a node that is down already: nothing.
-    /// Blocks: as put. Its end is an event of the router.
+    /// Asks the node to end with `status`, or with 0 where that is not in 0..255; its places are
+    /// ended, what they printed is forwarded. To a node that is down already: nothing. Blocks: as
+    /// put. Its end is an event of the router.
     void send_exit(int status = 0);
     /// How the node's process ended. Blocks: until it has; inside a router body suspends that body
     /// only.

@@ -71,8 +71,8 @@ class runtime {
     /// Ends route(); it returns.
     void stop();
 
-    /// Ends nodes, places and this process, with `status`. In a router body: after it has
-    /// suspended or returned.
+    /// Ends nodes, places and this process, with `status`, or with 0 where that is not in 0..255.
+    /// In a router body: after it has suspended or returned.
     void exit(int status);
 
     /// Where the log goes instead of standard error. Runs on the thread that waits in this library.
