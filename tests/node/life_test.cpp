@@ -26,12 +26,23 @@
 #include <optional>
 #include <regex>
 #include <spawn.h>
+#include <stdexcept>
 #include <string>
 #include <sys/wait.h>
 #include <vector>
 
 using namespace std::chrono_literals;
 using places::errc;
+
+struct faulty_server {
+    int count() { return ++count_; }
+    void fail(const std::string& text) { throw std::runtime_error(text); }
+    void fail_strangely() { throw 5; }
+
+  private:
+    int count_ = 0;
+};
+PLACES_SERVER(faulty_server, (rpc, count), (rpc, fail), (rpc, fail_strangely))
 
 namespace {
 
@@ -97,6 +108,19 @@ TEST(node, connections_to_one_name_share_its_state_and_get_their_own_answers) {
     EXPECT_EQ(d.get("x"), 7);
     EXPECT_THROW(d.get("unknown"), places::remote_error);
     EXPECT_EQ(c.get("x"), 7);
+}
+
+TEST(node, tells_what_a_method_on_it_threw_and_the_server_lives_on) {
+    auto node = start_node();
+    auto server = node.supervise_place<faulty_server>();
+    EXPECT_EQ(server.count(), 1);
+    for (const std::string& text : {std::string("the reason"), std::string(15'000, 'x')}) {
+        EXPECT_EQ(text_of_error(errc::remote_error, [&] { server.fail(text); }), text);
+    }
+    EXPECT_NE(text_of_error(errc::remote_error, [&] { server.fail_strangely(); })
+                  .find("no std::exception"),
+              std::string::npos);
+    EXPECT_EQ(server.count(), 2);
 }
 
 TEST(node, a_named_place_outlives_the_handle_of_whoever_started_it) {
@@ -494,7 +518,7 @@ TEST(node, a_router_that_ends_takes_along_the_bodies_that_wait_for_a_node) {
     EXPECT_EQ(children_of(::getpid()), before);
 }
 
-TEST(node, and_its_places_end_within_a_second_of_its_killed_root) {
+TEST(node, and_its_places_end_when_its_root_is_killed) {
     std::array<int, 2> out;
     ASSERT_EQ(::pipe2(out.data(), O_CLOEXEC), 0);
     places::unique_fd reader{out[0]};

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What users of nodes ask for and cannot have, and what they are told.
 #include "net/handshake.hpp"
+#include "net/keys.hpp"
+#include "net/listener.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/local_node.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/error_of.hpp"
 
+#include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -48,6 +51,20 @@ places::unique_fd connected_to(std::uint16_t port) {
     where.sin_port = htons(port);
     EXPECT_EQ(::connect(s.get(), reinterpret_cast<sockaddr*>(&where), sizeof where), 0);
     return s;
+}
+/// What whoever dials the port over TLS with that key is told.
+errc code_of_a_dial(std::uint16_t port, const places::net::node_key& key) {
+    boost::asio::io_context io{1};
+    auto told = errc::timeout;
+    places::net::dial(io,
+                      {.host = "127.0.0.1",
+                       .port = port,
+                       .key = key,
+                       .name = "stranger",
+                       .incarnation = places::net::make_incarnation_id()},
+                      [&](places::net::dial_result r) { told = r ? errc{} : r.error().code; });
+    io.run();
+    return told;
 }
 /// Reads until the other side hangs up. Returns: false when the watchdog barked first.
 bool hangs_up(const places::unique_fd& socket) {
@@ -265,13 +282,18 @@ TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
     send(http, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     EXPECT_TRUE(hangs_up(http));
     { const auto early = connected_to(node.port()); }
-    const auto line = heard("[" + node.name() + "] [bridge] refused a connection", 3);
+    const auto wrong_key = places::net::make_node_key();
+    EXPECT_EQ(code_of_a_dial(node.port(), wrong_key), errc::bad_key);
+    const auto line = heard("[" + node.name() + "] [bridge] refused a connection", 4);
     EXPECT_NE(line.find("127.0.0.1:"), line.npos);
+    EXPECT_EQ(times_heard("it has shown the name 'stranger' and the key " +
+                          places::net::key_id(wrong_key)),
+              1U);
     EXPECT_EQ(times_heard("not the places protocol"), 2U);
 
     EXPECT_EQ(echoed(place, "still here"), "still here");
     EXPECT_TRUE(node.is_up());
-    EXPECT_EQ(times_heard("refused a connection"), 3U);
+    EXPECT_EQ(times_heard("refused a connection"), 4U);
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A program that nursery_test starts and that comes to an end in one of several ways:
-//   doomed_root exit|return|abort|throw|wait|get|spawn|exit_in_body|exit_outside
+//   doomed_root exit|return|abort|throw|wait|get|spawn|exit_in_body|exit_outside|thread
 // It starts places, prints a line with the ids of all processes it is responsible for, and waits
-// for a line on its standard input before it does what its argument says.
+// for a line on its standard input before it does what its argument says. With `thread` it prints
+// the error that it gets for a thread before its runtime, and exits with its code.
 #include "processes.hpp"
 
 #include <chrono>
@@ -12,6 +13,8 @@
 #include <iostream>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <unistd.h>
 #include <vector>
 
 namespace {
@@ -33,9 +36,21 @@ void serve(places::inbox& in) {
 
 }  // namespace
 
+int end_with_a_thread(int argc, char** argv) {
+    std::thread([] { ::pause(); }).detach();
+    try {
+        places::runtime runtime{argc, argv};
+        return 0;
+    } catch (const places::error& e) {
+        std::cout << e.what() << std::endl;
+        return e.code().value();
+    }
+}
+
 int main(int argc, char** argv) {
-    places::runtime runtime{argc, argv};
     const std::string how = argc > 1 ? argv[1] : "";
+    if (how == "thread") return end_with_a_thread(argc, argv);
+    places::runtime runtime{argc, argv};
     std::vector<places::place> all;
     for (int i = 0; i < 3; ++i) all.push_back(places::spawn(listen));
     all.push_back(places::spawn({.named = "server"}, serve));

@@ -58,6 +58,7 @@ class doomed_root {
 
         std::string line;
         for (char c = 0; ::read(out.reader.get(), &c, 1) == 1 && c != '\n';) line += c;
+        said_ = line;
         std::istringstream numbers(line);
         for (int each; numbers >> each;) {
             pids_.push_back(each);
@@ -75,6 +76,7 @@ class doomed_root {
     doomed_root& operator=(const doomed_root&) = delete;
 
     int pid() const { return pid_; }
+    const std::string& said() const { return said_; }
     int nursery() const { return pids_.at(0); }
     const unique_fd& life_of_nursery() const { return lives_.at(0); }
     std::size_t process_count() const { return pids_.size(); }
@@ -97,6 +99,7 @@ class doomed_root {
     pid_t pid_ = 0;
     unique_fd order_;
     unique_fd output_;
+    std::string said_;  // its first line
     std::vector<int> pids_;
     std::vector<unique_fd> lives_;
 };
@@ -108,6 +111,14 @@ void echo(places::channel& c) {
 }
 
 }  // namespace
+
+TEST(nursery, is_not_forked_from_a_program_that_has_begun_a_thread) {
+    doomed_root root{"thread"};
+    EXPECT_EQ(root.said(),
+              "places::runtime must be made before any thread: fork() copies only one. Make it on "
+              "the first line of main");
+    EXPECT_EQ(WEXITSTATUS(root.wait()), static_cast<int>(errc::bad_argument));
+}
 
 TEST(nursery, ends_every_process_when_its_root_is_killed) {
     doomed_root root{"return"};
