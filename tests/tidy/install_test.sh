@@ -68,6 +68,31 @@ case_an_example_needs_no_test_package() {
     expect 0 '' install build
     [ ! -s "$scratch/log" ]
 }
+case_an_sshd_for_the_tests_is_neither_started_nor_enabled() {
+    machine
+    echo openssh-server >"$scratch/absent"
+    for tool in chmod rm; do ln -s "$(command -v $tool)" "$scratch/bin/$tool"; done
+    PLACES_POLICY=$scratch/policy-rc.d
+    export PLACES_POLICY
+    stand_in apt-get "[ \$1 != install ] || { '$PLACES_POLICY'; echo policy: \$? >>'$scratch/log'; }"
+    stand_in systemctl "echo systemctl \$* >>'$scratch/log'"
+    expect 0 'neither started nor enabled' install tests
+    logged 'policy: 101'
+    logged 'systemctl --quiet disable ssh.service ssh.socket'
+    [ ! -e "$PLACES_POLICY" ]
+    stand_in apt-get '[ $1 != install ]'
+    expect 1 'Could not install: openssh-server' install tests
+    [ ! -e "$PLACES_POLICY" ]
+}
+case_a_policy_of_the_machine_is_left_alone() {
+    machine
+    echo openssh-server >"$scratch/absent"
+    PLACES_POLICY=$scratch/policy-rc.d
+    export PLACES_POLICY
+    echo mine >"$PLACES_POLICY"
+    expect 0 'Installing: openssh-server' install tests
+    [ "$(cat "$PLACES_POLICY")" = mine ]
+}
 case_a_user_installs_through_sudo() {
     machine
     is_user
