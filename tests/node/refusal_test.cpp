@@ -160,6 +160,19 @@ TEST(node, names_and_rings_that_cannot_travel_are_refused_and_the_link_stays_goo
     EXPECT_EQ(echoed(place, "still here"), "still here");
 }
 
+TEST(node, a_call_that_is_too_large_tells_size_and_limit_and_none_of_it_arrives) {
+    auto node = start_node();
+    auto table = node.supervise_place<table_server>();
+    table.link().set_message_bytes_max(100'000);
+    EXPECT_EQ(table.set("x", 1), 1);
+    const auto sent = table.link().sent().accepted;
+    const auto text =
+        text_of_error(errc::too_large, [&] { (void)table.set(std::string(100'000, 'k'), 2); });
+    EXPECT_NE(text.find("at most 100000"), text.npos) << text;
+    EXPECT_EQ(table.link().sent().accepted, sent);
+    EXPECT_EQ(table.get("x"), 1);
+}
+
 TEST(node, a_port_that_is_taken_is_reported_at_once_naming_host_and_port) {
     const auto taken = loopback_socket();
     ASSERT_EQ(::listen(taken.socket.get(), 1), 0);

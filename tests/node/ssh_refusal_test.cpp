@@ -398,6 +398,23 @@ TEST_P(ssh_refusal, of_a_program_that_is_no_node_tells_what_it_printed) {
     EXPECT_TRUE(has(refused(far, errc::node_unreachable, options), "not ready in time"));
 }
 
+TEST_P(ssh_refusal, of_a_port_for_the_node_that_is_taken_names_it) {
+    const test_sshd far;
+    const auto taken = make_port(true);
+    auto options = options_for(far);
+    options.listen_port = taken.number;
+    const auto text = refused(far, errc::address_in_use, options);
+    EXPECT_TRUE(has(text, taken.host()) && has(text, "choose another port")) << text;
+}
+
+TEST_P(ssh_refusal, of_an_entry_that_the_program_does_not_register_names_it) {
+    const test_sshd far;
+    auto node = test_runtime().spawn_remote_node("far", options_for(far));
+    const auto e = error_of([&] { (void)node.supervise_place(places::registered{"no-entry"}); });
+    EXPECT_EQ(e.code(), errc::entry_not_found);
+    EXPECT_TRUE(has(e.what(), "no-entry") && has(e.what(), node.name())) << e.what();
+}
+
 TEST_P(ssh_refusal, of_a_port_that_leads_to_no_node_names_the_tunnel) {
     const test_sshd far;
     auto options = options_for(far);
