@@ -201,6 +201,15 @@ bool remote_node::state::reap_surely(shm::deadline until) noexcept {
     }
 }
 
+void remote_node::state::let_stay() noexcept {
+    if (!is_detached) return;
+    try {
+        launcher::write_all(life.get(), &launcher::may_stay, 1);
+    } catch (const std::system_error&) {
+        // Its starter has ended, and nobody can tell it: its tether holds it.
+    }
+}
+
 void remote_node::state::begin_end() noexcept {
     up = false;
     bridge = {};

@@ -88,8 +88,9 @@ struct remote_node::state {
     std::uint16_t port = 0;
     pid_t pid = 0;
     unique_fd pidfd;
-    unique_fd life;                    ///< the node's standard input; closing it ends the node
-    bool is_by_starter = false;        ///< pid is that of a starter: the node runs on another host
+    unique_fd life;              ///< the node's standard input; closing it ends the node
+    bool is_by_starter = false;  ///< pid is that of a starter: the node runs on another host
+    bool is_detached = false;
     std::vector<std::string> modules;  ///< that were copied to the node's host
     channel bridge;                    ///< events of the link
     std::uint64_t link_id = 0;
@@ -98,6 +99,8 @@ struct remote_node::state {
     std::function<void(const std::string&)> on_down;
 
     ~state();
+    /// Whoever asked for the node has it: detached, it stays from now on.
+    void let_stay() noexcept;
     /// Closes link and life line: the node is about to end.
     void begin_end() noexcept;
     /// Closes link and life line, waits for the process, kills it after two seconds.

@@ -271,8 +271,9 @@ void pending_node::state::check_time() {
     }
     if (clock_type::now() < until) return;
     finish_lines();
-    // Whoever is stuck does not hear that it is to end.
-    node->kill();
+    // Whoever is stuck does not hear that it is to end. A starter whose node is late does, and
+    // tells it.
+    if (!node->is_by_starter || at == phase::on_the_way) node->kill();
     if (at == phase::on_the_way) {
         return fail(errc::ssh_lost, " was not reached in time" +
                                         (step.empty() ? "" : ": the starter hung while " + step));
@@ -346,6 +347,11 @@ void check_options(const std::string& where, const node_options& options) {
     }
     if (!options.key.empty() && options.key.size() != 32) {
         refuse("a key of " + std::to_string(options.key.size()) + " bytes: 32 are one");
+    }
+    if (options.detach && options.key.empty()) {
+        refuse(
+            "detach without a .key: one made for the node would be lost with this program, and "
+            "nobody could ever end it");
     }
     for (const auto& each : options.environment) {
         if (each.find('=') == each.npos || each[0] == '=') {
@@ -424,6 +430,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     s->node->pidfd = std::move(process.pidfd);
     s->node->life = std::move(process.in);
     s->node->is_by_starter = by_ssh;
+    s->node->is_detached = order.is_detached;
     if (are_copied) s->node->modules = options.modules;
     s->streams = {std::move(process.out), std::move(process.err)};
     // From here on, leaving by an exception ends the process through ~state.
@@ -511,7 +518,10 @@ bool pending_node::is_ready() {
 remote_node pending_node::get() {
     if (!state_ || !state_->node) throw error(errc::bad_argument, "a pending node gives one node");
     launcher::settle({&state_, 1});
-    return enter_(launcher::take_node(*state_));
+    auto node = launcher::take_node(*state_);
+    auto handle = enter_(node);
+    node->let_stay();
+    return handle;
 }
 
 namespace {

@@ -249,12 +249,15 @@ std::vector<remote_node> runtime::spawn_nodes_join(const std::vector<node_reques
     for (std::size_t i = 0; i < requests.size(); ++i) {
         if (!pending[i]) continue;
         try {
-            nodes.push_back(pending[i]->get());
+            nodes.push_back(pending[i]->enter_(launcher::take_node(*pending[i]->state_)));
         } catch (const error& e) {
             failures.push_back({requests[i].host, e});
         }
     }
-    if (failures.empty()) return nodes;
+    if (failures.empty()) {
+        for (const auto& each : nodes) each.state_->let_stay();
+        return nodes;
+    }
     pending.clear();
     // At the same time as well: each may need a moment.
     for (const auto& each : nodes) each.state_->begin_end();

@@ -142,6 +142,7 @@ class node_relay {
     void take_lines(bool all);
     std::string ready_line(const std::string& line);
     void accept_some();
+    void hear_starter();
     void beat();
     void say_goodbye();
 
@@ -151,6 +152,7 @@ class node_relay {
     std::string unready_;  // what the node has printed, until it is ready
     bool is_ready_ = false;
     bool is_wanted_ = true;
+    bool may_stay_ = false;
     bool looked_again_ = false;  // since something has moved
     way_out out_{STDOUT_FILENO};
     way_out err_{STDERR_FILENO};
@@ -223,7 +225,7 @@ void node_relay::write_rest() {
 }
 
 void node_relay::wait() {
-    std::vector<pollfd> fds{{STDIN_FILENO, 0, 0}};
+    std::vector<pollfd> fds{{STDIN_FILENO, POLLIN, 0}};
     if (!out_.waiting.empty()) fds.push_back({STDOUT_FILENO, POLLOUT, 0});
     if (!err_.waiting.empty()) fds.push_back({STDERR_FILENO, POLLOUT, 0});
     if (listener_ && has_room_for_another()) fds.push_back({listener_.get(), POLLIN, 0});
@@ -256,7 +258,7 @@ void node_relay::wait() {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(next_beat_ - clock_type::now()).count();
     if (::poll(fds.data(), fds.size(), static_cast<int>(std::max<long>(left, 0))) <= 0) return;
-    if (fds[0].revents) is_wanted_ = false;
+    if (fds[0].revents) hear_starter();
     far_.look();
     if (listener_) accept_some();
 }
@@ -386,20 +388,31 @@ bool node_relay::move_carried(carried& each) {
     return moved;
 }
 
+/// What it has said before it went counts.
+void node_relay::hear_starter() {
+    pollfd news{STDIN_FILENO, POLLIN, 0};
+    char word = 0;
+    while (is_wanted_ && ::poll(&news, 1, 0) > 0) {
+        is_wanted_ = ::read(STDIN_FILENO, &word, 1) == 1;
+        if (word == may_stay && order_.detach && !std::exchange(may_stay_, true)) next_beat_ = {};
+    }
+}
+
 void node_relay::beat() {
     const auto now = clock_type::now();
     if (now < next_beat_) return;
     next_beat_ = now + beat_interval;
-    (void)node_->write({&still_wanted, 1});
+    (void)node_->write({may_stay_ ? &may_stay : &still_wanted, 1});
 }
 
 void node_relay::say_goodbye() {
-    if (order_.detach) return;
+    hear_starter();
     const auto until = clock_type::now() + goodbye_limit;
-    std::string_view word{&wanted_no_more, 1};
+    std::string_view word{may_stay_ ? &may_stay : &wanted_no_more, 1};
     bool told = false;
     while (clock_type::now() < until) {
         word.remove_prefix(node_->write(word));
+        if (word.empty() && may_stay_) return;
         if (word.empty() && !std::exchange(told, true)) node_->end_input();
         std::array<char, 4096> rest;
         bool moved = false;

@@ -39,7 +39,8 @@ BOOST_DESCRIBE_STRUCT(starter_order, (),
                        detach))
 
 /// Serves until the node, the connection to it, or whoever started this process has ended; with the
-/// last one the node ends too, unless it is detached.
+/// last one the node ends too, unless it is detached and one octet, may_stay, has come after its
+/// orders.
 /// Returns: the exit code; where a signal has ended the node, the same one ends this process.
 int serve_starter();
 

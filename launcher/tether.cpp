@@ -20,6 +20,7 @@ tether::tether(rules r, int input)
 void tether::hold() {
     auto heard = clock::now();
     bool has_input = true;
+    bool stays = false;
     constexpr auto not_alone = clock::time_point::max();
     auto alone_since = not_alone;
     int wait_ms = 0;
@@ -37,6 +38,7 @@ void tether::hold() {
                 const char* const begin = octets.data();
                 const char* const end = begin + got;
                 is_wanted = std::find(begin, end, wanted_no_more) == end;
+                stays |= rules_.is_detached && std::find(begin, end, may_stay) != end;
             } else if (got == 0 || errno != EINTR) {
                 has_input = false;
             }
@@ -58,7 +60,7 @@ void tether::hold() {
             const auto left = std::chrono::ceil<std::chrono::milliseconds>(when - now).count();
             wait_ms = static_cast<int>(std::clamp<std::int64_t>(left, 0, 3'600'000));
         };
-        if (!rules_.is_remote || rules_.is_detached) continue;
+        if (!rules_.is_remote || stays) continue;
         const bool is_held =
             (links > 0 && !rules_.is_tunnelled) || (has_input && now - heard < rules_.silence);
         if (is_held) {

@@ -18,11 +18,13 @@ namespace {
 /// A tether with its input, held by a thread.
 class held {
   public:
-    explicit held(tether::rules r) {
+    /// `said`: what is there before anybody reads.
+    explicit held(tether::rules r, std::initializer_list<char> said = {}) {
         std::array<int, 2> ends;
         if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
         reader_ = places::unique_fd{ends[0]};
         input = places::unique_fd{ends[1]};
+        for (const char c : said) say(c);
         life.emplace(r, reader_.get());
         end_ = std::async(std::launch::async, [this] {
             const auto begun = std::chrono::steady_clock::now();
@@ -31,7 +33,10 @@ class held {
         });
     }
     void say(char c) { ASSERT_EQ(::write(input.get(), &c, 1), 1); }
-    bool has_ended() { return end_.wait_for(0s) == std::future_status::ready; }
+    bool ends_within(std::chrono::milliseconds time) {
+        return end_.wait_for(time) == std::future_status::ready;
+    }
+    bool has_ended() { return ends_within(0ms); }
     std::chrono::steady_clock::duration took() { return end_.get(); }
 
     places::unique_fd input;
@@ -78,6 +83,28 @@ TEST(tether, of_a_remote_node_holds_by_a_link_alone) {
 TEST(tether, of_a_remote_node_takes_silence_for_a_cut) {
     held h({true, false, 0ms, 50ms});
     EXPECT_GE(h.took(), 50ms);
+}
+
+TEST(tether, of_a_detached_node_ends_as_any_other_until_it_is_told_that_it_may_stay) {
+    held h({true, true, 50ms, 1h});
+    h.say(places::launcher::still_wanted);
+    h.input.reset();
+    EXPECT_GE(h.took(), 50ms);
+}
+
+TEST(tether, of_a_detached_node_that_may_stay_ends_when_it_is_wanted_no_more) {
+    held h({true, true, 0ms, 1ms}, {places::launcher::may_stay});
+    // Many times its silence and its grace.
+    EXPECT_FALSE(h.ends_within(100ms));
+    h.say(places::launcher::wanted_no_more);
+    (void)h.took();
+}
+
+TEST(tether, of_a_node_that_is_not_detached_does_not_let_it_stay) {
+    held h({true, false, 0ms, 1h});
+    h.say(places::launcher::may_stay);
+    h.input.reset();
+    (void)h.took();
 }
 
 TEST(tether, of_a_tunnelled_node_does_not_hold_by_a_link) {

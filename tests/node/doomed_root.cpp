@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
         options.ssh_config = argv[2];
         options.tether_grace = std::chrono::milliseconds{std::atoi(argv[3])};
         options.detach = std::string(argv[4]) == "detached";
+        if (options.detach) options.key = places::bytes(32, std::byte{7});
     }
     auto node = runtime.spawn_remote_node(argc == 5 ? argv[1] : "localhost", options);
     auto remote = node.supervise_place<table_server>({.named = "table"});

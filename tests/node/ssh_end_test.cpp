@@ -5,6 +5,7 @@
 #include "tests/node/heard.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/content_of.hpp"
+#include "tests/support/error_of.hpp"
 #include "tests/support/sanitized.hpp"
 
 #include <gtest/gtest.h>
@@ -44,6 +45,14 @@ class ssh_end : public needs_sshd {
     static places::node_options options_for(const test_sshd& far,
                                             std::chrono::milliseconds grace = 100ms) {
         return {.listen_port = 0, .ssh_config = far.config(), .tether_grace = grace};
+    }
+    /// It ends when it is told to, or not at all.
+    static places::node_options detached(const test_sshd& far, const char* command = "") {
+        auto options = options_for(far, 1h);
+        options.ssh_command = command;
+        options.detach = true;
+        options.key = places::bytes(32, std::byte{7});
+        return options;
     }
 };
 
@@ -184,20 +193,102 @@ TEST_F(ssh_end, does_not_come_to_a_detached_node) {
 
 TEST_F(ssh_end, of_the_handle_leaves_a_detached_node_and_send_exit_takes_it) {
     const test_sshd far;
-    auto options = options_for(far, 0ms);
-    options.detach = true;
-    {
+    for (const char* command : {"", "ssh"}) {
+        auto options = detached(far, command);
+        options.tether_grace = 0ms;
+        for (const bool is_used : {true, false}) {
+            auto tethered = options;
+            tethered.detach = false;
+            {
+                auto node = test_runtime().spawn_remote_node("far", options);
+                // Of one that is dropped at once only that it has been there is known.
+                if (is_used) {
+                    auto place = node.supervise_place(echo_entry);
+                    EXPECT_EQ(echoed(place, "hello"), "hello");
+                }
+                auto other = test_runtime().spawn_remote_node("far", tethered);
+                other.send_exit();
+                (void)other.wait();
+            }
+            const auto left = far.running();
+            EXPECT_FALSE(left.empty());
+            for (const pid_t each : left) ::kill(each, SIGKILL);
+            EXPECT_TRUE(far.is_left_alone());
+        }
         auto node = test_runtime().spawn_remote_node("far", options);
-        auto place = node.supervise_place(echo_entry);
-        EXPECT_EQ(echoed(place, "hello"), "hello");
+        node.send_exit(3);
+        EXPECT_EQ(node.wait(), (places::exit_status{false, 3}));
+        EXPECT_TRUE(far.is_left_alone());
     }
-    EXPECT_FALSE(far.running().empty());
-    for (const pid_t each : far.running()) ::kill(each, SIGKILL);
-    EXPECT_TRUE(far.is_left_alone());
-    auto node = test_runtime().spawn_remote_node("far", options);
-    node.send_exit(3);
-    EXPECT_EQ(node.wait(), (places::exit_status{false, 3}));
-    EXPECT_TRUE(far.is_left_alone());
+}
+
+// -- before anybody has it a detached node is as any other --
+
+TEST_F(ssh_end, comes_to_a_detached_node_of_several_that_are_not_all_started) {
+    const test_sshd far;
+    for (const char* command : {"", "ssh"}) {
+        auto wrong = detached(far, command);
+        wrong.program = "/no/such/program";
+        EXPECT_THROW((void)test_runtime().spawn_nodes_join(
+                         {{"far", detached(far, command)}, {"far", wrong}}),
+                     places::nodes_error);
+        EXPECT_TRUE(far.is_left_alone());
+    }
+}
+
+TEST_F(ssh_end, comes_to_a_detached_node_that_nobody_takes) {
+    const test_sshd far;
+    for (const char* command : {"", "ssh"}) {
+        {
+            auto pending = test_runtime().spawn_remote_node_async("far", detached(far, command));
+            while (!pending.is_ready()) {
+            }
+        }
+        EXPECT_TRUE(far.is_left_alone());
+    }
+}
+
+TEST_F(ssh_end, comes_to_a_detached_node_that_cannot_be_dialled) {
+    const test_sshd far;
+    for (const char* command : {"", "ssh"}) {
+        auto options = detached(far, command);
+        options.advertise = "127.0.0.2";  // where it does not listen
+        EXPECT_EQ(error_of([&] { (void)test_runtime().spawn_remote_node("far", options); }).code(),
+                  places::errc::node_unreachable);
+        EXPECT_TRUE(far.is_left_alone());
+    }
+}
+
+TEST_F(ssh_end, comes_to_a_node_that_is_ready_too_late) {
+    const test_sshd far;
+    const auto now = far.folder() + "/now";
+    test_sshd::run({"mkfifo", now});
+    far.put_program("late", "read -r _ <'" + now + "'; exec '" +
+                                std::filesystem::read_symlink("/proc/self/exe").string() +
+                                "' \"$@\"");
+    for (const char* command : {"", "ssh"}) {
+        for (const bool is_detached : {false, true}) {
+            auto options = detached(far, command);
+            options.detach = is_detached;
+            options.program = far.bin() + "/late";
+            options.deadline = 100ms;
+            const auto text = text_of_error(places::errc::node_unreachable, [&] {
+                (void)test_runtime().spawn_remote_node("far", options);
+            });
+            EXPECT_NE(text.find("not ready in time"), text.npos) << text;
+            EXPECT_FALSE(far.running().empty());
+            std::ofstream(now) << "\n";
+            EXPECT_TRUE(far.is_left_alone());
+        }
+    }
+}
+
+TEST_F(ssh_end, comes_to_no_detached_node_without_a_key_for_there_is_none) {
+    auto options = places::node_options{.detach = true};
+    const auto text = text_of_error(places::errc::bad_argument, [&] {
+        (void)test_runtime().spawn_remote_node("far", options);
+    });
+    EXPECT_NE(text.find(".key"), text.npos) << text;
 }
 
 // -- the key --

@@ -61,7 +61,8 @@ struct node_options {
     /// On the host, with the modules, and runs instead of a copy of this one.
     std::string program{};
     bool tunnel = false;  ///< the link goes through SSH: no port of the host need be open
-    /// The node stays when SSH, links and this program are gone. Whoever knows its key ends it.
+    /// Once the call has returned it, the node stays when SSH, links and this program are gone.
+    /// Whoever knows its key ends it: it needs one that you give it.
     bool detach = false;
     /// Otherwise it ends when SSH connection and links have been gone for so long; 0 to 1 hour.
     std::chrono::milliseconds tether_grace{10'000};
