@@ -50,8 +50,8 @@ class far_side {
     virtual ~far_side() = default;
     /// Throws: error, within the clock's step.
     virtual std::unique_ptr<far_stream> start(const std::string& command) = 0;
-    /// A TCP connection from there to its own loopback. Throws: error.
-    virtual std::unique_ptr<far_stream> connect(std::uint16_t port) = 0;
+    /// A TCP connection from there to an address, as numbers. Throws: error.
+    virtual std::unique_ptr<far_stream> connect(const std::string& to, std::uint16_t port) = 0;
     /// Copies a local file, from its start. Returns: whether it is there now, whole or not; no:
     /// this way does not lead there, and why is not known.
     virtual bool put_file(int from, std::uint64_t size, const std::string& path,

@@ -8,6 +8,7 @@
 #include "net/handshake.hpp"
 
 #include <algorithm>
+#include <arpa/inet.h>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -50,6 +51,13 @@ unique_fd pipe_with(const bytes& octets) {
     const unique_fd writer{ends[1]};
     launcher::write_all(writer.get(), octets.data(), octets.size());
     return reader;
+}
+
+bool is_any(const std::string& address) {
+    in_addr any4{};
+    in6_addr any6{};
+    return (::inet_pton(AF_INET, address.c_str(), &any4) == 1 && any4.s_addr == INADDR_ANY) ||
+           (::inet_pton(AF_INET6, address.c_str(), &any6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&any6));
 }
 
 /// The address at which whoever logged in has found this host.
@@ -142,9 +150,11 @@ int serve_node(detail::process& home, const node_setting& setting,
         // As its starter calls it, of whom whoever reads an error will have heard.
         home.tell(control::node_called{
             order->name.empty() ? order->host + ":" + std::to_string(ready.port) : order->name});
+        // Where all of them are listened on, one that leads here.
+        const auto reached = order->is_remote && is_any(address) ? address_of_login() : address;
         std::printf("%sport=%u incarnation=%s protocol=%u version=%s address=%s\n",
                     ready_marker.data(), ready.port, ready.incarnation.c_str(),
-                    net::protocol_range{}.max, PLACES_VERSION, address.c_str());
+                    net::protocol_range{}.max, PLACES_VERSION, reached.c_str());
         std::fflush(stdout);
         while (true) {
             const auto event = bridge.get<net::bridge_event>();

@@ -203,9 +203,12 @@ void pending_node::state::take_ready(const std::string& text) {
     const bool is_any = listens.empty() || listens == "0.0.0.0" || listens == "::";
     dialed = is_any || order.is_tunnelled ? "127.0.0.1" : listens;
     if (node->is_by_starter && !order.is_tunnelled) {
-        dialed = !options.advertise.empty() ? options.advertise
-                 : !address.empty()         ? address
-                                            : listens;
+        // One that was asked for is the only one; otherwise the node tells of a way that it has
+        // seen, and we have seen ours.
+        const bool is_only = listens == order.address;
+        dialed = !options.advertise.empty()   ? options.advertise
+                 : is_only || address.empty() ? listens
+                                              : address;
     }
     node->name =
         options.name.empty() ? node->host + ":" + std::to_string(node->port) : options.name;

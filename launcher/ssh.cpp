@@ -57,7 +57,7 @@ class ssh_session final : public far_side {
     void log_in(const ask_passphrase& ask);
 
     std::unique_ptr<far_stream> start(const std::string& command) override;
-    std::unique_ptr<far_stream> connect(std::uint16_t port) override;
+    std::unique_ptr<far_stream> connect(const std::string& to, std::uint16_t port) override;
     bool put_file(int from, std::uint64_t size, const std::string& path,
                   const progress& on_progress) override;
     std::vector<pollfd> interests() override;
@@ -486,18 +486,18 @@ std::unique_ptr<far_stream> ssh_session::start(const std::string& command) {
     return stream;
 }
 
-std::unique_ptr<far_stream> ssh_session::connect(std::uint16_t port) {
+std::unique_ptr<far_stream> ssh_session::connect(const std::string& to, std::uint16_t port) {
     // Out as a whole before anything is waited for: then other streams may send meanwhile.
     auto* channel = finish_pointer([&] {
         LIBSSH2_CHANNEL* opened = nullptr;
         (void)flush([&] {
-            opened = ::libssh2_channel_direct_tcpip(raw(), "127.0.0.1", port);
+            opened = ::libssh2_channel_direct_tcpip(raw(), to.c_str(), port);
             return opened ? 0 : ::libssh2_session_last_errno(raw());
         });
         return opened;
     });
     if (!channel) {
-        throw error(errc::ssh_lost, where(settings_) + " opens no tunnel to its port " +
+        throw error(errc::ssh_lost, where(settings_) + " opens no tunnel to " + to + " port " +
                                         std::to_string(port) + ": " + last_words() +
                                         "; AllowTcpForwarding in its sshd_config?");
     }

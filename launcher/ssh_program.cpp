@@ -82,10 +82,10 @@ class ssh_program final : public far_side {
         argv.push_back(command);
         return keep(spawn_program(argv));
     }
-    std::unique_ptr<far_stream> connect(std::uint16_t port) override {
+    std::unique_ptr<far_stream> connect(const std::string& to, std::uint16_t port) override {
         auto argv = ssh_arguments(settings_, deadline_s());
         const auto name = std::find(argv.begin(), argv.end(), "--");
-        argv.insert(name, {"-W", "127.0.0.1:" + std::to_string(port)});
+        argv.insert(name, {"-W", "[" + to + "]:" + std::to_string(port)});
         return keep(spawn_program(argv));
     }
     bool put_file(int, std::uint64_t, const std::string&, const progress&) override {

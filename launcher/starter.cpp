@@ -157,6 +157,7 @@ class node_relay {
     way_out out_{STDOUT_FILENO};
     way_out err_{STDERR_FILENO};
     unique_fd listener_;
+    std::string node_address_;
     std::uint16_t node_port_ = 0;
     std::vector<carried> carried_;
     clock_type::time_point next_beat_ = clock_type::now();
@@ -307,6 +308,11 @@ std::string node_relay::ready_line(const std::string& line) {
     const char* begin = line.data() + at + 5;
     const auto [rest, ec] = std::from_chars(begin, line.data() + line.size(), node_port_);
     if (ec != std::errc{}) return line;
+    constexpr std::string_view mark = " address=";
+    if (const auto found = line.find(mark); found != line.npos) {
+        node_address_ = line.substr(found + mark.size());
+        node_address_.resize(std::min(node_address_.find(' '), node_address_.size()));
+    }
     listener_ = checked_fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
                            "make a socket for a tunnel");
     sockaddr_in where{};
@@ -332,7 +338,7 @@ void node_relay::accept_some() {
         ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         try {
             far_.clock().begin(errc::ssh_lost, "opening a tunnel");
-            auto stream = far_.connect(node_port_);
+            auto stream = far_.connect(node_address_, node_port_);
             const int fd = socket.get();
             carried_.push_back({std::move(socket), std::move(stream), {}, {fd, {}}, false, false});
         } catch (const error& e) {

@@ -63,6 +63,40 @@ TEST_F(two_hosts, are_linked_without_a_tunnel) {
     EXPECT_EQ(node.wait(), (places::exit_status{false, 4}));
 }
 
+TEST_F(two_hosts, are_linked_at_the_address_that_the_node_listens_on) {
+    for (const char* command : {"", "ssh"}) {
+        for (const bool tunnel : {false, true}) {
+            for (const auto& address :
+                 {std::string(), variable("FAR_ADDRESS"), variable("FAR_SECOND"),
+                  std::string("0.0.0.0"), std::string("::"), std::string("0::0")}) {
+                SCOPED_TRACE(std::string(command) + (tunnel ? " tunnel " : " ") + address);
+                auto there = options();
+                there.ssh_command = command;
+                there.tunnel = tunnel;
+                there.listen_address = address;
+                auto node = test_runtime().spawn_remote_node("far", there);
+                auto place = node.supervise_place(echo_entry);
+                EXPECT_EQ(echoed(place, "hello"), "hello");
+            }
+        }
+    }
+}
+
+TEST_F(two_hosts, are_linked_at_the_address_that_is_advertised_or_not_at_all) {
+    for (const char* command : {"", "ssh"}) {
+        auto there = options();
+        there.ssh_command = command;
+        there.tunnel = false;
+        there.listen_address = "0.0.0.0";
+        there.advertise = variable("FAR_SECOND");
+        EXPECT_TRUE(test_runtime().spawn_remote_node("far", there).is_up());
+        there.listen_address = variable("FAR_ADDRESS");
+        const auto text = text_of_error(
+            errc::node_unreachable, [&] { (void)test_runtime().spawn_remote_node("far", there); });
+        EXPECT_NE(text.find(variable("FAR_SECOND") + ":"), text.npos) << text;
+    }
+}
+
 TEST_F(two_hosts, nodes_of_both_are_linked_directly_where_a_port_is_reached) {
     auto direct = options();
     direct.tunnel = false;

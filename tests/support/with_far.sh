@@ -4,8 +4,8 @@
 # joined by a veth pair, an sshd in the far one, and there an empty folder over HIDDEN.
 #   with_far.sh HIDDEN COMMAND [argument…]
 # FAR among the arguments becomes an alias of the far host, CONFIG the SSH configuration that knows
-# it. The command finds in its environment FAR_CONFIG, FAR_ADDRESS and FAR_LINK, the device that
-# leads there: `ip link set $FAR_LINK down` cuts the cable.
+# it. The command finds in its environment FAR_CONFIG, FAR_ADDRESS, where sshd listens, FAR_SECOND,
+# another address of that host, and FAR_LINK, the device that leads there: `ip link set $FAR_LINK down` cuts the cable.
 # Exit status: the command's; 77 where the kernel allows no namespaces, with the reason.
 set -eu
 
@@ -37,7 +37,7 @@ run=${PLACES_RUN:+$PLACES_RUN/}far.$$.$(date +%s%N)
 trap clean_up EXIT
 trap 'exit 143' HUP INT TERM
 
-near_address=10.213.7.1 far_address=10.213.7.2
+near_address=10.213.7.1 far_address=10.213.7.2 far_second=10.213.7.3
 ip link set lo up
 mkfifo "$scratch/up" "$scratch/joined" "$scratch/listening"
 mkdir "$scratch/home"
@@ -73,16 +73,17 @@ EOF
 # shellcheck disable=SC2016  # for the shell over there
 unshare -m -n --propagation private sh -c '
     set -eu
-    scratch=$1 hidden=$2 address=$3
+    scratch=$1 hidden=$2 address=$3 second=$4
     mount -t tmpfs none "$hidden"
     cd /
     ip link set lo up
     echo >"$scratch/up"
     read -r _ <"$scratch/joined"
     ip address add "$address/24" dev far0
+    ip address add "$second/24" dev far0
     ip link set far0 up
     exec /usr/sbin/sshd -D -e -f "$scratch/sshd_config" 2>"$scratch/listening"
-' sh "$scratch" "$hidden" "$far_address" &
+' sh "$scratch" "$hidden" "$far_address" "$far_second" &
 far=$!
 read -r _ <"$scratch/up"
 why=$(ip link add near0 type veth peer name far0 netns "$far" 2>&1) || skip "no veth pair: $why"
@@ -97,7 +98,7 @@ done
 cat <&3 >"$scratch/log" &
 
 export FAR_CONFIG="$scratch/ssh_config" FAR_ADDRESS="$far_address" FAR_LINK=near0
-export FAR_HIDDEN="$hidden"
+export FAR_HIDDEN="$hidden" FAR_SECOND="$far_second"
 for argument in "$@"; do
     shift
     case $argument in

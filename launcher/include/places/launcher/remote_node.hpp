@@ -35,7 +35,8 @@ struct node_options {
     /// One address as numbers. Empty: loopback here; on another host the one that the SSH
     /// connection came in at, or loopback for a tunnel.
     std::string listen_address{};
-    /// The host that others dial, where that is not the one said to SSH, nor the address.
+    /// The host that we and other nodes dial. Empty: listen_address where that is one address, not
+    /// all of them; else, on another host, the address at which SSH has found it.
     std::string advertise{};
     bytes key{};  ///< 32 octets, the same as nobody else's; empty: made for this node
     /// Plain TCP instead of TLS 1.3: on loopback only, else error{bad_argument}. For measurements,
