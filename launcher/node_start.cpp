@@ -18,7 +18,10 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <fcntl.h>
+#include <iterator>
 #include <poll.h>
+#include <span>
 #include <sys/random.h>
 #include <system_error>
 #include <unistd.h>
@@ -54,17 +57,24 @@ Number number_of(std::string_view text) {
     return n;
 }
 
-/// Writes a datum after its length.
+/// After their length.
+bytes with_length(std::span<const std::byte> octets) {
+    const auto length = static_cast<std::uint32_t>(octets.size());
+    bytes all(sizeof length + octets.size());
+    std::memcpy(all.data(), &length, sizeof length);
+    std::ranges::copy(octets, all.begin() + sizeof length);
+    return all;
+}
+
 template <class T>
-void write_order(int fd, const T& order) {
+bytes octets_of(const std::string& where, const T& order) {
     const auto octets = detail::encode_datum(order);
     if (octets.size() > launcher::order_bytes_max) {
-        throw error(errc::bad_argument, "a node's options of " + std::to_string(octets.size()) +
+        throw error(errc::bad_argument, "node " + where + ": options of " +
+                                            std::to_string(octets.size()) +
                                             " bytes: at most 65536");
     }
-    const auto length = static_cast<std::uint32_t>(octets.size());
-    launcher::write_all(fd, &length, sizeof length);
-    launcher::write_all(fd, octets.data(), octets.size());
+    return with_length(octets);
 }
 
 }  // namespace
@@ -81,8 +91,8 @@ struct pending_node::state {
     detail::process& home;
     std::string where;  ///< for errors and until the node has a name
     node_options options;
-    launcher::node_setting setting{};
     launcher::node_order order{};
+    bytes orders{};  ///< both, for the node
     std::shared_ptr<remote_node::state> node = std::make_shared<remote_node::state>();
     std::optional<error> failure{};
     phase at = phase::starting;
@@ -94,6 +104,8 @@ struct pending_node::state {
     std::string dialed{};                               ///< the host of the link
     std::uint16_t dialed_port = 0;
 
+    bytes unsent{};  ///< to its standard input
+    std::size_t sent = 0;
     std::array<unique_fd, 2> streams{};
     std::array<std::string, 2> line{};
     std::array<bool, 2> ended{};
@@ -104,6 +116,8 @@ struct pending_node::state {
     explicit state(detail::process& h) : home(h) {}
 
     void give_order();
+    void send(bytes octets);
+    bool send_some();
     bool take(std::size_t stream);
     void take_line(std::size_t stream, const std::string& text);
     void take_ready(const std::string& text);
@@ -119,12 +133,29 @@ struct pending_node::state {
 void pending_node::state::give_order() {
     at = phase::starting;
     until = clock_type::now() + options.deadline;
-    try {
-        write_order(node->life.get(), setting);
-        write_order(node->life.get(), order);
-    } catch (const std::system_error&) {
-        // It has ended already; what it printed says why.
+    send(std::exchange(orders, {}));
+}
+
+/// As far as it is read; the rest goes as the start goes on.
+void pending_node::state::send(bytes octets) {
+    unsent = std::move(octets);
+    sent = 0;
+    (void)send_some();
+}
+
+/// Returns: whether something moved.
+bool pending_node::state::send_some() {
+    if (unsent.empty()) return false;
+    const launcher::without_sigpipe guard;
+    const auto taken = ::write(node->life.get(), unsent.data() + sent, unsent.size() - sent);
+    if (taken < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+    if (taken > 0) sent += static_cast<std::size_t>(taken);
+    // Where it has ended already, what it printed says why.
+    if (taken < 0 || sent == unsent.size()) {
+        ::explicit_bzero(unsent.data(), unsent.size());
+        unsent.clear();
     }
+    return true;
 }
 
 /// Octet by octet: what follows the ready line is for the bridge to read.
@@ -166,13 +197,7 @@ void pending_node::state::take_line(std::size_t stream, const std::string& text)
         const auto asked = clock_type::now();
         auto answer = options.passphrase ? options.passphrase(file) : std::string();
         thought = clock_type::now() - asked;
-        const auto length = static_cast<std::uint32_t>(answer.size());
-        try {
-            launcher::write_all(node->life.get(), &length, sizeof length);
-            launcher::write_all(node->life.get(), answer.data(), answer.size());
-        } catch (const std::system_error&) {
-            // It has ended, and its end tells.
-        }
+        send(with_length(std::as_bytes(std::span(answer))));
         ::explicit_bzero(answer.data(), answer.size());
         until = clock_type::now() + options.step_deadline + starter_slack;
     } else if (text.starts_with(launcher::start_marker)) {
@@ -395,9 +420,9 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     s->options = options;
     // Copied, they are found by name; with a program that is there already, so are they.
     const bool are_copied = by_ssh && options.program.empty();
-    s->setting = {options.working_directory, options.environment, options.modules};
+    node_setting setting{options.working_directory, options.environment, options.modules};
     if (are_copied) {
-        for (auto& each : s->setting.modules) each = deployed_name(each);
+        for (auto& each : setting.modules) each = deployed_name(each);
     }
     auto& order = s->order;
     const bool on_loopback = !by_ssh || options.tunnel;
@@ -421,6 +446,10 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
         }
     }
 
+    s->orders = octets_of(where, setting);
+    std::ranges::copy(octets_of(where, order), std::back_inserter(s->orders));
+    const auto starters = by_ssh ? octets_of(where, starter_order_of(words, options)) : bytes();
+
     auto process = [&] {
         try {
             return spawn_self(by_ssh ? starter_argument : node_argument);
@@ -437,17 +466,14 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     if (are_copied) s->node->modules = options.modules;
     s->streams = {std::move(process.out), std::move(process.err)};
     // From here on, leaving by an exception ends the process through ~state.
+    checked(::fcntl(s->node->life.get(), F_SETFL, O_NONBLOCK), "fcntl");
     if (!by_ssh) {
         s->give_order();
         return s;
     }
     s->at = pending_node::state::phase::on_the_way;
     s->until = clock_type::now() + options.step_deadline + starter_slack;
-    try {
-        write_order(s->node->life.get(), starter_order_of(words, options));
-    } catch (const std::system_error&) {
-        // It has ended already; what it printed says why.
-    }
+    s->send(starters);
     return s;
 }
 
@@ -473,6 +499,7 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
             for (const std::size_t stream : {1, 0}) {
                 if (each->at < phase::ready) moved |= each->take(stream);
             }
+            if (each->at < phase::ready) moved |= each->send_some();
             // Nobody looked at the others meanwhile.
             if (const auto thought = std::exchange(each->thought, {}); thought.count() > 0) {
                 for (const auto& other : nodes) {
@@ -485,6 +512,7 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
             if (each->at == phase::ready) each->begin_dial();
             if (each->at >= phase::ready) continue;
             next = std::min(next, each->until);
+            if (!each->unsent.empty()) fds.push_back({each->node->life.get(), POLLOUT, 0});
             for (std::size_t i = 0; i < each->streams.size(); ++i) {
                 if (!each->ended[i]) fds.push_back({each->streams[i].get(), POLLIN, 0});
             }

@@ -20,6 +20,7 @@
 #include <string>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <vector>
 
 using namespace std::chrono_literals;
 using places::errc;
@@ -235,6 +236,56 @@ TEST(node, one_that_is_not_ready_in_time_is_reported_and_leaves_no_process) {
     EXPECT_TRUE(has(e, "node localhost:0") && has(e, "was not ready in time")) << e.what();
     EXPECT_TRUE(has(e, ".deadline allows for more time")) << e.what();
     EXPECT_EQ(children_of(::getpid()), before);  // nor one that nobody has waited for
+}
+
+TEST(node, that_never_reads_its_order_is_reported_in_time_however_long_that_is) {
+    const auto before = children_of(::getpid());
+    places::node_options options{.listen_port = 0, .deadline = 500ms};
+    // With what comes after it, more than a pipe takes unread.
+    options.environment = {"LARGE=" + std::string(65'300, 'x')};
+    options.name = std::string(255, 'n');
+    ::setenv("BROKEN_NODE", "silent", 1);
+    // One that is read meanwhile is not held up by it.
+    auto silent = test_runtime().spawn_remote_node_async("localhost", options);
+    ::unsetenv("BROKEN_NODE");
+    EXPECT_TRUE(start_node().is_up());
+    const auto e = error_of([&] { (void)silent.get(); });
+    EXPECT_EQ(e.code(), errc::node_unreachable);
+    EXPECT_TRUE(has(e, "was not ready in time")) << e.what();
+    EXPECT_EQ(children_of(::getpid()), before);
+    // The same for one that reads.
+    EXPECT_TRUE(test_runtime().spawn_remote_node("localhost", options).is_up());
+}
+
+TEST(node, that_never_reads_its_order_leaves_the_other_bodies_of_a_router_alone) {
+    places::node_options options{.listen_port = 0, .deadline = 500ms};
+    options.environment = {"LARGE=" + std::string(65'300, 'x')};
+    options.name = std::string(255, 'n');
+    ::setenv("BROKEN_NODE", "silent", 1);
+    std::vector<std::string> order;
+    places::router r;
+    r.post([&] {
+        (void)error_of([&] { (void)test_runtime().spawn_remote_node("localhost", options); });
+        order.emplace_back("the start has ended");
+        r.stop();
+    });
+    r.post([&] { order.emplace_back("another body"); });
+    r.run();
+    ::unsetenv("BROKEN_NODE");
+    EXPECT_EQ(order, (std::vector<std::string>{"another body", "the start has ended"}));
+}
+
+TEST(node, whose_options_are_too_long_is_refused_before_anything_is_started) {
+    const auto before = children_of(::getpid());
+    places::node_options options{.listen_port = 0};
+    options.environment = {"LARGE=" + std::string(70'000, 'x')};
+    for (const std::string host : {"localhost", "far.invalid"}) {
+        const auto e =
+            error_of([&] { (void)test_runtime().spawn_remote_node_async(host, options); });
+        EXPECT_EQ(e.code(), errc::bad_argument);
+        EXPECT_TRUE(has(e, "node " + host) && has(e, "at most 65536")) << e.what();
+        EXPECT_EQ(children_of(::getpid()), before);
+    }
 }
 
 TEST(node, that_the_system_does_not_start_is_reported_naming_host_and_port) {
