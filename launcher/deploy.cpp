@@ -237,9 +237,14 @@ class copier {
     std::string folder_;
 };
 
+// For the node alone, which takes it out again.
+std::string by_ssh_script() {
+    return std::string(by_ssh_variable) + "=yes; export " + by_ssh_variable + "; ";
+}
+
 std::string first_script(const std::string& set) {
-    return std::string(cache_script) + "echo; s=\"$c/" + set + "/start.$h\"; if [ -f \"$s\" ] && " +
-           is_ours_script +
+    return std::string(cache_script) + by_ssh_script() + "echo; s=\"$c/" + set +
+           "/start.$h\"; if [ -f \"$s\" ] && " + is_ours_script +
            "; then . \"$s\"; fi; "
            "echo \"places-machine $(uname -m)\"; "
            "echo \"places-library $(getconf GNU_LIBC_VERSION 2>/dev/null || "
@@ -405,7 +410,7 @@ void forget_start(far_side& far, const deployment& what) {
 started_stream start_installed(far_side& far, const std::string& program) {
     far.clock().begin(errc::ssh_lost, "starting the program there");
     const auto word = shell_word(program);
-    far_shell shell(far, "echo; if command -v " + word +
+    far_shell shell(far, by_ssh_script() + "echo; if command -v " + word +
                              " >/dev/null 2>&1; then echo "
                              "places-starting; exec " +
                              word + " " + node_argument + "; fi; echo places-absent");

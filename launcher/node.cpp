@@ -31,14 +31,33 @@ namespace {
 // for a second; whatever is left of it then is stuck.
 constexpr std::chrono::milliseconds end_grace{2000};
 
-template <class T>
-std::optional<T> read_order() {
-    std::uint32_t length = 0;
-    if (!launcher::read_all(0, &length, sizeof length) || length > launcher::order_bytes_max) {
-        return std::nullopt;
+/// Returns: false at the end of standard input, or, by SSH, which may be cut off without a word,
+/// when it has been silent for too long.
+bool read_input(void* into, std::size_t size, bool by_ssh) {
+    auto* at = static_cast<char*>(into);
+    while (size > 0) {
+        pollfd news{STDIN_FILENO, POLLIN, 0};
+        const auto most = by_ssh ? static_cast<int>(launcher::order_silence_max.count()) : -1;
+        const int found = ::poll(&news, 1, most);
+        if (found == 0) return false;
+        const auto got = found < 0 ? found : ::read(STDIN_FILENO, at, size);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
+        at += got;
+        size -= static_cast<std::size_t>(got);
     }
+    return true;
+}
+
+template <class T>
+std::optional<T> read_order(bool by_ssh) {
+    std::uint32_t length = 0;
+    do {
+        if (!read_input(&length, sizeof length, by_ssh)) return std::nullopt;
+    } while (length == launcher::order_to_come);
+    if (length > launcher::order_bytes_max) return std::nullopt;
     bytes octets(length);
-    if (!launcher::read_all(0, octets.data(), length)) return std::nullopt;
+    if (!read_input(octets.data(), length, by_ssh)) return std::nullopt;
     auto order = detail::decode_datum<T>(octets);
     return order ? std::optional(std::move(*order)) : std::nullopt;
 }
@@ -79,8 +98,11 @@ std::string address_of_login() {
 namespace launcher {
 
 node_setting take_setting() {
-    auto setting = read_order<node_setting>();
+    const bool by_ssh = std::getenv(by_ssh_variable) != nullptr;
+    ::unsetenv(by_ssh_variable);
+    auto setting = read_order<node_setting>(by_ssh);
     if (!setting) throw error(errc::protocol, "what came as a node's setting is none");
+    setting->has_come_by_ssh = by_ssh;
     const auto& folder = setting->working_directory;
     if (!folder.empty() && ::chdir(folder.c_str()) != 0) {
         throw error(errc::bad_argument,
@@ -127,7 +149,7 @@ channel open_bridge(detail::process& home, net::command what, std::size_t ring_b
 
 int serve_node(detail::process& home, const node_setting& setting,
                const std::function<void()>& end_places) {
-    const auto order = read_order<node_order>();
+    const auto order = read_order<node_order>(setting.has_come_by_ssh);
     if (!order) return report_failure(errc::protocol, "what came as a node's order is none");
 
     const auto life = std::make_shared<tether>(

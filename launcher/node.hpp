@@ -10,6 +10,7 @@
 
 #include <boost/describe/class.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -29,12 +30,21 @@ inline constexpr const char* node_argument = "--places-node";
 /// Longer than any order is.
 inline constexpr std::size_t order_bytes_max = 64 * 1024;
 
+/// In the environment of a node that SSH has started, until it has read its first order.
+inline constexpr const char* by_ssh_variable = "PLACES_BY_SSH";
+/// To such a node, in place of an order's length: the order is yet to come. Each beat_interval one
+/// does, however long the root takes.
+inline constexpr std::uint32_t order_to_come = 0xffff'ffff;
+/// Without an octet for so long nobody is there any more: no order, no tether.
+inline constexpr std::chrono::milliseconds order_silence_max{10'000};
+
 /// What a node is told first, before it forks its nursery, so that no place has the key in its
 /// memory: u32 little-endian length, then this as a datum.
 struct node_setting {
     std::string working_directory;         ///< empty: as it is
     std::vector<std::string> environment;  ///< NAME=value
     std::vector<std::string> modules;      ///< shared objects, loaded here and there for each place
+    bool has_come_by_ssh = false;          ///< not told: seen
 };
 BOOST_DESCRIBE_STRUCT(node_setting, (), (working_directory, environment, modules))
 

@@ -433,17 +433,61 @@ void node_relay::say_goodbye() {
     }
 }
 
+/// What whoever started us says to the node, who hears meanwhile that it is still to come: nobody
+/// need look at a start that goes on by itself.
+class order_source {
+  public:
+    explicit order_source(far_stream& node) : node_(node) {}
+
+    /// Returns: the next order with its length, after what of our words the node has not taken.
+    /// Throws: starter_unwanted, error.
+    std::string next() {
+        std::uint32_t length = 0;
+        read(&length, sizeof length);
+        if (length > order_bytes_max) throw starter_unwanted{};
+        std::string order(length, '\0');
+        read(order.data(), length);
+        std::string octets = std::exchange(waiting_, {});
+        octets.reserve(octets.size() + sizeof length + length);
+        octets.append(reinterpret_cast<const char*>(&length), sizeof length).append(order);
+        ::explicit_bzero(order.data(), order.size());
+        return octets;
+    }
+
+  private:
+    void read(void* into, std::size_t size) {
+        auto* at = static_cast<char*>(into);
+        while (size > 0) {
+            pollfd news{STDIN_FILENO, POLLIN, 0};
+            const int found = ::poll(&news, 1, static_cast<int>(beat_interval.count()));
+            if (found == 0) {
+                say_to_come();
+                continue;
+            }
+            const auto got = found < 0 ? found : ::read(STDIN_FILENO, at, size);
+            if (got < 0 && errno == EINTR) continue;
+            if (got <= 0) throw starter_unwanted{};
+            at += got;
+            size -= static_cast<std::size_t>(got);
+        }
+    }
+    void say_to_come() {
+        if (waiting_.empty()) {
+            waiting_.assign(reinterpret_cast<const char*>(&order_to_come), sizeof order_to_come);
+        }
+        waiting_.erase(0, node_.write(waiting_));
+    }
+
+    far_stream& node_;
+    std::string waiting_;
+};
+
 /// The node's two orders go through, unread.
 void pass_orders(far_side& far, far_stream& node) {
     far.clock().end();
+    order_source orders(node);
     for (int i = 0; i < 2; ++i) {
-        std::uint32_t length = 0;
-        if (!read_all(0, &length, sizeof length) || length > order_bytes_max) {
-            throw starter_unwanted{};
-        }
-        std::string octets(sizeof length + length, '\0');
-        std::memcpy(octets.data(), &length, sizeof length);
-        if (!read_all(0, octets.data() + sizeof length, length)) throw starter_unwanted{};
+        auto octets = orders.next();
         far.clock().begin(errc::ssh_lost, "giving the node its order");
         std::string_view left = octets;
         while (!left.empty()) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Nodes that are started by SSH.
+#include "launcher/node.hpp"
 #include "launcher/spawned.hpp"
 #include "tests/node/by_ssh.hpp"
 #include "tests/node/entries.hpp"
@@ -338,6 +339,16 @@ TEST_P(ssh, a_start_that_is_given_up_leaves_nothing) {
     }
     EXPECT_TRUE(far.is_left_alone());
     EXPECT_EQ(copies_under_way(far), 0U);
+}
+
+TEST_P(ssh, a_start_that_nobody_looks_at_for_long_goes_on_when_somebody_does) {
+    const test_sshd far;
+    auto pending = test_runtime().spawn_remote_node_async("far", options_for(far));
+    // Longer than the node waits in silence: the time itself is what is waited for.
+    std::this_thread::sleep_for(places::launcher::order_silence_max + 2s);
+    auto node = pending.get();
+    auto facts = node.supervise_place<facts_server>();
+    EXPECT_EQ(facts.variable(places::launcher::by_ssh_variable), "unset");
 }
 
 TEST_P(ssh, a_program_that_is_there_already_is_run_without_a_copy) {

@@ -5,11 +5,15 @@
 #include "tests/node/processes.hpp"
 #include "tests/support/error_of.hpp"
 #include "tests/support/node_main.hpp"
+#include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
+#include <sys/stat.h>
 
 using namespace std::chrono_literals;
 using places::errc;
@@ -181,6 +185,32 @@ TEST_F(two_hosts, a_cable_that_is_cut_during_the_start_is_an_error_within_the_de
     short_steps.step_deadline = 500ms;
     EXPECT_EQ(error_of([&] { (void)test_runtime().spawn_remote_node("far", short_steps); }).code(),
               errc::host_unreachable);
+}
+
+TEST_F(two_hosts, a_cable_that_is_cut_before_a_node_has_its_orders_takes_it) {
+    const scratch_folder scratch;
+    const auto fifo = scratch.path() + "/started";
+    ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+    const auto program = scratch.path() + "/program";
+    std::filesystem::copy_file(std::filesystem::read_symlink("/proc/self/exe"), program);
+    auto tethered = options();
+    tethered.program = scratch.put(
+        "announced", "#!/bin/sh\necho $$ >'" + fifo + "'\nexec '" + program + "' \"$@\"\n", 0700);
+    std::vector<places::pending_node> begun;
+    std::vector<places::unique_fd> lives;
+    for (const char* command : {"", "ssh"}) {
+        tethered.ssh_command = command;
+        // Nobody looks at it, so nobody gives it its orders.
+        begun.push_back(test_runtime().spawn_remote_node_async("far", tethered));
+        pid_t node = 0;
+        ASSERT_TRUE(std::ifstream(fifo) >> node);
+        lives.push_back(watch(node));
+        ASSERT_TRUE(lives.back());
+    }
+    set_link("down");
+    const auto cut = clock_type::now();
+    for (const auto& life : lives) EXPECT_TRUE(ends(life));
+    std::printf("cut before they had their orders: gone after %lld ms\n", ms_since(cut));
 }
 
 TEST_F(two_hosts, an_address_that_nobody_answers_is_unreachable_within_the_deadline) {
