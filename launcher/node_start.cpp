@@ -355,7 +355,7 @@ void pending_node::state::end_dial() {
 namespace launcher {
 namespace {
 
-void check_options(const std::string& where, const node_options& options) {
+void check_options(const std::string& where, const node_options& options, bool by_ssh) {
     const auto refuse = [&](const std::string& what) {
         throw error(errc::bad_argument, "node " + where + ": " + what);
     };
@@ -365,6 +365,27 @@ void check_options(const std::string& where, const node_options& options) {
         refuse("a " + std::string(what) + " of " + std::to_string(time.count()) + " ms: at least " +
                std::to_string(least.count()) + " ms, at most an hour");
     };
+    if (!by_ssh) {
+        const node_options unsaid;
+        const std::pair<const char*, bool> said[] = {
+            {"identity_files", !options.identity_files.empty()},
+            {"known_hosts_files", !options.known_hosts_files.empty()},
+            {"ssh_config", options.ssh_config.has_value()},
+            {"passphrase", options.passphrase != nullptr},
+            {"ssh_command", !options.ssh_command.empty()},
+            {"step_deadline", options.step_deadline != unsaid.step_deadline},
+            {"program", !options.program.empty()},
+            {"tunnel", options.tunnel},
+            {"detach", options.detach},
+            {"tether_grace", options.tether_grace != unsaid.tether_grace},
+        };
+        for (const auto& [name, is_said] : said) {
+            if (!is_said) continue;
+            refuse("." + std::string(name) +
+                   " is for other hosts, and a node on this one is started without SSH; "
+                   "user@localhost goes by it");
+        }
+    }
     using ms = std::chrono::milliseconds;
     check_time("deadline", options.deadline, ms{1});
     check_time("step_deadline", options.step_deadline, ms{1});
@@ -414,7 +435,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     const bool by_ssh = !is_here(host);
     const auto words = by_ssh ? parse_host(host) : host_words{host};
     const auto where = by_ssh ? host : host + ":" + std::to_string(options.listen_port);
-    check_options(where, options);
+    check_options(where, options, by_ssh);
     auto s = std::make_shared<pending_node::state>(home);
     s->where = where;
     s->options = options;

@@ -16,10 +16,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <netinet/in.h>
 #include <string>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -211,6 +213,31 @@ TEST(node, a_deadline_that_is_none_is_refused_naming_it) {
     auto node = test_runtime().spawn_remote_node(
         "localhost", {.listen_port = 0, .deadline = std::chrono::hours{1}});
     EXPECT_TRUE(node.is_up());
+}
+
+TEST(node, options_of_another_host_are_refused_for_this_one_naming_them) {
+    using places::node_options;
+    const std::pair<const char*, std::function<void(node_options&)>> table[] = {
+        {".identity_files", [](node_options& o) { o.identity_files = {"key"}; }},
+        {".known_hosts_files", [](node_options& o) { o.known_hosts_files = {"hosts"}; }},
+        {".ssh_config", [](node_options& o) { o.ssh_config = "none"; }},
+        {".passphrase", [](node_options& o) { o.passphrase = [](auto&) { return ""; }; }},
+        {".ssh_command", [](node_options& o) { o.ssh_command = "ssh"; }},
+        {".step_deadline", [](node_options& o) { o.step_deadline = 1s; }},
+        {".program", [](node_options& o) { o.program = "/bin/true"; }},
+        {".tunnel", [](node_options& o) { o.tunnel = true; }},
+        {".detach", [](node_options& o) { o.detach = true; }},
+        {".tether_grace", [](node_options& o) { o.tether_grace = 1s; }},
+    };
+    for (const auto& [name, set] : table) {
+        for (const char* host : {"localhost", "127.0.0.1"}) {
+            node_options options{.listen_port = 0};
+            set(options);
+            const auto e = error_of([&] { (void)test_runtime().spawn_remote_node(host, options); });
+            EXPECT_EQ(e.code(), errc::bad_argument) << e.what();
+            EXPECT_TRUE(has(e, name) && has(e, host)) << e.what();
+        }
+    }
 }
 
 TEST(node, a_failure_that_is_none_of_ours_reads_as_a_breach_of_the_protocol) {

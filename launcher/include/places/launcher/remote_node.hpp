@@ -43,7 +43,7 @@ struct node_options {
     /// and for who looks at the bytes.
     bool insecure = false;
 
-    // -- of another host --
+    // -- of another host; said of localhost, error{bad_argument} --
     /// Instead of the configuration's; with ssh_command, besides them.
     std::vector<std::string> identity_files{};
     std::vector<std::string> known_hosts_files{};  ///< instead of the configuration's
