@@ -363,6 +363,41 @@ TEST_P(ssh, a_program_that_is_there_already_is_run_without_a_copy) {
     EXPECT_TRUE(cached(far).empty());
 }
 
+TEST_P(ssh, a_program_that_is_there_already_loads_its_modules_from_there) {
+    const test_sshd far;
+    const auto program = far.folder() + "/program";
+    const auto module = far.folder() + "/module.so";
+    files::copy_file(files::read_symlink("/proc/self/exe"), program);
+    files::copy_file(NODE_MODULE, module);
+    auto options = options_for(far);
+    options.program = program;
+    options.modules = {module};
+    auto node = test_runtime().spawn_remote_node("far", options);
+    auto by_library = node.supervise_place(places::library{module, "module_greet"});
+    EXPECT_EQ(echoed(by_library, "hello"), "module says hello");
+    auto by_entry = node.supervise_place(places::registered{"module-greet"});
+    EXPECT_EQ(echoed(by_entry, "hello"), "module says hello");
+    EXPECT_TRUE(cached(far).empty());
+    const auto text = text_of_error(errc::permission_denied, [&] {
+        (void)node.supervise_place(places::library{NODE_MODULE, "module_greet"});
+    });
+    EXPECT_NE(text.find("was not started with that module"), text.npos) << text;
+}
+
+TEST_P(ssh, a_program_that_is_there_already_says_which_module_is_not) {
+    const test_sshd far;
+    const auto program = far.folder() + "/program";
+    files::copy_file(files::read_symlink("/proc/self/exe"), program);
+    auto options = options_for(far);
+    options.program = program;
+    options.modules = {far.folder() + "/module.so"};
+    const auto text = text_of_error(
+        errc::load_failed, [&] { (void)test_runtime().spawn_remote_node("far", options); });
+    EXPECT_NE(text.find("module " + options.modules[0]), text.npos) << text;
+    EXPECT_NE(text.find("No such file"), text.npos) << text;
+    EXPECT_TRUE(far.is_left_alone());
+}
+
 INSTANTIATE_TEST_SUITE_P(by, ssh, ::testing::Values("", "ssh"), [](const auto& each) {
     return std::string(*each.param == '\0' ? "library" : "command");
 });

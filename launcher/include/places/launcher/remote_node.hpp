@@ -59,7 +59,8 @@ struct node_options {
     /// find the host and connect takes at most 4 s of it, unless the ssh command does that.
     /// 1 ms to 1 hour.
     std::chrono::milliseconds step_deadline{10'000};
-    /// On the host, with the modules, and runs instead of a copy of this one.
+    /// Is on the host already, and runs there instead of a copy of this one; modules, if any, are
+    /// then paths over there.
     std::string program{};
     bool tunnel = false;  ///< the link goes through SSH: no port of the host need be open
     /// Once the call has returned it, the node stays when SSH, links and this program are gone.
