@@ -554,6 +554,10 @@ int serve_starter() {
         const auto how = relay.run();
         if (order->program.empty() && !relay.was_ready() && how && is_no_start(*how)) {
             forget_start(*far, what);
+            constexpr std::string_view advice =
+                "what the host has in its cache does not start; start again, and it is copied "
+                "anew\n";
+            (void)!::write(STDERR_FILENO, advice.data(), advice.size());
         }
         end_like(how.value_or(exit_status{false, lost_status}));
     } catch (const starter_unwanted&) {
