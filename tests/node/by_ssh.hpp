@@ -2,6 +2,7 @@
 // What the tests of nodes on other hosts begin with.
 #pragma once
 
+#include "tests/node/processes.hpp"
 #include "tests/support/node_main.hpp"
 #include "tests/support/sshd.hpp"
 
@@ -9,12 +10,22 @@
 
 #include <gtest/gtest.h>
 
-/// Needs an sshd; says so where there can be none.
+#include <sys/types.h>
+#include <unistd.h>
+#include <vector>
+
+/// Needs an sshd; says so where there can be none. This process has no other children after a test
+/// than before it.
 class needs_sshd : public ::testing::Test {
   protected:
     void SetUp() override {
+        children_ = children_of(::getpid());
         if (const auto why = test_sshd::why_not(); !why.empty()) GTEST_SKIP() << why;
     }
+    void TearDown() override { EXPECT_EQ(children_of(::getpid()), children_); }
+
+  private:
+    std::vector<pid_t> children_;
 };
 
 /// Each runs with the library, and with the ssh command whose name is the parameter.

@@ -2,7 +2,7 @@
 // A program that life_test and ssh_end_test start and kill: a root with a node, and a place on each
 // side. Told to wait, it first reads a line. Prints one line: the node (or its starter), its place,
 // the local place, both bridges.
-//     doomed_root [wait] [HOST CONFIG GRACE_MS tethered|detached]
+//     doomed_root [wait] [HOST CONFIG GRACE_MS tethered|detached [SSH_COMMAND]]
 #include "entries.hpp"
 #include "processes.hpp"
 
@@ -18,13 +18,15 @@ int main(int argc, char** argv) {
         ++argv;
     }
     places::node_options options{.listen_port = 0};
-    if (argc == 5) {
+    const bool is_far = argc >= 5;
+    if (is_far) {
         options.ssh_config = argv[2];
         options.tether_grace = std::chrono::milliseconds{std::atoi(argv[3])};
         options.detach = std::string(argv[4]) == "detached";
+        if (argc > 5) options.ssh_command = argv[5];
         if (options.detach) options.key = places::bytes(32, std::byte{7});
     }
-    auto node = runtime.spawn_remote_node(argc == 5 ? argv[1] : "localhost", options);
+    auto node = runtime.spawn_remote_node(is_far ? argv[1] : "localhost", options);
     auto remote = node.supervise_place<table_server>({.named = "table"});
     auto local = places::spawn_server<table_server>();
     std::cout << node.pid() << ' ' << remote.pid() << ' ' << local.pid() << ' '

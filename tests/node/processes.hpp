@@ -64,6 +64,15 @@ inline std::vector<pid_t> children_of(pid_t parent) {
     return found;
 }
 
+/// The process itself comes first.
+inline std::vector<pid_t> family_of(pid_t root) {
+    std::vector<pid_t> all{root};
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        for (const pid_t child : children_of(all[i])) all.push_back(child);
+    }
+    return all;
+}
+
 /// The bridge of the node whose root is `root`; 0 when there is none.
 inline pid_t bridge_of(pid_t root) {
     for (const pid_t child : children_of(root)) {

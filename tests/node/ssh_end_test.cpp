@@ -67,7 +67,7 @@ struct doomed_start {
     places::unique_fd out;
 };
 doomed_start begin_doomed(const test_sshd& far, const std::string& grace_ms,
-                          const std::string& tether) {
+                          const std::string& tether, const std::string& ssh_command = "") {
     std::array<int, 2> ends;
     EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
     doomed_start d{0, places::unique_fd{ends[0]}};
@@ -75,7 +75,7 @@ doomed_start begin_doomed(const test_sshd& far, const std::string& grace_ms,
     posix_spawn_file_actions_t actions;
     ::posix_spawn_file_actions_init(&actions);
     ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 1);
-    std::vector<std::string> words{DOOMED_ROOT, "far", far.config(), grace_ms, tether};
+    std::vector<std::string> words{DOOMED_ROOT, "far", far.config(), grace_ms, tether, ssh_command};
     std::vector<char*> argv;
     for (auto& each : words) argv.push_back(each.data());
     argv.push_back(nullptr);
@@ -122,6 +122,35 @@ TEST_F(ssh_end, of_a_killed_root_takes_its_tethered_node_at_once) {
     }
     std::printf("%d roots killed, %d at once: all gone after at most %lld ms\n", rounds, at_once,
                 slowest);
+}
+
+TEST_F(ssh_end, of_a_root_that_is_killed_amid_a_start_takes_all_that_the_start_has_begun) {
+    const test_sshd far;
+    const auto reached = far.folder() + "/reached";
+    const auto once = far.folder() + "/once";
+    test_sshd::run({"mkfifo", reached});
+    // Once, until its input ends.
+    far.put_program("uname", "mkdir '" + once + "' || exit 1; echo >'" + reached + "'; exec cat");
+    // As ssh with a jump host: another program of its own that hears of no end.
+    far.put_program("jumping", "sleep 1000 </dev/null >/dev/null 2>&1 & echo >'" + reached +
+                                   "'; exec sleep 1000");
+    for (const std::string& command : {std::string(), std::string("ssh"), far.bin() + "/jumping"}) {
+        SCOPED_TRACE(command);
+        std::filesystem::remove(once);
+        const auto begun = begin_doomed(far, "0", "tethered", command);
+        {
+            std::ifstream in(reached);
+            std::string line;
+            std::getline(in, line);
+        }
+        std::vector<places::unique_fd> lives;
+        for (const pid_t each : family_of(begun.root)) lives.push_back(watch(each));
+        // Root, nursery and starter, and what that has started.
+        EXPECT_GE(lives.size(), command.empty() ? 3U : 4U);
+        kill_root({begun.root, {}, 0});
+        for (const auto& life : lives) EXPECT_TRUE(ends(life));
+        EXPECT_TRUE(far.is_left_alone());
+    }
 }
 
 TEST_F(ssh_end, of_the_ssh_connection_leaves_a_node_that_is_linked_to_and_the_link_s_takes_it) {

@@ -34,11 +34,13 @@ class ssh_refusal : public both_ways {
     /// The text of the error, which has the code, names the host, and leaves nothing.
     static std::string refused(const test_sshd& far, errc code, const places::node_options& options,
                                const std::string& host = "far") {
+        const auto before = children_of(::getpid());
         const auto begun = std::chrono::steady_clock::now();
         auto text =
             text_of_error(code, [&] { (void)test_runtime().spawn_remote_node(host, options); });
         std::printf("%lld ms: %s\n", ms_since(begun), text.c_str());
         EXPECT_NE(text.find("node " + host), text.npos);
+        EXPECT_EQ(children_of(::getpid()), before);
         EXPECT_TRUE(far.is_left_alone());
         EXPECT_TRUE(has_no_copy(far)) << "a copy under way is left";
         return text;

@@ -77,6 +77,31 @@ TEST_P(ssh, starts_a_node_and_its_places_are_used_like_local_ones) {
     EXPECT_TRUE(far.is_left_alone());
 }
 
+TEST_P(ssh, needs_no_configuration_where_all_is_said) {
+    const test_sshd far;
+    const places::node_options said{.listen_port = 0,
+                                    .identity_files = {far.user_key()},
+                                    .known_hosts_files = {far.known_hosts()},
+                                    .ssh_config = "none",
+                                    .ssh_command = GetParam()};
+    {
+        auto node = test_runtime().spawn_remote_node(far.host(), said);
+        EXPECT_EQ(node.name(), "127.0.0.1:" + std::to_string(node.port()));
+        auto place = node.supervise_place(echo_entry);
+        EXPECT_EQ(echoed(place, "hello"), "hello");
+    }
+    auto wrong = said;
+    test_sshd::run({"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", far.folder() + "/other"});
+    wrong.identity_files = {far.folder() + "/other"};
+    EXPECT_EQ(error_of([&] { (void)test_runtime().spawn_remote_node(far.host(), wrong); }).code(),
+              errc::auth_refused);
+    wrong = said;
+    test_sshd::write_file(far.folder() + "/nobody", "");
+    wrong.known_hosts_files = {far.folder() + "/nobody"};
+    EXPECT_EQ(error_of([&] { (void)test_runtime().spawn_remote_node(far.host(), wrong); }).code(),
+              errc::host_key_unknown);
+}
+
 TEST_P(ssh, takes_the_node_with_the_last_handle) {
     const test_sshd far;
     {
