@@ -43,6 +43,11 @@ loader_report loader_report_of(const std::string& path) {
 
 // -- how it gets there --
 
+// A guard that hears nothing for a step and so long ends, and the copy with it: the connection may
+// have been cut without a word. While octets move it hears of it, in between.
+constexpr std::chrono::seconds guard_slack{15};
+constexpr std::chrono::seconds guard_interval{3};
+
 // More often than this nobody sees a bar move.
 constexpr std::chrono::milliseconds progress_interval{100};
 
@@ -93,7 +98,7 @@ class copier {
   public:
     copier(far_side& far, bool show_progress)
         : far_(far),
-          shell_(far, guard_script()),
+          shell_(far, guard_script(far.clock().limit())),
           show_progress_(show_progress) {
         const auto answer = shell_.hear();
         if (!answer.starts_with("folder ")) copying_failed("a copy", shell_, far_.said());
@@ -109,9 +114,14 @@ class copier {
         if (!file) throw error(errc::load_failed, what.path + ": " + std::strerror(errno));
         const auto path = folder_ + "/" + what.name;
         std::chrono::steady_clock::time_point told{};
+        auto guarded = std::chrono::steady_clock::now();
         const progress tell = [&](std::uint64_t done) {
-            if (!show_progress_) return;
             const auto now = std::chrono::steady_clock::now();
+            if (now - guarded >= guard_interval) {
+                guarded = now;
+                shell_.say("wait");
+            }
+            if (!show_progress_) return;
             if (done < what.bytes && now - told < progress_interval) return;
             told = now;
             // Nobody reads: the copy does not wait for that.
@@ -147,20 +157,27 @@ class copier {
     }
 
   private:
-    static std::string guard_script() {
+    static std::string guard_script(std::chrono::milliseconds step) {
+        const auto silence = std::chrono::ceil<std::chrono::seconds>(step) + guard_slack;
         return std::string("umask 077; ") + english_script + cache_script +
                "echo; mkdir -p \"$c\" || exit 1; " + is_ours_script +
                " || { echo \"$c: Permission denied: others own it, or may write there\" >&2; "
                "exit 1; }; t=$(mktemp -d \"$c/.copy.XXXXXX\") || exit 1; "
                "trap \"rm -rf \\\"$t\\\"\" EXIT; trap \"exit 1\" HUP INT TERM PIPE; "
-               // Of hosts that were cut off, whose guards did not hear of it.
+               // Of guards that were killed.
                "find \"$c\" -maxdepth 1 -name \".copy.*\" -mmin +1440 -exec rm -rf {} + "
                "2>/dev/null; "
                "echo \"places-folder $t\"; "
-               "while read -r verb a b d; do case $verb in "
+               // read alone has no limit.
+               "line() { timeout " +
+               std::to_string(silence.count()) +
+               " sh -c \"IFS= read -r l && printf %s \\\"\\$l\\\"\"; }; "
+               "while l=$(line); do "
+               "verb=${l%% *}; l=${l#* }; a=${l%% *}; l=${l#* }; b=${l%% *}; d=${l#* }; "
+               "case $verb in "
                "has) s=; if [ -f \"$c/$a/$b\" ]; then s=$(sha256sum <\"$c/$a/$b\"); fi; "
                "if [ \"${s%% *}\" = \"$a\" ]; then echo places-yes; else echo places-no; fi;; "
-               "text) read -r line; printf \"%s\" \"$line\" >\"$t/$a\";; "
+               "text) l=$(line) && printf \"%s\" \"$l\" >\"$t/$a\";; "
                "keep) s=$(sha256sum <\"$t/$d\") && s=${s%% *}; "
                "if [ \"$s\" != \"$b\" ]; then echo \"places-damaged $s\"; "
                "elif n=$d && { [ \"$d\" != start ] || n=$d.$h; } && chmod 700 \"$t/$d\" && "

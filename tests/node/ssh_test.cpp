@@ -175,6 +175,24 @@ TEST_P(ssh, copies_through_the_shell_where_the_host_has_no_sftp) {
     EXPECT_EQ(copies_under_way(far), 0U);
 }
 
+TEST_P(ssh, copies_for_longer_than_its_guard_waits_in_silence) {
+    if (!uses_library()) return;  // the other way has no SFTP, and much of a copy in its buffers
+    constexpr const char* server = "/usr/lib/openssh/sftp-server";
+    if (!files::exists(server)) GTEST_SKIP() << "no sftp-server at " << server;
+    const test_sshd far({.lines = {"Subsystem sftp slow-sftp"}, .has_sftp = false});
+    // A step and 15 s are what the guard waits; the time itself is what is waited for.
+    far.put_program("slow-sftp",
+                    "until=$(($(date +%s) + 20)); { while [ $(date +%s) -lt $until ]; do "
+                    "dd bs=16384 count=1 status=none; sleep 0.1; done; exec cat; } | " +
+                        std::string(server));
+    auto options = options_for(far);
+    options.step_deadline = 2s;
+    const auto begun = std::chrono::steady_clock::now();
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+    EXPECT_GE(std::chrono::steady_clock::now() - begun, 18s) << "too fast to prove it";
+    EXPECT_EQ(copies_under_way(far), 0U);
+}
+
 TEST_P(ssh, refuses_what_has_been_damaged_on_the_way) {
     const test_sshd far;
     far.put_program("sha256sum", "echo 0123456789 -");

@@ -187,30 +187,59 @@ TEST_F(two_hosts, a_cable_that_is_cut_during_the_start_is_an_error_within_the_de
               errc::host_unreachable);
 }
 
-TEST_F(two_hosts, a_cable_that_is_cut_before_a_node_has_its_orders_takes_it) {
+/// A file of the far user's login shell; removed with this.
+class login_file {
+  public:
+    explicit login_file(const std::string& text)
+        : path_(std::filesystem::path(variable("FAR_CONFIG")).parent_path() / "home/.bashrc") {
+        std::ofstream(path_) << text;
+    }
+    ~login_file() { std::filesystem::remove(path_); }
+    login_file(const login_file&) = delete;
+    login_file& operator=(const login_file&) = delete;
+
+  private:
+    std::filesystem::path path_;
+};
+
+TEST_F(two_hosts, a_cable_that_is_cut_amid_a_start_takes_what_has_been_started_and_copied) {
     const scratch_folder scratch;
-    const auto fifo = scratch.path() + "/started";
+    const auto fifo = scratch.path() + "/reached";
     ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
-    const auto program = scratch.path() + "/program";
-    std::filesystem::copy_file(std::filesystem::read_symlink("/proc/self/exe"), program);
-    auto tethered = options();
-    tethered.program = scratch.put(
-        "announced", "#!/bin/sh\necho $$ >'" + fifo + "'\nexec '" + program + "' \"$@\"\n", 0700);
     std::vector<places::pending_node> begun;
     std::vector<places::unique_fd> lives;
-    for (const char* command : {"", "ssh"}) {
-        tethered.ssh_command = command;
+    const auto begin = [&](const places::node_options& options) {
         // Nobody looks at it, so nobody gives it its orders.
-        begun.push_back(test_runtime().spawn_remote_node_async("far", tethered));
-        pid_t node = 0;
-        ASSERT_TRUE(std::ifstream(fifo) >> node);
-        lives.push_back(watch(node));
+        begun.push_back(test_runtime().spawn_remote_node_async("far", options));
+        pid_t reached = 0;
+        ASSERT_TRUE(std::ifstream(fifo) >> reached);
+        lives.push_back(watch(reached));
         ASSERT_TRUE(lives.back());
-    }
+    };
+
+    const auto program = scratch.path() + "/program";
+    std::filesystem::copy_file(std::filesystem::read_symlink("/proc/self/exe"), program);
+    auto waits = options();
+    waits.program = scratch.put(
+        "waits", "#!/bin/sh\necho $$ >'" + fifo + "'\nexec '" + program + "' \"$@\"\n", 0700);
+    begin(waits);
+    waits.ssh_command = "ssh";
+    begin(waits);
+
+    // A copy as it begins, and the shell that guards it.
+    const login_file rc("PATH=" + scratch.path() + ":$PATH XDG_CACHE_HOME=" + scratch.path() +
+                        "\n"
+                        "export XDG_CACHE_HOME\n");
+    scratch.put("mktemp", "#!/bin/sh\n/bin/mktemp \"$@\" && echo $PPID >'" + fifo + "'\n", 0700);
+    auto copies = options();
+    copies.step_deadline = 1s;
+    begin(copies);
+
     set_link("down");
     const auto cut = clock_type::now();
     for (const auto& life : lives) EXPECT_TRUE(ends(life));
-    std::printf("cut before they had their orders: gone after %lld ms\n", ms_since(cut));
+    std::printf("cut amid the start: gone after %lld ms\n", ms_since(cut));
+    EXPECT_TRUE(std::filesystem::is_empty(scratch.path() + "/places"));
 }
 
 TEST_F(two_hosts, an_address_that_nobody_answers_is_unreachable_within_the_deadline) {
