@@ -434,22 +434,19 @@ void lose_while(const test_sshd& far, const std::string& program,
                 const places::node_options& options) {
     const auto fifo = far.folder() + "/reached";
     test_sshd::run({"mkfifo", fifo});
-    far.put_program(program, "echo >'" + fifo + "'; exec cat '" + far.folder() + "/never'");
+    const auto once = far.folder() + "/once";
+    far.put_program(program, "mkdir '" + once + "' || exit 1; echo $$ >'" + fifo + "'; exec cat '" +
+                                 far.folder() + "/never'");
     test_sshd::run({"mkfifo", far.folder() + "/never"});
     auto pending = test_runtime().spawn_remote_node_async("far", options);
-    {
-        std::ifstream reached(fifo);
-        std::string line;
-        std::getline(reached, line);
-    }
+    pid_t stopped = 0;
+    ASSERT_TRUE(std::ifstream(fifo) >> stopped);
     far.kill_sessions();
     const auto e = error_of([&] { (void)pending.get(); });
     EXPECT_EQ(e.code(), errc::ssh_lost) << e.what();
     std::printf("%s\n", e.what());
     // What stands still on the far side does so because of this test.
-    for (const pid_t each : far.running()) {
-        if (facts_of(each).name == "cat") ::kill(each, SIGKILL);
-    }
+    ::kill(stopped, SIGKILL);
     EXPECT_TRUE(far.is_left_alone());
 }
 
