@@ -71,8 +71,7 @@ TEST_F(two_hosts, are_linked_at_the_address_that_the_node_listens_on) {
     for (const char* command : {"", "ssh"}) {
         for (const bool tunnel : {false, true}) {
             for (const auto& address :
-                 {std::string(), variable("FAR_ADDRESS"), variable("FAR_SECOND"),
-                  std::string("0.0.0.0"), std::string("::"), std::string("0::0")}) {
+                 {variable("FAR_SECOND"), std::string("0.0.0.0"), std::string("0::0")}) {
                 SCOPED_TRACE(std::string(command) + (tunnel ? " tunnel " : " ") + address);
                 auto there = options();
                 there.ssh_command = command;
