@@ -63,11 +63,13 @@ void async_waits::take_calls() {
     const auto taken = home_.calls().take();
     for (auto& by : hearers_) by.hear(taken);
     if (taken.overflowed) look_all();
-    for (const auto id : taken.channel_ids) {
-        const auto found = by_channel_.find(id);
-        if (found == by_channel_.end()) continue;
-        for (const auto& s : found->second) s->look();
-    }
+    for (const auto id : taken.channel_ids) look_at(id);
+}
+
+void async_waits::look_at(std::uint64_t channel_id) {
+    const auto found = by_channel_.find(channel_id);
+    if (found == by_channel_.end()) return;
+    for (const auto& s : found->second) s->look();
 }
 
 async_waits::place async_waits::add(sleeper s) {
@@ -103,9 +105,11 @@ void async_waits::remove(place where) {
             record_watched = record_watched || j.record;
             room_watched = room_watched || j.room;
         });
-        if (i.record && !record_watched) i.channel->end().in().unpark();
-        if (i.room && !room_watched) i.channel->end().out().unpark();
-        i.channel->was_unparked();
+        const bool ends_record = i.record && !record_watched;
+        const bool ends_room = i.room && !room_watched;
+        if (ends_record) i.channel->end().in().unpark();
+        if (ends_room) i.channel->end().out().unpark();
+        if (ends_record || ends_room) i.channel->was_unparked();
     }
     if (!sleepers_.empty() || does_ == when_empty::watch) return;
     watches_ = false;

@@ -7,6 +7,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/intrusive/list.hpp>
 
 #include <atomic>
 #include <cstdint>
@@ -51,6 +52,8 @@ class async_waits {
     bool add_hearer(call_hearer& by);
     /// Passes on the calls that are there.
     void take_calls();
+    /// Whoever sleeps on that channel looks.
+    void look_at(std::uint64_t channel_id);
 
     /// Parks the channels: look once more at what the sleep is for before sleeping.
     place add(sleeper s);

@@ -35,7 +35,9 @@ shm::peeked channel::next(clock::time_point until) {
 
 status channel::send(const message& m, clock::time_point until) {
     const auto what = static_cast<std::uint16_t>(m.what());
-    if (m.what() == kind::part || (what & (shm::continues | shm::packed)) != 0) {
+    const bool is_said_aside = m.what() == kind::opened || m.what() == kind::refused;
+    if (m.what() == kind::part || (what & (shm::continues | shm::packed)) != 0 ||
+        ((what & shm::aside) != 0 && !is_said_aside)) {
         throw error(errc::bad_argument, "a message of kind " + std::to_string(what) +
                                             ", which only channels make: send the whole message");
     }

@@ -17,7 +17,6 @@ struct member {
     bool is_ready() { return state->has_message(); }
     void park() { state->end().in().park(shm::park_mode::doorbell); }
     void unpark() { state->end().in().unpark(); }
-    detail::interest waits_for() const { return {.channel = state, .record = true}; }
 };
 
 void enter(detail::ready_list<member>& all, detail::channel_state& end, std::uint64_t key) {
@@ -52,12 +51,13 @@ std::size_t channel_set::size() const noexcept { return state_->members.size(); 
 
 std::optional<std::uint64_t> channel_set::wait(std::chrono::nanoseconds limit) {
     auto& members = state_->members;
-    if (members.is_empty()) throw error(errc::bad_argument, "a wait for an empty set of channels");
     const auto until = detail::deadline_after(limit);
+    const auto is_empty = [&] { return members.is_empty(); };  // another body may empty it
     while (true) {
+        if (is_empty()) throw error(errc::bad_argument, "a wait for an empty set of channels");
         members.pump();
         if (const auto m = members.next()) return m->key;
-        if (!members.wait(until, [] { return false; })) return std::nullopt;
+        if (!members.wait(until, is_empty)) return std::nullopt;
     }
 }
 

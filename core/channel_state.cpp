@@ -19,30 +19,28 @@ shm::endpoint::seal seal_of(const control::granted& g) {
     return g.keeps_memory ? shm::endpoint::seal::kept : shm::endpoint::seal::sealed;
 }
 
-static_assert((number_of(kind::opened) & shm::aside) != 0);
-static_assert((number_of(kind::refused) & shm::aside) != 0);
-
 // A bridge's word on a place of another node.
 constexpr std::uint32_t has_exited = 0x100;
 constexpr std::uint32_t was_signalled = 0x200;
 constexpr std::uint32_t value_bits = 0xff;
-// Linux has no signal beyond.
-constexpr std::uint32_t signal_max = 64;
 
 std::uint32_t word_of(exit_status how) noexcept {
-    return (how.signalled ? was_signalled : has_exited) |
-           (static_cast<std::uint32_t>(how.value) & value_bits);
+    return (how.signalled ? was_signalled : has_exited) | static_cast<std::uint32_t>(how.value);
 }
 
 std::optional<exit_status> status_in(std::uint32_t word) noexcept {
-    const auto value = word & value_bits;
-    const auto how = word & ~value_bits;
-    if (how == has_exited) return exit_status{false, static_cast<int>(value)};
-    if (how != was_signalled || value == 0 || value > signal_max) return std::nullopt;
-    return exit_status{true, static_cast<int>(value)};
+    const exit_status how{(word & was_signalled) != 0, static_cast<int>(word & value_bits)};
+    if (!is_possible(how) || word_of(how) != word) return std::nullopt;
+    return how;
 }
 
 }  // namespace
+
+bool is_possible(exit_status how) noexcept {
+    constexpr int signal_max = 64;  // Linux has none beyond
+    return how.signalled ? how.value >= 1 && how.value <= signal_max
+                         : how.value >= 0 && how.value <= 255;
+}
 
 channel_state::channel_state(process& home, const control::granted& grant,
                              std::vector<unique_fd> fds)

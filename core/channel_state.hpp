@@ -20,6 +20,9 @@ namespace places::detail {
 
 class process;
 
+/// Whether a process can end so.
+bool is_possible(exit_status how) noexcept;
+
 /// One open end of a channel. Made by process; closing tells peer and nursery.
 /// One thread at a time, but for what process::pump marks: the peer's death.
 class channel_state {

@@ -23,10 +23,6 @@ struct connection {
     channel_state::outgoing sending;  // of it
 
     std::size_t wanted_bytes() const { return state->next_record_bytes(sending); }
-    interest waits_for() const {
-        if (!unsent) return {.channel = state, .record = true};
-        return {.channel = state, .room = true, .room_bytes = wanted_bytes()};
-    }
     bool is_ready() {
         if (!unsent) return state->has_message();
         return state->can_advance(sending);
@@ -120,7 +116,9 @@ bool inbox::accept_offers() {
 
 result<inbox::item> inbox::get(channel::clock::time_point until) {
     auto& s = *state_;
-    const auto has_offers = [&s] { return s.home.has_offers(); };
+    // Another body may have dropped the last of them.
+    const auto is_over = [&s] { return s.connections.is_empty() && !s.takes_connections; };
+    const auto has_news = [&] { return s.home.has_offers() || is_over(); };
     while (true) {
         if (!accept_offers()) return make_error_code(errc::node_down);
         for (auto turns = s.connections.turn_size(); turns > 0; --turns) {
@@ -135,8 +133,8 @@ result<inbox::item> inbox::get(channel::clock::time_point until) {
             }
             return item{c->state->take(next.record), reply_end{c, c->state->id()}};
         }
-        if (s.connections.is_empty() && !s.takes_connections) return make_error_code(errc::closed);
-        if (!s.connections.wait(until, has_offers)) return make_error_code(errc::timeout);
+        if (is_over()) return make_error_code(errc::closed);
+        if (!s.connections.wait(until, has_news)) return make_error_code(errc::timeout);
     }
 }
 

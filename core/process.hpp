@@ -61,10 +61,11 @@ class suspender {
     virtual bool add_hearer(call_hearer& by) = 0;
     /// Passes on the calls that are there.
     virtual void take_calls() = 0;
-    /// Waits until `ready`, which is asked again when `wake` is called, or a packet was taken.
-    /// `wake` is there as long as this waits.
-    virtual bool wait_for_wake(std::function<void()>& wake, const std::function<bool()>& ready,
-                               shm::deadline until) = 0;
+    /// This channel was unparked by other means than a wait: whoever waits on it here looks, and
+    /// parks it again.
+    virtual void look_at(const channel_state& c) = 0;
+    /// The wait that this is in, if any, asks `ready` again. Thread: the router's.
+    virtual void wake() = 0;
     /// The router ends: a wait throws, or holds the thread in a destructor on the way out.
     virtual bool is_unwinding() const noexcept = 0;
     /// The same for descriptors; see poll_until.

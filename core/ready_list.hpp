@@ -28,7 +28,7 @@ namespace places::detail {
 /// A member is hot (looked at in every turn) or cold (parked in doorbell mode, and called). Whoever
 /// waits on a cold one by other means unparks it, and makes it hot again.
 /// Shape of a Member: `state`, the channel; `is_hot`, ours; is_ready(), whether there is something
-/// to do; park() and unpark() its role; waits_for(), the same as an interest.
+/// to do; park() and unpark() its role.
 /// Safety: one thread. A member's channel may go first: it is then a member no more.
 template <class Member>
 class ready_list final : private call_hearer {
@@ -80,9 +80,11 @@ class ready_list final : private call_hearer {
     bool cool(bool may_poll);
     template <class News>
     bool suspend(suspender& body, shm::deadline until, News&& news);
-    template <class News>
-    bool suspend_unwinding(suspender& body, shm::deadline until, News&& news);
     bool sleep(shm::deadline until);
+    std::array<pollfd, 3> told_by() const;
+    void take_told(const std::array<pollfd, 3>& fds);
+    void unpark(Member& m);
+    void wake_bodies();
 
     process& home_;
     // Another thread of this process may take the packet that wait() sleeps for.
@@ -96,7 +98,21 @@ class ready_list final : private call_hearer {
     clock::time_point calls_looked_at_{};
     std::optional<calls_claim> lasting_claim_;
     unique_fd epoll_;
-    std::list<std::function<void()>> suspended_;  // each wakes a body that waits here
+    std::list<suspender*> suspended_;  // bodies of a router that wait here
+
+    /// While a body does.
+    struct registered {
+        registered(std::list<suspender*>& all, suspender& body)
+            : all_(all),
+              mine_(all.insert(all.end(), &body)) {}
+        ~registered() { all_.erase(mine_); }
+        registered(const registered&) = delete;
+        registered& operator=(const registered&) = delete;
+
+      private:
+        std::list<suspender*>& all_;
+        std::list<suspender*>::iterator mine_;
+    };
 };
 
 // -- bodies --
@@ -105,8 +121,20 @@ template <class Member>
 ready_list<Member>::~ready_list() {
     for (const auto& [id, m] : all_) {
         m->state->set_attendant({});
-        m->unpark();
+        unpark(*m);
     }
+}
+
+/// Others may wait on that channel in bodies of the same router, asleep by the same park word.
+template <class Member>
+void ready_list<Member>::unpark(Member& m) {
+    m.unpark();
+    if (auto* body = current_suspender()) body->look_at(*m.state);
+}
+
+template <class Member>
+void ready_list<Member>::wake_bodies() {
+    for (auto* body : suspended_) body->wake();
 }
 
 template <class Member>
@@ -118,6 +146,7 @@ void ready_list<Member>::add(pointer m) {
         if (what == channel_state::attention::unparked) return warm(one);
         std::erase(hot_, one);
         all_.erase(one->state->id());
+        wake_bodies();
     });
     all_.emplace(c.id(), m);
     warm(m);
@@ -129,9 +158,10 @@ void ready_list<Member>::remove(const channel_state& c) {
     if (found == all_.end()) return;
     const auto m = found->second;
     m->state->set_attendant({});
-    m->unpark();
+    unpark(*m);
     std::erase(hot_, m);
     all_.erase(found);
+    wake_bodies();
 }
 
 template <class Member>
@@ -158,11 +188,9 @@ void ready_list<Member>::pump() {
 template <class Member>
 void ready_list<Member>::warm(const pointer& m) {
     if (std::exchange(m->is_hot, true)) return;
-    m->unpark();
+    unpark(*m);
     hot_.push_back(m);
-    for (const auto& wake : suspended_) {
-        if (wake) wake();
-    }
+    wake_bodies();
 }
 
 template <class Member>
@@ -185,7 +213,6 @@ void ready_list<Member>::look_at_calls() {
     if (now - calls_looked_at_ < calls_interval) return;
     calls_looked_at_ = now;
     if (auto* body = current_suspender()) {
-        if (body->is_unwinding()) return warm_all();
         return body->add_hearer(*this) ? warm_all() : body->take_calls();
     }
     std::optional<calls_claim> claim;
@@ -212,7 +239,7 @@ bool ready_list<Member>::cool(bool may_poll) {
         const bool is_ready = m->is_ready();
         any_ready = any_ready || is_ready;
         if (is_ready || (may_poll && m->state->polls())) {
-            m->unpark();
+            unpark(*m);
             still.push_back(m);
         } else {
             m->is_hot = false;
@@ -239,37 +266,25 @@ bool ready_list<Member>::wait(shm::deadline until, News&& news) {
 template <class Member>
 template <class News>
 bool ready_list<Member>::suspend(suspender& body, shm::deadline until, News&& news) {
-    if (body.is_unwinding()) return suspend_unwinding(body, until, news);
     if (body.add_hearer(*this)) {
         warm_all();
         return true;
     }
+    // What has been called may not be heard of yet, and no wait is too short to find it.
+    body.take_calls();
     const auto ready = [&] {
         return !hot_.empty() || news() || home_.is_orphan() || deaths_seen_ != home_.death_count();
     };
-    struct suspended {
-        std::list<std::function<void()>>& all;
-        std::list<std::function<void()>>::iterator mine;
-        ~suspended() { all.erase(mine); }
-    };
-    const suspended here{suspended_, suspended_.emplace(suspended_.end())};
-    return body.wait_for_wake(*here.mine, ready, until);
-}
-
-/// The router hears no more: what it would have heard is looked for.
-template <class Member>
-template <class News>
-bool ready_list<Member>::suspend_unwinding(suspender& body, shm::deadline until, News&& news) {
-    std::vector<interest> on;
-    for (const auto& [id, m] : all_) on.push_back(m->waits_for());
-    const auto ready = [&] {
-        return news() || home_.is_orphan() ||
-               std::any_of(all_.begin(), all_.end(),
-                           [](const auto& each) { return each.second->is_ready(); });
-    };
-    const bool in_time = body.wait(on, ready, until);
-    warm_all();
-    return in_time;
+    if (body.is_unwinding() && !ready()) {
+        // A destructor on the way out; the thread waits for all that could tell.
+        auto fds = told_by();
+        body.poll(fds, until);
+        body.take_calls();
+        take_told(fds);
+        return ready() || clock::now() < until;
+    }
+    const registered here{suspended_, body};
+    return body.wait({}, ready, until);
 }
 
 template <class Member>
@@ -279,9 +294,7 @@ bool ready_list<Member>::sleep(shm::deadline until) {
         warm_all();
         return true;
     }
-    std::array<pollfd, 3> fds{pollfd{home_.calls().native_handle(), POLLIN, 0},
-                              pollfd{home_.control_handle(), POLLIN, 0},
-                              pollfd{news_.get(), POLLIN, 0}};
+    auto fds = told_by();
     timespec limit{};
     const bool has_limit = until != shm::no_deadline || !hot_.empty();  // who is hot still polls
     if (has_limit && hot_.empty()) {
@@ -294,12 +307,25 @@ bool ready_list<Member>::sleep(shm::deadline until) {
     const auto got = ::ppoll(fds.data(), fds.size(), has_limit ? &limit : nullptr, nullptr);
     if (hot_.empty()) spin_.slept(clock::now() - begun);
     hear(home_.calls().take());
+    take_told(fds);
+    return got > 0 || until == shm::no_deadline || clock::now() < until;
+}
+
+/// What wakes a thread that waits here: a call, a packet, and a packet that another has taken.
+template <class Member>
+std::array<pollfd, 3> ready_list<Member>::told_by() const {
+    return {pollfd{home_.calls().native_handle(), POLLIN, 0},
+            pollfd{home_.control_handle(), POLLIN, 0}, pollfd{news_.get(), POLLIN, 0}};
+}
+
+/// All but the calls.
+template <class Member>
+void ready_list<Member>::take_told(const std::array<pollfd, 3>& fds) {
     if (fds[1].revents) home_.pump();
     if (fds[2].revents) {
         eventfd_t count;
         (void)::eventfd_read(news_.get(), &count);
     }
-    return got > 0 || until == shm::no_deadline || clock::now() < until;
 }
 
 template <class Member>

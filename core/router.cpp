@@ -200,22 +200,9 @@ struct router::state {
         void take_calls() override { router_.waits.take_calls(); }
         bool is_unwinding() const noexcept override { return router_.unwinding; }
 
-        bool wait_for_wake(std::function<void()>& wake, const std::function<bool()>& ready,
-                           shm::deadline until) override {
-            auto& process = router_.home;
-            while (true) {
-                if (process.is_notified()) process.pump();
-                if (ready()) return true;
-                if (clock_type::now() >= until) return false;
-                if (router_.unwinding) return true;  // who waits on waits otherwise
-                asio::steady_timer sleep{router_.io};
-                wake = [&] { sleep.cancel(); };
-                const auto here = router_.waits.add({{}, wake});
-                sleep.expires_at(until);
-                suspend_for(sleep);
-                router_.waits.remove(here);
-                wake = nullptr;
-            }
+        void look_at(const detail::channel_state& c) override { router_.waits.look_at(c.id()); }
+        void wake() override {
+            if (asleep_) asleep_->cancel();
         }
 
         void poll(std::span<pollfd> fds, shm::deadline until) override {
@@ -247,9 +234,11 @@ struct router::state {
         void suspend_for(asio::steady_timer& sleep) {
             boost::system::error_code ignored;
             detail::set_current_suspender(nullptr);
+            asleep_ = &sleep;
             context_.leave();
             sleep.async_wait(yield_[ignored]);
             context_.enter();
+            asleep_ = nullptr;
             detail::set_current_suspender(this);
         }
 
@@ -273,6 +262,7 @@ struct router::state {
         state& router_;
         asio::yield_context yield_;
         body_context& context_;
+        asio::steady_timer* asleep_ = nullptr;
     };
 
     detail::process& home = detail::process::current();

@@ -346,10 +346,15 @@ std::optional<exit_status> remote_place::wait_for(std::chrono::nanoseconds limit
     if (!in_time) return std::nullopt;
     // It may have been told between the two looks.
     if (const auto how = c.peer_status()) return how;
-    if (ended() == status::closed) {
-        throw error(errc::closed,
-                    "the place has closed its channel and gone on, so nobody tells how it ends; "
-                    "let its entry keep the channel");
+    switch (ended()) {
+        case status::closed:
+            throw error(errc::closed,
+                        "the channel was closed, and the place had not ended a second later: how "
+                        "it ends is not heard any more; wait before you close, and let its entry "
+                        "keep the channel");
+        case status::corrupt:
+            throw error(errc::corrupt, "the channel was found broken before the place had ended");
+        default: break;
     }
     throw error(errc::node_down,
                 "the node, or the link to it, ended before it told how the place did");

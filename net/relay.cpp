@@ -23,9 +23,6 @@ shm::half_state state_for(errc reason) {
     }
 }
 
-// Linux has no signal beyond.
-constexpr std::int32_t signal_max = 64;
-
 status put(shm::producer& out, const message& m) {
     return out.try_put(static_cast<std::uint16_t>(m.what()), m.type(), m.bytes());
 }
@@ -160,7 +157,7 @@ void relay::give_up_corrupt() {
 }
 
 void relay::tell_death(link& to) {
-    if (!open_ || told_death_ || out_ended_ || in_ended_) return;
+    if (!open_ || told_death_ || out_ended_) return;
     const auto how = local_->peer_status();
     if (!how) return;
     told_death_ = true;
@@ -171,7 +168,8 @@ void relay::tell_death(link& to) {
 
 relay::progress relay::end_sending(link& to, errc reason) {
     const auto how = local_->peer_status();
-    if (reason == errc::closed && !in_ended_ && awaits_obituary && !how) {
+    const bool may_yet_die = awaits_obituary && (!in_ended_ || local_was_started);
+    if (reason == errc::closed && may_yet_die && !how) {
         return std::exchange(said_closing_, true) ? progress::idle : progress::closing;
     }
     if (reason == errc::corrupt) give_up_corrupt();
@@ -227,11 +225,16 @@ void relay::send_credit(link& to) {
     auto& out = local_->end().out();
     out.unpark();
     const auto half = out.capacity_bytes() / 2;
-    auto limit = is_read() ? out.limit() - put_base_ : placed_ + out.capacity_bytes();
+    // It is the look for room that finds how far it has read, or that it cannot have.
+    const auto limit_now = [&] {
+        const auto room = out.limit() - put_base_;
+        return is_read() ? room : placed_ + out.capacity_bytes();
+    };
+    auto limit = limit_now();
     if (limit - placed_ < half) {
         // Little room: the reader calls us when there is half a ring.
         out.park(shm::park_mode::doorbell, half - sizeof(shm::record_header));
-        limit = out.limit() - put_base_;
+        limit = limit_now();
         if (limit - placed_ >= half) out.unpark();
     }
     if (placed_ == told_placed_ && limit == told_limit_) return;
@@ -241,12 +244,11 @@ void relay::send_credit(link& to) {
 }
 
 void relay::on_died(const place_died_frame& f) {
-    // An exit code or a signal's number is all that the local process can make something of.
-    const bool signalled = f.reason == death_reason::signalled;
-    const bool is_status =
-        signalled ? f.status >= 1 && f.status <= signal_max
-                  : f.reason == death_reason::exited && f.status >= 0 && f.status <= 255;
-    if (is_status && open_) local_->tell_death({signalled, f.status});
+    const exit_status how{f.reason == death_reason::signalled, f.status};
+    if (f.reason == death_reason::unknown || !detail::is_possible(how)) return;
+    // Nobody dies twice, nor after the last word.
+    if (!open_ || in_ended_ || std::exchange(heard_death_, true)) return;
+    local_->tell_death(how);
 }
 
 bool relay::on_close(const close_frame& f) {

@@ -32,6 +32,9 @@ class relay : public std::enable_shared_from_this<relay> {
     /// first. In no other record may these kinds cross.
     bool far_place_announces = false;
     bool local_place_announces = false;
+    /// The local process is a place that this channel has started: it is to end when the channel is
+    /// closed, and its `close` waits for that too.
+    bool local_was_started = false;
 
     /// The far side has agreed: records may flow. `announce` puts an `opened` record first.
     void open(bool announce);
@@ -100,7 +103,7 @@ class relay : public std::enable_shared_from_this<relay> {
     std::uint64_t sent_ = 0;
     std::uint64_t acknowledged_ = 0;
     std::deque<std::uint64_t> unplaced_ends_;
-    bool forged_ = false;  // the local process has put what may not cross
+    bool forged_ = false;       // the local process has put what may not cross
     bool is_given_up_ = false;  // and the log says so
     std::uint64_t remote_limit_ = 0;
     // Wire to ring: what has come, and where wire position 0 lies in the local ring.
@@ -109,6 +112,7 @@ class relay : public std::enable_shared_from_this<relay> {
     bool discards_ = false;  // the local process reads no more
     bool said_closing_ = false;
     bool told_death_ = false;
+    bool heard_death_ = false;
     std::uint64_t told_placed_ = 0;
     std::uint64_t told_limit_ = 0;
     std::optional<close_frame> closing_;  // the far side has closed; perhaps not yet passed on

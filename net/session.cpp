@@ -271,8 +271,10 @@ void session::accept(const open_frame& f, control::received answer) {
     auto r = std::make_shared<relay>(std::move(end), f.channel);
     r->awaits_obituary = true;
     r->local_place_announces = std::holds_alternative<start_module>(f.target);
+    r->local_was_started = !std::holds_alternative<connect_name>(f.target);
     r->open(false);
     link_->send(opened_frame{f.channel, r->local().end().out().limit(), grant.peer_id});
+    r->tell_death(*link_);
     add(r);
     make_ready(r);
     send_ready();
@@ -284,6 +286,7 @@ void session::handle(const opened_frame& f) {
     const auto r = found->second;
     r->open(!r->far_place_announces);
     if (!r->on_credit({f.channel, 0, f.limit})) return breach("opened with a wrong limit");
+    r->tell_death(*link_);
     r->send_credit(*link_);
     make_ready(r);
 }
@@ -306,7 +309,7 @@ void session::handle(const data_frame& f) {
     }
     r->send_credit(*link_);
     r->settle();
-    if (r->is_given_up()) make_ready(r);  // the far side hears that from us alone
+    if (r->is_given_up()) make_ready(r);
     forget_if_over(r);
 }
 

@@ -197,11 +197,11 @@ struct Records {
   # the one below it that the record is a pack: its flags say of how many messages, 1 or more, and
   # its payload is u16 flags of each, u48 zero, and for each u32 length, u32 zero, octets, zeros up
   # to a multiple of 8. Only the header of a pack is checked here, whoever reads it checks the rest.
-  # Below these bits, kinds from 64 on are for bridges to say in rings, and a breach here; but the
-  # first record of a place that was started from a `module` is of kind 64 (it has begun) or 65 (it
-  # could not), and kind 67, in no pack, is the next part of a message that fits no record. For an
-  # unknown channel: ignored, it has ended here meanwhile. For a local process that reads no more:
-  # counted as placed, and dropped.
+  # Below these bits, kinds from 64 on are a breach; but kind 67, in no pack, is the next part of a
+  # message that fits no record, and the first record of a place that was started from a `module` is
+  # of kind 0x2040 (it has begun) or 0x2041 (it could not). Bit 0x2000 says that the record is no
+  # message, and counted nowhere. For an unknown channel: ignored, it has ended here meanwhile. For a
+  # local process that reads no more: counted as placed, and dropped.
   # Dying: not acknowledged by `credit` means still in the sender's ring.
   channel @0 :UInt64;
   position @1 :UInt64;           # of the first record
@@ -223,8 +223,9 @@ struct Close {
   # the receiver closes its ring when it has placed everything up to there, not before. It then
   # sends what is left in its own ring, as far as credit goes, and answers with its own `close`;
   # after both the channel is gone.
-  # A place that ends closes its channels a moment before its process is gone. Its node waits for
-  # that end, 1 s at most, so that `placeDied` can go ahead of the `close`: after it nothing does.
+  # A place that ends closes its channels a moment before its process is gone, and one whose starter
+  # closes is to end. Its node waits for that end, 1 s at most, so that `placeDied` can go ahead of
+  # its `close`: after that nothing does.
   # Check: channel is open, position >= what was placed. Saying it twice is harmless, with another
   # position a breach. For an unknown channel: ignored.
   channel @0 :UInt64;
@@ -233,10 +234,10 @@ struct Close {
 }
 
 struct PlaceDied {
-  # Whose local process has ended tells the other side at once, and once for each channel that is not
-  # closed: records that wait for credit come after it. Says why, not how much: the channel's records
-  # are still delivered up to `close`. For an unknown channel, or one that is still to be opened, and
-  # with a status that is none: ignored.
+  # Whose local process has ended tells the other side at once, and once for each channel that it has
+  # not closed: records that wait for credit come after it. Says why, not how much: the channel's records
+  # are still delivered up to `close`. For an unknown channel, one that is still to be opened, a
+  # second time, behind the sender's `close`, and with a status that is none: ignored.
   place @0 :UInt64;
   channel @1 :UInt64;            # the channel it concerns
   reason @2 :DeathReason;

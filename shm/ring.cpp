@@ -102,7 +102,8 @@ loan producer::try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t
     if (bytes > record_bytes_max()) return {status::too_large, {}};
     if (const auto open = check_open(); open != status::ok) return {open, {}};
     const auto span = item_span_of(bytes);
-    const bool is_small = bytes <= packed_message_bytes_max && (kind & (continues | packed)) == 0;
+    const bool is_small =
+        bytes <= packed_message_bytes_max && (kind & (continues | packed | aside)) == 0;
     if (is_small && pack_count_ != 0 && kind == pack_kind_ && flags == pack_flags_ &&
         pack_bytes_ + span <= std::min(pack_bytes_max, record_bytes_max())) {
         const auto room = room_for(batch_span_ + span_of(pack_bytes_ + span));

@@ -24,7 +24,8 @@
  * -DM_name   one thing is broken: check.sh has the list, and each must be found
  *
  * Not shown: machines weaker than x86 (what the acquire and the seq_cst of a load are for cannot fail
- * here); more lines, processes or deaths; both roles of one end asleep at once; a full
+ * here); more lines, processes or deaths; the word past all records, which is stored and looked at
+ * as the state is; both roles of one end asleep at once; a full
  * queue of doorbell ids; epochs and bells that wrap; a peer that breaks the rules (tests/fuzz); and
  * that the C++ does what is written here.
  */

@@ -94,6 +94,16 @@ TEST(remote_place, wait_in_a_body_lets_the_other_bodies_run) {
     EXPECT_EQ(how, (exit_status{false, 3}));
 }
 
+TEST(remote_place, that_ends_because_its_channel_was_closed_is_waited_for_too) {
+    auto node = start_node();
+    for (int round = 0; round < 20; ++round) {
+        auto place = node.supervise_place(echo_entry);
+        ASSERT_EQ(echoed(place, "here"), "here");
+        place.close();
+        EXPECT_EQ(place.wait(), (exit_status{false, 0}));
+    }
+}
+
 TEST(remote_place, wait_says_that_the_node_ended_first) {
     auto node = start_node();
     auto place = node.supervise_place(end_with_entry);

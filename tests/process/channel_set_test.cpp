@@ -152,6 +152,7 @@ TEST(channel_set, names_a_channel_whose_other_end_has_died) {
     EXPECT_EQ(dies.get<int>().error(), errc::peer_dead);
     all.remove(dies);
     EXPECT_EQ(all.try_wait(), std::nullopt);
+    lives.kill();
 }
 
 TEST(channel_set, knows_a_channel_that_was_moved_or_waited_on_besides) {
@@ -340,12 +341,99 @@ TEST(channel_set, in_a_router_body_names_a_channel_whose_other_end_has_died) {
                                            test_runtime().stop();
                                        }),
                          places::after(1ms, [&] { ::kill(dies.pid(), SIGKILL); }));
+    lives.kill();
 }
 
-TEST(channel_set, that_a_body_waits_on_ends_with_its_router) {
+TEST(channel_set, that_comes_and_goes_leaves_another_body_its_sleep) {
+    crowd c{2};
+    int told = 0;
+    test_runtime().route(places::after(0s,
+                                       [&] {
+                                           told = c.clients[0].get<int>().value();
+                                           test_runtime().stop();
+                                       }),
+                         places::after(1ms, [&] {
+                             ASSERT_EQ(c.clients[1].put(1), status::ok);
+                             {
+                                 channel_set both;
+                                 both.add(c.clients[0], 0);
+                                 both.add(c.clients[1], 1);
+                                 ASSERT_EQ(both.wait(), 1U);
+                                 (void)c.clients[1].get<int>();
+                                 EXPECT_EQ(both.wait(1ms), std::nullopt);  // it parks both
+                             }
+                             ASSERT_EQ(c.clients[0].put(7), status::ok);
+                         }));
+    EXPECT_EQ(told, 7);
+}
+
+TEST(channel_set, leaves_a_body_its_sleep_when_another_gives_up_its_own) {
+    crowd c{2};
+    int told = 0;
+    bool is_over = false;
+    const auto waits = places::after(0s, [&] {
+        told = c.clients[0].get<int>().value();
+        is_over = true;
+    });
+    const auto gives_up = places::after(0s, [&] {
+        for (int i = 0; i < 3; ++i) {
+            EXPECT_EQ(c.clients[0].get_for<int>(1ms).error(), errc::timeout);
+        }
+        ASSERT_EQ(c.clients[0].put(7), status::ok);
+        while (!is_over) (void)c.clients[1].get_for<int>(1ms);
+        test_runtime().stop();
+    });
+    const auto has_it_in_a_set = places::after(0s, [&] {
+        channel_set both;
+        both.add(c.clients[0], 0);
+        both.add(c.clients[1], 1);
+        EXPECT_EQ(both.wait(), 0U);
+    });
+    test_runtime().route(waits, gives_up, has_it_in_a_set);
+    EXPECT_EQ(told, 7);
+}
+
+TEST(channel_set, asked_in_a_body_without_waiting_sees_what_has_come) {
+    crowd c{4};
+    auto& other = c.clients[3];
+    channel_set all;
+    for (std::size_t i = 0; i < 3; ++i) all.add(c.clients[i], i);
+    in_a_body([&] {
+        EXPECT_EQ(all.wait(1ms), std::nullopt);
+        for (int round = 0; round < 200; ++round) {
+            const auto which = static_cast<std::size_t>(round) % 3;
+            EXPECT_EQ(all.try_wait(), std::nullopt);
+            ASSERT_EQ(c.clients[which].put(round), status::ok);
+            while (c.clients[which].received().undelivered == 0) {
+            }
+            // Whoever has answered this has called for the other.
+            ASSERT_EQ(other.put(0), status::ok);
+            ASSERT_TRUE(other.get<int>());
+            ASSERT_EQ(all.try_wait(), which);
+            EXPECT_EQ(c.clients[which].get<int>().value(), round);
+        }
+    });
+}
+
+TEST(channel_set, that_another_body_empties_is_waited_for_no_more) {
     auto silent = spawn(never_ends);
     channel_set all;
     all.add(silent, 1);
+    boost::system::error_code told;
+    test_runtime().route(places::after(0s,
+                                       [&] {
+                                           told = error_of([&] { (void)all.wait(); }).code();
+                                           test_runtime().stop();
+                                       }),
+                         places::after(1ms, [&] { all.remove(silent); }));
+    EXPECT_EQ(told, errc::bad_argument);
+    silent.kill();
+}
+
+TEST(channel_set, that_a_body_waits_on_ends_with_its_router) {
+    crowd c{many};
+    channel_set all;
+    for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
     bool was_destroyed = false;
     struct sets_at_end {
         bool& flag;
@@ -364,6 +452,24 @@ TEST(channel_set, that_a_body_waits_on_ends_with_its_router) {
                          places::after(1ms, [] { test_runtime().stop(); }));
     EXPECT_TRUE(was_destroyed);
     EXPECT_EQ(all.wait(1ms), std::nullopt);
+}
+
+TEST(inbox, that_two_bodies_ask_tells_both_that_its_channel_has_ended) {
+    auto p = spawn([](places::inbox& in) {
+        int told = 0;
+        places::router r;
+        const auto ask = [&] {
+            if (in.get().error() == errc::closed && ++told == 2) r.stop();
+        };
+        r.post(ask);
+        r.post(ask);
+        r.post([&] { (void)in.creator().put(1); });
+        r.run();
+        return told;
+    });
+    ASSERT_EQ(p.get<int>().value(), 1);
+    p.close();
+    EXPECT_EQ(p.wait(), (places::exit_status{false, 2}));
 }
 
 TEST(inbox, that_is_asked_without_waiting_sees_what_comes) {

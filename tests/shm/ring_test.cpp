@@ -212,9 +212,11 @@ TEST_F(ring, a_pack_holds_one_kind_and_nothing_large) {
     add(2, 2, 8);
     add(2, 2, 600);
     add(static_cast<std::uint16_t>(2 | continues), 2, 8);
+    add(static_cast<std::uint16_t>(2 | aside), 2, 8);
+    add(static_cast<std::uint16_t>(2 | aside), 2, 8);
     add(2, 2, 8);
     out.publish_batch();
-    EXPECT_EQ(in.try_peek_span(capacity).count, 6U);
+    EXPECT_EQ(in.try_peek_span(capacity).count, 8U);
     EXPECT_EQ(out.accepted(), 5U);
 }
 

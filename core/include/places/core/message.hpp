@@ -3,6 +3,7 @@
 #pragma once
 
 #include <places/core/detail/codec.hpp>
+#include <places/shm/layout.hpp>
 
 namespace places {
 
@@ -18,8 +19,8 @@ enum class kind : std::uint16_t {
     request = 16,
     reply = 17,
     part = 67,  ///< the next octets of a message that fits no record
-    opened = 0x2000 | 64,
-    refused = 0x2000 | 65,
+    opened = shm::aside | 64,
+    refused = shm::aside | 65,
 };
 #pragma GCC diagnostic pop
 

@@ -84,9 +84,11 @@ class remote_place : public channel {
     remote_place() noexcept = default;
     explicit remote_place(channel c) noexcept : channel(std::move(c)) {}
 
-    /// How the place ended; the same answer every time. What it has sent stays to be read.
+    /// How the place ended; the same answer every time. What it has sent is still to be read, until
+    /// get() says closed, and some of it may be on its way.
     /// Throws: error: node_down: the node, or the link to it, ended before that was known;
-    ///         closed: the place closed its channel and went on, so nobody hears of its end.
+    ///         closed: one of the two closed the channel, and the place had not ended a second
+    ///         later, after which nobody tells; corrupt: the channel was broken.
     /// Blocks: until it has ended; inside a router body suspends that body only.
     exit_status wait();
     /// Returns: nothing when `limit` has passed.  Throws: as wait.
