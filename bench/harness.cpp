@@ -113,6 +113,19 @@ std::string json_escaped(const std::string& text) {
     return out;
 }
 
+contestant faster_of(contestant one, contestant other) {
+    auto both = one;
+    both.run = [first = std::move(one.run), second = std::move(other.run)]() -> const report& {
+        const auto& a = first();
+        const auto& b = second();
+        const bool is_first = a.times.total() != 0
+                                  ? a.times.at_percentile(50) <= b.times.at_percentile(50)
+                                  : a.per_second >= b.per_second;
+        return is_first ? a : b;
+    };
+    return both;
+}
+
 harness::harness(settings s, const tick_clock& clock, runtime& home)
     : settings_(std::move(s)),
       clock_(clock),

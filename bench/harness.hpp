@@ -47,6 +47,10 @@ struct contestant {
     bool is_peer = false;  ///< may be missing or fail; all others must not
 };
 
+/// In every round the one of two forms that was faster: of lower median, or of higher rate where it
+/// has no times; both are measured.
+contestant faster_of(contestant one, contestant other);
+
 /// What is compared: the median time of one, or bytes (of messages that have none, how many) per
 /// second.
 enum class figure { time, rate };

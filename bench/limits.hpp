@@ -13,6 +13,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace places::bench {
 
@@ -24,7 +27,8 @@ struct alignas(4096) lone_word {
 /// Two words, one written by each side.
 class word_pair {
   public:
-    word_pair() : memory_(boost::interprocess::anonymous_shared_memory(2 * sizeof(lone_word))) {}
+    explicit word_pair(const link_options&)
+        : memory_(boost::interprocess::anonymous_shared_memory(2 * sizeof(lone_word))) {}
     std::atomic<std::uint32_t>& of(side which) const noexcept {
         return static_cast<lone_word*>(memory_.get_address())[which == side::near ? 0 : 1].word;
     }
@@ -33,11 +37,23 @@ class word_pair {
     boost::interprocess::mapped_region memory_;
 };
 
-/// The bare cache-line round trip: a number goes over on one line and comes back on another. No
-/// payload. Which is faster depends on the machine: to look again at once, or to pause and take
-/// the line away from its writer less often.
+/// Which is faster depends on the machine: to look again at once, or to pause and take the line
+/// away from its writer less often.
 enum class look { at_once, after_pause };
 
+template <look Again, class Ready>
+void look_until(Ready&& ready) noexcept {
+    if (Again == look::after_pause) {
+        while (!shm::spin_budget::poll(ready)) {
+        }
+    } else {
+        while (!ready()) {
+        }
+    }
+}
+
+/// The bare cache-line round trip: a number goes over on one line and comes back on another. No
+/// payload.
 template <look Again>
 class line_end {
   public:
@@ -51,16 +67,7 @@ class line_end {
     }
     void receive(std::span<std::byte>) noexcept {
         ++received_;
-        const auto is_there = [this] {
-            return theirs_.load(std::memory_order_acquire) == received_;
-        };
-        if (Again == look::after_pause) {
-            while (!shm::spin_budget::poll(is_there)) {
-            }
-        } else {
-            while (!is_there()) {
-            }
-        }
+        look_until<Again>([this] { return theirs_.load(std::memory_order_acquire) == received_; });
     }
 
   private:
@@ -70,21 +77,33 @@ class line_end {
     std::uint32_t received_ = 0;
 };
 
-/// The bare futex hand-off: each side wakes the other and sleeps at once.
+/// The bare futex hand-off: who receives sleeps at once, unless it has looked for a while before or
+/// is a near side that never sleeps; whom nobody has to wake is not woken. No payload.
+enum class rest { both_at_once, both_after_looks, far_only };
+
+template <rest Who>
 class futex_end {
   public:
     futex_end(const word_pair& words, side which)
         : mine_(words.of(which)),
-          theirs_(words.of(which == side::near ? side::far : side::near)) {}
+          theirs_(words.of(which == side::near ? side::far : side::near)),
+          sleeps_(Who != rest::far_only || which == side::far),
+          wakes_(Who != rest::far_only || which == side::near) {}
 
     void send(std::span<const std::byte>) noexcept {
         mine_.store(++sent_, std::memory_order_release);
-        shm::wake_all(mine_);
+        if (wakes_) shm::wake_all(mine_);
     }
-    void receive(std::span<std::byte>) {
-        while (theirs_.load(std::memory_order_acquire) == received_) {
-            const shm::watched_word word{&theirs_, received_};
-            (void)shm::sleep_until_changed({&word, 1}, shm::no_deadline);
+    void receive(std::span<std::byte>) noexcept {
+        const auto is_there = [this] {
+            return theirs_.load(std::memory_order_acquire) != received_;
+        };
+        if (Who == rest::both_after_looks) (void)shm::spin_budget::poll(is_there);
+        while (!is_there()) {
+            // The wait for one word, a little cheaper than that for several.
+            if (sleeps_) {
+                ::syscall(SYS_futex, &theirs_, FUTEX_WAIT, received_, nullptr, nullptr, 0);
+            }
         }
         ++received_;
     }
@@ -92,6 +111,8 @@ class futex_end {
   private:
     std::atomic<std::uint32_t>& mine_;
     const std::atomic<std::uint32_t>& theirs_;
+    bool sleeps_;
+    bool wakes_;
     std::uint32_t sent_ = 0;
     std::uint32_t received_ = 0;
 };
@@ -137,7 +158,8 @@ inline void copy_in_pieces(std::byte* to, const std::byte* from, std::size_t siz
 }
 
 /// Two memcpy through a shared buffer: one in, one out, and a flag in the slot.
-class two_memcpy_end : public one_by_one<two_memcpy_end> {
+template <look Again>
+class two_memcpy_end : public one_by_one<two_memcpy_end<Again>> {
   public:
     two_memcpy_end(const slot_buffers& slots, side which) : slots_(slots), side_(which) {}
 
@@ -153,8 +175,7 @@ class two_memcpy_end : public one_by_one<two_memcpy_end> {
     }
     std::span<std::byte> loan(std::size_t size) noexcept {
         const auto slot = slots_.at(side_, sent_);
-        while (slot.is_full.load(std::memory_order_acquire) != 0) {
-        }
+        look_until<Again>([&] { return slot.is_full.load(std::memory_order_acquire) == 0; });
         return {slot.payload, size};
     }
     void publish(std::size_t) noexcept {
@@ -163,8 +184,7 @@ class two_memcpy_end : public one_by_one<two_memcpy_end> {
     std::span<const std::byte> peek(std::size_t size) noexcept {
         const auto other = side_ == side::near ? side::far : side::near;
         const auto slot = slots_.at(other, received_);
-        while (slot.is_full.load(std::memory_order_acquire) != 1) {
-        }
+        look_until<Again>([&] { return slot.is_full.load(std::memory_order_acquire) == 1; });
         return {slot.payload, size};
     }
     void release() noexcept {

@@ -33,16 +33,6 @@ contestant forked(const harness& h, std::string name, const Body& body, const li
     return {std::move(name), false, [both]() -> const report& { return both->run(); }};
 }
 
-/// In every round the one of two forms with the lower median; both are measured.
-inline contestant faster_of(contestant one, contestant other) {
-    auto name = one.name;
-    return {std::move(name), one.is_subject, [one, other]() -> const report& {
-                const auto& a = one.run();
-                const auto& b = other.run();
-                return a.times.at_percentile(50) <= b.times.at_percentile(50) ? a : b;
-            }};
-}
-
 /// Over a peer's link.
 template <class Body>
 contestant peer_pair(const harness& h, const peer& p, const Body& body, const link_options& o) {

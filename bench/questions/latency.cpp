@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 - How long does a message take there and back?
 //
 // Both sides awake: against a bare cache-line round trip. With --blocking the far side is asleep
-// each time: against two bare futex hand-offs.
+// each time: against a bare futex hand-off there and, whichever is faster, another one back or a
+// cache line that the near side looks at.
 #include "bench/limits.hpp"
 #include "bench/pairs.hpp"
 #include "bench/questions/questions.hpp"
 
 namespace places::bench {
-namespace {
-
-struct no_memory : word_pair {
-    explicit no_memory(const link_options&) {}
-};
-
-}  // namespace
 
 void latency(harness& h) {
     using namespace std::chrono_literals;
@@ -26,11 +20,13 @@ void latency(harness& h) {
         const link_options options{size, ring_bytes_for(size), !blocking};
         contest c{size, figure::time, {}};
         if (blocking) {
-            c.entries.push_back(forked<futex_end, no_memory>(h, "limit", body, options));
+            c.entries.push_back(faster_of(
+                forked<futex_end<rest::both_at_once>, word_pair>(h, "limit", body, options),
+                forked<futex_end<rest::far_only>, word_pair>(h, "limit", body, options)));
         } else {
             c.entries.push_back(faster_of(
-                forked<line_end<look::at_once>, no_memory>(h, "limit", body, options),
-                forked<line_end<look::after_pause>, no_memory>(h, "limit", body, options)));
+                forked<line_end<look::at_once>, word_pair>(h, "limit", body, options),
+                forked<line_end<look::after_pause>, word_pair>(h, "limit", body, options)));
         }
         auto ring = forked<ring_end, ring_memory>(h, "ring", body, options);
         ring.is_subject = true;

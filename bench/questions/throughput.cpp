@@ -27,7 +27,9 @@ void throughput(harness& h) {
         const auto body = body_of(size);
         const link_options options{size, ring_bytes_for(size), !h.asked().blocking};
         contest c{size, figure::rate, {}};
-        c.entries.push_back(forked<two_memcpy_end, slot_buffers>(h, "limit", body, options));
+        c.entries.push_back(faster_of(
+            forked<two_memcpy_end<look::at_once>, slot_buffers>(h, "limit", body, options),
+            forked<two_memcpy_end<look::after_pause>, slot_buffers>(h, "limit", body, options)));
         auto ring = forked<ring_end, ring_memory>(h, "ring", body, options);
         ring.is_subject = true;
         c.entries.push_back(std::move(ring));

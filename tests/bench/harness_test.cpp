@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -37,6 +39,27 @@ std::string told_when_one_fails(bool is_peer) {
         return e.what();
     }
     return {};
+}
+
+/// One whose every slice finds this.
+contestant that_finds(std::string name, double per_second, std::uint64_t time) {
+    auto found = std::make_shared<report>();
+    found->per_second = per_second;
+    if (time != 0) found->times.record(time);
+    return {std::move(name), false, [found]() -> const report& { return *found; }};
+}
+
+TEST(bench_harness, the_faster_of_two_forms_has_the_lower_times_or_the_higher_rate) {
+    for (const bool first_is_faster : {true, false}) {
+        const auto quick = that_finds("limit", 1, 10);
+        const auto slow = that_finds("limit", 2, 20);
+        const auto timed = first_is_faster ? faster_of(quick, slow) : faster_of(slow, quick);
+        EXPECT_EQ(timed.run().times.max(), 10u);
+        const auto many = that_finds("limit", 2, 0);
+        const auto few = that_finds("limit", 1, 0);
+        const auto rated = first_is_faster ? faster_of(many, few) : faster_of(few, many);
+        EXPECT_EQ(rated.run().per_second, 2);
+    }
 }
 
 TEST(bench_harness, a_limit_that_fails_fails_the_run_without_peers_too) {
