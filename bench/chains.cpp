@@ -30,7 +30,7 @@ contestant chained(const peer& p, const chain& c, const link_options& o) {
 }
 
 void add_chains(harness& h, contest& to, const chain& c, const link_options& o) {
-    auto ring = chained({"ring", make_ring}, c, o);
+    auto ring = chained({"ring", make_link_over<ring_end, ring_memory>}, c, o);
     ring.is_subject = true;
     to.entries.push_back(std::move(ring));
     for (const auto& p : peers()) {

@@ -12,10 +12,11 @@
 
 namespace places::bench {
 
-/// A ring as a link, for the chains of bare rings.
-class ring_link final : public link {
+/// What is measured in pairs, as a link of a chain.
+template <class End, class Memory>
+class link_over final : public link {
   public:
-    explicit ring_link(const link_options& o) : memory_(o) {}
+    explicit link_over(const link_options& o) : memory_(o) {}
     std::unique_ptr<end> open(side which) override {
         return std::make_unique<adapter>(memory_, which);
     }
@@ -23,18 +24,19 @@ class ring_link final : public link {
   private:
     class adapter final : public end {
       public:
-        adapter(const ring_memory& memory, side which) : end_(memory, which) {}
+        adapter(const Memory& memory, side which) : end_(memory, which) {}
         void send(std::span<const std::byte> message) override { end_.send(message); }
         void receive(std::span<std::byte> message) override { end_.receive(message); }
 
       private:
-        ring_end end_;
+        End end_;
     };
-    ring_memory memory_;
+    Memory memory_;
 };
 
-inline std::unique_ptr<link> make_ring(const link_options& o) {
-    return std::make_unique<ring_link>(o);
+template <class End, class Memory>
+std::unique_ptr<link> make_link_over(const link_options& o) {
+    return std::make_unique<link_over<End, Memory>>(o);
 }
 
 /// `count` processes and the links between them, from each to the next; `closed`: also from the

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 - How often does a token go on in a ring of processes?
 //
-// Thirty-two on two cores, so that most of the time it goes to one that sleeps; compared with the
-// hand-offs between two places that have a core each. With --cores 1 it has to move still.
+// Thirty-two on two cores, so that most of the time it goes to one that sleeps. The limit is a ring
+// of as many bare futex hand-offs on the same cores; two_places is the hand-off between two that
+// have a core each. With --cores 1 it has to move still.
 #include "bench/chains.hpp"
+#include "bench/limits.hpp"
 #include "bench/pairs.hpp"
 #include "bench/questions/questions.hpp"
 
@@ -82,6 +84,11 @@ contestant of_places(const laps& l, int cores) {
             }};
 }
 
+template <rest Who>
+contestant futex_ring(const chain& between, const link_options& o) {
+    return chained({"limit", make_link_over<futex_end<Who>, word_pair>}, between, o);
+}
+
 }  // namespace
 
 void token(harness& h) {
@@ -108,6 +115,8 @@ void token(harness& h) {
                                     to->send(message);
                                 }
                             }};
+    c.entries.push_back(faster_of(futex_ring<rest::both_at_once>(between, options),
+                                  futex_ring<rest::both_after_looks>(between, options)));
     add_chains(h, c, between, options);
     c.entries.push_back(of_places(l, cores));
     const round_trips body{token_bytes, h.clock(), h.slice().count(), 0, h.far_core()};
