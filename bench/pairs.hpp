@@ -35,11 +35,8 @@ contestant forked(const harness& h, std::string name, const Body& body, const li
 
 /// Over a peer's link.
 template <class Body>
-contestant peer_pair(const harness& h, const peer& p, const Body& body, const link_options& o) {
+contestant linked(const harness& h, const peer& p, const Body& body, const link_options& o) {
     const auto core = h.near_core();
-    if (p.launch) {
-        return {p.name, false, p.launch({Body::kind, std::as_bytes(std::span{&body, 1})}, core)};
-    }
     const std::shared_ptr<link> between = p.make(o);
     auto both = std::make_shared<duo>(
         [between, body, core]() -> slice_body {
@@ -54,6 +51,18 @@ contestant peer_pair(const harness& h, const peer& p, const Body& body, const li
         }});
     // The link outlives the processes: it may hold what both need, such as a daemon.
     return {p.name, false, [between, both]() -> const report& { return both->run(); }};
+}
+
+template <class Body>
+contestant peer_pair(const harness& h, const peer& p, const Body& body, const link_options& o) {
+    if (p.launch) {
+        const packed_body packed{Body::kind, std::as_bytes(std::span{&body, 1})};
+        return {p.name, false, p.launch(packed, h.near_core())};
+    }
+    if (!p.has_threads || !o.spins) return linked(h, p, body, o);
+    auto asleep = o;
+    asleep.spins = false;
+    return faster_of(linked(h, p, body, o), linked(h, p, body, asleep));
 }
 
 /// The far side as a place's entry.

@@ -58,10 +58,12 @@ class mpi_pair {
             ::dup2(orders[0], STDIN_FILENO);
             ::dup2(answers[1], STDOUT_FILENO);
             ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
+            // It counts cores whole and not those it may use: whether each has one, we know better.
+            const auto* yields = near_core < 0 ? "1" : "0";
             ::execlp("mpirun", "mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to",
-                     "none", "-n", "2", program.c_str(), std::string(1, body.kind).c_str(),
-                     as_hex(body.bytes).c_str(), file_.c_str(), std::to_string(near_core).c_str(),
-                     static_cast<char*>(nullptr));
+                     "none", "--mca", "mpi_yield_when_idle", yields, "-n", "2", program.c_str(),
+                     std::string(1, body.kind).c_str(), as_hex(body.bytes).c_str(), file_.c_str(),
+                     std::to_string(near_core).c_str(), static_cast<char*>(nullptr));
             ::_exit(127);
         }
         ::close(orders[0]);

@@ -17,10 +17,11 @@ void check(int outcome) {
     if (outcome != 0) throw std::runtime_error(std::string("nng: ") + nng_strerror(outcome));
 }
 
-/// A pair0 socket over ipc://. It waits in the kernel always, as zeromq's does and for its reason.
+/// A pair0 socket over ipc://.
 class nng_end final : public end {
   public:
-    nng_end(const std::string& address, side which, int depth) {
+    nng_end(const std::string& address, side which, int depth, bool spins)
+        : flags_(spins ? NNG_FLAG_NONBLOCK : 0) {
         check(nng_pair0_open(&socket_));
         check(nng_socket_set_size(socket_, NNG_OPT_RECVMAXSZ, 0));
         check(nng_socket_set_int(socket_, NNG_OPT_SENDBUF, depth));
@@ -41,15 +42,24 @@ class nng_end final : public end {
     void send(std::span<const std::byte> message) override {
         // nng_send does not write to it.
         auto* bytes = const_cast<std::byte*>(message.data());
-        check(nng_send(socket_, bytes, message.size(), 0));
+        until_done([&] { return nng_send(socket_, bytes, message.size(), flags_); });
     }
     void receive(std::span<std::byte> message) override {
-        std::size_t size = message.size();
-        check(nng_recv(socket_, message.data(), &size, 0));
+        until_done([&] {
+            std::size_t size = message.size();
+            return nng_recv(socket_, message.data(), &size, flags_);
+        });
     }
 
   private:
+    template <class Try>
+    static void until_done(Try&& attempt) {
+        int outcome = NNG_EAGAIN;
+        while (outcome == NNG_EAGAIN) outcome = attempt();
+        check(outcome);
+    }
     nng_socket socket_{};
+    int flags_;
 };
 
 class nng_link final : public link {
@@ -58,18 +68,20 @@ class nng_link final : public link {
         : file_("/tmp/places_bench_nng_" + std::to_string(::getpid()) + "_" +
                 std::to_string(reinterpret_cast<std::uintptr_t>(this))),
           // What its options take at most.
-          depth_(static_cast<int>(std::clamp<std::size_t>(o.room / o.size, 2, 8192))) {}
+          depth_(static_cast<int>(std::clamp<std::size_t>(o.room / o.size, 2, 8192))),
+          spins_(o.spins) {}
     ~nng_link() override {
         std::error_code ignored;
         std::filesystem::remove(file_, ignored);
     }
     std::unique_ptr<end> open(side which) override {
-        return std::make_unique<nng_end>("ipc://" + file_, which, depth_);
+        return std::make_unique<nng_end>("ipc://" + file_, which, depth_, spins_);
     }
 
   private:
     std::string file_;
     int depth_;
+    bool spins_;
 };
 
 }  // namespace

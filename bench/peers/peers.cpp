@@ -9,21 +9,21 @@ namespace places::bench {
 namespace {
 
 constexpr peer built[] = {
-    {"pipe", make_pipe},
-    {"unix", make_unix},
-    {"tcp", make_tcp},
-    {"boost_mq", make_boost_mq},
+    {.name = "pipe", .make = make_pipe},
+    {.name = "unix", .make = make_unix},
+    {.name = "tcp", .make = make_tcp},
+    {.name = "boost_mq", .make = make_boost_mq},
 #ifdef PLACES_BENCH_ZEROMQ
-    {"zeromq", make_zeromq},
+    {.name = "zeromq", .make = make_zeromq, .has_threads = true},
 #endif
 #ifdef PLACES_BENCH_NNG
-    {"nng", make_nng},
+    {.name = "nng", .make = make_nng, .has_threads = true},
 #endif
 #ifdef PLACES_BENCH_ICEORYX
-    {"iceoryx", make_iceoryx, false},
+    {.name = "iceoryx", .make = make_iceoryx, .can_chain = false},
 #endif
 #ifdef PLACES_BENCH_MPI
-    {"mpi", nullptr, false, false, launch_mpi},
+    {.name = "mpi", .make = nullptr, .can_chain = false, .can_sleep = false, .launch = launch_mpi},
 #endif
 };
 
