@@ -17,19 +17,6 @@
 #include <system_error>
 #include <unistd.h>
 
-// Also where sanitizers came in by flags that the build does not know of.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define PLACES_BENCH_IS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
-    __has_feature(memory_sanitizer) || __has_feature(undefined_behavior_sanitizer)
-#define PLACES_BENCH_IS_SANITIZED 1
-#endif
-#endif
-#ifndef PLACES_BENCH_IS_SANITIZED
-#define PLACES_BENCH_IS_SANITIZED 0
-#endif
-
 namespace places::bench {
 namespace {
 
@@ -85,18 +72,6 @@ void write_file(const std::string& path, const std::string& content) {
 }
 
 }  // namespace
-
-std::string why_refused() {
-    const std::string sanitizers = PLACES_BENCH_SANITIZE;
-    if (!sanitizers.empty()) return "this build has sanitizers: " + sanitizers;
-#if PLACES_BENCH_IS_SANITIZED
-    return "this build has sanitizers: the compiler says so";
-#elif !defined(__OPTIMIZE__) || !defined(NDEBUG)
-    return "this build is unoptimised or has debug checks (" PLACES_BENCH_FLAGS ")";
-#else
-    return {};
-#endif
-}
 
 std::string json_escaped(const std::string& text) {
     std::string out;
@@ -266,8 +241,9 @@ void harness::print_results(const contest& c, const std::vector<result>& results
         fmt::print("\n{}{}  ({} rounds, {}{})\n{:<14}", settings_.question,
                    c.size ? fmt::format(" {} B", c.size) : "", settings_.rounds, settings_.api,
                    timed ? "; times in us" : "", "");
-        if (timed) fmt::print("{:>10}{:>10}{:>10}{:>10}", "p50", "p99", "p99.9", "max");
-        fmt::print("{:>14}{:>10}{:>9}\n", "messages/s", "MB/s", "MAD");
+        // Wide enough for most; what is wider has a space before it.
+        if (timed) fmt::print(" {:>9} {:>9} {:>9} {:>9}", "p50", "p99", "p99.9", "max");
+        fmt::print(" {:>13} {:>9} {:>8}\n", "messages/s", "MB/s", "MAD");
     }
     for (const auto& r : results) {
         std::vector<double> rates;
@@ -297,11 +273,11 @@ void harness::print_results(const contest& c, const std::vector<result>& results
         } else {
             fmt::print("{:<14}", r.name);
             if (c.compared == figure::time) {
-                fmt::print("{:>10}{:>10}{:>10}{:>10}", micros(at(50)), micros(at(99)),
+                fmt::print(" {:>9} {:>9} {:>9} {:>9}", micros(at(50)), micros(at(99)),
                            micros(at(99.9)), micros(static_cast<double>(r.times.max())));
             }
             fmt::print(
-                "{:>14.0f}{:>10}{:>8.1f}%\n", rate,
+                " {:>13.0f} {:>9} {:>7.1f}%\n", rate,
                 r.size ? fmt::format("{:.1f}", rate * static_cast<double>(r.size) / 1e6) : "-",
                 relative * 100);
         }
@@ -356,7 +332,7 @@ void harness::summarise(const std::string& subject, const std::string& versus, s
         "\"ratio_min\":{:.4g},\"ratio_max\":{:.4g},\"rounds\":{}{},\"api\":\"{}\"}}",
         settings_.question, size, subject, versus, middle, *low, *high,
         rounds ? rounds : ratios.size(), more_members, settings_.api));
-    summary_text_.push_back(fmt::format("{:<22}{:>9}{:>10.3f}  [{:.3f} .. {:.3f}]",
+    summary_text_.push_back(fmt::format("{:<22} {:>8} {:>9.3f}  [{:.3f} .. {:.3f}]",
                                         subject + " / " + versus, size, middle, *low, *high));
 }
 
@@ -364,7 +340,7 @@ int harness::finish() {
     if (settings_.json) {
         for (const auto& line : summary_json_) fmt::print("{}\n", line);
     } else if (!summary_text_.empty()) {
-        fmt::print("\n{:<22}{:>9}{:>10}  over the rounds\n", "ours / theirs", "size", "ratio");
+        fmt::print("\n{:<22} {:>8} {:>9}  over the rounds\n", "ours / theirs", "size", "ratio");
         for (const auto& line : summary_text_) fmt::print("{}\n", line);
     }
     std::fflush(stdout);

@@ -35,9 +35,6 @@ struct settings {
     std::string hgrm;
 };
 
-/// Why this build must not measure, or nothing: it is not optimised, or has sanitizers.
-std::string why_refused();
-
 /// One who takes part. `run` measures a slice; what it returns is valid until the next call.
 struct contestant {
     std::string name;

@@ -3,6 +3,7 @@
 #include "bench/harness.hpp"
 #include "bench/peers/peer.hpp"
 #include "bench/questions/questions.hpp"
+#include "bench/refusal.hpp"
 
 #include <places/launcher/runtime.hpp>
 

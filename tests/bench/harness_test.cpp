@@ -1,65 +1,256 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may be missing from an answer, and who may not.
+// Who takes turns when, what is compared with what, and how it is printed.
 #include "bench/harness.hpp"
+
+#include "tests/support/content_of.hpp"
+#include "bench/build_info.hpp"
 
 #include <places/launcher/runtime.hpp>
 
+#include <boost/property_tree/json_parser.hpp>
+#include <boost/property_tree/ptree.hpp>
 #include <gtest/gtest.h>
 
 #include <cstdint>
 #include <memory>
+#include <sched.h>
+#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <sys/utsname.h>
+#include <vector>
 
 namespace places::bench {
 namespace {
 
+using boost::property_tree::ptree;
+
+/// What is printed while this lives.
+class captured {
+  public:
+    captured() { testing::internal::CaptureStdout(); }
+    ~captured() {
+        if (!is_taken_) testing::internal::GetCapturedStdout();
+    }
+    std::string take() {
+        is_taken_ = true;
+        return testing::internal::GetCapturedStdout();
+    }
+
+  private:
+    bool is_taken_ = false;
+};
+
+/// A harness, which prints what machine this is, in a program that is at home nowhere else.
+struct fixture {
+    explicit fixture(settings s) : measuring(std::move(s), tick_clock{}, home) {}
+
+    char name[13] = "harness_test";
+    char* argv[2] = {name, nullptr};
+    runtime home{1, argv};
+    harness measuring;
+};
+
+settings asked(int rounds, bool json) {
+    settings s;
+    s.question = "test";
+    s.peers = "none";
+    s.rounds = rounds;
+    s.json = json;
+    return s;
+}
+
+/// Finds in each slice, the warm-up first, what is listed, and writes its name into a log.
+/// Shape: one more than there are rounds.
+struct script {
+    std::string name;
+    bool is_subject;
+    std::vector<double> per_second;
+    std::vector<std::uint64_t> times{};
+    std::size_t size = 0;
+};
+contestant follows(const script& s, std::string* log = nullptr) {
+    auto found = std::make_shared<report>();
+    auto next = std::make_shared<std::size_t>(0);
+    return {s.name, s.is_subject,
+            [=]() -> const report& {
+                if (log) *log += s.name;
+                const auto i = (*next)++;
+                found->times.clear();
+                if (!s.times.empty()) found->times.record(s.times.at(i));
+                found->per_second = s.per_second.at(i);
+                return *found;
+            },
+            s.size};
+}
+
+/// The lines of JSON after that of the machine.
+std::vector<ptree> told_of(figure compared, const std::vector<script>& scripts, int rounds) {
+    captured out;
+    fixture f{asked(rounds, true)};
+    contest c{64, compared, {}};
+    for (const auto& s : scripts) c.entries.push_back(follows(s));
+    f.measuring.measure(std::move(c));
+    EXPECT_EQ(f.measuring.finish(), 0);
+    std::istringstream lines(out.take());
+    std::vector<ptree> found;
+    for (std::string line; std::getline(lines, line);) {
+        std::istringstream one(line);
+        ptree tree;
+        boost::property_tree::read_json(one, tree);
+        if (tree.count("machine") == 0) found.push_back(std::move(tree));
+    }
+    return found;
+}
+
+/// The one summary line.
+ptree summary_of(figure compared, const std::vector<script>& scripts, int rounds) {
+    ptree found;
+    int count = 0;
+    for (auto& line : told_of(compared, scripts, rounds)) {
+        if (line.count("versus") == 0) continue;
+        found = std::move(line);
+        ++count;
+    }
+    EXPECT_EQ(count, 1);
+    return found;
+}
+
+void expect_ratio(const ptree& summary, double least, double middle, double most) {
+    EXPECT_EQ(summary.get<std::string>("subject"), "places");
+    EXPECT_EQ(summary.get<std::string>("versus"), "limit");
+    EXPECT_DOUBLE_EQ(summary.get<double>("ratio_min"), least);
+    EXPECT_DOUBLE_EQ(summary.get<double>("ratio"), middle);
+    EXPECT_DOUBLE_EQ(summary.get<double>("ratio_max"), most);
+}
+
+TEST(bench_harness, every_round_begins_with_another) {
+    captured out;
+    fixture f{asked(4, false)};
+    std::string log;
+    contest c{0, figure::rate, {}};
+    for (const auto* name : {"a", "b", "c"}) {
+        c.entries.push_back(follows({name, false, {1, 1, 1, 1, 1}}, &log));
+    }
+    f.measuring.measure(std::move(c));
+    EXPECT_EQ(log,
+              "abc"
+              "abc"
+              "bca"
+              "cab"
+              "abc");
+}
+
+TEST(bench_harness, rates_are_compared_ours_over_theirs_round_by_round) {
+    // The warm-up's counts for nothing. The medians alone would make 3.
+    const auto s = summary_of(
+        figure::rate, {{"places", true, {900, 10, 30, 80}}, {"limit", false, {1, 10, 5, 20}}}, 3);
+    expect_ratio(s, 1, 4, 6);
+    EXPECT_EQ(s.get<int>("rounds"), 3);
+    EXPECT_EQ(s.get<std::size_t>("size"), 64u);
+    EXPECT_EQ(s.count("ratio_p99"), 0u);
+}
+
+TEST(bench_harness, times_are_compared_ours_over_theirs_round_by_round) {
+    const auto s = summary_of(figure::time,
+                              {{"places", true, {1, 1, 1, 1}, {900, 10, 30, 80}},
+                               {"limit", false, {7, 7, 7, 7}, {1, 10, 5, 20}}},
+                              3);
+    expect_ratio(s, 1, 4, 6);
+    EXPECT_DOUBLE_EQ(s.get<double>("ratio_p99"), 4);
+}
+
+TEST(bench_harness, an_even_number_of_rounds_has_its_median_between_two) {
+    expect_ratio(
+        summary_of(figure::rate,
+                   {{"places", true, {1, 1, 2, 4, 8}}, {"limit", false, {1, 1, 1, 1, 1}}}, 4),
+        1, 3, 8);
+}
+
+TEST(bench_harness, rates_of_two_sizes_are_compared_in_bytes) {
+    expect_ratio(summary_of(figure::rate,
+                            {{"places", true, {1, 32}}, {"limit", false, {1, 1}, {}, 1024}}, 1),
+                 2, 2, 2);
+}
+
+TEST(bench_harness, a_subject_is_not_compared_with_another) {
+    const auto lines = told_of(figure::rate,
+                               {{"places", true, {1, 1}},
+                                {"ring", true, {1, 1}},
+                                {"limit", false, {1, 1}},
+                                {"pipe", false, {1, 1}}},
+                               1);
+    std::string pairs;
+    for (const auto& line : lines) {
+        if (line.count("versus") == 0) continue;
+        pairs += line.get<std::string>("subject") + "/" + line.get<std::string>("versus") + " ";
+    }
+    EXPECT_EQ(pairs, "places/limit places/pipe ring/limit ring/pipe ");
+}
+
+TEST(bench_harness, columns_stay_apart_whatever_is_in_them) {
+    captured out;
+    fixture f{asked(1, false)};
+    contest c{1 << 20, figure::time, {}};
+    // A minute, in us with three digits behind the point: wider than its column.
+    constexpr std::uint64_t minute = 60'000'000'000;
+    c.entries.push_back(follows({"places_cold", true, {1e15, 1e15}, {minute, minute}}));
+    f.measuring.measure(std::move(c));
+    std::istringstream lines(out.take());
+    for (std::string line; std::getline(lines, line);) {
+        if (!line.starts_with("places_cold")) continue;
+        std::istringstream words(line);
+        int count = 0;
+        for (std::string word; words >> word;) ++count;
+        EXPECT_EQ(count, 8) << line;
+        return;
+    }
+    ADD_FAILURE() << "no line";
+}
+
+TEST(bench_harness, the_head_tells_machine_and_build) {
+    captured out;
+    const fixture f{asked(1, false)};
+    const auto head = out.take();
+    const auto of = [&](const std::string& key) {
+        const auto at = head.find("# " + key + " ");
+        if (at == head.npos) return std::string();
+        const auto value = head.find_first_not_of(' ', at + 2 + key.size());
+        return head.substr(value, head.find('\n', value) - value);
+    };
+    cpu_set_t set;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof set, &set), 0);
+    const auto cpu = of("cpu");
+    const auto cores = ", " + std::to_string(CPU_COUNT(&set)) + " cores";
+    ASSERT_TRUE(cpu.ends_with(cores)) << cpu;
+    const auto model = cpu.substr(0, cpu.size() - cores.size());
+    EXPECT_TRUE(model == "unknown" ||
+                content_of("/proc/cpuinfo").find(": " + model + "\n") != std::string::npos);
+    utsname kernel{};
+    ASSERT_EQ(::uname(&kernel), 0);
+    EXPECT_EQ(of("kernel"),
+              std::string(kernel.sysname) + " " + kernel.release + " " + kernel.machine);
+    EXPECT_EQ(of("compiler"), PLACES_BENCH_COMPILER);
+    EXPECT_EQ(of("flags"), PLACES_BENCH_FLAGS);
+    EXPECT_EQ(of("commit"), PLACES_BENCH_COMMIT);
+    EXPECT_FALSE(of("clock").empty());
+}
+
 /// Measures two contestants of which the second fails.
 std::string told_when_one_fails(bool is_peer) {
-    char name[] = "harness_test";
-    char* argv[] = {name, nullptr};
-    runtime home{1, argv};
-    settings asked;
-    asked.question = "test";
-    asked.peers = "none";
-    asked.quick = true;
-    harness h{asked, tick_clock{}, home};
-    report found{};
+    captured out;
+    fixture f{asked(2, false)};
     contest c{0, figure::rate, {}};
-    c.entries.push_back({"places", true, [&]() -> const report& {
-                             found.per_second = 1;
-                             return found;
-                         }});
+    c.entries.push_back(follows({"places", true, {1, 1, 1}}));
     c.entries.push_back(
         {"limit", false, []() -> const report& { throw std::runtime_error("is gone"); }});
     c.entries.back().is_peer = is_peer;
     try {
-        h.measure(std::move(c));
+        f.measuring.measure(std::move(c));
     } catch (const std::runtime_error& e) {
         return e.what();
     }
     return {};
-}
-
-/// One whose every slice finds this.
-contestant that_finds(std::string name, double per_second, std::uint64_t time) {
-    auto found = std::make_shared<report>();
-    found->per_second = per_second;
-    if (time != 0) found->times.record(time);
-    return {std::move(name), false, [found]() -> const report& { return *found; }};
-}
-
-TEST(bench_harness, the_faster_of_two_forms_has_the_lower_times_or_the_higher_rate) {
-    for (const bool first_is_faster : {true, false}) {
-        const auto quick = that_finds("limit", 1, 10);
-        const auto slow = that_finds("limit", 2, 20);
-        const auto timed = first_is_faster ? faster_of(quick, slow) : faster_of(slow, quick);
-        EXPECT_EQ(timed.run().times.max(), 10u);
-        const auto many = that_finds("limit", 2, 0);
-        const auto few = that_finds("limit", 1, 0);
-        const auto rated = first_is_faster ? faster_of(many, few) : faster_of(few, many);
-        EXPECT_EQ(rated.run().per_second, 2);
-    }
 }
 
 TEST(bench_harness, a_limit_that_fails_fails_the_run_without_peers_too) {
@@ -68,6 +259,19 @@ TEST(bench_harness, a_limit_that_fails_fails_the_run_without_peers_too) {
 
 TEST(bench_harness, a_peer_that_fails_leaves_the_others) {
     EXPECT_EQ(told_when_one_fails(true), "");
+}
+
+TEST(bench_harness, the_faster_of_two_forms_has_the_lower_times_or_the_higher_rate) {
+    for (const bool first_is_faster : {true, false}) {
+        const auto quick = follows({"limit", false, {1}, {10}});
+        const auto slow = follows({"limit", false, {2}, {20}});
+        const auto timed = first_is_faster ? faster_of(quick, slow) : faster_of(slow, quick);
+        EXPECT_EQ(timed.run().times.max(), 10u);
+        const auto many = follows({"limit", false, {2}});
+        const auto few = follows({"limit", false, {1}});
+        const auto rated = first_is_faster ? faster_of(many, few) : faster_of(few, many);
+        EXPECT_EQ(rated.run().per_second, 2);
+    }
 }
 
 }  // namespace
