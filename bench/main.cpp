@@ -16,7 +16,7 @@ namespace {
 
 using namespace places::bench;
 
-/// What a question makes something of, besides --rounds, --quick and --json.
+/// What a question makes something of, besides --quick and --json.
 enum use : unsigned {
     sizes = 1 << 0,
     times = 1 << 1,  // it has a distribution of them
@@ -26,6 +26,7 @@ enum use : unsigned {
     cores = 1 << 5,
     count = 1 << 6,
     seconds = 1 << 7,
+    rounds = 1 << 8,
 };
 
 struct question {
@@ -36,22 +37,23 @@ struct question {
 };
 constexpr question questions[] = {
     {"latency", latency, "How long does a message take there and back?",
-     sizes | times | peers_too | blocking},
+     sizes | times | peers_too | blocking | rounds},
     {"throughput", throughput, "How many messages a second go one way?",
-     sizes | api | peers_too | blocking},
+     sizes | api | peers_too | blocking | rounds},
     {"pipeline", pipeline, "How many go through a chain of processes on few cores?",
-     sizes | peers_too | cores | count},
+     sizes | peers_too | cores | count | rounds},
     {"token", token, "How often does a token go on in a ring of processes on few cores?",
-     peers_too | cores | count},
-    {"fanin", fanin, "What do a thousand connected clients cost a server?", times | count},
+     peers_too | cores | count | rounds},
+    {"fanin", fanin, "What do a thousand connected clients cost a server?", times | count | rounds},
     {"idle", idle, "What do blocked places cost?", count | seconds},
     {"spawn", spawn_time, "How long until a new place answers, and what does a live one hold?",
-     times | count},
-    {"spawn_remote", spawn_remote, "How long until a node on another host is linked to?", times},
+     times | count | rounds},
+    {"spawn_remote", spawn_remote, "How long until a node on another host is linked to?",
+     times | rounds},
 };
 
 /// Why the question cannot be answered so, or nothing.
-std::string why_not(const question& q, const settings& s) {
+std::string why_not(const question& q, const settings& s, bool rounds_given) {
     const auto lacks = [&](unsigned what) { return (q.uses & what) == 0; };
     if (!s.sizes.empty() && lacks(sizes)) return "--size: its messages have one size or none";
     if (s.api != "copy" && lacks(api)) return "--api: it puts and gets";
@@ -61,6 +63,7 @@ std::string why_not(const question& q, const settings& s) {
     if (s.blocking && lacks(blocking)) return "--blocking: who sleeps in it is no choice";
     if (s.cores != 0 && lacks(cores)) return "--cores: its processes have a core each, or any";
     if (s.count != 0 && lacks(count)) return "--count: it takes two";
+    if (rounds_given && lacks(rounds)) return "--rounds: it watches once, for --seconds";
     if (s.seconds != 0 && lacks(seconds)) return "--seconds: it watches nothing for a time";
     if (!s.hgrm.empty() && lacks(times)) return "--hgrm: it has no distribution of times";
     if (s.plot.empty() || !lacks(times)) return {};
@@ -86,9 +89,10 @@ int main(int argc, char** argv) {
     app.add_option("--size", s.sizes, "Bytes of a message; several draw a curve")
         ->delimiter(',')
         ->check(CLI::Range(8, 64 << 20));
-    app.add_option("--rounds", s.rounds, "Rounds in which all take turns")
-        ->check(CLI::Range(1, 100000))
-        ->capture_default_str();
+    const auto* rounds_option =
+        app.add_option("--rounds", s.rounds, "Rounds in which all take turns")
+            ->check(CLI::Range(1, 100000))
+            ->capture_default_str();
     app.add_option("--peers", s.peers, "auto, none, or names between commas")
         ->check(unknown_peers)
         ->capture_default_str();
@@ -113,7 +117,7 @@ int main(int argc, char** argv) {
         s.question = app.get_subcommands().front()->get_name();
         for (const auto& q : questions) {
             if (s.question != q.name) continue;
-            if (const auto why = why_not(q, s); !why.empty()) {
+            if (const auto why = why_not(q, s, rounds_option->count() > 0); !why.empty()) {
                 std::fprintf(stderr, "places-bench: %s cannot take %s.\n", q.name, why.c_str());
                 return 2;
             }

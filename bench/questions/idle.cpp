@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 - What do blocked places cost?
 //
 // Places that wait for a message, with the nursery and this process: CPU time and wake-ups over a
-// minute. The summary compares with what is allowed: 0.5 % of one core and ten wake-ups a second.
+// minute, once. The summary compares with what is allowed: 0.5 % of one core and ten wake-ups a
+// second.
 #include "bench/questions/questions.hpp"
+
+#include "tests/support/process_cost.hpp"
 
 #include <places/core/place.hpp>
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -18,29 +22,14 @@ namespace {
 
 void wait_for_the_end(channel& to_creator) { (void)to_creator.get(); }
 
-struct cost {
-    double cpu_ns = 0;
-    double wake_ups = 0;
-};
-
-/// So far, of all threads of a process.
-cost cost_of(int pid) {
-    const auto folder = "/proc/" + std::to_string(pid);
-    cost c;
-    std::ifstream(folder + "/schedstat") >> c.cpu_ns;
-    std::ifstream file(folder + "/status");
-    for (std::string word; file >> word;) {
-        if (word == "voluntary_ctxt_switches:") file >> c.wake_ups;
-    }
-    return c;
-}
-
 /// This process and all that it has started: the nursery, and through it the places.
 void collect(int pid, std::vector<int>& into) {
     into.push_back(pid);
-    const auto folder = "/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid);
-    std::ifstream children(folder + "/children");
-    for (int child; children >> child;) collect(child, into);
+    const auto tasks = "/proc/" + std::to_string(pid) + "/task";
+    for (const auto& task : std::filesystem::directory_iterator(tasks)) {
+        std::ifstream children(task.path() / "children");
+        for (int child; children >> child;) collect(child, into);
+    }
 }
 
 }  // namespace
@@ -54,16 +43,7 @@ void idle(harness& h) {
     std::this_thread::sleep_for(std::chrono::milliseconds(500));
     std::vector<int> all;
     collect(::getpid(), all);
-    const auto sum = [&] {
-        cost total;
-        for (const auto pid : all) {
-            const auto c = cost_of(pid);
-            total.cpu_ns += c.cpu_ns;
-            total.wake_ups += c.wake_ups;
-        }
-        return total;
-    };
-    const auto before = sum();
+    const auto before = cost_of(all);
     const auto begun = std::chrono::steady_clock::now();
     // On a terminal in steps, for the bar: each is a wake-up, of this process.
     const int steps = ::isatty(STDERR_FILENO) ? seconds : 1;
@@ -72,7 +52,7 @@ void idle(harness& h) {
         std::this_thread::sleep_for(std::chrono::seconds(seconds) / steps);
     }
     h.progress(0, 0, {});
-    const auto after = sum();
+    const auto after = cost_of(all);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begun;
     const auto percent = (after.cpu_ns - before.cpu_ns) / taken.count() / 1e7;
     // Out of the sleeps that the measurement is: this process's own.

@@ -3,6 +3,7 @@
 #include "bench/harness.hpp"
 
 #include "tests/support/content_of.hpp"
+#include "tests/support/process_cost.hpp"
 #include "bench/build_info.hpp"
 
 #include <places/launcher/runtime.hpp>
@@ -11,13 +12,18 @@
 #include <boost/property_tree/ptree.hpp>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <sched.h>
+#include <semaphore>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <sys/utsname.h>
+#include <thread>
+#include <unistd.h>
 #include <vector>
 
 namespace places::bench {
@@ -272,6 +278,31 @@ TEST(bench_harness, the_faster_of_two_forms_has_the_lower_times_or_the_higher_ra
         const auto rated = first_is_faster ? faster_of(many, few) : faster_of(few, many);
         EXPECT_EQ(rated.run().per_second, 2);
     }
+}
+
+TEST(process_cost, is_that_of_all_threads) {
+    const auto spent_ns = [] {
+        timespec t{};
+        ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        return static_cast<double>(t.tv_sec) * 1e9 + static_cast<double>(t.tv_nsec);
+    };
+    constexpr double much_ns = 40e6;
+    const std::array self{::getpid()};
+    const auto before = cost_of(self);
+    std::binary_semaphore has_worked{0};
+    std::binary_semaphore may_end{0};
+    std::thread other([&] {
+        while (spent_ns() < much_ns) {
+        }
+        has_worked.release();
+        may_end.acquire();
+    });
+    has_worked.acquire();
+    const auto after = cost_of(self);
+    may_end.release();
+    other.join();
+    // It may not have been counted to its last tick, and this thread slept.
+    EXPECT_GT(after.cpu_ns - before.cpu_ns, much_ns / 2);
 }
 
 }  // namespace

@@ -233,6 +233,7 @@ TEST(places_bench, what_a_question_cannot_use_is_refused) {
     }
     EXPECT_TRUE(refused("latency --count 3", "latency cannot take --count"));
     EXPECT_TRUE(refused("fanin --cores 1", "fanin cannot take --cores"));
+    EXPECT_TRUE(refused("idle --rounds 9", "idle cannot take --rounds"));
     EXPECT_TRUE(refused("spawn --seconds 3", "spawn cannot take --seconds"));
     for (const std::string question : {"throughput --size 64", "pipeline", "token", "idle"}) {
         EXPECT_TRUE(refused(question + " --plot /dev/null", "cannot take --plot"));

@@ -4,6 +4,7 @@
 #include "tests/node/entries.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/node_main.hpp"
+#include "tests/support/process_cost.hpp"
 
 #include <gtest/gtest.h>
 
@@ -14,30 +15,6 @@ using clock_type = std::chrono::steady_clock;
 using places::status;
 
 namespace {
-
-struct cost {
-    double cpu_ns = 0;
-    double wake_ups = 0;
-};
-
-/// So far, of all threads of these processes.
-cost cost_of(const std::set<pid_t>& processes) {
-    cost all;
-    for (const pid_t pid : processes) {
-        const auto tasks = "/proc/" + std::to_string(pid) + "/task";
-        for (const auto& task : std::filesystem::directory_iterator(tasks)) {
-            double cpu_ns = 0;
-            std::ifstream(task.path() / "schedstat") >> cpu_ns;
-            all.cpu_ns += cpu_ns;
-            std::ifstream file(task.path() / "status");
-            for (std::string word; file >> word;) {
-                double count = 0;
-                if (word == "voluntary_ctxt_switches:" && file >> count) all.wake_ups += count;
-            }
-        }
-    }
-    return all;
-}
 
 void collect(pid_t pid, std::set<pid_t>& into) {
     if (!into.insert(pid).second) return;
