@@ -74,10 +74,15 @@ class roudi {
         }
         std::error_code ignored;
         if (is_ours_) {
-            // It keeps its memory when a pair was killed, and that the locks.
-            for (const auto which : {side::near, side::far}) {
-                std::filesystem::remove("/tmp/" + name_of(which, ::getpid()) + ".lock", ignored);
+            // It aborts when it finds that a pair was killed. Of both and of it stay then the
+            // socket and the lock that bear the name, the lock that makes it the only one, and the
+            // memory.
+            for (const auto& name : {name_of(side::near, ::getpid()),
+                                     name_of(side::far, ::getpid()), std::string("roudi")}) {
+                std::filesystem::remove("/tmp/" + name, ignored);
+                std::filesystem::remove("/tmp/" + name + ".lock", ignored);
             }
+            std::filesystem::remove("/tmp/iox-unique-roudi.lock", ignored);
             std::filesystem::remove("/dev/shm/iceoryx_mgmt", ignored);
             const auto* group = ::getgrgid(::getegid());
             if (group) std::filesystem::remove(std::string("/dev/shm/") + group->gr_name, ignored);

@@ -190,6 +190,26 @@ TEST(places_bench, a_peer_that_cannot_is_told_to_be_missing) {
               std::set<std::string>{"mpi"});
 }
 
+/// What there is of peers in the folders where they leave things.
+std::set<std::string> left_by_peers() {
+    std::set<std::string> found;
+    for (const auto* folder : {"/tmp", "/dev/shm"}) {
+        for (const auto& each : std::filesystem::directory_iterator(folder)) {
+            const auto name = each.path().filename().string();
+            for (const auto* part : {"places-bench-", "places_bench_", "roudi", "iceoryx"}) {
+                if (name.find(part) != std::string::npos) found.insert(each.path().string());
+            }
+        }
+    }
+    return found;
+}
+
+TEST(places_bench, no_peer_leaves_anything_behind) {
+    const auto before = left_by_peers();
+    EXPECT_EQ(ask("latency --size 64 --peers auto").exit_code, 0);
+    for (const auto& path : left_by_peers()) EXPECT_TRUE(before.contains(path)) << path;
+}
+
 /// What it says on both streams, without --json.
 std::string told(const std::string& arguments, int& exit_code) {
     const auto command = std::string(PLACES_BENCH) + " " + arguments + " --quick 2>&1";
