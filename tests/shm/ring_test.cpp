@@ -2,6 +2,9 @@
 // White-box tests: one side is the ring's, the other is played by hand on the same memory.
 #include "tests/shm/traffic.hpp"
 
+#include <functional>
+#include <iterator>
+
 namespace places::shm {
 namespace {
 
@@ -405,38 +408,132 @@ TEST_F(ring, a_message_of_several_records_counts_where_its_last_one_is) {
 
 // -- what is not a record --
 
-TEST_F(ring, stale_and_guessable_bytes_never_pass_for_a_record) {
-    // Payload as a peer of a peer could make it: zeroes, ones, plain positions, the tags of other
-    // nonces, the channel's id among them, and, worst of all, the true tags of positions that have
-    // gone by.
-    const auto other_nonce = pair.two.id().nonce;
-    const auto channel_id = pair.one.id().channel_id;
-    for (int lap = 0; lap < 80; ++lap) {
-        const auto head = out.head();
+/// Payload as a peer of a peer could make it, whichever way it takes: zeroes, ones, plain
+/// positions, the tags of other nonces, the channel's id among them, and, worst of all, the true
+/// tags of positions that have gone by. In a lap another one in every line, in every line another
+/// one in the next lap.
+struct guesses : ring {
+    std::uint64_t lap = 0;
+
+    std::uint64_t guess(std::uint64_t there) const {
+        const auto next = there + capacity;
+        const std::uint64_t words[] = {0,
+                                       ~std::uint64_t{0},
+                                       there,
+                                       next,
+                                       tag_at(next, 0),
+                                       tag_at(next, pair.two.id().nonce),
+                                       tag_at(next, pair.one.id().channel_id),
+                                       tag(there - capacity * (lap % 5 + 1))};
+        return words[(there / line_bytes + lap) % std::size(words)];
+    }
+    void fill(std::span<std::byte> payload, std::uint64_t position) const {
+        for (std::size_t at = 0; at + 8 <= payload.size(); at += 8) {
+            const auto word = guess(position + at);
+            std::memcpy(&payload[at], &word, sizeof word);
+        }
+    }
+    /// A payload that is going to lie at this position.
+    std::vector<std::byte> payload_at(std::uint64_t position, std::size_t size) const {
+        std::vector<std::byte> payload(size);
+        fill(payload, position);
+        return payload;
+    }
+    /// Where it lies that is next put alone.
+    std::uint64_t next_payload() const { return out.head() + sizeof(record_header); }
+
+    /// Sends and reads for so many laps that every line has held every guess.
+    void expect_no_record_but_what_was_sent(const std::function<void()>& send) {
+        for (lap = 0; lap < 80; ++lap) {
+            const auto accepted = out.accepted();
+            send();
+            ASSERT_GT(out.accepted(), accepted) << "lap " << lap;
+            while (in.try_peek().state == status::ok) in.release();
+            ASSERT_EQ(in.read(), out.head()) << "lap " << lap;
+            for (std::uint64_t ahead = 0; ahead < capacity; ahead += line_bytes) {
+                const auto at = in.read() + ahead;
+                ASSERT_NE(header_at(at).tag.load(), tag(at)) << "forged at " << at;
+            }
+            ASSERT_EQ(in.try_peek().state, status::empty) << "lap " << lap;
+        }
+    }
+    /// That a guess lies where it was meant for: else the test would show less than it says.
+    void expect_word_at(std::uint64_t position) const {
+        std::uint64_t word;
+        std::memcpy(&word, pair.one.data() + (position & (capacity - 1)), sizeof word);
+        ASSERT_EQ(word, guess(position));
+    }
+};
+
+TEST_F(guesses, in_a_loan_never_pass_for_a_record) {
+    expect_no_record_but_what_was_sent([&] {
         const auto room = out.try_loan(largest);
         ASSERT_EQ(room.state, status::ok);
-        for (std::size_t at = 0; at + 8 <= room.payload.size(); at += 8) {
-            const auto there = head + sizeof(record_header) + at;
-            const auto behind = there - capacity * static_cast<std::uint64_t>(lap % 5 + 1);
-            const std::uint64_t words[] = {0,
-                                           ~std::uint64_t{0},
-                                           there,
-                                           there + capacity,
-                                           tag_at(there + capacity, 0),
-                                           tag_at(there + capacity, other_nonce),
-                                           tag_at(there + capacity, channel_id),
-                                           tag(behind)};
-            std::memcpy(room.payload.data() + at, &words[lap % 8], 8);
+        fill(room.payload, next_payload());
+        out.publish(some_kind, 0, largest - lap);
+    });
+}
+
+TEST_F(guesses, in_a_put_never_pass_for_a_record) {
+    expect_no_record_but_what_was_sent([&] {
+        const auto there = next_payload();
+        ASSERT_EQ(out.try_put(some_kind, 0, payload_at(there, largest - lap)), status::ok);
+        expect_word_at(there + line_bytes - sizeof(record_header));
+    });
+}
+
+TEST_F(guesses, in_the_parts_of_a_message_never_pass_for_a_record) {
+    expect_no_record_but_what_was_sent([&] {
+        for (const auto more : {continues, continues, std::uint16_t{0}}) {
+            const auto there = next_payload();
+            const auto type = static_cast<std::uint16_t>(some_kind | more);
+            ASSERT_EQ(out.try_put(type, 0, payload_at(there, largest - lap)), status::ok);
+            expect_word_at(there + line_bytes - sizeof(record_header));
         }
-        out.publish(some_kind, 0, largest - static_cast<std::size_t>(lap));
-        ASSERT_EQ(in.try_peek().state, status::ok);
-        in.release();
-        for (std::uint64_t ahead = 0; ahead < capacity; ahead += line_bytes) {
-            const auto at = in.read() + ahead;
-            ASSERT_NE(header_at(at).tag.load(), tag(at)) << "forged at " << at;
-        }
-        ASSERT_EQ(in.try_peek().state, status::empty) << "lap " << lap;
+    });
+}
+
+TEST_F(guesses, in_a_pack_never_pass_for_a_record) {
+    for (const bool in_place : {false, true}) {
+        expect_no_record_but_what_was_sent([&] {
+            const auto begin = next_payload();
+            std::uint64_t used = sizeof(pack_header);
+            for (const std::size_t size : {200U, 96U, 8U, 248U}) {
+                const auto there = begin + used + sizeof(pack_item);
+                if (in_place) {
+                    const auto room = out.try_add_loan(some_kind, 0, size - lap % 8);
+                    ASSERT_EQ(room.state, status::ok);
+                    fill(room.payload, there);
+                } else {
+                    const auto payload = payload_at(there, size - lap % 8);
+                    ASSERT_EQ(out.try_add(some_kind, 0, payload), status::ok);
+                }
+                if (lap % 8 == 0) expect_word_at(there);
+                used += item_span_of(size - lap % 8);
+            }
+            out.publish_batch();
+            ASSERT_EQ(out.head(), begin - sizeof(record_header) + span_of(used));
+        });
     }
+}
+
+TEST_F(guesses, in_records_from_another_ring_never_pass_for_a_record) {
+    expect_no_record_but_what_was_sent([&] {
+        const auto begin = out.head();
+        std::vector<std::byte> records;
+        for (const std::size_t size : {300U, 0U, 48U, 700U}) {
+            const auto at = begin + records.size();
+            const auto before = records.size();
+            const auto payload = payload_at(at + sizeof(record_header), size);
+            lay_record(records, some_kind, 0, payload);
+            // The tag it had there, and what fills up its last line.
+            fill(std::span{records}.subspan(before, 8), at);
+            const auto end = before + sizeof(record_header) + size;
+            fill(std::span{records}.subspan(end), begin + end);
+        }
+        ASSERT_EQ(out.try_put_span(records), status::ok);
+        expect_word_at(begin + line_bytes);
+    });
 }
 
 TEST_F(ring, every_position_has_a_tag_of_its_own) {

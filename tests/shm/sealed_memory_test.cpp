@@ -34,16 +34,25 @@ std::string refusal_of(const std::function<void()>& attach) {
     return "accepted";
 }
 
-/// Why memory with this identity, of this size, is refused.
-std::string refusal(const std::function<void(identity&)>& change,
-                    std::size_t size_bytes = whole_bytes) {
+/// That of a ring of whole_bytes.
+identity right_identity() {
     identity id{};
     const auto model = create_half(7, ring_bytes_min);
     EXPECT_EQ(::pread(model.get(), &id, sizeof id, 0), static_cast<ssize_t>(sizeof id));
-    change(id);
-    const auto memory = create_memory(size_bytes, "test");
+    return id;
+}
+
+std::string refusal_of_memory(const unique_fd& memory, const identity& id) {
     EXPECT_EQ(::pwrite(memory.get(), &id, sizeof id, 0), static_cast<ssize_t>(sizeof id));
     return refusal_of([&] { half_mapping{memory, access::read_only}; });
+}
+
+/// Why memory with this identity, of this size, is refused.
+std::string refusal(const std::function<void(identity&)>& change,
+                    std::size_t size_bytes = whole_bytes) {
+    auto id = right_identity();
+    change(id);
+    return refusal_of_memory(create_memory(size_bytes, "test"), id);
 }
 
 TEST(sealed_memory, cannot_be_resized) {
@@ -159,11 +168,33 @@ TEST(sealed_memory, refuses_what_is_not_a_ring_and_says_why) {
     EXPECT_EQ(refusal([](identity&) {}, 4096), disagree);
 }
 
-TEST(sealed_memory, refuses_memory_that_could_shrink) {
-    const unique_fd memory{::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
-    ASSERT_EQ(::ftruncate(memory.get(), whole_bytes), 0);
-    const auto why = refusal_of([&] { half_mapping{memory, access::read_only}; });
-    EXPECT_NE(why.find("not sealed against shrinking"), std::string::npos) << why;
+TEST(sealed_memory, refuses_memory_that_could_shrink_or_grow) {
+    const auto refusal_with = [](int seals) {
+        const unique_fd memory{::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+        EXPECT_EQ(::ftruncate(memory.get(), whole_bytes), 0);
+        EXPECT_EQ(::fcntl(memory.get(), F_ADD_SEALS, seals), 0);
+        return refusal_of_memory(memory, right_identity());
+    };
+    for (const int seals : {F_SEAL_GROW, F_SEAL_SHRINK, 0}) {
+        EXPECT_EQ(refusal_with(seals),
+                  "shared memory refused: it is not sealed against shrinking and growing")
+            << seals;
+    }
+    EXPECT_EQ(refusal_with(F_SEAL_GROW | F_SEAL_SHRINK), "accepted");
+}
+
+TEST(sealed_memory, refuses_a_file_whoever_owns_it_may_cut_short) {
+    // One on a disk knows no seals, one in memory has none.
+    for (const std::string folder : {"/tmp", "/dev/shm"}) {
+        auto path = folder + "/places-test-XXXXXX";
+        const unique_fd file{::mkostemp(path.data(), O_CLOEXEC)};
+        ASSERT_TRUE(file) << path;
+        ASSERT_EQ(::unlink(path.c_str()), 0);
+        ASSERT_EQ(::ftruncate(file.get(), whole_bytes), 0);
+        EXPECT_EQ(refusal_of_memory(file, right_identity()),
+                  "shared memory refused: it is not sealed against shrinking and growing")
+            << folder;
+    }
 }
 
 TEST(sealed_memory, refuses_halves_of_two_channels) {
