@@ -174,8 +174,11 @@ class scene final : private waker {
     void send(script& s, int what) {
         const auto head = out_.head();
         const auto accepted = out_.accepted();
+        const auto batched = out_.batched_bytes();
+        if (batched == 0) batch_.clear();
         std::memcpy(before_.data(), mine_.data(), capacity);
-        switch (what % 8) {
+        const auto form = what % 16;
+        switch (form < 11 ? form : form % 8) {
             case 0: {
                 const auto bytes = s.take_bytes(s.take<std::uint8_t>());
                 const auto outcome = out_.try_put(1, 2, bytes);
@@ -217,12 +220,28 @@ class scene final : private waker {
                 if (some.state == status::ok) expect_send_span(some.records);
                 break;
             }
+            case 8: add(s, false); break;
+            case 9: add(s, true); break;
+            case 10: {
+                out_.publish_batch();
+                const auto ended = std::count_if(batch_.begin(), batch_.end(), [](const added& a) {
+                    return (a.kind & continues) == 0;
+                });
+                require(out_.batched_bytes() == 0, "a batch is published once");
+                require(out_.accepted() == accepted + static_cast<std::uint64_t>(ended),
+                        "a batch counts its messages");
+                expect_batch_at(head);
+                break;
+            }
             default: {
                 const std::size_t bytes = number_near(s, largest);
                 const auto room = out_.has_room(bytes);
                 require((room == status::too_large) == (bytes > largest), "too_large is that");
             }
         }
+        require(
+            out_.batched_bytes() == 0 || form == 8 || form == 9 || out_.batched_bytes() == batched,
+            "a batch grows by what is added, or is dropped");
         require(out_.accepted() >= accepted && out_.head() >= head, "positions only grow");
         require(out_.accepted() == accepted || out_.head() != head, "no count without a record");
         for (auto at = claimed_; at < head; at += line_bytes) {
@@ -230,6 +249,70 @@ class scene final : private waker {
             require(std::memcmp(&before_[index], mine_.data() + index, line_bytes) == 0,
                     "what is not released is not touched");
         }
+    }
+    /// Of few kinds, so that some share a pack, and of any size.
+    void add(script& s, bool in_place) {
+        const auto type = s.take<std::uint8_t>();
+        const auto kind = static_cast<std::uint16_t>(1 + type % 2 + (type & 4 ? continues : 0));
+        const auto flags = static_cast<std::uint16_t>(type >> 3 & 1);
+        const std::size_t size = type & 16 ? number_near(s, largest) : s.take<std::uint8_t>();
+        std::vector<std::byte> bytes(std::min(size, 2 * largest), std::byte{type});
+        const auto begun = out_.head();
+        const auto batched = out_.batched_bytes();
+        const auto accepted = out_.accepted();
+        status outcome;
+        if (in_place) {
+            const auto room = out_.try_add_loan(kind, flags, bytes.size());
+            outcome = room.state;
+            require(room.payload.size() == (outcome == status::ok ? bytes.size() : 0),
+                    "a loan is of the size asked for");
+            std::copy(bytes.begin(),
+                      bytes.begin() + static_cast<std::ptrdiff_t>(room.payload.size()),
+                      room.payload.begin());
+        } else {
+            outcome = out_.try_add(kind, flags, bytes);
+        }
+        expect_send(outcome, bytes.size());
+        require(out_.head() == begun && out_.accepted() == accepted, "what is added is not put");
+        if (outcome == status::ok) {
+            batch_.push_back({kind, flags, std::move(bytes)});
+        } else {
+            require(out_.batched_bytes() == batched, "what is refused leaves the batch");
+        }
+    }
+    /// The records from there to the head are what was added, packed or not.
+    void expect_batch_at(std::uint64_t at) {
+        std::size_t count = 0;
+        const auto expect_next = [&](std::uint16_t kind, std::uint16_t flags,
+                                     const std::byte* bytes, std::size_t size) {
+            require(count < batch_.size(), "no more than was added");
+            const auto& a = batch_[count++];
+            require(a.kind == kind && a.flags == flags && a.bytes.size() == size &&
+                        std::equal(a.bytes.begin(), a.bytes.end(), bytes),
+                    "a batch holds what was added");
+        };
+        while (at < out_.head()) {
+            const auto* bytes = mine_.data() + (at & (capacity - 1));
+            const auto& record = *reinterpret_cast<const record_header*>(bytes);
+            const auto* payload = bytes + sizeof(record_header);
+            const std::uint16_t kind = record.kind;
+            require(record.tag == tag_at(at, mine_.id().nonce), "every record is published");
+            if ((kind & packed) == 0) {
+                expect_next(kind, record.flags, payload, record.length);
+            } else {
+                const auto& pack = *reinterpret_cast<const pack_header*>(payload);
+                auto next = sizeof(pack_header);
+                for (int left = record.flags; left > 0; --left) {
+                    const auto& item = *reinterpret_cast<const pack_item*>(payload + next);
+                    expect_next(kind & ~packed, pack.flags, payload + next + sizeof item,
+                                item.length);
+                    next += item_span_of(item.length);
+                }
+                require(next == record.length, "a pack ends with its last message");
+            }
+            at += span_of(record.length);
+        }
+        require(at == out_.head() && count == batch_.size(), "a batch is published whole");
     }
     void expect_send(status outcome, std::size_t bytes) {
         require(outcome != status::empty && outcome != status::timeout, "a status of try_put");
@@ -338,7 +421,8 @@ class scene final : private waker {
                 "released <= read <= released + capacity");
         require(mine_.header()->released.load() == in_.released(), "released is what we say");
         require(out_.head() % line_bytes == 0 && in_.read() % line_bytes == 0, "lines are whole");
-        require(out_.head() <= claimed_ + capacity, "no head beyond the room");
+        require(out_.head() + out_.batched_bytes() <= claimed_ + capacity,
+                "no head beyond the room");
         const auto state = static_cast<half_state>(mine_.header()->state.load());
         if (state == half_state::open) return;
         require(first_state_ == half_state::open || state == first_state_, "a state is for good");
@@ -352,6 +436,12 @@ class scene final : private waker {
     consumer in_;
     std::uint64_t claimed_ = 0;  // the most that the peer has rightly released
     half_state first_state_ = half_state::open;
+    struct added {
+        std::uint16_t kind;
+        std::uint16_t flags;
+        std::vector<std::byte> bytes;
+    };
+    std::vector<added> batch_;
     std::array<std::byte, capacity> before_;
     std::array<std::byte, 2 * largest> zeroes_{};
     volatile unsigned sum_ = 0;
