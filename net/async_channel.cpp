@@ -247,12 +247,18 @@ async_channel::~async_channel() {
 
 channel& async_channel::link() noexcept { return state_->link(); }
 
-std::uint64_t async_channel::start(std::unique_ptr<detail::async_operation> get) {
-    return state_->start(std::move(get), std::nullopt);
+std::uint64_t async_channel::start(const std::weak_ptr<state>& s,
+                                   std::unique_ptr<detail::async_operation> get) {
+    if (const auto self = s.lock()) return self->start(std::move(get), std::nullopt);
+    get->complete(asio::error::operation_aborted);
+    return 0;
 }
 
-std::uint64_t async_channel::start(std::unique_ptr<detail::async_operation> put, message m) {
-    return state_->start(std::move(put), std::move(m));
+std::uint64_t async_channel::start(const std::weak_ptr<state>& s,
+                                   std::unique_ptr<detail::async_operation> put, message m) {
+    if (const auto self = s.lock()) return self->start(std::move(put), std::move(m));
+    put->complete(asio::error::operation_aborted);
+    return 0;
 }
 
 void async_channel::cancel_one(const std::weak_ptr<state>& s, std::uint64_t id) {

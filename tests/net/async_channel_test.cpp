@@ -8,18 +8,28 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/bind_executor.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/error.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/redirect_error.hpp>
 #include <boost/asio/spawn.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/use_future.hpp>
+#include <boost/version.hpp>
 #include <gtest/gtest.h>
 
+#if BOOST_VERSION >= 108100  // before, they were experimental or not there
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/deferred.hpp>
+#endif
+
 #include <csignal>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -127,6 +137,160 @@ TEST(async_channel, takes_futures_and_yield_contexts) {
         asio::detached);
     io.run();
 }
+
+TEST(async_channel, takes_awaitables_that_tell_errors_without_throwing) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    async_channel c{io, p};
+    const auto talk = [&]() -> asio::awaitable<void> {
+        co_await c.async_put(std::string("text"), asio::use_awaitable);
+        error_code ec;
+        EXPECT_EQ(co_await c.async_get<int>(asio::redirect_error(asio::use_awaitable, ec)), 0);
+        EXPECT_EQ(ec, errc::wrong_type);
+        const auto text =
+            co_await c.async_get<std::string>(asio::redirect_error(asio::use_awaitable, ec));
+        EXPECT_FALSE(ec);
+        EXPECT_EQ(text, "text");
+    };
+    auto done = asio::co_spawn(io, talk(), asio::use_future);
+    io.run();
+    done.get();
+}
+
+TEST(async_channel, calls_a_handler_on_the_executor_it_is_bound_to) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    asio::io_context other;
+    async_channel c{io, p};
+    int called = 0;
+    const auto there = [&](auto handler) {
+        return asio::bind_executor(other.get_executor(), std::move(handler));
+    };
+    c.async_get<int>(there([&](error_code ec, int v) {
+        EXPECT_FALSE(ec);
+        EXPECT_EQ(v, 4);
+        EXPECT_TRUE(other.get_executor().running_in_this_thread());
+        ++called;
+    }));
+    c.async_put(4, there([&](error_code ec) {
+        EXPECT_FALSE(ec);
+        EXPECT_TRUE(other.get_executor().running_in_this_thread());
+        ++called;
+    }));
+    io.run();
+    EXPECT_EQ(called, 0);
+    // It has stayed for the handlers.
+    EXPECT_EQ(other.run(), 2U);
+    EXPECT_EQ(called, 2);
+}
+
+TEST(async_channel, loses_nothing_of_an_awaitable_that_came_too_late) {
+    using namespace asio::experimental::awaitable_operators;
+    auto p = spawn(echo);
+    auto q = spawn(echo);
+    asio::io_context io;
+    async_channel a{io, p};
+    async_channel b{io, q};
+    const auto first_of_both = [&]() -> asio::awaitable<void> {
+        co_await b.async_put(2, asio::use_awaitable);
+        const auto first = co_await (a.async_get<int>(asio::use_awaitable) ||
+                                     b.async_get<int>(asio::use_awaitable));
+        EXPECT_EQ(first.index(), 1U);
+        EXPECT_EQ(std::get<1>(first), 2);
+        co_await a.async_put(1, asio::use_awaitable);
+        EXPECT_EQ(co_await a.async_get<int>(asio::use_awaitable), 1);
+    };
+    auto done = asio::co_spawn(io, first_of_both(), asio::use_future);
+    io.run();
+    done.get();
+}
+
+TEST(async_channel, begins_what_a_coroutine_awaits_after_the_channel_has_moved) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    auto c = std::make_unique<async_channel>(io, p);
+    auto sent = c->async_put(6, asio::use_awaitable);
+    auto got = c->async_get<int>(asio::use_awaitable);
+    async_channel moved{std::move(*c)};
+    c.reset();
+    const auto talk = [&]() -> asio::awaitable<int> {
+        co_await std::move(sent);
+        co_return co_await std::move(got);
+    };
+    auto done = asio::co_spawn(io, talk(), asio::use_future);
+    io.run();
+    EXPECT_EQ(done.get(), 6);
+}
+
+#if BOOST_VERSION >= 108100
+
+TEST(async_channel, takes_awaitables_that_complete_with_all_there_is) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    async_channel c{io, p};
+    const auto talk = [&]() -> asio::awaitable<void> {
+        const auto token = asio::as_tuple(asio::use_awaitable);
+        const auto [not_sent] = co_await c.async_put(std::string("text"), token);
+        EXPECT_FALSE(not_sent);
+        const auto [wrong, nothing] = co_await c.async_get<int>(token);
+        EXPECT_EQ(wrong, errc::wrong_type);
+        EXPECT_EQ(nothing, 0);
+        const auto [not_received, text] = co_await c.async_get<std::string>(token);
+        EXPECT_FALSE(not_received);
+        EXPECT_EQ(text, "text");
+    };
+    auto done = asio::co_spawn(io, talk(), asio::use_future);
+    io.run();
+    done.get();
+}
+
+TEST(async_channel, begins_a_deferred_operation_when_it_is_called) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    async_channel c{io, p};
+    auto put = c.async_put(5, asio::deferred);
+    auto get = c.async_get<int>(asio::deferred);
+    io.run();
+    EXPECT_EQ(p.sent().accepted, 0U);
+    auto sent = std::move(put)(asio::use_future);
+    auto got = std::move(get)(asio::use_future);
+    io.restart();
+    io.run();
+    sent.get();
+    EXPECT_EQ(got.get(), 5);
+}
+
+TEST(async_channel, begins_a_deferred_operation_after_it_has_moved) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    auto c = std::make_unique<async_channel>(io, p);
+    auto put = c->async_put(5, asio::deferred);
+    auto get = c->async_get<int>(asio::deferred);
+    async_channel moved{std::move(*c)};
+    c.reset();
+    auto sent = std::move(put)(asio::use_future);
+    auto got = std::move(get)(asio::use_future);
+    io.run();
+    sent.get();
+    EXPECT_EQ(got.get(), 5);
+}
+
+TEST(async_channel, aborts_a_deferred_operation_that_is_called_after_its_end) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    auto c = std::make_unique<async_channel>(io, p);
+    auto put = c->async_put(5, asio::deferred);
+    auto get = c->async_get<int>(asio::deferred);
+    c.reset();
+    std::vector<error_code> ended;
+    std::move(put)([&](error_code ec) { ended.push_back(ec); });
+    std::move(get)([&](error_code ec, int) { ended.push_back(ec); });
+    io.run();
+    EXPECT_EQ(ended, std::vector<error_code>(2, asio::error::operation_aborted));
+    EXPECT_EQ(p.sent().accepted, 0U);
+}
+
+#endif
 
 TEST(async_channel, completes_what_was_begun_first_first) {
     auto p = spawn({.ring_bytes = small_ring}, echo);

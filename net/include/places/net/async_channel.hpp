@@ -38,7 +38,8 @@ class async_operation {
 /// a callback, use_future, use_awaitable, a yield_context. Those of one direction complete in the
 /// order in which they were begun. Cancelling one (by its slot, as `||` of awaitables does, by
 /// cancel(), or by the destructor) completes it with operation_aborted; nothing is lost, and of a
-/// put nothing was sent.
+/// put nothing was sent. One that begins later, as a deferred one or an awaitable does, goes with
+/// the end wherever that is moved; begun after the destructor it is aborted too.
 /// While any of these lives, no router, inbox or channel_set of this process waits.
 /// Thread: that which runs the io_context; one runs it at a time.
 class async_channel {
@@ -86,8 +87,10 @@ class async_channel {
     template <class Take, class Handler>
     class operation;
     /// Returns: by what it can be cancelled, 0 when it is over.
-    std::uint64_t start(std::unique_ptr<detail::async_operation> get);
-    std::uint64_t start(std::unique_ptr<detail::async_operation> put, message m);
+    static std::uint64_t start(const std::weak_ptr<state>& s,
+                               std::unique_ptr<detail::async_operation> get);
+    static std::uint64_t start(const std::weak_ptr<state>& s,
+                               std::unique_ptr<detail::async_operation> put, message m);
     static void cancel_one(const std::weak_ptr<state>& s, std::uint64_t id);
     template <class Signature, class Take, class Token, class... Content>
     auto initiate(Take take, Token&& token, Content... content);
@@ -148,15 +151,15 @@ class async_channel::operation final : public detail::async_operation {
 template <class Signature, class Take, class Token, class... Content>
 auto async_channel::initiate(Take take, Token&& token, Content... content) {
     return boost::asio::async_initiate<Token, Signature>(
-        [this, take = std::move(take)](auto handler, auto... m) mutable {
+        // Not `this`: it may have moved or gone when the operation begins.
+        [s = std::weak_ptr{state_}, executor = executor_, take = std::move(take)](
+            auto handler, auto... m) mutable {
             using op = operation<Take, decltype(handler)>;
-            auto o = std::make_unique<op>(std::move(take), std::move(handler), executor_);
+            auto o = std::make_unique<op>(std::move(take), std::move(handler), executor);
             auto slot = o->slot();
-            const auto id = start(std::move(o), std::move(m)...);
+            const auto id = start(s, std::move(o), std::move(m)...);
             if (id == 0 || !slot.is_connected()) return;
-            slot.assign([s = std::weak_ptr{state_}, id](boost::asio::cancellation_type) {
-                cancel_one(s, id);
-            });
+            slot.assign([s, id](boost::asio::cancellation_type) { cancel_one(s, id); });
         },
         token, std::move(content)...);
 }
