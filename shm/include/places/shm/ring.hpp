@@ -329,6 +329,8 @@ class consumer {
     std::uint64_t peeked_span_bytes_ = 0;    // of what was last peeked; 0 when nothing
     std::uint64_t peeked_messages_ = 0;      // that it ends
     std::uint64_t last_span_bytes_ = 0;      // of the last record there was
+    std::uint64_t run_ = 0;                  // records stepped over since there was none
+    static constexpr std::uint64_t behind_count = 16;
     // The pack at the read cursor, once its first message has been peeked: its header, read once.
     const std::byte* pack_ = nullptr;
     std::uint64_t pack_bytes_ = 0;
@@ -494,6 +496,7 @@ inline bool consumer::is_ready() noexcept {
 inline peeked consumer::peek_record() noexcept {
     if (corrupt_) return {status::corrupt, {}};
     if (!has_record()) {
+        run_ = 0;
         if (const auto reason = why_empty(); reason != status::ok) return {reason, {}};
     }
     const auto* header = header_at(read_);
@@ -507,6 +510,14 @@ inline peeked consumer::peek_record() noexcept {
     }
     peeked_span_bytes_ = last_span_bytes_ = span_of(length);
     peeked_messages_ = messages_in(kind, flags);
+    // Who is far behind has the record after the next come over while it works on this one; who has
+    // caught up would take its lines from the writer. Longer ones the processor fetches by itself.
+    if (run_ >= behind_count && peeked_span_bytes_ <= 2 * line_bytes) {
+        const auto* later =
+            reinterpret_cast<const std::byte*>(header_at(read_ + 2 * peeked_span_bytes_));
+        __builtin_prefetch(later);
+        __builtin_prefetch(later + line_bytes);
+    }
     const auto* payload = reinterpret_cast<const std::byte*>(header) + sizeof(record_header);
     return {status::ok, {kind, flags, {payload, length}}};
 }
@@ -558,6 +569,7 @@ inline void consumer::skip() noexcept {
     if (pack_left_ == 0) {
         read_ += span;
         ++unreleased_count_;
+        ++run_;
         return;
     }
     pack_at_ += span;
