@@ -14,9 +14,6 @@ namespace {
 constexpr std::size_t packed_message_bytes_max = 512;
 constexpr std::size_t pack_bytes_max = 4096 - sizeof(record_header);
 static_assert(pack_bytes_max / sizeof(pack_item) <= 0xffff, "flags count a pack's messages");
-// How far ahead of a message that is added its line is taken from the consumer, who is done with
-// it: all of a pack's lines come over while it is filled, not one by one when its tag is stored.
-constexpr std::uint64_t own_ahead_bytes = 16 * line_bytes;
 
 /// Park words carry an epoch, so that each sleep is answered once and never twice.
 std::uint32_t park_word(std::uint32_t epoch, park_mode mode) noexcept {
@@ -94,7 +91,7 @@ void producer::publish_next(std::uint64_t span_bytes, std::uint64_t messages) no
 void producer::fetch_to(std::uint64_t position) noexcept {
     const auto end = std::min(position, released_cache_ + capacity_);
     for (fetched_ = std::max(fetched_, head_); fetched_ < end; fetched_ += line_bytes) {
-        __builtin_prefetch(header_at(fetched_), 1);
+        prefetch_to_write(header_at(fetched_));
     }
 }
 

@@ -46,6 +46,21 @@ struct peer_half {
     const std::byte* data;
 };
 
+/// Records of at most so many bytes have their lines fetched ahead of them, each on its own; for
+/// longer ones the processor does that by itself.
+inline constexpr std::uint64_t small_span_bytes = 2 * line_bytes;
+
+/// Has a line come over in order to be written.
+inline void prefetch_to_write(const void* line) noexcept {
+#if defined(__x86_64__)
+    // Compilers use it only when told; a processor that is too old for it takes it for no
+    // operation.
+    asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(line)));
+#else
+    __builtin_prefetch(line, 1);
+#endif
+}
+
 /// Wakes the process at the other end of a channel.
 class waker {
   public:
@@ -193,6 +208,7 @@ class producer {
     loan add_item(std::size_t bytes) noexcept;
     void close_pack() noexcept;
     void fetch_to(std::uint64_t position) noexcept;
+    void own(std::uint64_t position, std::uint64_t span_bytes) noexcept;
     record_header* header_at(std::uint64_t position) noexcept;
     std::byte* payload_at(std::uint64_t position) noexcept {
         return reinterpret_cast<std::byte*>(header_at(position)) + sizeof(record_header);
@@ -214,7 +230,10 @@ class producer {
     std::uint16_t pack_count_ = 0;   // 0 when there is none
     std::uint16_t pack_kind_ = 0;
     std::uint16_t pack_flags_ = 0;
-    std::uint64_t fetched_ = 0;  // end of the lines that were asked for
+    // How far ahead of what is written its lines are taken from the consumer, who is done with
+    // them: they come over side by side, not one by one when each tag is stored.
+    static constexpr std::uint64_t own_ahead_bytes = 16 * line_bytes;
+    std::uint64_t fetched_ = 0;  // of a batch: end of the lines that were asked for
     std::uint64_t wake_at_ = 0;  // of the park that lasts
     std::uint32_t rung_ = 0;     // the park word that was answered last
     std::uint32_t park_epoch_ = 0;
@@ -330,7 +349,8 @@ class consumer {
     std::uint64_t peeked_messages_ = 0;      // that it ends
     std::uint64_t last_span_bytes_ = 0;      // of the last record there was
     std::uint64_t run_ = 0;                  // records stepped over since there was none
-    static constexpr std::uint64_t behind_count = 16;
+    static constexpr std::uint64_t behind_count = 16;        // from then on it is behind
+    static constexpr std::uint64_t fetched_ahead_count = 8;  // and fetches as many ahead
     // The pack at the read cursor, once its first message has been peeked: its header, read once.
     const std::byte* pack_ = nullptr;
     std::uint64_t pack_bytes_ = 0;
@@ -422,6 +442,14 @@ inline void producer::write_header(std::uint64_t at, std::uint16_t kind, std::ui
     header->flags.store(flags, std::memory_order_relaxed);  // relaxed: as above
 }
 
+/// Asks for these lines in order to write them, unless there is no room there yet.
+inline void producer::own(std::uint64_t position, std::uint64_t span_bytes) noexcept {
+    if (position + span_bytes > released_cache_ + capacity_) return;
+    const auto* at = reinterpret_cast<const std::byte*>(header_at(position));
+    for (std::uint64_t line = 0; line < span_bytes; line += line_bytes)
+        prefetch_to_write(at + line);
+}
+
 /// The tag that the consumer waits for; all else of the `span_bytes` is written.
 inline void producer::publish_first(std::uint64_t span_bytes, std::uint64_t messages) noexcept {
     // seq_cst [publish] [doze]: all of the records is written before this can be seen, and the
@@ -429,6 +457,7 @@ inline void producer::publish_first(std::uint64_t span_bytes, std::uint64_t mess
     header_at(head_)->tag.store(tag_at(head_, nonce_), std::memory_order_seq_cst);
     head_ += span_bytes;
     accepted_ += messages;
+    if (span_bytes <= small_span_bytes) own(head_ + own_ahead_bytes, span_bytes);
 }
 
 inline void producer::wake_reader() noexcept {
@@ -510,11 +539,11 @@ inline peeked consumer::peek_record() noexcept {
     }
     peeked_span_bytes_ = last_span_bytes_ = span_of(length);
     peeked_messages_ = messages_in(kind, flags);
-    // Who is far behind has the record after the next come over while it works on this one; who has
-    // caught up would take its lines from the writer. Longer ones the processor fetches by itself.
-    if (run_ >= behind_count && peeked_span_bytes_ <= 2 * line_bytes) {
-        const auto* later =
-            reinterpret_cast<const std::byte*>(header_at(read_ + 2 * peeked_span_bytes_));
+    // Who is far behind has later records come over while it works on this one; who has caught up
+    // would take their lines from the writer. Longer ones the processor fetches by itself.
+    if (run_ >= behind_count && peeked_span_bytes_ <= small_span_bytes) {
+        const auto* later = reinterpret_cast<const std::byte*>(
+            header_at(read_ + fetched_ahead_count * peeked_span_bytes_));
         __builtin_prefetch(later);
         __builtin_prefetch(later + line_bytes);
     }
