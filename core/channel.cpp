@@ -98,6 +98,12 @@ status channel::add_bytes(kind k, std::uint16_t type, std::span<const std::byte>
     return state_ ? state_->add(k, type, payload, until) : status::closed;
 }
 
+batch_outcome channel::add_run(std::uint16_t type, std::size_t size,
+                               std::span<const std::byte> values, clock::time_point until) {
+    if (!state_) return {status::closed, 0};
+    return state_->add_run(type, size, values, until);
+}
+
 result<std::span<std::byte>> channel::add_loan(std::size_t size) {
     if (!state_) return make_error_code(status::closed);
     const auto room = state_->add_loan(size);

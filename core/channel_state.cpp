@@ -288,6 +288,16 @@ status channel_state::add(kind k, std::uint16_t type, std::span<const std::byte>
     }
 }
 
+batch_outcome channel_state::add_run(std::uint16_t type, std::size_t size,
+                                     std::span<const std::byte> values, shm::deadline until) {
+    batch_outcome done;
+    for (; !values.empty(); values = values.subspan(size), ++done.count) {
+        done.state = add(kind::raw, type, values.first(size), until);
+        if (done.state != status::ok) break;
+    }
+    return done;
+}
+
 shm::loan channel_state::add_loan(std::size_t bytes) {
     if (is_sending_parts_) return {status::full, {}};
     return end_.out().try_add_loan(0, 0, bytes);

@@ -69,6 +69,10 @@ class channel_state {
     /// Adds to the batch; publishes what it holds where that is much, or leaves no room.
     status add(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
 
+    /// Adds raw values of that type, each of `size`.
+    batch_outcome add_run(std::uint16_t type, std::size_t size, std::span<const std::byte> values,
+                          shm::deadline until);
+
     /// A message on its way out in as many records as it takes; `payload` stays where it is.
     /// Dropped half-way, it was never sent.
     struct outgoing {

@@ -229,6 +229,8 @@ class channel {
     static result<T> decoded(const shm::record_view& record);
     status add_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
                      clock::time_point until);
+    batch_outcome add_run(std::uint16_t type, std::size_t size, std::span<const std::byte> values,
+                          clock::time_point until);
     std::size_t take_run(std::uint16_t type, std::size_t size, std::span<std::byte> into);
     void consume();
     void skip();
@@ -309,13 +311,12 @@ batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point
     // Also when one cannot be encoded: those before it have been counted as taken.
     const auto publish = [](channel* c) { c->publish_batch(); };
     const std::unique_ptr<channel, decltype(publish)> guard{this, publish};
+    if constexpr (detail::is_raw<T>) {
+        return add_run(detail::fingerprint<T>(), sizeof(T), std::as_bytes(all), until);
+    }
     for (; done.count < all.size(); ++done.count) {
         const auto& v = all[done.count];
-        if constexpr (detail::is_raw<T>) {
-            done.state = add_bytes(kind::raw, detail::fingerprint<T>(),
-                                   std::as_bytes(std::span{&v, 1}), until);
-        } else if constexpr (detail::is_octet_span<T> ||
-                             std::is_same_v<T, std::vector<std::byte>>) {
+        if constexpr (detail::is_octet_span<T> || std::is_same_v<T, std::vector<std::byte>>) {
             done.state = add_bytes(kind::bytes, 0, v, until);
         } else {
             const auto m = message::of(v);
