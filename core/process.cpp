@@ -331,9 +331,7 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
         }
         words[count++] = {&word(), notice_seen};
         words[count++] = {&news_, news_seen};
-        if (!ready() && !is_notified()) {
-            (void)shm::sleep_until_changed({words.data(), count}, until, spin);
-        }
+        if (!ready() && !is_notified()) shm::sleep_until_changed({words.data(), count}, until);
         // Only what was parked here: an inbox keeps its own ends parked meanwhile.
         for (const auto& i : on) {
             if (i.record) i.channel->end().in().unpark();

@@ -303,9 +303,7 @@ bool ready_list<Member>::sleep(shm::deadline until) {
         const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
         limit = {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
     }
-    const auto begun = clock::now();
     const auto got = ::ppoll(fds.data(), fds.size(), has_limit ? &limit : nullptr, nullptr);
-    if (hot_.empty()) spin_.slept(clock::now() - begun);
     hear(home_.calls().take());
     take_told(fds);
     return got > 0 || until == shm::no_deadline || clock::now() < until;

@@ -80,7 +80,7 @@ bool endpoint::wait_record(deadline until) {
     if (spin_.spin([&] { return in_.is_ready(); })) return true;
     const auto seen = bell();
     in_.park(park_mode::futex);
-    const bool in_time = in_.is_ready() || sleep_until_changed({&seen, 1}, until, spin_);
+    const bool in_time = in_.is_ready() || sleep_until_changed({&seen, 1}, until);
     in_.unpark();
     return in_time;
 }
@@ -90,7 +90,7 @@ bool endpoint::wait_room(std::size_t bytes, deadline until) {
     if (spin_.spin(ready)) return true;
     const auto seen = bell();
     out_.park(park_mode::futex, bytes);
-    const bool in_time = ready() || sleep_until_changed({&seen, 1}, until, spin_);
+    const bool in_time = ready() || sleep_until_changed({&seen, 1}, until);
     out_.unpark();
     return in_time;
 }

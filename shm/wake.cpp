@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/shm/wake.hpp>
 
+#include <climits>
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <ctime>
 #include <linux/futex.h>
 #include <sched.h>
@@ -43,14 +43,6 @@ bool sleep_until_changed(std::span<const watched_word> words, deadline until) {
     throw std::system_error(
         errno, std::generic_category(),
         "futex_waitv (needs Linux 5.16 or newer and a container that allows it)");
-}
-
-bool sleep_until_changed(std::span<const watched_word> words, deadline until,
-                         spin_budget& learns) {
-    const auto begun = std::chrono::steady_clock::now();
-    const bool in_time = sleep_until_changed(words, until);
-    learns.slept(std::chrono::steady_clock::now() - begun);
-    return in_time;
 }
 
 void wake_all(const std::atomic<std::uint32_t>& word) noexcept {

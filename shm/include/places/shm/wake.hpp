@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 // Sleeping and waking between processes. Never std::atomic::wait: libstdc++ uses private futexes.
 
@@ -36,9 +37,8 @@ void wake_all(const std::atomic<std::uint32_t>& word) noexcept;
 
 /// Says whether a short wait is likely to be short, from how the last ones went: looks some times
 /// with a rest between, then gives the core away with sched_yield, up to a budget of at most 50 µs.
-/// Where the last few sleeps were all longer than that, it looks once: who takes turns with many
-/// others hands the core on at once.
-/// One thread.
+/// Where others wanted the core the last time, it gives it away at once, and sleeps when they have
+/// had it: who takes turns with many hands the core on. One thread.
 class spin_budget {
   public:
     /// Looks before the core is given away.
@@ -47,26 +47,22 @@ class spin_budget {
     /// Calls `ready` until it is true or the budget is spent. Returns whether it became true.
     template <class Ready>
     bool spin(Ready&& ready);
-    /// The same for so short a time that the core is not given away.
+    /// The same for so short a time that the core is not given away; once where it is wanted.
     template <class Ready>
     bool spin_briefly(Ready&& ready) {
-        return is_idle() ? ready() : poll(ready);
+        return is_crowded_ ? ready() : poll(ready);
     }
-    /// The same whatever was learnt.
+    /// The same whoever wants the core.
     template <class Ready>
     static bool poll(Ready&& ready);
-    /// What came of a spin that failed.
-    void slept(std::chrono::nanoseconds how_long) noexcept {
-        long_sleeps_ = how_long < most ? 0 : std::min(long_sleeps_ + 1, long_sleeps_of_idle);
-    }
 
   private:
     using clock = std::chrono::steady_clock;
     static constexpr std::chrono::nanoseconds most{50'000};
     static constexpr std::chrono::nanoseconds least{2'000};
-    // Two long ones may be chance, and one short one ends the habit.
-    static constexpr int long_sleeps_of_idle = 4;
-    bool is_idle() const noexcept { return long_sleeps_ == long_sleeps_of_idle; }
+    static constexpr unsigned long_every = 16;
+    // A yield that nobody takes up is over in less.
+    static constexpr std::chrono::nanoseconds taken_up{3'000};
     static void rest() noexcept;
     static void pause() noexcept;
     static void yield() noexcept;
@@ -79,11 +75,9 @@ class spin_budget {
     static const int pauses_;
 
     std::chrono::nanoseconds budget_ = most;
-    int long_sleeps_ = 0;  // in a row
+    unsigned failure_count_ = 0;
+    bool is_crowded_ = false;  // a yield was taken up
 };
-
-/// The same; `learns` hears how long it took.
-bool sleep_until_changed(std::span<const watched_word> words, deadline until, spin_budget& learns);
 
 // -- bodies --
 
@@ -98,17 +92,22 @@ bool spin_budget::poll(Ready&& ready) {
 
 template <class Ready>
 bool spin_budget::spin(Ready&& ready) {
-    if (is_idle()) return ready();
-    if (poll(ready)) return true;
+    if (spin_briefly(ready)) return true;
     const auto start = clock::now();
-    do {
+    for (auto now = start; now - start < budget_;) {
         yield();
-        if (ready()) {
+        const bool is_ready = ready();
+        const auto before = std::exchange(now, clock::now());
+        is_crowded_ = now - before >= taken_up;
+        if (is_ready) {
             budget_ = most;
             return true;
         }
-    } while (clock::now() - start < budget_);
-    budget_ = std::max(budget_ / 2, least);
+        if (is_crowded_) return false;
+    }
+    // Two that wait for each other asleep would never learn how short their waits could be.
+    const bool tries_again = ++failure_count_ % long_every == 0;
+    budget_ = tries_again ? most : std::max(budget_ / 2, least);
     return false;
 }
 
