@@ -69,7 +69,10 @@ class channel_state {
     /// Adds to the batch; publishes what it holds where that is much, or leaves no room.
     status add(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
 
-    /// Adds raw values of that type, each of `size`.
+    /// As add(), raw values of that type one after the other.
+    /// Shape:   `values` holds a number of them, of `size` each.  Returns: the first that was not
+    /// ok,
+    ///          and how many were taken before it.
     batch_outcome add_run(std::uint16_t type, std::size_t size, std::span<const std::byte> values,
                           shm::deadline until);
 

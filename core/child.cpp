@@ -124,7 +124,7 @@ namespace {
 /// Not exit(): the destructors of the program's statics belong to the process that made them.
 [[noreturn]] void end_process(int code) {
     std::cout.flush();
-    std::fflush(nullptr);
+    ::fcloseall();  // which waits for no other thread's lock, as exit() does not
     ::_exit(code);
 }
 
@@ -134,7 +134,13 @@ template <class Main>
     int code = 1;
     // Handlers run from the last to the first: those of the place, then this, and none of the
     // program's, which belong to its root.
-    (void)::on_exit([](int value, void*) { end_process(completion_value(value)); }, nullptr);
+    static pid_t self = 0;
+    self = ::getpid();  // what a place forks by itself ends as it likes
+    (void)::on_exit(
+        [](int value, void*) {
+            if (::getpid() == self) end_process(completion_value(value));
+        },
+        nullptr);
     // A place may be killed at any time; the lines it has printed are not to go with it.
     std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
     try {

@@ -213,6 +213,8 @@ void process::fail_requests() {
         open.swap(requests_);
         // The kernel ends every place with its nursery.
         for (auto& [id, c] : channels_) c->peer_died({.signalled = true, .value = SIGKILL});
+        // relaxed: as in death_count().
+        death_count_.fetch_add(1, std::memory_order_relaxed);
     }
     for (auto& [id, on_answer] : open) {
         control::failed failure{static_cast<std::int32_t>(errc::node_down),

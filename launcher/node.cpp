@@ -91,6 +91,17 @@ std::string address_of_login() {
     return address.empty() ? "127.0.0.1" : address;
 }
 
+/// Where all addresses are listened on, one that leads here: for a tunnel the nearest, and else the
+/// one of the login, unless that is of the other family.
+std::string reached_at(const std::string& listening, bool is_tunnelled) {
+    if (!is_any(listening)) return listening;
+    const bool is_6 = listening.find(':') != listening.npos;
+    const auto login = address_of_login();
+    const bool fits = is_6 || login.find(':') == login.npos;
+    if (!is_tunnelled && fits) return login;
+    return is_6 ? "::1" : "127.0.0.1";
+}
+
 }  // namespace
 
 // -- being a node --
@@ -172,8 +183,7 @@ int serve_node(detail::process& home, const node_setting& setting,
         // As its starter calls it, of whom whoever reads an error will have heard.
         home.tell(control::node_called{
             order->name.empty() ? order->host + ":" + std::to_string(ready.port) : order->name});
-        // Where all of them are listened on, one that leads here.
-        const auto reached = order->is_remote && is_any(address) ? address_of_login() : address;
+        const auto reached = order->is_remote ? reached_at(address, order->is_tunnelled) : address;
         std::printf("%sport=%u incarnation=%s protocol=%u version=%s address=%s\n",
                     ready_marker.data(), ready.port, ready.incarnation.c_str(),
                     net::protocol_range{}.max, PLACES_VERSION, reached.c_str());
@@ -233,12 +243,14 @@ bool remote_node::state::reap_surely(shm::deadline until) noexcept {
     }
 }
 
-void remote_node::state::let_stay() noexcept {
+void remote_node::state::let_stay() {
     if (!is_detached) return;
     try {
         launcher::write_all(life.get(), &launcher::may_stay, 1);
     } catch (const std::system_error&) {
-        // Its starter has ended, and nobody can tell it: its tether holds it.
+        throw error(errc::ssh_lost, "the connection that started node " + name +
+                                        " ended before the node could be told to stay without "
+                                        "it; start it again");
     }
 }
 

@@ -110,7 +110,8 @@ struct remote_node::state {
 
     ~state();
     /// Whoever asked for the node has it: detached, it stays from now on.
-    void let_stay() noexcept;
+    /// Throws: error{ssh_lost} where nobody can tell it that.
+    void let_stay();
     /// Closes link and life line: the node is about to end.
     void begin_end() noexcept;
     /// Closes link and life line, waits for the process, kills it after two seconds.

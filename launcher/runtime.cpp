@@ -254,10 +254,16 @@ std::vector<remote_node> runtime::spawn_nodes_join(const std::vector<node_reques
             failures.push_back({requests[i].host, e});
         }
     }
-    if (failures.empty()) {
-        for (const auto& each : nodes) each.state_->let_stay();
-        return nodes;
+    for (std::size_t i = 0; failures.empty() && i < nodes.size(); ++i) {
+        try {
+            nodes[i].state_->let_stay();
+        } catch (const error& e) {
+            failures.push_back({requests[i].host, e});
+            // Those before it have been told: the link is what ends them now.
+            for (auto& each : nodes) each.send_exit();
+        }
     }
+    if (failures.empty()) return nodes;
     pending.clear();
     // At the same time as well: each may need a moment.
     for (const auto& each : nodes) each.state_->begin_end();

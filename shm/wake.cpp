@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/shm/wake.hpp>
 
-#include <climits>
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <ctime>
 #include <linux/futex.h>
 #include <sched.h>
@@ -69,6 +69,20 @@ int spin_budget::pauses_of_a_rest() noexcept {
         std::clamp<std::int64_t>(count * rest_time.count() / taken, 1, pauses_max));
 }
 
+/// Four times the least that one costs: an interrupt may come in between.
+std::chrono::nanoseconds spin_budget::longest_idle_yield() noexcept {
+    constexpr std::chrono::nanoseconds shortest{1'000};
+    constexpr std::chrono::nanoseconds longest{20'000};
+    auto least_taken = clock::duration::max() / 4;
+    for (int tries = 0; tries < 8; ++tries) {
+        const auto start = clock::now();
+        yield();
+        least_taken = std::min(least_taken, clock::now() - start);
+    }
+    return std::clamp<std::chrono::nanoseconds>(4 * least_taken, shortest, longest);
+}
+
 const int spin_budget::pauses_ = pauses_of_a_rest();
+const std::chrono::nanoseconds spin_budget::taken_up_ = longest_idle_yield();
 
 }  // namespace places::shm

@@ -45,17 +45,22 @@ as_root() {
 # shellcheck disable=SC2016  # it is that sh that expands it
 without_services='
 policy=${PLACES_POLICY:-/usr/sbin/policy-rc.d}
+made=
+leave() {
+    # Also what a failed installation has left behind.
+    if command -v systemctl >/dev/null; then
+        systemctl --quiet disable ssh.service ssh.socket 2>/dev/null
+    fi
+    if [ "$made" ]; then rm -f "$policy"; fi
+}
+trap leave EXIT
+trap "exit 1" HUP INT TERM
 if [ ! -e "$policy" ]; then
-    trap "rm -f $policy" EXIT
-    trap "exit 1" HUP INT TERM
+    made=1
     printf "%s\\n" "#!/bin/sh" "exit 101" >"$policy"
     chmod 755 "$policy"
 fi
-"$@" || exit
-if command -v systemctl >/dev/null; then
-    systemctl --quiet disable ssh.service ssh.socket 2>/dev/null
-fi
-exit 0
+"$@"
 '
 
 install_packages() {

@@ -10,6 +10,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -273,6 +274,27 @@ TEST_F(ssh_end, comes_to_a_detached_node_that_nobody_takes) {
             while (!pending.is_ready()) {
             }
         }
+        EXPECT_TRUE(far.is_left_alone());
+    }
+}
+
+TEST_F(ssh_end, comes_to_a_detached_node_that_cannot_be_told_to_stay) {
+    const test_sshd far;
+    for (const char* command : {"", "ssh"}) {
+        const auto before = children_of(::getpid());
+        auto options = detached(far, command);
+        options.tether_grace = 0ms;
+        auto pending = test_runtime().spawn_remote_node_async("far", options);
+        while (!pending.is_ready()) {
+        }
+        for (const int child : children_of(::getpid())) {
+            if (std::ranges::find(before, child) != before.end()) continue;
+            ::kill(child, SIGKILL);
+            siginfo_t how;  // until it has ended, which the node's handle is still to hear
+            (void)::waitid(P_PID, static_cast<id_t>(child), &how, WEXITED | WNOWAIT);
+        }
+        const auto text = text_of_error(places::errc::ssh_lost, [&] { (void)pending.get(); });
+        EXPECT_NE(text.find("told to stay"), text.npos) << text;
         EXPECT_TRUE(far.is_left_alone());
     }
 }

@@ -64,6 +64,25 @@ int main(int argc, char** argv) {
     std::string order;
     if (how == "get") return all[0].get<int>().error().value();
     if (how == "wait") return all[0].wait().value;
+    if (how == "set" || how == "set_in_body") {
+        using namespace std::chrono_literals;
+        places::channel_set set;
+        for (std::size_t i = 0; i < all.size(); ++i) set.add(all[i], i);
+        int told = 0;
+        const auto wait = [&] {
+            (void)set.wait(1ms);  // all of them are asleep from then on
+            told = all[set.wait().value()].get<int>().error().value();
+        };
+        if (how == "set") {
+            wait();
+        } else {
+            runtime.route(places::after(0s, [&] {
+                wait();
+                runtime.stop();
+            }));
+        }
+        return told;
+    }
     if (how == "spawn") {
         try {
             while (true) (void)places::spawn([] {}).wait();

@@ -175,6 +175,17 @@ TEST(nursery, takes_the_places_with_it_and_ends_a_get_of_the_root) {
     root.await_all();
 }
 
+TEST(nursery, takes_the_places_with_it_and_ends_a_wait_of_the_root_on_a_set) {
+    for (const char* how : {"set", "set_in_body"}) {
+        SCOPED_TRACE(how);
+        doomed_root root{how};
+        ::kill(root.nursery(), SIGKILL);
+        EXPECT_EQ(WEXITSTATUS(root.wait()), static_cast<int>(errc::peer_dead));
+        root.kill_grandchild();
+        root.await_all();
+    }
+}
+
 TEST(nursery, takes_the_places_with_it_and_ends_a_wait_of_the_root) {
     doomed_root root{"wait"};
     ::kill(root.nursery(), SIGKILL);

@@ -81,7 +81,9 @@ case_an_sshd_for_the_tests_is_neither_started_nor_enabled() {
     logged 'systemctl --quiet disable ssh.service ssh.socket'
     [ ! -e "$PLACES_POLICY" ]
     stand_in apt-get '[ $1 != install ]'
+    : >"$scratch/log"
     expect 1 'Could not install: openssh-server' install tests
+    logged 'systemctl --quiet disable ssh.service ssh.socket'
     [ ! -e "$PLACES_POLICY" ]
 }
 case_a_policy_of_the_machine_is_left_alone() {

@@ -11,7 +11,7 @@ trap 'rm -rf "$prefix"' EXIT
 "$cmake" --install "$build" --prefix "$prefix" --component places_cli >"$prefix/log"
 "$prefix/bin/places" --help | grep -q '^Runs nodes by hand'
 unit=$prefix/lib/systemd/system/places-node.service
-if ! grep -qx "ExecStart=$prefix/bin/places node .*" "$unit"; then
+if ! grep -qx "ExecStart=\"$prefix/bin/places\" node .*" "$unit"; then
     echo "The unit starts something else:"
     grep ExecStart "$unit"
     exit 1

@@ -312,17 +312,18 @@ batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point
     const auto publish = [](channel* c) { c->publish_batch(); };
     const std::unique_ptr<channel, decltype(publish)> guard{this, publish};
     if constexpr (detail::is_raw<T>) {
-        return add_run(detail::fingerprint<T>(), sizeof(T), std::as_bytes(all), until);
-    }
-    for (; done.count < all.size(); ++done.count) {
-        const auto& v = all[done.count];
-        if constexpr (detail::is_octet_span<T> || std::is_same_v<T, std::vector<std::byte>>) {
-            done.state = add_bytes(kind::bytes, 0, v, until);
-        } else {
-            const auto m = message::of(v);
-            done.state = add_bytes(m.what(), m.type(), m.bytes(), until);
+        done = add_run(detail::fingerprint<T>(), sizeof(T), std::as_bytes(all), until);
+    } else {
+        for (; done.count < all.size(); ++done.count) {
+            const auto& v = all[done.count];
+            if constexpr (detail::is_octet_span<T> || std::is_same_v<T, std::vector<std::byte>>) {
+                done.state = add_bytes(kind::bytes, 0, v, until);
+            } else {
+                const auto m = message::of(v);
+                done.state = add_bytes(m.what(), m.type(), m.bytes(), until);
+            }
+            if (done.state != status::ok) break;
         }
-        if (done.state != status::ok) break;
     }
     return done;
 }

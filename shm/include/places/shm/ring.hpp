@@ -348,7 +348,7 @@ class consumer {
     std::uint64_t peeked_span_bytes_ = 0;    // of what was last peeked; 0 when nothing
     std::uint64_t peeked_messages_ = 0;      // that it ends
     std::uint64_t last_span_bytes_ = 0;      // of the last record there was
-    std::uint64_t run_ = 0;                  // records stepped over since there was none
+    std::uint64_t run_ = 0;  // records, but for packs, stepped over since there was none
     static constexpr std::uint64_t behind_count = 16;        // from then on it is behind
     static constexpr std::uint64_t fetched_ahead_count = 8;  // and fetches as many ahead
     // The pack at the read cursor, once its first message has been peeked: its header, read once.
@@ -446,8 +446,9 @@ inline void producer::write_header(std::uint64_t at, std::uint16_t kind, std::ui
 inline void producer::own(std::uint64_t position, std::uint64_t span_bytes) noexcept {
     if (position + span_bytes > released_cache_ + capacity_) return;
     const auto* at = reinterpret_cast<const std::byte*>(header_at(position));
-    for (std::uint64_t line = 0; line < span_bytes; line += line_bytes)
+    for (std::uint64_t line = 0; line < span_bytes; line += line_bytes) {
         prefetch_to_write(at + line);
+    }
 }
 
 /// The tag that the consumer waits for; all else of the `span_bytes` is written.

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <utility>
 
 // Sleeping and waking between processes. Never std::atomic::wait: libstdc++ uses private futexes.
 
@@ -36,9 +35,9 @@ bool sleep_until_changed(std::span<const watched_word> words, deadline until);
 void wake_all(const std::atomic<std::uint32_t>& word) noexcept;
 
 /// Says whether a short wait is likely to be short, from how the last ones went: looks some times
-/// with a rest between, then gives the core away with sched_yield, up to a budget of at most 50 µs.
-/// Where others wanted the core the last time, it gives it away at once, and sleeps when they have
-/// had it: who takes turns with many hands the core on. One thread.
+/// with a rest between, then gives the core away with sched_yield, up to a budget of at most 50 µs
+/// that failures halve. Where others take turns on this core, it gives it away before it looks at
+/// rest. Each sixteenth failure makes it look for long again. One thread.
 class spin_budget {
   public:
     /// Looks before the core is given away.
@@ -60,23 +59,27 @@ class spin_budget {
     using clock = std::chrono::steady_clock;
     static constexpr std::chrono::nanoseconds most{50'000};
     static constexpr std::chrono::nanoseconds least{2'000};
+    // Two that wait for each other asleep would never learn how short their waits could be.
     static constexpr unsigned long_every = 16;
-    // A yield that nobody takes up is over in less.
-    static constexpr std::chrono::nanoseconds taken_up{3'000};
+    // Whoever keeps the core for longer takes no turns: to give it away again would cost as much.
+    static constexpr std::chrono::nanoseconds turns_most{200'000};
     static void rest() noexcept;
     static void pause() noexcept;
     static void yield() noexcept;
     static int pauses_of_a_rest() noexcept;
+    static std::chrono::nanoseconds longest_idle_yield() noexcept;
 
     // Each look takes the line away from whoever is about to write it, and that costs more than
     // to look later. Best on the machines tried is some half of what a line takes to come over.
     static constexpr std::chrono::nanoseconds rest_time{80};
     // As many as take that long here: found before main(), and until then 0, which is no rest.
     static const int pauses_;
+    // A yield that nobody takes up is over in less.
+    static const std::chrono::nanoseconds taken_up_;
 
     std::chrono::nanoseconds budget_ = most;
     unsigned failure_count_ = 0;
-    bool is_crowded_ = false;  // a yield was taken up
+    bool is_crowded_ = false;  // a yield was taken up by who takes turns
 };
 
 // -- bodies --
@@ -94,20 +97,24 @@ template <class Ready>
 bool spin_budget::spin(Ready&& ready) {
     if (spin_briefly(ready)) return true;
     const auto start = clock::now();
+    bool is_taken_up = false;
     for (auto now = start; now - start < budget_;) {
         yield();
-        const bool is_ready = ready();
-        const auto before = std::exchange(now, clock::now());
-        is_crowded_ = now - before >= taken_up;
-        if (is_ready) {
+        const auto gone = clock::now() - now;  // without the look: that may be a message's copy
+        is_crowded_ = gone >= taken_up_ && gone < turns_most;
+        is_taken_up = is_taken_up || gone >= taken_up_;
+        if (ready()) {
             budget_ = most;
             return true;
         }
-        if (is_crowded_) return false;
+        now = clock::now();
     }
-    // Two that wait for each other asleep would never learn how short their waits could be.
-    const bool tries_again = ++failure_count_ % long_every == 0;
-    budget_ = tries_again ? most : std::max(budget_ / 2, least);
+    if (++failure_count_ % long_every == 0) {
+        budget_ = most;
+        is_crowded_ = false;
+    } else if (!is_taken_up) {
+        budget_ = std::max(budget_ / 2, least);
+    }
     return false;
 }
 
