@@ -221,7 +221,7 @@ class copier {
             }
             if (listen()) continue;
             if (stream->has_ended()) break;
-            far_.wait();
+            if (!stream->has_new_room()) far_.wait();
         }
         stream->end_input();
         while (true) {

@@ -24,6 +24,9 @@ class far_stream {
     virtual ~far_stream() = default;
     /// Returns: how much of it was taken; 0: no room now.
     virtual std::size_t write(std::string_view octets) = 0;
+    /// Whether there is room that no descriptor will announce, since the last write took nothing:
+    /// looking for octets may have taken in the word of it.
+    virtual bool has_new_room() { return false; }
     /// No more will be written.
     virtual void end_input() = 0;
     /// `stream`: 1 or, of a command, 2. Returns: octets that are there, perhaps none.

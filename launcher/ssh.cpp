@@ -149,6 +149,7 @@ class ssh_channel final : public far_stream {
     std::size_t write(std::string_view octets) override {
         const auto taken = session_.flush(
             [&] { return ::libssh2_channel_write(channel_, octets.data(), octets.size()); });
+        had_window_ = ::libssh2_channel_window_write(channel_) > 0;
         if (taken == LIBSSH2_ERROR_EAGAIN) return 0;
         // What the other side no longer reads is its matter; that it ended, has_ended() tells.
         if (taken == LIBSSH2_ERROR_CHANNEL_CLOSED || taken == LIBSSH2_ERROR_CHANNEL_EOF_SENT) {
@@ -156,6 +157,9 @@ class ssh_channel final : public far_stream {
         }
         if (taken < 0) session_.lost("writing");
         return static_cast<std::size_t>(taken);
+    }
+    bool has_new_room() override {
+        return !had_window_ && ::libssh2_channel_window_write(channel_) > 0;
     }
     void end_input() override {
         (void)session_.flush([&] { return ::libssh2_channel_send_eof(channel_); });
@@ -200,6 +204,7 @@ class ssh_channel final : public far_stream {
   private:
     ssh_session& session_;
     LIBSSH2_CHANNEL* channel_;
+    bool had_window_ = true;  // after the last write
 };
 
 // -- connecting --
