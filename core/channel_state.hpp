@@ -70,9 +70,8 @@ class channel_state {
     status add(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
 
     /// As add(), raw values of that type one after the other.
-    /// Shape:   `values` holds a number of them, of `size` each.  Returns: the first that was not
-    /// ok,
-    ///          and how many were taken before it.
+    /// Shape:   `values` holds a number of them, of `size` each.
+    /// Returns: the first outcome that is not ok, and how many were taken before it.
     batch_outcome add_run(std::uint16_t type, std::size_t size, std::span<const std::byte> values,
                           shm::deadline until);
 

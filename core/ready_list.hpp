@@ -86,6 +86,20 @@ class ready_list final : private call_hearer {
     void unpark(Member& m);
     void wake_bodies();
 
+    /// A body of a router that waits here, while it does.
+    struct registered {
+        registered(std::list<suspender*>& all, suspender& body)
+            : all_(all),
+              mine_(all.insert(all.end(), &body)) {}
+        ~registered() { all_.erase(mine_); }
+        registered(const registered&) = delete;
+        registered& operator=(const registered&) = delete;
+
+      private:
+        std::list<suspender*>& all_;
+        std::list<suspender*>::iterator mine_;
+    };
+
     process& home_;
     // Another thread of this process may take the packet that wait() sleeps for.
     unique_fd news_ = checked_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
@@ -99,20 +113,6 @@ class ready_list final : private call_hearer {
     std::optional<calls_claim> lasting_claim_;
     unique_fd epoll_;
     std::list<suspender*> suspended_;  // bodies of a router that wait here
-
-    /// While a body does.
-    struct registered {
-        registered(std::list<suspender*>& all, suspender& body)
-            : all_(all),
-              mine_(all.insert(all.end(), &body)) {}
-        ~registered() { all_.erase(mine_); }
-        registered(const registered&) = delete;
-        registered& operator=(const registered&) = delete;
-
-      private:
-        std::list<suspender*>& all_;
-        std::list<suspender*>::iterator mine_;
-    };
 };
 
 // -- bodies --

@@ -31,33 +31,20 @@ namespace {
 // for a second; whatever is left of it then is stuck.
 constexpr std::chrono::milliseconds end_grace{2000};
 
-/// Returns: false at the end of standard input, or, by SSH, which may be cut off without a word,
-/// when it has been silent for too long.
-bool read_input(void* into, std::size_t size, bool by_ssh) {
-    auto* at = static_cast<char*>(into);
-    while (size > 0) {
-        pollfd news{STDIN_FILENO, POLLIN, 0};
-        const auto most = by_ssh ? static_cast<int>(launcher::order_silence_max.count()) : -1;
-        const int found = ::poll(&news, 1, most);
-        if (found == 0) return false;
-        const auto got = found < 0 ? found : ::read(STDIN_FILENO, at, size);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
-        at += got;
-        size -= static_cast<std::size_t>(got);
-    }
-    return true;
-}
-
+/// By SSH, which may be cut off without a word, it is not waited for for ever.
 template <class T>
 std::optional<T> read_order(bool by_ssh) {
+    const auto read = [by_ssh](void* into, std::size_t size) {
+        return launcher::read_all(STDIN_FILENO, into, size,
+                                  by_ssh ? launcher::order_silence_max : launcher::no_silence_max);
+    };
     std::uint32_t length = 0;
     do {
-        if (!read_input(&length, sizeof length, by_ssh)) return std::nullopt;
+        if (!read(&length, sizeof length)) return std::nullopt;
     } while (length == launcher::order_to_come);
     if (length > launcher::order_bytes_max) return std::nullopt;
     bytes octets(length);
-    if (!read_input(octets.data(), length, by_ssh)) return std::nullopt;
+    if (!read(octets.data(), length)) return std::nullopt;
     auto order = detail::decode_datum<T>(octets);
     return order ? std::optional(std::move(*order)) : std::nullopt;
 }
@@ -70,13 +57,6 @@ unique_fd pipe_with(const bytes& octets) {
     const unique_fd writer{ends[1]};
     launcher::write_all(writer.get(), octets.data(), octets.size());
     return reader;
-}
-
-bool is_any(const std::string& address) {
-    in_addr any4{};
-    in6_addr any6{};
-    return (::inet_pton(AF_INET, address.c_str(), &any4) == 1 && any4.s_addr == INADDR_ANY) ||
-           (::inet_pton(AF_INET6, address.c_str(), &any6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&any6));
 }
 
 /// The address at which whoever logged in has found this host.
@@ -94,7 +74,7 @@ std::string address_of_login() {
 /// Where all addresses are listened on, one that leads here: for a tunnel the nearest, and else the
 /// one of the login, unless that is of the other family.
 std::string reached_at(const std::string& listening, bool is_tunnelled) {
-    if (!is_any(listening)) return listening;
+    if (!launcher::is_any_address(listening)) return listening;
     const bool is_6 = listening.find(':') != listening.npos;
     const auto login = address_of_login();
     const bool fits = is_6 || login.find(':') == login.npos;
@@ -107,6 +87,13 @@ std::string reached_at(const std::string& listening, bool is_tunnelled) {
 // -- being a node --
 
 namespace launcher {
+
+bool is_any_address(const std::string& address) noexcept {
+    in_addr any4{};
+    in6_addr any6{};
+    return (::inet_pton(AF_INET, address.c_str(), &any4) == 1 && any4.s_addr == INADDR_ANY) ||
+           (::inet_pton(AF_INET6, address.c_str(), &any6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&any6));
+}
 
 node_setting take_setting() {
     const bool by_ssh = std::getenv(by_ssh_variable) != nullptr;

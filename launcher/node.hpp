@@ -38,6 +38,9 @@ inline constexpr std::uint32_t order_to_come = 0xffff'ffff;
 /// Without an octet for so long nobody is there any more: no order, no tether.
 inline constexpr std::chrono::milliseconds order_silence_max{10'000};
 
+/// Whether a node listens on all addresses that is told to listen there.
+bool is_any_address(const std::string& address) noexcept;
+
 /// What a node is told first, before it forks its nursery, so that no place has the key in its
 /// memory: u32 little-endian length, then this as a datum.
 struct node_setting {

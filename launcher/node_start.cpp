@@ -225,7 +225,7 @@ void pending_node::state::take_ready(const std::string& text) {
     const auto behind = field_of(text, "node_port=");
     node->port = behind.empty() ? dialed_port : number_of<std::uint16_t>(behind);
     const std::string listens(field_of(text, " address="));
-    const bool is_any = listens.empty() || listens == "0.0.0.0" || listens == "::";
+    const bool is_any = listens.empty() || launcher::is_any_address(listens);
     dialed = is_any || order.is_tunnelled ? "127.0.0.1" : listens;
     if (node->is_by_starter && !order.is_tunnelled) {
         // One that was asked for is the only one; otherwise the node tells of a way that it has

@@ -141,10 +141,13 @@ void write_all(int fd, const void* from, std::size_t size) {
     }
 }
 
-bool read_all(int fd, void* into, std::size_t size) {
+bool read_all(int fd, void* into, std::size_t size, std::chrono::milliseconds silence_max) {
     auto* at = static_cast<char*>(into);
     while (size > 0) {
-        const auto got = ::read(fd, at, size);
+        pollfd news{fd, POLLIN, 0};
+        const int found = ::poll(&news, 1, static_cast<int>(silence_max.count()));
+        if (found == 0) return false;
+        const auto got = found < 0 ? found : ::read(fd, at, size);
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) return false;
         at += got;

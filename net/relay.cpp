@@ -81,7 +81,7 @@ void relay::refuse(errc code, const std::string& text) {
 
 relay::progress relay::send_some(link& to) {
     if (!open_ || out_ended_) return progress::idle;
-    if (forged_) return end_sending(to, errc::corrupt);
+    if (is_given_up_) return end_sending(to, errc::corrupt);
     auto& in = local_->end().in();
     in.unpark();
     const auto room = remote_limit_ - std::min(remote_limit_, sent_);
@@ -138,7 +138,6 @@ void relay::send_span(link& to, const shm::peeked_span& some) {
     sent_ = some.position + size;
     if (size > 0) to.send_data(wire_id_, some.position, std::move(copy));
     if (wrong.empty()) return;
-    forged_ = true;
     give_up_local("the place " + wrong);
 }
 

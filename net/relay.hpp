@@ -103,8 +103,7 @@ class relay : public std::enable_shared_from_this<relay> {
     std::uint64_t sent_ = 0;
     std::uint64_t acknowledged_ = 0;
     std::deque<std::uint64_t> unplaced_ends_;
-    bool forged_ = false;       // the local process has put what may not cross
-    bool is_given_up_ = false;  // and the log says so
+    bool is_given_up_ = false;
     std::uint64_t remote_limit_ = 0;
     // Wire to ring: what has come, and where wire position 0 lies in the local ring.
     std::uint64_t placed_ = 0;

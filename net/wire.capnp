@@ -200,8 +200,8 @@ struct Records {
   # Below these bits, kinds from 64 on are a breach; but kind 67, in no pack, is the next part of a
   # message that fits no record, and the first record of a place that was started from a `module` is
   # of kind 0x2040 (it has begun) or 0x2041 (it could not). Bit 0x2000 says that the record is no
-  # message, and counted nowhere. For an unknown channel: ignored, it has ended here meanwhile. For a
-  # local process that reads no more: counted as placed, and dropped.
+  # message, and counted nowhere. For an unknown channel: ignored, it has ended here meanwhile. For
+  # a local process that reads no more: counted as placed, and dropped.
   # Dying: not acknowledged by `credit` means still in the sender's ring.
   channel @0 :UInt64;
   position @1 :UInt64;           # of the first record
@@ -234,10 +234,10 @@ struct Close {
 }
 
 struct PlaceDied {
-  # Whose local process has ended tells the other side at once, and once for each channel that it has
-  # not closed: records that wait for credit come after it. Says why, not how much: the channel's records
-  # are still delivered up to `close`. For an unknown channel, one that is still to be opened, a
-  # second time, behind the sender's `close`, and with a status that is none: ignored.
+  # Whose local process has ended tells the other side at once, and once for each channel that it
+  # has not closed: records that wait for credit come after it. Says why, not how much: the channel's
+  # records are still delivered up to `close`. For an unknown channel, one that is still to be
+  # opened, a second time, behind the sender's `close`, and with a status that is none: ignored.
   place @0 :UInt64;
   channel @1 :UInt64;            # the channel it concerns
   reason @2 :DeathReason;

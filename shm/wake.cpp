@@ -52,6 +52,12 @@ void wake_all(const std::atomic<std::uint32_t>& word) noexcept {
 
 void spin_budget::yield() noexcept { ::sched_yield(); }
 
+std::chrono::nanoseconds spin_budget::give_away() noexcept {
+    const auto start = clock::now();
+    yield();
+    return clock::now() - start;
+}
+
 /// `pause` takes 10 to 140 cycles, depending on the processor.
 int spin_budget::pauses_of_a_rest() noexcept {
     constexpr int count = 200;  // enough for a clock that counts in steps of some ten ns
@@ -73,13 +79,9 @@ int spin_budget::pauses_of_a_rest() noexcept {
 std::chrono::nanoseconds spin_budget::longest_idle_yield() noexcept {
     constexpr std::chrono::nanoseconds shortest{1'000};
     constexpr std::chrono::nanoseconds longest{20'000};
-    auto least_taken = clock::duration::max() / 4;
-    for (int tries = 0; tries < 8; ++tries) {
-        const auto start = clock::now();
-        yield();
-        least_taken = std::min(least_taken, clock::now() - start);
-    }
-    return std::clamp<std::chrono::nanoseconds>(4 * least_taken, shortest, longest);
+    auto least_taken = longest;
+    for (int tries = 0; tries < 8; ++tries) least_taken = std::min(least_taken, give_away());
+    return std::clamp(4 * least_taken, shortest, longest);
 }
 
 const int spin_budget::pauses_ = pauses_of_a_rest();

@@ -35,6 +35,13 @@ class ssh : public both_ways {
     }
 };
 
+/// Where the host has this very program without its having been copied there by a start.
+std::string copy_of_this_program(const test_sshd& far, const char* name) {
+    auto program = far.folder() + "/" + name;
+    files::copy_file(files::read_symlink("/proc/self/exe"), program);
+    return program;
+}
+
 /// Files below the cache, without those of the folders' names.
 std::vector<std::string> cached(const test_sshd& far) {
     std::vector<std::string> found;
@@ -387,9 +394,23 @@ TEST_P(ssh, a_start_that_is_given_up_leaves_nothing) {
 
 TEST_P(ssh, a_start_that_nobody_looks_at_for_long_goes_on_when_somebody_does) {
     const test_sshd far;
-    auto pending = test_runtime().spawn_remote_node_async("far", options_for(far));
-    // Longer than the node waits in silence: the time itself is what is waited for.
-    std::this_thread::sleep_for(places::launcher::order_silence_max + 2s);
+    const auto program = copy_of_this_program(far, "program");
+    const auto seen = far.folder() + "/seen";
+    const auto now = far.folder() + "/now";
+    test_sshd::run({"mkfifo", seen, now});
+    // Tells when the node has been told more often that its orders are to come than it waits for a
+    // word: that is one each second.
+    const auto words = places::launcher::order_silence_max / 1s + 2;
+    far.put_program("counted", "{ head -c " +
+                                   std::to_string(words * sizeof places::launcher::order_to_come) +
+                                   " >/dev/null; echo >'" + now + "'; cat >/dev/null; } <'" + seen +
+                                   "' & tee '" + seen + "' | '" + program + "' \"$@\"");
+    auto options = options_for(far);
+    options.program = far.bin() + "/counted";
+    auto pending = test_runtime().spawn_remote_node_async("far", options);
+    std::ifstream told(now);
+    std::string line;
+    EXPECT_TRUE(std::getline(told, line));
     auto node = pending.get();
     auto facts = node.supervise_place<facts_server>();
     EXPECT_EQ(facts.variable(places::launcher::by_ssh_variable), "unset");
@@ -397,8 +418,7 @@ TEST_P(ssh, a_start_that_nobody_looks_at_for_long_goes_on_when_somebody_does) {
 
 TEST_P(ssh, a_program_that_is_there_already_is_run_without_a_copy) {
     const test_sshd far;
-    const auto program = far.folder() + "/it's here";
-    files::copy_file(files::read_symlink("/proc/self/exe"), program);
+    const auto program = copy_of_this_program(far, "it's here");
     auto options = options_for(far);
     options.program = program;
     auto node = test_runtime().spawn_remote_node("far", options);
@@ -409,9 +429,8 @@ TEST_P(ssh, a_program_that_is_there_already_is_run_without_a_copy) {
 
 TEST_P(ssh, a_program_that_is_there_already_loads_its_modules_from_there) {
     const test_sshd far;
-    const auto program = far.folder() + "/program";
+    const auto program = copy_of_this_program(far, "program");
     const auto module = far.folder() + "/module.so";
-    files::copy_file(files::read_symlink("/proc/self/exe"), program);
     files::copy_file(NODE_MODULE, module);
     auto options = options_for(far);
     options.program = program;
@@ -430,8 +449,7 @@ TEST_P(ssh, a_program_that_is_there_already_loads_its_modules_from_there) {
 
 TEST_P(ssh, a_program_that_is_there_already_says_which_module_is_not) {
     const test_sshd far;
-    const auto program = far.folder() + "/program";
-    files::copy_file(files::read_symlink("/proc/self/exe"), program);
+    const auto program = copy_of_this_program(far, "program");
     auto options = options_for(far);
     options.program = program;
     options.modules = {far.folder() + "/module.so"};

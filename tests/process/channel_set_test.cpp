@@ -140,19 +140,40 @@ TEST(channel_set, serves_all_that_are_ready_in_turns) {
     EXPECT_EQ(all.try_wait(), std::nullopt);
 }
 
-TEST(channel_set, names_a_channel_whose_other_end_has_died) {
-    auto lives = spawn(never_ends);
-    auto dies = spawn(never_ends);
+namespace {
+
+/// Places without a word, in a set, of which one is going to be killed.
+struct doomed_pair {
+    doomed_pair() {
+        all.add(lives, 1);
+        all.add(dies, 2);
+    }
+    ~doomed_pair() { lives.kill(); }
+    places::place lives = spawn(never_ends);
+    places::place dies = spawn(never_ends);
     channel_set all;
-    all.add(lives, 1);
-    all.add(dies, 2);
-    EXPECT_EQ(all.try_wait(), std::nullopt);
-    ASSERT_EQ(::kill(dies.pid(), SIGKILL), 0);
-    EXPECT_EQ(all.wait(), 2U);
-    EXPECT_EQ(dies.get<int>().error(), errc::peer_dead);
-    all.remove(dies);
-    EXPECT_EQ(all.try_wait(), std::nullopt);
-    lives.kill();
+};
+
+}  // namespace
+
+TEST(channel_set, names_a_channel_whose_other_end_has_died) {
+    doomed_pair two;
+    EXPECT_EQ(two.all.try_wait(), std::nullopt);
+    ASSERT_EQ(::kill(two.dies.pid(), SIGKILL), 0);
+    EXPECT_EQ(two.all.wait(), 2U);
+    EXPECT_EQ(two.dies.get<int>().error(), errc::peer_dead);
+    two.all.remove(two.dies);
+    EXPECT_EQ(two.all.try_wait(), std::nullopt);
+}
+
+TEST(channel_set, in_a_router_body_names_a_channel_whose_other_end_has_died) {
+    doomed_pair two;
+    test_runtime().route(places::after(0s,
+                                       [&] {
+                                           EXPECT_EQ(two.all.wait(), 2U);
+                                           test_runtime().stop();
+                                       }),
+                         places::after(1ms, [&] { ::kill(two.dies.pid(), SIGKILL); }));
 }
 
 TEST(channel_set, knows_a_channel_that_was_moved_or_waited_on_besides) {
@@ -327,21 +348,6 @@ TEST(channel_set, in_two_bodies_gives_each_message_to_one_of_them) {
                              }
                          }));
     EXPECT_EQ(taken, count);
-}
-
-TEST(channel_set, in_a_router_body_names_a_channel_whose_other_end_has_died) {
-    auto lives = spawn(never_ends);
-    auto dies = spawn(never_ends);
-    channel_set both;
-    both.add(lives, 1);
-    both.add(dies, 2);
-    test_runtime().route(places::after(0s,
-                                       [&] {
-                                           EXPECT_EQ(both.wait(), 2U);
-                                           test_runtime().stop();
-                                       }),
-                         places::after(1ms, [&] { ::kill(dies.pid(), SIGKILL); }));
-    lives.kill();
 }
 
 TEST(channel_set, that_comes_and_goes_leaves_another_body_its_sleep) {

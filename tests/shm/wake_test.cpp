@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/shm/wake.hpp>
 
-#include "tests/shm/pair.hpp"
-
 #include <places/shm/sealed_memory.hpp>
 
 #include <gtest/gtest.h>
@@ -10,11 +8,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <limits>
-#include <sched.h>
 #include <stdexcept>
 #include <thread>
-#include <unistd.h>
 #include <vector>
 
 namespace places::shm {
@@ -71,28 +66,40 @@ TEST(wake, reaches_a_sleeper_on_another_mapping_that_is_read_only) {
     sleeper.join();
 }
 
+/// Nobody takes the core, whoever else wants it on this machine.
+std::chrono::nanoseconds nobody_wants_it() { return {}; }
+
+/// How often a spin looks that never succeeds, where others have the core for so long.
+int looks_of(spin_budget& spin, std::chrono::nanoseconds gone = {}) {
+    int calls = 0;
+    EXPECT_FALSE(spin.spin([&] { return ++calls < 0; }, [&] { return gone; }));
+    return calls;
+}
+int brief_looks_of(spin_budget& spin) {
+    int calls = 0;
+    EXPECT_FALSE(spin.spin_briefly([&] { return ++calls < 0; }));
+    return calls;
+}
+
 TEST(wake, a_spin_that_fails_often_becomes_short) {
     // The most of many tries: in some the core was somebody else's. The first spins of one that
     // had it are some looks at rest and as long a time of looks as there ever is.
     constexpr int paused = spin_budget::look_count;
     int most_first = 0;
-    int least_tenth = std::numeric_limits<int>::max();
+    int most_tenth = 0;
     for (int tries = 0; tries < 20 || most_first < paused + 20; ++tries) {
         spin_budget spin;
-        int calls = 0;
         for (int n = 1; n <= 10; ++n) {
-            calls = 0;
-            EXPECT_FALSE(spin.spin([&] { return ++calls < 0; }));
-            if (n == 1) most_first = std::max(most_first, calls);
+            const int looks = looks_of(spin);
+            if (n == 1) most_first = std::max(most_first, looks);
+            if (n == 10) most_tenth = std::max(most_tenth, looks);
         }
-        least_tenth = std::min(least_tenth, calls);
-        do {
-            calls = 0;  // somebody else may have had the core
-        } while (!spin.spin([&] { return ++calls == 3; }));
+        int calls = 0;
+        EXPECT_TRUE(spin.spin([&] { return ++calls == 3; }));
         EXPECT_EQ(calls, 3);
     }
-    std::printf("looks of the first spin %d, of the tenth %d\n", most_first, least_tenth);
-    EXPECT_GT(most_first - paused, 2 * (least_tenth - paused));
+    std::printf("looks of the first spin %d, of the tenth %d\n", most_first, most_tenth);
+    EXPECT_GT(most_first - paused, 2 * (most_tenth - paused));
 }
 
 TEST(wake, a_spin_that_has_succeeded_is_long_again) {
@@ -100,86 +107,64 @@ TEST(wake, a_spin_that_has_succeeded_is_long_again) {
     int most = 0;
     for (int tries = 0; tries < 20 || most < paused + 20; ++tries) {
         spin_budget spin;
-        for (int n = 0; n < 10; ++n) EXPECT_FALSE(spin.spin([] { return false; }));
+        for (int n = 0; n < 10; ++n) (void)looks_of(spin);
         int calls = 0;
-        do {
-            calls = 0;  // it looks as often unless somebody else has had the core
-        } while (!spin.spin([&] { return ++calls == paused + 1; }));
-        calls = 0;
-        EXPECT_FALSE(spin.spin([&] { return ++calls < 0; }));
-        most = std::max(most, calls);
+        EXPECT_TRUE(spin.spin([&] { return ++calls == paused + 1; }, nobody_wants_it));
+        most = std::max(most, looks_of(spin));
     }
     EXPECT_GT(most, paused + 19);
 }
 
 TEST(wake, a_spin_that_fails_is_long_again_every_sixteenth_time) {
     constexpr int paused = spin_budget::look_count;
+    int most_sixteenth = 0;
+    int most_seventeenth = 0;
+    for (int tries = 0; tries < 20 || most_seventeenth < paused + 20; ++tries) {
+        spin_budget spin;
+        for (int n = 1; n < 16; ++n) (void)looks_of(spin);
+        most_sixteenth = std::max(most_sixteenth, looks_of(spin));
+        most_seventeenth = std::max(most_seventeenth, looks_of(spin));
+    }
+    EXPECT_GT(most_seventeenth - paused, 2 * (most_sixteenth - paused));
+}
+
+TEST(wake, a_spin_looks_once_before_it_gives_the_core_to_those_who_take_turns) {
+    using namespace std::chrono_literals;
+    spin_budget spin;
+    EXPECT_EQ(brief_looks_of(spin), spin_budget::look_count);
+    (void)looks_of(spin, 30us);
+    EXPECT_EQ(brief_looks_of(spin), 1);
+    (void)looks_of(spin, 199us);
+    EXPECT_EQ(brief_looks_of(spin), 1);
+    // Nobody has taken it any more.
+    (void)looks_of(spin);
+    EXPECT_EQ(brief_looks_of(spin), spin_budget::look_count);
+    // Somebody keeps it, and takes no turns.
+    (void)looks_of(spin, 200us);
+    EXPECT_EQ(brief_looks_of(spin), spin_budget::look_count);
+}
+
+TEST(wake, a_spin_among_those_who_take_turns_looks_at_rest_after_every_sixteenth_failure) {
+    using namespace std::chrono_literals;
+    spin_budget spin;
+    for (int n = 1; n < 16; ++n) {
+        (void)looks_of(spin, 30us);
+        EXPECT_EQ(brief_looks_of(spin), 1) << n;
+    }
+    (void)looks_of(spin, 30us);
+    EXPECT_EQ(brief_looks_of(spin), spin_budget::look_count);
+}
+
+TEST(wake, a_spin_that_others_have_held_up_does_not_become_short) {
+    using namespace std::chrono_literals;
+    constexpr int paused = spin_budget::look_count;
     int most = 0;
     for (int tries = 0; tries < 20 || most < paused + 20; ++tries) {
         spin_budget spin;
-        int calls = 0;
-        for (int n = 1; n <= 17; ++n) {
-            calls = 0;
-            EXPECT_FALSE(spin.spin([&] { return ++calls < 0; }));
-        }
-        most = std::max(most, calls);
+        for (int n = 0; n < 10; ++n) (void)looks_of(spin, 1ms);
+        most = std::max(most, looks_of(spin));
     }
     EXPECT_GT(most, paused + 19);
-}
-
-/// On one core, as is whoever is forked meanwhile.
-class one_core {
-  public:
-    one_core() {
-        checked(::sched_getaffinity(0, sizeof before_, &before_), "sched_getaffinity");
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(::sched_getcpu(), &one);
-        checked(::sched_setaffinity(0, sizeof one, &one), "sched_setaffinity");
-    }
-    ~one_core() { (void)::sched_setaffinity(0, sizeof before_, &before_); }
-    one_core(const one_core&) = delete;
-    one_core& operator=(const one_core&) = delete;
-
-  private:
-    cpu_set_t before_{};
-};
-
-/// How often a spin looks that never succeeds.
-int looks_of(spin_budget& spin) {
-    int calls = 0;
-    EXPECT_FALSE(spin.spin([&] { return ++calls < 0; }));
-    return calls;
-}
-
-TEST(wake, a_spin_does_not_look_at_rest_where_others_take_turns) {
-    const one_core here;
-    // Takes a turn of some 30 us whenever it is given one.
-    const child other{[] {
-        while (true) {
-            const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds{30};
-            while (std::chrono::steady_clock::now() < until) {
-            }
-            ::sched_yield();
-        }
-    }};
-    // Until the scheduler has given it one.
-    spin_budget spin;
-    while (looks_of(spin) >= spin_budget::look_count) {
-    }
-}
-
-TEST(wake, a_spin_looks_at_rest_again_as_soon_as_nobody_takes_its_turn) {
-    spin_budget spin;
-    {
-        const one_core here;
-        const child other{[] {
-            while (true) ::sched_yield();
-        }};
-        for (int n = 0; n < 100; ++n) (void)looks_of(spin);
-    }
-    while (looks_of(spin) < spin_budget::look_count) {
-    }
 }
 
 }  // namespace

@@ -45,7 +45,12 @@ class spin_budget {
 
     /// Calls `ready` until it is true or the budget is spent. Returns whether it became true.
     template <class Ready>
-    bool spin(Ready&& ready);
+    bool spin(Ready&& ready) {
+        return spin(ready, give_away);
+    }
+    /// The same, giving the core away by `give_away`, which tells for how long it was gone.
+    template <class Ready, class GiveAway>
+    bool spin(Ready&& ready, GiveAway&& give_away);
     /// The same for so short a time that the core is not given away; once where it is wanted.
     template <class Ready>
     bool spin_briefly(Ready&& ready) {
@@ -66,6 +71,7 @@ class spin_budget {
     static void rest() noexcept;
     static void pause() noexcept;
     static void yield() noexcept;
+    static std::chrono::nanoseconds give_away() noexcept;
     static int pauses_of_a_rest() noexcept;
     static std::chrono::nanoseconds longest_idle_yield() noexcept;
 
@@ -79,7 +85,7 @@ class spin_budget {
 
     std::chrono::nanoseconds budget_ = most;
     unsigned failure_count_ = 0;
-    bool is_crowded_ = false;  // a yield was taken up by who takes turns
+    bool is_crowded_ = false;  // the core was given away last to who takes turns
 };
 
 // -- bodies --
@@ -93,26 +99,25 @@ bool spin_budget::poll(Ready&& ready) {
     return false;
 }
 
-template <class Ready>
-bool spin_budget::spin(Ready&& ready) {
+template <class Ready, class GiveAway>
+bool spin_budget::spin(Ready&& ready, GiveAway&& give_away) {
     if (spin_briefly(ready)) return true;
     const auto start = clock::now();
-    bool is_taken_up = false;
-    for (auto now = start; now - start < budget_;) {
-        yield();
-        const auto gone = clock::now() - now;  // without the look: that may be a message's copy
+    bool was_taken_up = false;
+    do {
+        // Not with the look, which may be a message's copy.
+        const auto gone = give_away();
         is_crowded_ = gone >= taken_up_ && gone < turns_most;
-        is_taken_up = is_taken_up || gone >= taken_up_;
+        was_taken_up = was_taken_up || gone >= taken_up_;
         if (ready()) {
             budget_ = most;
             return true;
         }
-        now = clock::now();
-    }
+    } while (clock::now() - start < budget_);
     if (++failure_count_ % long_every == 0) {
         budget_ = most;
         is_crowded_ = false;
-    } else if (!is_taken_up) {
+    } else if (!was_taken_up) {
         budget_ = std::max(budget_ / 2, least);
     }
     return false;
