@@ -132,7 +132,9 @@ struct pending_node::state {
 
 void pending_node::state::give_order() {
     at = phase::starting;
-    until = clock_type::now() + options.deadline;
+    // What has passed before is not time that nobody looked.
+    looked = clock_type::now();
+    until = looked + options.deadline;
     send(std::exchange(orders, {}));
 }
 

@@ -16,8 +16,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <netinet/in.h>
+#include <random>
+#include <sched.h>
 #include <string>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -55,19 +58,24 @@ places::unique_fd connected_to(std::uint16_t port) {
     EXPECT_EQ(::connect(s.get(), reinterpret_cast<sockaddr*>(&where), sizeof where), 0);
     return s;
 }
-/// What whoever dials the port over TLS with that key is told.
-errc code_of_a_dial(std::uint16_t port, const places::net::node_key& key) {
+/// What whoever dials the port with that key is told.
+errc code_of_a_dial(std::uint16_t port, const places::net::node_key& key, bool insecure = false) {
     boost::asio::io_context io{1};
     auto told = errc::timeout;
     places::net::dial(io,
                       {.host = "127.0.0.1",
                        .port = port,
+                       .insecure = insecure,
                        .key = key,
                        .name = "stranger",
                        .incarnation = places::net::make_incarnation_id()},
                       [&](places::net::dial_result r) { told = r ? errc{} : r.error().code; });
     io.run();
     return told;
+}
+std::size_t descriptors_of(pid_t process) {
+    const std::filesystem::directory_iterator all("/proc/" + std::to_string(process) + "/fd");
+    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 /// Reads until the other side hangs up. Returns: false when the watchdog barked first.
 bool hangs_up(const places::unique_fd& socket) {
@@ -209,10 +217,11 @@ TEST(node, a_deadline_that_is_none_is_refused_naming_it) {
         EXPECT_EQ(e.code(), errc::bad_argument) << e.what();
         EXPECT_TRUE(has(e, std::to_string(deadline.count()) + " ms")) << e.what();
     }
-    // The longest there is.
-    auto node = test_runtime().spawn_remote_node(
+    // The longest there is, of one that may be ready when it is first looked at.
+    auto node = test_runtime().spawn_remote_node_async(
         "localhost", {.listen_port = 0, .deadline = std::chrono::hours{1}});
-    EXPECT_TRUE(node.is_up());
+    for (int i = 0; i < 3; ++i) (void)start_node();
+    EXPECT_TRUE(node.get().is_up());
 }
 
 TEST(node, options_of_another_host_are_refused_for_this_one_naming_them) {
@@ -385,6 +394,49 @@ TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
     EXPECT_EQ(echoed(place, "still here"), "still here");
     EXPECT_TRUE(node.is_up());
     EXPECT_EQ(times_heard("refused a connection"), 4U);
+}
+
+// N14 of 10,000 connections: all of its log's lines, and no descriptor of its bridge.
+TEST(node, outlives_ten_thousand_strangers_of_whom_its_log_tells_in_few_lines) {
+    const auto seed = std::random_device{}();
+    std::printf("seed %u\n", seed);
+    std::mt19937 random{seed};
+    for (const bool insecure : {false, true}) {
+        SCOPED_TRACE(insecure);
+        auto node =
+            test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .insecure = insecure});
+        auto place = node.supervise_place(echo_entry);
+        EXPECT_EQ(echoed(place, "hello"), "hello");
+        const auto bridge = bridge_of(node.pid());
+        const auto held = descriptors_of(bridge);
+        const auto lines = times_heard("refused");
+        const auto begun = clock_type::now();
+        constexpr int strangers = 10'000;
+        for (int i = 0; i < strangers; ++i) {
+            const auto s = connected_to(node.port());
+            std::string text(random() % 200, '\0');
+            for (auto& c : text) c = static_cast<char>(random());
+            // Half of them begin as TLS or as the protocol does, else all end at the same look.
+            if (random() % 2 && text.size() > 5) {
+                text.replace(0, 5,
+                             std::string{insecure ? "\x40\x00\x00\x00" : "\x16\x03\x01\x00", 4} +
+                                 static_cast<char>(random()));
+            }
+            (void)!::send(s.get(), text.data(), text.size(), MSG_NOSIGNAL);
+        }
+        EXPECT_EQ(code_of_a_dial(node.port(), places::net::make_node_key(), insecure),
+                  errc::bad_key);
+        EXPECT_EQ(echoed(place, "still here"), "still here");
+        EXPECT_TRUE(node.is_up());
+        const auto until = clock_type::now() + std::chrono::milliseconds{watchdog_ms};
+        while (descriptors_of(bridge) != held && clock_type::now() < until) ::sched_yield();
+        EXPECT_EQ(descriptors_of(bridge), held);
+        const auto windows = std::chrono::ceil<std::chrono::seconds>(clock_type::now() - begun);
+        const auto told = times_heard("refused") - lines;
+        std::printf("%zu lines about %d strangers in %lld s\n", told, strangers,
+                    static_cast<long long>(windows.count()));
+        EXPECT_LE(told, 11 * (static_cast<std::size_t>(windows.count()) + 1));
+    }
 }
 
 }  // namespace
