@@ -96,11 +96,13 @@ std::string folders_of(const std::vector<cargo>& libraries) {
 /// them, and removes the folder when its input ends, for whatever reason.
 class copier {
   public:
-    copier(far_side& far, bool show_progress)
+    /// Waits while another copies the same `set`: then it is there.
+    copier(far_side& far, const std::string& set, bool show_progress)
         : far_(far),
-          shell_(far, guard_script(far.clock().limit())),
+          shell_(far, guard_script(set, far.clock().limit())),
           show_progress_(show_progress) {
-        const auto answer = shell_.hear();
+        auto answer = shell_.hear();
+        for (; answer == "waiting"; answer = shell_.hear()) far_.clock().moved();
         if (!answer.starts_with("folder ")) copying_failed("a copy", shell_, far_.said());
         folder_ = answer.substr(7);
     }
@@ -157,13 +159,15 @@ class copier {
     }
 
   private:
-    static std::string guard_script(std::chrono::milliseconds step) {
+    static std::string guard_script(const std::string& set, std::chrono::milliseconds step) {
         const auto silence = std::chrono::ceil<std::chrono::seconds>(step) + guard_slack;
         return std::string("umask 077; ") + english_script + cache_script +
                "echo; mkdir -p \"$c\" || exit 1; " + is_ours_script +
                " || { echo \"$c: Permission denied: others own it, or may write there\" >&2; "
-               "exit 1; }; t=$(mktemp -d \"$c/.copy.XXXXXX\") || exit 1; "
-               "trap \"rm -rf \\\"$t\\\"\" EXIT; trap \"exit 1\" HUP INT TERM PIPE; "
+               "exit 1; }; k=; t=; trap \"exit 1\" HUP INT TERM PIPE; "
+               "trap \"rm -rf \\\"\\$t\\\" \\\"\\$k\\\"\" EXIT; " +
+               lock_script(set) +
+               "t=$(mktemp -d \"$c/.copy.XXXXXX\") || exit 1; "
                // Of guards that were killed.
                "find \"$c\" -maxdepth 1 -name \".copy.*\" -mmin +1440 -exec rm -rf {} + "
                "2>/dev/null; "
@@ -188,6 +192,16 @@ class copier {
                "LD_LIBRARY_PATH=\"$l${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\" ldd  \"$c/$a/$b\" 2>&1 "
                "| sed \"s/^/places-ldd /\"; echo places-done;; "
                "esac; done";
+    }
+
+    /// Whoever copies holds a lock; whoever finds it held waits for its end, and then looks for
+    /// itself. Where there is no flock, or none on that file system, each copies.
+    static std::string lock_script(const std::string& set) {
+        return "l=\"$c/.lock." + set +
+               "\"; if command -v flock >/dev/null; then exec 9>>\"$l\"; "
+               "if flock -n 9 2>/dev/null; then k=$l; "
+               "else while flock -s -w 0.2 -E 75 9 2>/dev/null; s=$?; [ $s = 75 ]; do "
+               "echo places-waiting; done; [ $s = 0 ] || k=$l; exec 9>&-; fi; fi; ";
     }
 
     void put_through_shell(const unique_fd& file, const cargo& what, const std::string& path,
@@ -315,7 +329,7 @@ std::string set_digest(const cargo& program, const std::vector<cargo>& modules) 
 void copy_all(far_side& far, const cargo& program, const std::vector<cargo>& modules,
               const std::string& set, bool show_progress) {
     far.clock().begin(errc::ssh_lost, "copying " + program.name);
-    copier copies(far, show_progress);
+    copier copies(far, set, show_progress);
     copies.put(program, program.digest);
     for (const auto& each : modules) copies.put(each, each.digest);
 

@@ -13,13 +13,18 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <spawn.h>
 #include <sstream>
+#include <sys/wait.h>
 #include <thread>
+#include <unistd.h>
 
 using namespace std::chrono_literals;
 using places::errc;
@@ -62,6 +67,11 @@ std::size_t copies_under_way(const test_sshd& far) {
         count += each.path().filename().string().starts_with(".copy.");
     }
     return count;
+}
+
+std::size_t lines_of(const std::string& path) {
+    std::ifstream in(path);
+    return static_cast<std::size_t>(std::count(std::istreambuf_iterator<char>(in), {}, '\n'));
 }
 
 TEST_P(ssh, starts_a_node_and_its_places_are_used_like_local_ones) {
@@ -198,6 +208,77 @@ TEST_P(ssh, copies_for_longer_than_its_guard_waits_in_silence) {
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
     EXPECT_GE(std::chrono::steady_clock::now() - begun, 18s) << "too fast to prove it";
     EXPECT_EQ(copies_under_way(far), 0U);
+}
+
+TEST_P(ssh, several_at_once_copy_what_is_not_there_once) {
+    for (const bool has_locks : {true, false}) {
+        SCOPED_TRACE(has_locks);
+        const test_sshd far({.has_sftp = false});
+        const auto copies = far.folder() + "/copies";
+        far.put_program("cat", "echo copy >>'" + copies + "'; exec /bin/cat \"$@\"");
+        if (!has_locks) far.put_program("flock", "echo no locks here >&2; exit 1");
+        std::vector<places::node_request> requests(4, {"far", options_for(far)});
+        EXPECT_EQ(test_runtime().spawn_nodes_join(requests).size(), 4U);
+        const auto count = lines_of(copies);
+        std::printf("%zu copies for 4 nodes\n", count);
+        EXPECT_GE(count, 1U);
+        EXPECT_LE(count, has_locks ? 1U : 4U);
+        EXPECT_EQ(cached(far).size(), 2U) << "no lock is left behind";
+        EXPECT_TRUE(far.is_left_alone());
+    }
+}
+
+TEST_P(ssh, a_start_that_waits_for_another_s_copy_makes_its_own_when_that_is_given_up) {
+    const test_sshd far({.has_sftp = false});
+    const auto copying = far.folder() + "/copying";
+    const auto waiting = far.folder() + "/waiting";
+    test_sshd::run({"mkfifo", copying, waiting});
+    // The first copy comes to no end but that of its input.
+    far.put_program(
+        "cat", "mkdir '" + far.folder() + "/once' 2>/dev/null || exec /bin/cat; echo >'" + copying +
+                   "'; while [ -n \"$(dd bs=1024 count=1 status=none | od -An -tx1)\" ]; "
+                   "do :; done");
+    far.put_program("flock", "[ \"$1\" = -n ] || ! mkdir '" + far.folder() +
+                                 "/told' 2>/dev/null || echo >'" + waiting +
+                                 "'; exec /usr/bin/flock \"$@\"");
+    const auto await = [](const std::string& fifo) {
+        std::ifstream in(fifo);
+        std::string line;
+        EXPECT_TRUE(std::getline(in, line));
+    };
+    auto first = test_runtime().spawn_remote_node_async("far", options_for(far));
+    await(copying);
+    auto second = test_runtime().spawn_remote_node_async("far", options_for(far));
+    await(waiting);
+    { const auto given_up = std::move(first); }
+    EXPECT_TRUE(second.get().is_up());
+    EXPECT_EQ(copies_under_way(far), 0U);
+    EXPECT_TRUE(far.is_left_alone());
+}
+
+TEST_P(ssh, shows_on_a_terminal_how_far_a_copy_is) {
+    const test_sshd far;
+    places::unique_fd terminal{::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)};
+    ASSERT_TRUE(terminal && ::grantpt(terminal.get()) == 0 && ::unlockpt(terminal.get()) == 0);
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+    ::posix_spawn_file_actions_addopen(&actions, 2, ::ptsname(terminal.get()), O_RDWR | O_NOCTTY,
+                                       0);
+    std::vector<std::string> words{DOOMED_ROOT, "far", far.config(), "0", "tethered", GetParam()};
+    std::vector<char*> argv;
+    for (auto& each : words) argv.push_back(each.data());
+    argv.push_back(nullptr);
+    pid_t root = 0;
+    ASSERT_EQ(::posix_spawn(&root, DOOMED_ROOT, &actions, nullptr, argv.data(), environ), 0);
+    ::posix_spawn_file_actions_destroy(&actions);
+    std::string text;
+    const std::string last = "] 100% node_doomed_root to far\r\n";
+    for (char c = 0; text.find(last) == text.npos && ::read(terminal.get(), &c, 1) == 1;) text += c;
+    EXPECT_NE(text.find("\r[" + std::string(30, '#') + last), text.npos) << text;
+    ::kill(root, SIGKILL);
+    ::waitpid(root, nullptr, 0);
+    EXPECT_TRUE(far.is_left_alone());
 }
 
 TEST_P(ssh, refuses_what_has_been_damaged_on_the_way) {
