@@ -550,9 +550,15 @@ int serve_starter() {
         say_line(std::string(start_marker) + " address=" + far->address());
         pass_orders(*far, *node.stream);
         far->keep_alive();
-        node_relay relay(*far, std::move(node), *order);
-        const auto how = relay.run();
-        if (order->program.empty() && !relay.was_ready() && how && is_no_start(*how)) {
+        std::optional<exit_status> how;
+        bool is_ready = false;
+        {
+            // Its end is that of the ssh command, which would stay as long as a detached node.
+            node_relay relay(*far, std::move(node), *order);
+            how = relay.run();
+            is_ready = relay.was_ready();
+        }
+        if (order->program.empty() && !is_ready && how && is_no_start(*how)) {
             forget_start(*far, what);
             constexpr std::string_view advice =
                 "what the host has in its cache does not start; start again, and it is copied "

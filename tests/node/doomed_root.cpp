@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A program that life_test and ssh_end_test start and kill: a root with a node, and a place on each
 // side. Told to wait, it first reads a line. Prints one line: the node (or its starter), its place,
-// the local place, both bridges.
+// the local place, both bridges, the node's port.
 //     doomed_root [wait] [HOST CONFIG GRACE_MS tethered|detached [SSH_COMMAND]]
 #include "entries.hpp"
 #include "processes.hpp"
@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
     auto remote = node.supervise_place<table_server>({.named = "table"});
     auto local = places::spawn_server<table_server>();
     std::cout << node.pid() << ' ' << remote.pid() << ' ' << local.pid() << ' '
-              << bridge_of(::getpid()) << ' ' << bridge_of(node.pid()) << std::endl;
+              << bridge_of(::getpid()) << ' ' << bridge_of(node.pid()) << ' ' << node.port()
+              << std::endl;
     (void)node.wait();
 }

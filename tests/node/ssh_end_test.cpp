@@ -62,6 +62,7 @@ struct doomed {
     pid_t root = 0;
     std::vector<places::unique_fd> lives;  ///< of all processes that it has told of
     pid_t place = 0;                       ///< on the far side
+    std::string port{};                    ///< of the node
 };
 struct doomed_start {
     pid_t root = 0;
@@ -90,11 +91,13 @@ doomed finish_doomed(doomed_start d) {
     std::istringstream in(line);
     doomed result;
     result.root = d.root;
-    for (int i = 0, pid = 0; in >> pid; ++i) {
+    constexpr int processes = 5;
+    for (int i = 0, pid = 0; i < processes && in >> pid; ++i) {
         if (pid == 0) continue;  // the far bridge is no child of the starter's
         result.lives.push_back(watch(pid));
         if (i == 1) result.place = pid;
     }
+    in >> result.port;
     EXPECT_GE(result.lives.size(), 4U) << line;
     return result;
 }
@@ -208,17 +211,51 @@ TEST_F(ssh_end, comes_ten_seconds_after_connection_and_link_unless_told_otherwis
     EXPECT_GE(clock_type::now() - begun, 10s);
 }
 
-TEST_F(ssh_end, does_not_come_to_a_detached_node) {
+TEST_F(ssh_end, does_not_come_to_a_detached_node_until_it_is_told_to) {
     const test_sshd far;
-    const auto detached = finish_doomed(begin_doomed(far, "0", "detached"));
-    const auto tethered = finish_doomed(begin_doomed(far, "0", "tethered"));
-    kill_root(detached);
-    kill_root(tethered);
-    for (const auto& life : tethered.lives) EXPECT_TRUE(ends(life));
-    // Its starter and its root are gone as well; it has had as long as the other one.
-    EXPECT_TRUE(ends(detached.lives[0]));
-    EXPECT_EQ(::kill(detached.place, 0), 0);
-    EXPECT_FALSE(far.running().empty());
+    std::string digits;
+    for (int i = 0; i < 32; ++i) digits += "07";  // of doomed_root's key
+    const scratch_folder scratch;
+    const auto key = scratch.put("key", digits + "\n");
+    kill_root(finish_doomed(begin_doomed(far, "0", "tethered")));  // the copy is there now
+    EXPECT_TRUE(far.is_left_alone());
+    for (int done = 0; done < rounds; done += at_once) {
+        std::vector<doomed_start> begun;
+        for (int i = 0; i < at_once; ++i) begun.push_back(begin_doomed(far, "0", "detached"));
+        begun.push_back(begin_doomed(far, "0", "tethered"));
+        std::vector<doomed> roots;
+        for (auto& each : begun) roots.push_back(finish_doomed(std::move(each)));
+        for (const auto& each : roots) kill_root(each);
+        for (const auto& life : roots.back().lives) ASSERT_TRUE(ends(life));
+        roots.pop_back();
+        for (const auto& each : roots) {
+            // Its starter and its root are gone as well; it has had as long as the other one.
+            ASSERT_TRUE(ends(each.lives[0]));
+            ASSERT_EQ(::kill(each.place, 0), 0);
+        }
+        // Whole: each can be asked, and ends when it is told to, and its place with it.
+        for (const auto& each : roots) {
+            const auto life = watch(each.place);
+            test_sshd::run({PLACES_COMMAND, "stop", "127.0.0.1:" + each.port, "--key-file", key});
+            ASSERT_TRUE(ends(life));
+        }
+        ASSERT_TRUE(far.is_left_alone());
+    }
+    std::printf("%d detached nodes stayed after kill -9 of their roots\n", rounds);
+}
+
+/// Of the processes that have `word` on their command line.
+std::vector<places::unique_fd> lives_of_those_told(const std::string& word) {
+    std::vector<places::unique_fd> found;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+        const auto number = entry.path().filename().string();
+        if (number.find_first_not_of("0123456789") != number.npos) continue;
+        if (content_of(entry.path() / "cmdline").find('\0' + word + '\0') == std::string::npos) {
+            continue;
+        }
+        found.push_back(watch(std::stoi(number)));
+    }
+    return found;
 }
 
 TEST_F(ssh_end, of_the_handle_leaves_a_detached_node_and_send_exit_takes_it) {
@@ -229,8 +266,11 @@ TEST_F(ssh_end, of_the_handle_leaves_a_detached_node_and_send_exit_takes_it) {
         for (const bool is_used : {true, false}) {
             auto tethered = options;
             tethered.detach = false;
+            std::vector<places::unique_fd> here;
             {
                 auto node = test_runtime().spawn_remote_node("far", options);
+                here = lives_of_those_told(far.config());
+                EXPECT_EQ(here.empty(), *command == '\0');
                 // Of one that is dropped at once only that it has been there is known.
                 if (is_used) {
                     auto place = node.supervise_place(echo_entry);
@@ -240,6 +280,7 @@ TEST_F(ssh_end, of_the_handle_leaves_a_detached_node_and_send_exit_takes_it) {
                 other.send_exit();
                 (void)other.wait();
             }
+            for (const auto& life : here) EXPECT_TRUE(ends(life)) << "the ssh command stays";
             const auto left = far.running();
             EXPECT_FALSE(left.empty());
             for (const pid_t each : left) ::kill(each, SIGKILL);
