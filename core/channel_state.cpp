@@ -66,33 +66,34 @@ channel_state::~channel_state() {
 
 /// The next message if it is there; takes in the parts of one that is not yet whole, at most a
 /// ring of them: others wait for this thread.
-shm::peeked channel_state::next_now() {
+status channel_state::next_now(shm::record_view& into) {
     std::uint64_t taken = 0;
     while (taken <= end_.in().capacity_bytes()) {
-        if (incoming_.is_broken) return {status::corrupt, {}};
+        if (incoming_.is_broken) return status::corrupt;
         if (incoming_.is_complete) {
-            return {status::ok, {incoming_.what, incoming_.type, incoming_.octets}};
+            into = {incoming_.what, incoming_.type, incoming_.octets};
+            return status::ok;
         }
-        const auto next = end_.in().try_peek();
-        if (next.state == status::empty) return next;
-        if (next.state != status::ok) {
+        const auto state = end_.in().try_peek(into);
+        if (state == status::empty) return state;
+        if (state != status::ok) {
             drop_incoming();  // whoever has gone will not finish it
-            return next;
+            return state;
         }
-        const auto what = next.record.kind;
+        const auto what = into.kind;
         const bool is_part = (what & shm::continues) != 0 || what == number_of(kind::part);
         // Taking one in would give back what the caller still looks at.
-        if (is_part && holds_skipped_) return {status::empty, {}};
+        if (is_part && holds_skipped_) return status::empty;
         if (is_part) {
-            taken += next.record.payload.size() + sizeof(shm::record_header);
-            if (!take_in(next.record)) return fail();
+            taken += into.payload.size() + sizeof(shm::record_header);
+            if (!take_in(into)) return fail();
             continue;
         }
         drop_incoming();  // nor will whoever sends another
-        if (next.record.payload.size() > message_bytes_max_) return fail();
-        return next;
+        if (into.payload.size() > message_bytes_max_) return fail();
+        return state;
     }
-    return {status::empty, {}};
+    return status::empty;
 }
 
 void channel_state::drop_incoming() {
@@ -134,24 +135,26 @@ bool channel_state::take_in(const shm::record_view& part) {
     return true;
 }
 
-shm::peeked channel_state::fail() {
+status channel_state::fail() {
     incoming_.is_broken = true;
     incoming_.broken_at = end_.in().read();
     end_.shut(shm::half_state::corrupt);
-    return {status::corrupt, {}};
+    return status::corrupt;
 }
 
 bool channel_state::has_message() {
     if (incoming_.is_complete || incoming_.is_broken) return true;
     if (!end_.in().is_ready()) return false;
     // Empty although the ring is not: there are more parts than one call takes in.
-    return next_now().state != status::empty || (!holds_skipped_ && end_.in().is_ready());
+    shm::record_view unused;
+    return next_now(unused) != status::empty || (!holds_skipped_ && end_.in().is_ready());
 }
 
 shm::peeked channel_state::next_message(shm::deadline until) {
+    shm::peeked next;
     while (true) {
         if (home_.is_notified()) home_.pump();
-        const auto next = next_now();
+        next.state = next_now(next.record);
         if (next.state != status::empty || until == shm::deadline::min()) return next;
         // Most waits between two that are awake are this short: nothing but the tag is looked at.
         const auto has_come = [this] { return end_.in().has_come(); };
@@ -159,7 +162,8 @@ shm::peeked channel_state::next_message(shm::deadline until) {
         const interest on{.channel = this, .record = true};
         if (!home_.wait(
                 {&on, 1}, [this] { return has_message(); }, until, spin_)) {
-            return {status::timeout, {}};
+            next.state = status::timeout;
+            return next;
         }
     }
 }
@@ -226,8 +230,11 @@ void channel_state::set_polls(bool on) {
 }
 
 status channel_state::await_room(std::size_t bytes, shm::deadline until) {
+    auto& out = end_.out();
+    const auto is_ample = [&] { return out.has_ample_room(bytes); };
+    if (!current_suspender() && spin_.spin_sparsely(is_ample)) return status::ok;
     const interest on{.channel = this, .room = true, .room_bytes = bytes};
-    const auto ready = [&] { return end_.out().has_room(bytes) != status::full; };
+    const auto ready = [&] { return out.has_room(bytes) != status::full; };
     return home_.wait({&on, 1}, ready, until, spin_) ? status::ok : status::timeout;
 }
 

@@ -132,10 +132,10 @@ class channel_state {
     void peer_hung_up() noexcept { end_.peer_died(); }
 
   private:
-    shm::peeked next_now();
+    status next_now(shm::record_view& into);
     bool take_in(const shm::record_view& part);
     void drop_incoming();
-    shm::peeked fail();
+    status fail();
     status await_turn(shm::deadline until);
     status await_end_of_parts(shm::deadline until);
     status await_room(std::size_t bytes, shm::deadline until);

@@ -286,10 +286,11 @@ peeked_span consumer::try_peek_span(std::size_t bytes_max) noexcept {
     }
     pack_left_ = 0;  // shown, but not begun
     peeked_span_bytes_ = 0;
+    record_view next;
     while (true) {
-        const auto next = peek_record();
-        if (next.state != status::ok) {
-            if (result.count == 0) result.state = next.state;
+        const auto state = peek_record(next);
+        if (state != status::ok) {
+            if (result.count == 0) result.state = state;
             break;
         }
         if (result.records.size() + peeked_span_bytes_ > bytes_max) {
@@ -363,11 +364,12 @@ void consumer::unpark() noexcept {
 
 account consumer::count() noexcept {
     account result{.accepted = delivered_, .delivered = delivered_, .undelivered = 0};
+    record_view unused;
     const auto read = read_;
     const auto peeked_bytes = peeked_span_bytes_;
     const auto peeked_messages = peeked_messages_;
     read_ = released_;
-    while (peek_record().state == status::ok) {
+    while (peek_record(unused) == status::ok) {
         result.undelivered += peeked_messages_;
         read_ += peeked_span_bytes_;
     }

@@ -81,6 +81,22 @@ int brief_looks_of(spin_budget& spin) {
     return calls;
 }
 
+int sparse_looks_of(spin_budget& spin) {
+    int calls = 0;
+    EXPECT_FALSE(spin.spin_sparsely([&] { return ++calls < 0; }));
+    return calls;
+}
+
+TEST(wake, a_sparse_spin_takes_few_looks_and_one_where_the_core_is_wanted) {
+    spin_budget spin;
+    EXPECT_EQ(1 << sparse_looks_of(spin), spin_budget::look_count);
+    int calls = 0;
+    EXPECT_TRUE(spin.spin_sparsely([&] { return ++calls == 2; }));
+    EXPECT_EQ(calls, 2);
+    (void)looks_of(spin, std::chrono::microseconds{50});
+    EXPECT_EQ(sparse_looks_of(spin), 1);
+}
+
 TEST(wake, a_spin_that_fails_often_becomes_short) {
     // The most of many tries: in some the core was somebody else's. The first spins of one that
     // had it are some looks at rest and as long a time of looks as there ever is.

@@ -56,6 +56,10 @@ class spin_budget {
     bool spin_briefly(Ready&& ready) {
         return is_crowded_ ? ready() : poll(ready);
     }
+    /// The same for what comes bit by bit, in as long a time with few looks, ever further apart:
+    /// each takes the line from who writes it.
+    template <class Ready>
+    bool spin_sparsely(Ready&& ready);
     /// The same whoever wants the core.
     template <class Ready>
     static bool poll(Ready&& ready);
@@ -95,6 +99,16 @@ bool spin_budget::poll(Ready&& ready) {
     for (int i = 0; i < look_count; ++i) {
         if (ready()) return true;
         rest();
+    }
+    return false;
+}
+
+template <class Ready>
+bool spin_budget::spin_sparsely(Ready&& ready) {
+    if (is_crowded_) return ready();
+    for (int rests = 1; rests < look_count; rests *= 2) {
+        for (int i = 0; i < rests; ++i) rest();
+        if (ready()) return true;
     }
     return false;
 }
