@@ -64,8 +64,8 @@ channel_state::~channel_state() {
 
 // -- receiving --
 
-/// The next message if it is there; takes in the parts of one that is not yet whole, at most a
-/// ring of them: others wait for this thread.
+/// The next message if it is there, which `into` is with ok alone; takes in the parts of one that
+/// is not yet whole, at most a ring of them: others wait for this thread.
 status channel_state::next_now(shm::record_view& into) {
     std::uint64_t taken = 0;
     while (taken <= end_.in().capacity_bytes()) {
@@ -155,6 +155,8 @@ shm::peeked channel_state::next_message(shm::deadline until) {
     while (true) {
         if (home_.is_notified()) home_.pump();
         next.state = next_now(next.record);
+        if (next.state == status::ok) return next;
+        next.record = {};
         if (next.state != status::empty || until == shm::deadline::min()) return next;
         // Most waits between two that are awake are this short: nothing but the tag is looked at.
         const auto has_come = [this] { return end_.in().has_come(); };
@@ -230,9 +232,11 @@ void channel_state::set_polls(bool on) {
 }
 
 status channel_state::await_room(std::size_t bytes, shm::deadline until) {
+    if (home_.is_notified()) home_.pump();
     auto& out = end_.out();
-    const auto is_ample = [&] { return out.has_ample_room(bytes); };
-    if (!current_suspender() && spin_.spin_sparsely(is_ample)) return status::ok;
+    const auto ample = out.ample_bytes();
+    const auto has_ample = [&] { return out.has_room(ample) != status::full; };
+    if (bytes < ample && !current_suspender() && spin_.spin_sparsely(has_ample)) return status::ok;
     const interest on{.channel = this, .room = true, .room_bytes = bytes};
     const auto ready = [&] { return out.has_room(bytes) != status::full; };
     return home_.wait({&on, 1}, ready, until, spin_) ? status::ok : status::timeout;

@@ -48,6 +48,9 @@ loader_report loader_report_of(const std::string& path) {
 constexpr std::chrono::seconds guard_slack{15};
 constexpr std::chrono::seconds guard_interval{3};
 
+// So often one that waits for another's copy looks whether it grows, as its script has it.
+constexpr std::chrono::milliseconds lock_interval{200};
+
 // More often than this nobody sees a bar move.
 constexpr std::chrono::milliseconds progress_interval{100};
 
@@ -96,7 +99,7 @@ std::string folders_of(const std::vector<cargo>& libraries) {
 /// them, and removes the folder when its input ends, for whatever reason.
 class copier {
   public:
-    /// Waits while another copies the same `set`: then it is there.
+    /// Waits while another copies the same `set`, and what it copies grows.
     copier(far_side& far, const std::string& set, bool show_progress)
         : far_(far),
           shell_(far, guard_script(set, far.clock().limit())),
@@ -166,10 +169,11 @@ class copier {
                " || { echo \"$c: Permission denied: others own it, or may write there\" >&2; "
                "exit 1; }; k=; t=; trap \"exit 1\" HUP INT TERM PIPE; "
                "trap \"rm -rf \\\"\\$t\\\" \\\"\\$k\\\"\" EXIT; " +
-               lock_script(set) +
+               lock_script(set, step) +
                "t=$(mktemp -d \"$c/.copy.XXXXXX\") || exit 1; "
                // Of guards that were killed.
-               "find \"$c\" -maxdepth 1 -name \".copy.*\" -mmin +1440 -exec rm -rf {} + "
+               "find \"$c\" -maxdepth 1 \\( -name \".copy.*\" -o -name \".lock.*\" \\) -mmin +1440 "
+               "-exec rm -rf {} + "
                "2>/dev/null; "
                "echo \"places-folder $t\"; "
                // read alone has no limit.
@@ -194,14 +198,20 @@ class copier {
                "esac; done";
     }
 
-    /// Whoever copies holds a lock; whoever finds it held waits for its end, and then looks for
-    /// itself. Where there is no flock, or none on that file system, each copies.
-    static std::string lock_script(const std::string& set) {
+    /// Whoever copies holds a lock. Whoever finds it held waits for it, and lets go of it at once
+    /// where all is there by then; and goes on without it where nothing has grown for half a step,
+    /// or where there is no flock, or none on that file system.
+    static std::string lock_script(const std::string& set, std::chrono::milliseconds step) {
+        const auto looks = std::max<std::int64_t>(step / 2 / lock_interval, 1);
         return "l=\"$c/.lock." + set +
-               "\"; if command -v flock >/dev/null; then exec 9>>\"$l\"; "
-               "if flock -n 9 2>/dev/null; then k=$l; "
-               "else while flock -s -w 0.2 -E 75 9 2>/dev/null; s=$?; [ $s = 75 ]; do "
-               "echo places-waiting; done; [ $s = 0 ] || k=$l; exec 9>&-; fi; fi; ";
+               "\"; if command -v flock >/dev/null; then exec 9<>\"$l\"; "
+               "if flock -n 9 2>/dev/null; then k=$l; else i=0; o=; "
+               "while flock -w 0.2 -E 75 9 2>/dev/null; s=$?; [ $s = 75 ] && [ $i -lt " +
+               std::to_string(looks) +
+               " ]; do n=$(ls -lnR \"$c\"/.copy.* 2>/dev/null); i=$((i + 1)); "
+               "if [ \"$n\" != \"$o\" ]; then o=$n; i=0; echo places-waiting; fi; done; "
+               "if [ $s = 75 ] || [ -f \"$c/" +
+               set + "/start.$h\" ]; then exec 9>&-; else k=$l; fi; fi; fi; ";
     }
 
     void put_through_shell(const unique_fd& file, const cargo& what, const std::string& path,

@@ -14,8 +14,8 @@ namespace places::launcher {
 //   <digest>/start.<h>   of a program with its modules: a line of shell that runs them on the host
 //                        <h>, processor and name: several may share a home
 //   .copy.??????/        a copy under way; its guard removes it when the connection ends
-//   .lock.<digest>       held meanwhile, and removed: who finds it held waits, and copies what is
-//                        not there then
+//   .lock.<digest>       held by who copies, and removed: whoever finds it held waits while the
+//                        copy grows, and copies what is not there then
 // Whatever is there is whole.
 
 struct deployment {

@@ -153,7 +153,7 @@ int serve_node(detail::process& home, const node_setting& setting,
     const auto life = std::make_shared<tether>(
         tether::rules{order->is_remote, order->is_detached,
                       std::chrono::milliseconds{order->grace_ms}, silence_max, order->is_tunnelled},
-        STDIN_FILENO);
+        STDIN_FILENO, STDOUT_FILENO);
     // Where it ends the process, the nursery ends with us. It outlives us, so it shares.
     std::thread([life] {
         life->hold();

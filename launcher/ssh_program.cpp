@@ -48,6 +48,9 @@ class program_stream final : public far_stream {
         return octets.size();
     }
     void end_input() override { process_.in.reset(); }
+    void let_go() override {
+        if (!status_) ::kill(-process_.pid, SIGTERM);
+    }
     std::size_t read(int stream, std::span<char> into) override;
     void listen_to(int stream, bool is_news) override { (stream == 1 ? out_ : err_) = is_news; }
     bool has_ended() override;

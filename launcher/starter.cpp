@@ -125,7 +125,7 @@ struct carried {
 class node_relay {
   public:
     node_relay(far_side& far, started_stream node, const starter_order& order);
-    ~node_relay() { far_.clock().meanwhile({}, {}); }
+    ~node_relay();
     node_relay(const node_relay&) = delete;
     node_relay& operator=(const node_relay&) = delete;
     /// Returns: how the node has ended; nothing where it is not known.
@@ -174,6 +174,16 @@ node_relay::node_relay(far_side& far, started_stream node, const starter_order& 
     }
     // While a tunnel is opened the node hears of us as well.
     far_.clock().meanwhile(beat_interval, [this] { beat(); });
+}
+
+/// An ssh command would stay as long as a detached node.
+node_relay::~node_relay() {
+    far_.clock().meanwhile({}, {});
+    if (!may_stay_) return;
+    node_->let_go();
+    for (const auto& each : carried_) {
+        if (each.stream) each.stream->let_go();
+    }
 }
 
 std::optional<exit_status> node_relay::run() {
@@ -411,18 +421,22 @@ void node_relay::beat() {
     (void)node_->write({may_stay_ ? &may_stay : &still_wanted, 1});
 }
 
+/// A detached node answers, and what has to be sent for it to hear has been.
 void node_relay::say_goodbye() {
     hear_starter();
     const auto until = clock_type::now() + goodbye_limit;
-    std::string_view word{may_stay_ ? &may_stay : &wanted_no_more, 1};
+    std::string_view word{may_stay_ ? &say_stays : &wanted_no_more, 1};
     bool told = false;
+    std::string answer;
     while (clock_type::now() < until) {
         word.remove_prefix(node_->write(word));
-        if (word.empty() && may_stay_) return;
-        if (word.empty() && !std::exchange(told, true)) node_->end_input();
+        if (word.empty() && !may_stay_ && !std::exchange(told, true)) node_->end_input();
         std::array<char, 4096> rest;
-        bool moved = false;
-        for (const int each : {1, 2}) moved |= node_->read(each, rest) > 0;
+        const auto got = node_->read(1, rest);
+        const bool moved = node_->read(2, std::span(rest).subspan(got)) > 0 || got > 0;
+        answer.append(rest.data(), got);
+        if (answer.find(stays_line) != answer.npos) return;
+        answer.erase(0, answer.size() - std::min(answer.size(), stays_line.size()));
         if (moved) continue;
         if (node_->has_ended()) return;
         auto fds = far_.interests();
@@ -553,7 +567,7 @@ int serve_starter() {
         std::optional<exit_status> how;
         bool is_ready = false;
         {
-            // Its end is that of the ssh command, which would stay as long as a detached node.
+            // Its end is the ssh command's.
             node_relay relay(*far, std::move(node), *order);
             how = relay.run();
             is_ready = relay.was_ready();

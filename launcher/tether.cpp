@@ -12,9 +12,10 @@
 
 namespace places::launcher {
 
-tether::tether(rules r, int input)
+tether::tether(rules r, int input, int output)
     : rules_(r),
       input_(input),
+      output_(output),
       waker_(checked_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {}
 
 void tether::hold() {
@@ -38,7 +39,9 @@ void tether::hold() {
                 const char* const begin = octets.data();
                 const char* const end = begin + got;
                 is_wanted = std::find(begin, end, wanted_no_more) == end;
-                stays |= rules_.is_detached && std::find(begin, end, may_stay) != end;
+                const bool is_asked = std::find(begin, end, say_stays) != end;
+                stays |= rules_.is_detached && (is_asked || std::find(begin, end, may_stay) != end);
+                if (stays && is_asked) say_it_stays();
             } else if (got == 0 || errno != EINTR) {
                 has_input = false;
             }
@@ -89,6 +92,13 @@ void tether::let_go() {
         let_go_ = true;
     }
     wake();
+}
+
+/// Not where it would wait for somebody to read.
+void tether::say_it_stays() const noexcept {
+    pollfd room{output_, POLLOUT, 0};
+    if (::poll(&room, 1, 0) <= 0) return;
+    (void)!::write(output_, stays_line.data(), stays_line.size());
 }
 
 void tether::wake() noexcept {

@@ -7,12 +7,15 @@
 #include <chrono>
 #include <cstddef>
 #include <mutex>
+#include <string_view>
 
 namespace places::launcher {
 
 /// The octets that come on a node's standard input after its orders. Of a local node none do.
 inline constexpr char still_wanted = '.';
-inline constexpr char may_stay = 's';  ///< still wanted, and the root has the link
+inline constexpr char may_stay = 's';   ///< still wanted, and the root has the link
+inline constexpr char say_stays = 'S';  ///< the same; stays_line is what it answers
+inline constexpr std::string_view stays_line = "\nplaces-node-stays\n";
 inline constexpr char wanted_no_more = 'q';
 inline constexpr std::chrono::milliseconds beat_interval{1000};
 /// Without an octet for so long the SSH connection was cut, though nobody has said so.
@@ -33,8 +36,9 @@ class tether {
         std::chrono::milliseconds silence = silence_max;
         bool is_tunnelled = false;
     };
+    /// `output`: for stays_line; the line is left out where there is no room now.
     /// Throws: std::system_error.
-    tether(rules r, int input);
+    tether(rules r, int input, int output);
 
     /// Reads the input. Returns: when the node is to end; never after let_go().
     void hold();
@@ -45,10 +49,12 @@ class tether {
 
   private:
     using clock = std::chrono::steady_clock;
+    void say_it_stays() const noexcept;
     void wake() noexcept;
 
     const rules rules_;
     const int input_;
+    const int output_;
     unique_fd waker_;
     std::mutex mutex_;
     std::size_t links_ = 0;

@@ -87,9 +87,10 @@ bool endpoint::wait_record(deadline until) {
 
 bool endpoint::wait_room(std::size_t bytes, deadline until) {
     const auto ready = [&] { return out_.has_room(bytes) != status::full; };
-    if (spin_.spin_sparsely([&] { return out_.has_ample_room(bytes); }) || spin_.spin(ready)) {
-        return true;
-    }
+    const auto ample = out_.ample_bytes();
+    const auto has_ample = [&] { return out_.has_room(ample) != status::full; };
+    if (bytes < ample && spin_.spin_sparsely(has_ample)) return true;
+    if (spin_.spin(ready)) return true;
     const auto seen = bell();
     out_.park(park_mode::futex, bytes);
     const bool in_time = ready() || sleep_until_changed({&seen, 1}, until);
@@ -118,7 +119,7 @@ status endpoint::take(const peeked& next, record_copy& into) {
 peeked endpoint::peek_for(deadline until) {
     peeked next;
     while (true) {
-        next.state = in_.try_peek(next.record);
+        next = in_.try_peek();
         if (next.state != status::empty) return next;
         // Most waits between two that are awake are this short: nothing but the tag is looked at.
         if (spin_.spin_briefly([this] { return in_.has_come(); })) continue;

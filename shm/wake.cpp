@@ -50,12 +50,16 @@ void wake_all(const std::atomic<std::uint32_t>& word) noexcept {
     ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
-void spin_budget::yield() noexcept { ::sched_yield(); }
-
-std::chrono::nanoseconds spin_budget::give_away() noexcept {
+std::chrono::nanoseconds spin_budget::this_core::give_away() noexcept {
     const auto start = clock::now();
-    yield();
+    ::sched_yield();
     return clock::now() - start;
+}
+
+bool spin_budget::this_core::is_only_one() noexcept {
+    cpu_set_t allowed;
+    // Of more cores than the set has room for there is another.
+    return ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 && CPU_COUNT(&allowed) == 1;
 }
 
 /// `pause` takes 10 to 140 cycles, depending on the processor.
@@ -80,7 +84,9 @@ std::chrono::nanoseconds spin_budget::longest_idle_yield() noexcept {
     constexpr std::chrono::nanoseconds shortest{1'000};
     constexpr std::chrono::nanoseconds longest{20'000};
     auto least_taken = longest;
-    for (int tries = 0; tries < 8; ++tries) least_taken = std::min(least_taken, give_away());
+    for (int tries = 0; tries < 8; ++tries) {
+        least_taken = std::min(least_taken, this_core::give_away());
+    }
     return std::clamp(4 * least_taken, shortest, longest);
 }
 

@@ -24,8 +24,11 @@ class held {
         if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
         reader_ = places::unique_fd{ends[0]};
         input = places::unique_fd{ends[1]};
+        if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
+        output = places::unique_fd{ends[0]};
+        writer_ = places::unique_fd{ends[1]};
         for (const char c : said) say(c);
-        life.emplace(r, reader_.get());
+        life.emplace(r, reader_.get(), writer_.get());
         end_ = std::async(std::launch::async, [this] {
             const auto begun = std::chrono::steady_clock::now();
             life->hold();
@@ -40,10 +43,12 @@ class held {
     std::chrono::steady_clock::duration took() { return end_.get(); }
 
     places::unique_fd input;
+    places::unique_fd output;
     std::optional<tether> life;
 
   private:
     places::unique_fd reader_;
+    places::unique_fd writer_;
     std::future<std::chrono::steady_clock::duration> end_;
 };
 
@@ -100,11 +105,26 @@ TEST(tether, of_a_detached_node_that_may_stay_ends_when_it_is_wanted_no_more) {
     (void)h.took();
 }
 
-TEST(tether, of_a_node_that_is_not_detached_does_not_let_it_stay) {
-    held h({true, false, 0ms, 1h});
-    h.say(places::launcher::may_stay);
-    h.input.reset();
+TEST(tether, of_a_detached_node_says_that_it_stays_when_it_is_asked) {
+    held h({true, true, 0ms, 1ms}, {places::launcher::say_stays});
+    std::string said(places::launcher::stays_line.size(), '\0');
+    EXPECT_EQ(::read(h.output.get(), said.data(), said.size()), static_cast<ssize_t>(said.size()));
+    EXPECT_EQ(said, places::launcher::stays_line);
+    // Many times its silence and its grace.
+    EXPECT_FALSE(h.ends_within(100ms));
+    h.say(places::launcher::wanted_no_more);
     (void)h.took();
+}
+
+TEST(tether, of_a_node_that_is_not_detached_does_not_let_it_stay) {
+    for (const char word : {places::launcher::may_stay, places::launcher::say_stays}) {
+        held h({true, false, 0ms, 1h});
+        h.say(word);
+        h.input.reset();
+        (void)h.took();
+        pollfd said{h.output.get(), POLLIN, 0};
+        EXPECT_EQ(::poll(&said, 1, 0), 0);
+    }
 }
 
 TEST(tether, of_a_tunnelled_node_does_not_hold_by_a_link) {

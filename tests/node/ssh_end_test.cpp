@@ -211,12 +211,30 @@ TEST_F(ssh_end, comes_ten_seconds_after_connection_and_link_unless_told_otherwis
     EXPECT_GE(clock_type::now() - begun, 10s);
 }
 
-TEST_F(ssh_end, does_not_come_to_a_detached_node_until_it_is_told_to) {
+/// Stops nodes with doomed_root's key by the places command.
+class ssh_end_by_command : public ssh_end {
+  protected:
+    void SetUp() override {
+        if (std::string_view(PLACES_COMMAND).empty()) GTEST_SKIP() << "built without PLACES_CLI";
+        ssh_end::SetUp();
+    }
+    /// Throws: std::runtime_error where none listens there.
+    void stop(const std::string& port) const {
+        test_sshd::run({PLACES_COMMAND, "stop", "127.0.0.1:" + port, "--key-file", key_});
+    }
+
+  private:
+    static std::string digits() {
+        std::string all;
+        for (int i = 0; i < 32; ++i) all += "07";
+        return all + "\n";
+    }
+    scratch_folder scratch_;
+    std::string key_ = scratch_.put("key", digits());
+};
+
+TEST_F(ssh_end_by_command, comes_to_a_detached_node_and_no_kill_before_it) {
     const test_sshd far;
-    std::string digits;
-    for (int i = 0; i < 32; ++i) digits += "07";  // of doomed_root's key
-    const scratch_folder scratch;
-    const auto key = scratch.put("key", digits + "\n");
     kill_root(finish_doomed(begin_doomed(far, "0", "tethered")));  // the copy is there now
     EXPECT_TRUE(far.is_left_alone());
     for (int done = 0; done < rounds; done += at_once) {
@@ -236,12 +254,30 @@ TEST_F(ssh_end, does_not_come_to_a_detached_node_until_it_is_told_to) {
         // Whole: each can be asked, and ends when it is told to, and its place with it.
         for (const auto& each : roots) {
             const auto life = watch(each.place);
-            test_sshd::run({PLACES_COMMAND, "stop", "127.0.0.1:" + each.port, "--key-file", key});
+            stop(each.port);
             ASSERT_TRUE(ends(life));
         }
         ASSERT_TRUE(far.is_left_alone());
     }
     std::printf("%d detached nodes stayed after kill -9 of their roots\n", rounds);
+}
+
+TEST_F(ssh_end_by_command, comes_to_a_detached_node_that_was_let_go_as_soon_as_it_was_there) {
+    const test_sshd far;
+    for (const char* command : {"", "ssh"}) {
+        constexpr int count = is_sanitized ? 4 : 20;
+        auto options = detached(far, command);
+        options.tether_grace = 0ms;
+        std::vector<std::string> ports;
+        const auto begun = clock_type::now();
+        for (int i = 0; i < count; ++i) {
+            const auto port = test_runtime().spawn_remote_node("far", options).port();
+            ports.push_back(std::to_string(port));
+        }
+        std::printf("%d nodes started and let go in %lld ms\n", count, ms_since(begun));
+        for (const auto& each : ports) stop(each);
+        EXPECT_TRUE(far.is_left_alone());
+    }
 }
 
 /// Of the processes that have `word` on their command line.

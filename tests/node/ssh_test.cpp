@@ -20,6 +20,7 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <poll.h>
 #include <spawn.h>
 #include <sstream>
 #include <sys/wait.h>
@@ -223,8 +224,8 @@ TEST_P(ssh, several_at_once_copy_what_is_not_there_once) {
         std::printf("%zu copies for 4 nodes\n", count);
         EXPECT_GE(count, 1U);
         EXPECT_LE(count, has_locks ? 1U : 4U);
-        EXPECT_EQ(cached(far).size(), 2U) << "no lock is left behind";
         EXPECT_TRUE(far.is_left_alone());
+        EXPECT_EQ(cached(far).size(), 2U) << "no lock is left behind";
     }
 }
 
@@ -241,19 +242,21 @@ TEST_P(ssh, a_start_that_waits_for_another_s_copy_makes_its_own_when_that_is_giv
     far.put_program("flock", "[ \"$1\" = -n ] || ! mkdir '" + far.folder() +
                                  "/told' 2>/dev/null || echo >'" + waiting +
                                  "'; exec /usr/bin/flock \"$@\"");
-    const auto await = [](const std::string& fifo) {
-        std::ifstream in(fifo);
-        std::string line;
-        EXPECT_TRUE(std::getline(in, line));
+    const places::unique_fd news[] = {
+        places::unique_fd{::open(copying.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)},
+        places::unique_fd{::open(waiting.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)}};
+    const auto comes = [](const places::unique_fd& fifo) {
+        pollfd word{fifo.get(), POLLIN, 0};
+        return ::poll(&word, 1, watchdog_ms) == 1 && (word.revents & POLLIN) != 0;
     };
     auto first = test_runtime().spawn_remote_node_async("far", options_for(far));
-    await(copying);
+    ASSERT_TRUE(comes(news[0]));
     auto second = test_runtime().spawn_remote_node_async("far", options_for(far));
-    await(waiting);
+    ASSERT_TRUE(comes(news[1]));
     { const auto given_up = std::move(first); }
     EXPECT_TRUE(second.get().is_up());
-    EXPECT_EQ(copies_under_way(far), 0U);
     EXPECT_TRUE(far.is_left_alone());
+    EXPECT_EQ(copies_under_way(far), 0U);
 }
 
 TEST_P(ssh, shows_on_a_terminal_how_far_a_copy_is) {

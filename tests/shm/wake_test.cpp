@@ -66,13 +66,19 @@ TEST(wake, reaches_a_sleeper_on_another_mapping_that_is_read_only) {
     sleeper.join();
 }
 
-/// Nobody takes the core, whoever else wants it on this machine.
-std::chrono::nanoseconds nobody_wants_it() { return {}; }
+/// One that others have for so long each time it is given away, whoever else wants it on this
+/// machine.
+struct core {
+    std::chrono::nanoseconds gone{};
+    bool is_alone = false;
+    std::chrono::nanoseconds give_away() const { return gone; }
+    bool is_only_one() const { return is_alone; }
+};
 
-/// How often a spin looks that never succeeds, where others have the core for so long.
-int looks_of(spin_budget& spin, std::chrono::nanoseconds gone = {}) {
+/// How often a spin looks that never succeeds.
+int looks_of(spin_budget& spin, std::chrono::nanoseconds gone = {}, bool is_only_core = false) {
     int calls = 0;
-    EXPECT_FALSE(spin.spin([&] { return ++calls < 0; }, [&] { return gone; }));
+    EXPECT_FALSE(spin.spin([&] { return ++calls < 0; }, core{gone, is_only_core}));
     return calls;
 }
 int brief_looks_of(spin_budget& spin) {
@@ -125,7 +131,7 @@ TEST(wake, a_spin_that_has_succeeded_is_long_again) {
         spin_budget spin;
         for (int n = 0; n < 10; ++n) (void)looks_of(spin);
         int calls = 0;
-        EXPECT_TRUE(spin.spin([&] { return ++calls == paused + 1; }, nobody_wants_it));
+        EXPECT_TRUE(spin.spin([&] { return ++calls == paused + 1; }, core{}));
         most = std::max(most, looks_of(spin));
     }
     EXPECT_GT(most, paused + 19);
@@ -169,6 +175,22 @@ TEST(wake, a_spin_among_those_who_take_turns_looks_at_rest_after_every_sixteenth
     }
     (void)looks_of(spin, 30us);
     EXPECT_EQ(brief_looks_of(spin), spin_budget::look_count);
+}
+
+TEST(wake, a_spin_on_the_only_core_sleeps_when_others_have_had_it) {
+    using namespace std::chrono_literals;
+    spin_budget spin;
+    EXPECT_EQ(looks_of(spin, 30us, true), spin_budget::look_count + 1);
+    // However long: of many that take turns each has it for a while.
+    for (const auto gone : {30us, 300us, 30'000us}) {
+        for (int n = 0; n < 20; ++n) EXPECT_EQ(looks_of(spin, gone, true), 2) << n;
+        EXPECT_EQ(brief_looks_of(spin), 1);
+    }
+    // Who has been waited for may have come meanwhile.
+    int calls = 0;
+    EXPECT_TRUE(spin.spin([&] { return ++calls == 2; }, core{30us, true}));
+    // Nobody wants it any more.
+    EXPECT_GT(looks_of(spin, 0us, true), 2);
 }
 
 TEST(wake, a_spin_that_others_have_held_up_does_not_become_short) {

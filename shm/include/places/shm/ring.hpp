@@ -166,13 +166,9 @@ class producer {
     /// Whether a record of `bytes` fits now.
     /// Returns: ok | full | too_large | closed | peer_dead | corrupt.
     status has_room(std::size_t bytes) noexcept;
-    /// Whether an eighth of the ring is free, and a record of `bytes` fits, or the ring is not
-    /// open. Who goes on as soon as one record fits takes the consumer its line of [reclaim] for
-    /// each.
-    bool has_ample_room(std::size_t bytes) noexcept {
-        const auto ample = capacity_ / 8 - sizeof(record_header);
-        return has_room(std::max<std::size_t>(bytes, ample)) != status::full;
-    }
+    /// A record that takes an eighth of the ring. Who finds the ring full and goes on as soon as a
+    /// smaller one fits takes the consumer its line of [reclaim] for each.
+    std::size_t ample_bytes() const noexcept { return capacity_ / 8 - sizeof(record_header); }
 
     /// Announces that this process is about to sleep until a record of `bytes` fits; look once
     /// more with has_room before sleeping. Parked already, for less: woken as soon as that fits.
@@ -265,10 +261,11 @@ class consumer {
     peeked try_peek() noexcept {
         peeked next;
         next.state = try_peek(next.record);
+        if (next.state != status::ok) next.record = {};
         return next;
     }
     /// The same, the view where the caller has it: to hand it on by value costs a third of a get.
-    /// Shape:   `into` is valid with ok alone.
+    /// Shape:   `into` means nothing but with ok.
     status try_peek(record_view& into) noexcept;
     /// Steps over the message last peeked without giving its space back yet.
     void skip() noexcept;

@@ -37,20 +37,28 @@ void wake_all(const std::atomic<std::uint32_t>& word) noexcept;
 /// Says whether a short wait is likely to be short, from how the last ones went: looks some times
 /// with a rest between, then gives the core away with sched_yield, up to a budget of at most 50 µs
 /// that failures halve. Where others take turns on this core, it gives it away before it looks at
-/// rest. Each sixteenth failure makes it look for long again. One thread.
+/// rest; where there is no other core, and somebody wants this one, once. Each sixteenth failure
+/// makes it look for long again. One thread.
 class spin_budget {
   public:
     /// Looks before the core is given away.
     static constexpr int look_count = 32;
+    /// The one that this thread runs on.
+    struct this_core {
+        /// Returns: for how long it was gone.
+        static std::chrono::nanoseconds give_away() noexcept;
+        /// Whether this thread may run on no other.
+        static bool is_only_one() noexcept;
+    };
 
     /// Calls `ready` until it is true or the budget is spent. Returns whether it became true.
     template <class Ready>
     bool spin(Ready&& ready) {
-        return spin(ready, give_away);
+        return spin(ready, this_core{});
     }
-    /// The same, giving the core away by `give_away`, which tells for how long it was gone.
-    template <class Ready, class GiveAway>
-    bool spin(Ready&& ready, GiveAway&& give_away);
+    /// The same on a core that `core` stands for.
+    template <class Ready, class Core>
+    bool spin(Ready&& ready, Core&& core);
     /// The same for so short a time that the core is not given away; once where it is wanted.
     template <class Ready>
     bool spin_briefly(Ready&& ready) {
@@ -74,8 +82,6 @@ class spin_budget {
     static constexpr std::chrono::nanoseconds turns_most{200'000};
     static void rest() noexcept;
     static void pause() noexcept;
-    static void yield() noexcept;
-    static std::chrono::nanoseconds give_away() noexcept;
     static int pauses_of_a_rest() noexcept;
     static std::chrono::nanoseconds longest_idle_yield() noexcept;
 
@@ -113,20 +119,24 @@ bool spin_budget::spin_sparsely(Ready&& ready) {
     return false;
 }
 
-template <class Ready, class GiveAway>
-bool spin_budget::spin(Ready&& ready, GiveAway&& give_away) {
+template <class Ready, class Core>
+bool spin_budget::spin(Ready&& ready, Core&& core) {
     if (spin_briefly(ready)) return true;
     const auto start = clock::now();
     bool was_taken_up = false;
     do {
         // Not with the look, which may be a message's copy.
-        const auto gone = give_away();
-        is_crowded_ = gone >= taken_up_ && gone < turns_most;
-        was_taken_up = was_taken_up || gone >= taken_up_;
+        const auto gone = core.give_away();
+        const bool is_taken_up = gone >= taken_up_;
+        const bool is_only_one = is_taken_up && core.is_only_one();
+        is_crowded_ = is_taken_up && (is_only_one || gone < turns_most);
+        was_taken_up = was_taken_up || is_taken_up;
         if (ready()) {
             budget_ = most;
             return true;
         }
+        // Whoever is waited for needs it, and each that waits here would take it from them again.
+        if (is_only_one) return false;
     } while (clock::now() - start < budget_);
     if (++failure_count_ % long_every == 0) {
         budget_ = most;
