@@ -232,7 +232,6 @@ void channel_state::set_polls(bool on) {
 }
 
 status channel_state::await_room(std::size_t bytes, shm::deadline until) {
-    if (home_.is_notified()) home_.pump();
     auto& out = end_.out();
     const auto ample = out.ample_bytes();
     const auto has_ample = [&] { return out.has_room(ample) != status::full; };
@@ -383,6 +382,7 @@ status channel_state::put_parts(outgoing m, shm::deadline until) {
     while (true) {
         const auto sent = advance(m);
         if (sent != status::full) return sent;
+        if (home_.is_notified()) home_.pump();  // who has died meanwhile, say: it may take long
         const bool is_next = m.has_begun || !is_sending_parts_;
         const auto waited = is_next ? await_room(next_record_bytes(m), until) : await_turn(until);
         if (waited != status::ok) return waited;

@@ -48,9 +48,6 @@ loader_report loader_report_of(const std::string& path) {
 constexpr std::chrono::seconds guard_slack{15};
 constexpr std::chrono::seconds guard_interval{3};
 
-// So often one that waits for another's copy looks whether it grows, as its script has it.
-constexpr std::chrono::milliseconds lock_interval{200};
-
 // More often than this nobody sees a bar move.
 constexpr std::chrono::milliseconds progress_interval{100};
 
@@ -169,8 +166,8 @@ class copier {
                " || { echo \"$c: Permission denied: others own it, or may write there\" >&2; "
                "exit 1; }; k=; t=; trap \"exit 1\" HUP INT TERM PIPE; "
                "trap \"rm -rf \\\"\\$t\\\" \\\"\\$k\\\"\" EXIT; " +
-               lock_script(set, step) +
-               "t=$(mktemp -d \"$c/.copy.XXXXXX\") || exit 1; "
+               lock_script(set, step) + "t=$(mktemp -d \"$c/.copy." + set +
+               ".XXXXXX\") || exit 1; "
                // Of guards that were killed.
                "find \"$c\" -maxdepth 1 \\( -name \".copy.*\" -o -name \".lock.*\" \\) -mmin +1440 "
                "-exec rm -rf {} + "
@@ -199,19 +196,23 @@ class copier {
     }
 
     /// Whoever copies holds a lock. Whoever finds it held waits for it, and lets go of it at once
-    /// where all is there by then; and goes on without it where nothing has grown for half a step,
-    /// or where there is no flock, or none on that file system.
+    /// where all is there by then; and goes on without it where nothing has grown for half a step.
+    /// Where there is no flock, or none on that file system, each copies.
     static std::string lock_script(const std::string& set, std::chrono::milliseconds step) {
-        const auto looks = std::max<std::int64_t>(step / 2 / lock_interval, 1);
+        const auto patience =
+            std::max(std::chrono::floor<std::chrono::seconds>(step / 2), std::chrono::seconds{1});
         return "l=\"$c/.lock." + set +
-               "\"; if command -v flock >/dev/null; then exec 9<>\"$l\"; "
-               "if flock -n 9 2>/dev/null; then k=$l; else i=0; o=; "
-               "while flock -w 0.2 -E 75 9 2>/dev/null; s=$?; [ $s = 75 ] && [ $i -lt " +
-               std::to_string(looks) +
-               " ]; do n=$(ls -lnR \"$c\"/.copy.* 2>/dev/null); i=$((i + 1)); "
-               "if [ \"$n\" != \"$o\" ]; then o=$n; i=0; echo places-waiting; fi; done; "
-               "if [ $s = 75 ] || [ -f \"$c/" +
-               set + "/start.$h\" ]; then exec 9>&-; else k=$l; fi; fi; fi; ";
+               "\"; if command -v flock >/dev/null; then exec 9<>\"$l\"; flock -n 9 2>/dev/null; "
+               "s=$?; if [ $s = 0 ]; then k=$l; elif [ $s = 1 ]; then o=; i=$(date +%s); "
+               "while flock -w 0.2 -E 75 9 2>/dev/null; s=$?; "
+               "[ $s = 75 ] && [ $(($(date +%s) - i)) -lt " +
+               std::to_string(patience.count()) + " ]; do n=$(ls -lnR \"$c/.copy." + set +
+               "\".* 2>/dev/null); "
+               "if [ \"$n\" != \"$o\" ]; then o=$n; i=$(date +%s); echo places-waiting; fi; done; "
+               "if [ $s = 0 ] && [ ! -f \"$c/" +
+               set +
+               "/start.$h\" ]; then k=$l; else exec 9>&-; fi; "
+               "else k=$l; fi; if [ \"$k\" ]; then touch \"$k\"; fi; fi; ";
     }
 
     void put_through_shell(const unique_fd& file, const cargo& what, const std::string& path,

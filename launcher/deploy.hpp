@@ -13,7 +13,7 @@ namespace places::launcher {
 //   <digest>/<name>      a file by its SHA-256; written beside, checked there, and renamed
 //   <digest>/start.<h>   of a program with its modules: a line of shell that runs them on the host
 //                        <h>, processor and name: several may share a home
-//   .copy.??????/        a copy under way; its guard removes it when the connection ends
+//   .copy.<digest>.??????/  a copy under way; its guard removes it when the connection ends
 //   .lock.<digest>       held by who copies, and removed: whoever finds it held waits while the
 //                        copy grows, and copies what is not there then
 // Whatever is there is whole.

@@ -29,7 +29,8 @@ class far_stream {
     virtual bool has_new_room() { return false; }
     /// No more will be written.
     virtual void end_input() = 0;
-    /// The far side may go on: what there is of it here ends without waiting for that.
+    /// The far side may go on: what there is of it here ends without waiting for that, and with it
+    /// whatever it has not yet sent.
     virtual void let_go() {}
     /// `stream`: 1 or, of a command, 2. Returns: octets that are there, perhaps none.
     virtual std::size_t read(int stream, std::span<char> into) = 0;

@@ -36,6 +36,7 @@ using clock_type = std::chrono::steady_clock;
 constexpr std::size_t buffered_bytes_max = 64 * 1024;
 // A node that has been told to end does so within a second; then it is on its own tether.
 constexpr std::chrono::milliseconds goodbye_limit{1500};
+constexpr std::chrono::milliseconds answer_interval{200};
 // Connections to the node's port: ours is one, and anybody on this host may make others.
 constexpr std::size_t carried_max = 16;
 constexpr int lost_status = 255;  // as of the ssh command
@@ -421,16 +422,28 @@ void node_relay::beat() {
     (void)node_->write({may_stay_ ? &may_stay : &still_wanted, 1});
 }
 
-/// A detached node answers, and what has to be sent for it to hear has been.
+/// Waits for a detached node's answer: until then the word may still lie in ssh's buffers.
 void node_relay::say_goodbye() {
     hear_starter();
     const auto until = clock_type::now() + goodbye_limit;
-    std::string_view word{may_stay_ ? &say_stays : &wanted_no_more, 1};
+    // An older node knows the first of the two alone.
+    constexpr char stays[] = {may_stay, say_stays};
+    const auto what = may_stay_ ? std::string_view{stays, 2} : std::string_view{&wanted_no_more, 1};
+    auto word = what;
     bool told = false;
     std::string answer;
-    while (clock_type::now() < until) {
+    for (const int each : {1, 2}) node_->listen_to(each, true);
+    auto again = clock_type::now() + answer_interval;
+    for (auto now = clock_type::now(); now < until; now = clock_type::now()) {
+        // It leaves the answer out where there is no room for it.
+        if (may_stay_ && word.empty() && now >= again) {
+            word = what;
+            again = now + answer_interval;
+        }
         word.remove_prefix(node_->write(word));
         if (word.empty() && !may_stay_ && !std::exchange(told, true)) node_->end_input();
+        for (auto& each : carried_) (void)try_to_move(each);
+        std::erase_if(carried_, [](const carried& each) { return !each.socket; });
         std::array<char, 4096> rest;
         const auto got = node_->read(1, rest);
         const bool moved = node_->read(2, std::span(rest).subspan(got)) > 0 || got > 0;
@@ -439,9 +452,13 @@ void node_relay::say_goodbye() {
         answer.erase(0, answer.size() - std::min(answer.size(), stays_line.size()));
         if (moved) continue;
         if (node_->has_ended()) return;
+        // Once, as in wait().
+        looked_again_ = (node_->has_more(1) || node_->has_more(2)) && !looked_again_;
+        if (looked_again_) continue;
         auto fds = far_.interests();
+        const auto next = may_stay_ ? std::min(again, until) : until;
         const auto left =
-            std::chrono::ceil<std::chrono::milliseconds>(until - clock_type::now()).count();
+            std::chrono::ceil<std::chrono::milliseconds>(next - clock_type::now()).count();
         (void)::poll(fds.data(), fds.size(), static_cast<int>(std::max<long>(left, 0)));
         far_.look();
     }

@@ -426,6 +426,7 @@ TEST(node, outlives_ten_thousand_strangers_of_whom_its_log_tells_in_few_lines) {
         while (descriptors_of(bridge) != held && clock_type::now() < until) ::sched_yield();
         EXPECT_EQ(descriptors_of(bridge), held);
         const auto windows = std::chrono::ceil<std::chrono::seconds>(clock_type::now() - begun);
+        EXPECT_FALSE(heard(line + "refused a connection").empty());
         const auto told = times_heard(line);
         std::printf("%zu lines about %d strangers in %lld s\n", told, strangers,
                     static_cast<long long>(windows.count()));

@@ -217,8 +217,10 @@ TEST_P(ssh, several_at_once_copy_what_is_not_there_once) {
         const test_sshd far({.has_sftp = false});
         const auto copies = far.folder() + "/copies";
         far.put_program("cat", "echo copy >>'" + copies + "'; exec /bin/cat \"$@\"");
-        if (!has_locks) far.put_program("flock", "echo no locks here >&2; exit 1");
-        std::vector<places::node_request> requests(4, {"far", options_for(far)});
+        if (!has_locks) far.put_program("flock", "echo no locks here >&2; exit 71");
+        auto options = options_for(far);
+        options.step_deadline = 60s;  // half of it without growth, and each would copy
+        std::vector<places::node_request> requests(4, {"far", options});
         EXPECT_EQ(test_runtime().spawn_nodes_join(requests).size(), 4U);
         const auto count = lines_of(copies);
         std::printf("%zu copies for 4 nodes\n", count);
@@ -229,34 +231,42 @@ TEST_P(ssh, several_at_once_copy_what_is_not_there_once) {
     }
 }
 
-TEST_P(ssh, a_start_that_waits_for_another_s_copy_makes_its_own_when_that_is_given_up) {
-    const test_sshd far({.has_sftp = false});
-    const auto copying = far.folder() + "/copying";
-    const auto waiting = far.folder() + "/waiting";
-    test_sshd::run({"mkfifo", copying, waiting});
-    // The first copy comes to no end but that of its input.
-    far.put_program(
-        "cat", "mkdir '" + far.folder() + "/once' 2>/dev/null || exec /bin/cat; echo >'" + copying +
-                   "'; while [ -n \"$(dd bs=1024 count=1 status=none | od -An -tx1)\" ]; "
-                   "do :; done");
-    far.put_program("flock", "[ \"$1\" = -n ] || ! mkdir '" + far.folder() +
-                                 "/told' 2>/dev/null || echo >'" + waiting +
-                                 "'; exec /usr/bin/flock \"$@\"");
-    const places::unique_fd news[] = {
-        places::unique_fd{::open(copying.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)},
-        places::unique_fd{::open(waiting.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)}};
-    const auto comes = [](const places::unique_fd& fifo) {
-        pollfd word{fifo.get(), POLLIN, 0};
-        return ::poll(&word, 1, watchdog_ms) == 1 && (word.revents & POLLIN) != 0;
-    };
-    auto first = test_runtime().spawn_remote_node_async("far", options_for(far));
-    ASSERT_TRUE(comes(news[0]));
-    auto second = test_runtime().spawn_remote_node_async("far", options_for(far));
-    ASSERT_TRUE(comes(news[1]));
-    { const auto given_up = std::move(first); }
-    EXPECT_TRUE(second.get().is_up());
-    EXPECT_TRUE(far.is_left_alone());
-    EXPECT_EQ(copies_under_way(far), 0U);
+TEST_P(ssh, a_start_that_waits_for_another_s_copy_makes_its_own_when_that_does_not_come) {
+    for (const bool is_given_up : {true, false}) {
+        SCOPED_TRACE(is_given_up);
+        const test_sshd far({.has_sftp = false});
+        const auto copying = far.folder() + "/copying";
+        const auto waiting = far.folder() + "/waiting";
+        test_sshd::run({"mkfifo", copying, waiting});
+        // The first copy does not grow, and comes to no end but that of its input.
+        far.put_program("cat",
+                        "mkdir '" + far.folder() + "/once' 2>/dev/null || exec /bin/cat; echo >'" +
+                            copying +
+                            "'; while [ -n \"$(dd bs=1024 count=1 status=none | od -An -tx1)\" ]; "
+                            "do :; done");
+        far.put_program("flock", "[ \"$1\" = -n ] || ! mkdir '" + far.folder() +
+                                     "/told' 2>/dev/null || echo >'" + waiting +
+                                     "'; exec /usr/bin/flock \"$@\"");
+        const places::unique_fd news[] = {
+            places::unique_fd{::open(copying.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)},
+            places::unique_fd{::open(waiting.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)}};
+        const auto comes = [](const places::unique_fd& fifo) {
+            pollfd word{fifo.get(), POLLIN, 0};
+            return ::poll(&word, 1, watchdog_ms) == 1 && (word.revents & POLLIN) != 0;
+        };
+        {
+            std::optional first = test_runtime().spawn_remote_node_async("far", options_for(far));
+            ASSERT_TRUE(comes(news[0]));
+            auto options = options_for(far);
+            if (!is_given_up) options.step_deadline = 2s;  // it waits for half of that
+            auto second = test_runtime().spawn_remote_node_async("far", options);
+            ASSERT_TRUE(comes(news[1]));
+            if (is_given_up) first.reset();
+            EXPECT_TRUE(second.get().is_up());
+        }
+        EXPECT_TRUE(far.is_left_alone());
+        EXPECT_EQ(copies_under_way(far), 0U);
+    }
 }
 
 TEST_P(ssh, shows_on_a_terminal_how_far_a_copy_is) {

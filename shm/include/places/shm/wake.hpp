@@ -37,7 +37,7 @@ void wake_all(const std::atomic<std::uint32_t>& word) noexcept;
 /// Says whether a short wait is likely to be short, from how the last ones went: looks some times
 /// with a rest between, then gives the core away with sched_yield, up to a budget of at most 50 µs
 /// that failures halve. Where others take turns on this core, it gives it away before it looks at
-/// rest; where there is no other core, and somebody wants this one, once. Each sixteenth failure
+/// rest; where it may run on no other core, and somebody wants this one, once. Each sixteenth time
 /// makes it look for long again. One thread.
 class spin_budget {
   public:
@@ -95,7 +95,8 @@ class spin_budget {
 
     std::chrono::nanoseconds budget_ = most;
     unsigned failure_count_ = 0;
-    bool is_crowded_ = false;  // the core was given away last to who takes turns
+    unsigned alone_count_ = 0;  // yields taken up on the only core
+    bool is_crowded_ = false;   // the core was given away last to who takes turns
 };
 
 // -- bodies --
@@ -129,13 +130,15 @@ bool spin_budget::spin(Ready&& ready, Core&& core) {
         const auto gone = core.give_away();
         const bool is_taken_up = gone >= taken_up_;
         const bool is_only_one = is_taken_up && core.is_only_one();
-        is_crowded_ = is_taken_up && (is_only_one || gone < turns_most);
+        // However long it was gone; now and then not, for who is waited for may have another core.
+        is_crowded_ =
+            is_only_one ? ++alone_count_ % long_every != 0 : is_taken_up && gone < turns_most;
         was_taken_up = was_taken_up || is_taken_up;
         if (ready()) {
             budget_ = most;
             return true;
         }
-        // Whoever is waited for needs it, and each that waits here would take it from them again.
+        // Whoever is waited for may need it, and each that waits here would take it again.
         if (is_only_one) return false;
     } while (clock::now() - start < budget_);
     if (++failure_count_ % long_every == 0) {
