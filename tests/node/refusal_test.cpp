@@ -418,6 +418,10 @@ TEST(node, outlives_ten_thousand_strangers_of_whom_its_log_tells_in_few_lines) {
             }
             (void)!::send(s.get(), text.data(), text.size(), MSG_NOSIGNAL);
         }
+        // Whoever dials has a deadline, and waits behind those whom nobody has looked at yet.
+        const auto last = connected_to(node.port());
+        (void)!::send(last.get(), std::string(1000, '\xff').data(), 1000, MSG_NOSIGNAL);
+        EXPECT_TRUE(hangs_up(last));
         EXPECT_EQ(code_of_a_dial(node.port(), places::net::make_node_key(), insecure),
                   errc::bad_key);
         EXPECT_EQ(echoed(place, "still here"), "still here");
