@@ -232,12 +232,9 @@ void channel_state::set_polls(bool on) {
 }
 
 status channel_state::await_room(std::size_t bytes, shm::deadline until) {
-    auto& out = end_.out();
-    const auto ample = out.ample_bytes();
-    const auto has_ample = [&] { return out.has_room(ample) != status::full; };
-    if (bytes < ample && !current_suspender() && spin_.spin_sparsely(has_ample)) return status::ok;
+    if (!current_suspender() && end_.await_ample_room(bytes, spin_)) return status::ok;
     const interest on{.channel = this, .room = true, .room_bytes = bytes};
-    const auto ready = [&] { return out.has_room(bytes) != status::full; };
+    const auto ready = [&] { return end_.out().has_room(bytes) != status::full; };
     return home_.wait({&on, 1}, ready, until, spin_) ? status::ok : status::timeout;
 }
 

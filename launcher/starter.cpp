@@ -138,6 +138,7 @@ class node_relay {
     bool move_node();
     bool move_carried(carried& each);
     bool try_to_move(carried& each);
+    bool move_all_carried();
     bool has_room_for_another() const noexcept { return carried_.size() < carried_max; }
     void write_rest();
     void take_lines(bool all);
@@ -191,8 +192,7 @@ std::optional<exit_status> node_relay::run() {
     try {
         while (is_wanted_) {
             bool moved = move_node();
-            for (auto& each : carried_) moved |= try_to_move(each);
-            std::erase_if(carried_, [](const carried& each) { return !each.socket; });
+            moved |= move_all_carried();
             if (node_->has_ended() && !moved) {
                 take_lines(true);
                 write_rest();
@@ -370,6 +370,14 @@ bool node_relay::try_to_move(carried& each) {
     }
 }
 
+/// Forgets those that have ended.
+bool node_relay::move_all_carried() {
+    bool moved = false;
+    for (auto& each : carried_) moved |= try_to_move(each);
+    std::erase_if(carried_, [](const carried& each) { return !each.socket; });
+    return moved;
+}
+
 bool node_relay::move_carried(carried& each) {
     std::array<char, 16 * 1024> buffer;
     bool moved = false;
@@ -442,8 +450,7 @@ void node_relay::say_goodbye() {
         }
         word.remove_prefix(node_->write(word));
         if (word.empty() && !may_stay_ && !std::exchange(told, true)) node_->end_input();
-        for (auto& each : carried_) (void)try_to_move(each);
-        std::erase_if(carried_, [](const carried& each) { return !each.socket; });
+        (void)move_all_carried();
         std::array<char, 4096> rest;
         const auto got = node_->read(1, rest);
         const bool moved = node_->read(2, std::span(rest).subspan(got)) > 0 || got > 0;

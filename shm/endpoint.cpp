@@ -85,12 +85,15 @@ bool endpoint::wait_record(deadline until) {
     return in_time;
 }
 
+bool endpoint::await_ample_room(std::size_t bytes, spin_budget& spin) {
+    const auto ample = out_.ample_bytes();
+    return bytes < ample &&
+           spin.spin_sparsely([&] { return out_.has_room(ample) != status::full; });
+}
+
 bool endpoint::wait_room(std::size_t bytes, deadline until) {
     const auto ready = [&] { return out_.has_room(bytes) != status::full; };
-    const auto ample = out_.ample_bytes();
-    const auto has_ample = [&] { return out_.has_room(ample) != status::full; };
-    if (bytes < ample && spin_.spin_sparsely(has_ample)) return true;
-    if (spin_.spin(ready)) return true;
+    if (await_ample_room(bytes, spin_) || spin_.spin(ready)) return true;
     const auto seen = bell();
     out_.park(park_mode::futex, bytes);
     const bool in_time = ready() || sleep_until_changed({&seen, 1}, until);

@@ -21,6 +21,7 @@
 #include <random>
 #include <sched.h>
 #include <string>
+#include <string_view>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <utility>
@@ -56,6 +57,10 @@ places::unique_fd connected_to(std::uint16_t port) {
     where.sin_port = htons(port);
     EXPECT_EQ(::connect(s.get(), reinterpret_cast<sockaddr*>(&where), sizeof where), 0);
     return s;
+}
+/// Whoever listens may have hung up by then.
+void send_to(const places::unique_fd& socket, std::string_view text) {
+    (void)!::send(socket.get(), text.data(), text.size(), MSG_NOSIGNAL);
 }
 /// What whoever dials the port with that key is told.
 errc code_of_a_dial(std::uint16_t port, const places::net::node_key& key, bool insecure = false) {
@@ -366,15 +371,11 @@ TEST(node, in_whose_place_another_with_its_key_answers_is_reported) {
 TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
     auto node = start_node();
     auto place = node.supervise_place(echo_entry);
-    const auto send = [](const places::unique_fd& s, std::string_view text) {
-        (void)!::send(s.get(), text.data(), text.size(), MSG_NOSIGNAL);
-    };
-
     const auto garbage = connected_to(node.port());
-    send(garbage, std::string(1000, '\xff'));
+    send_to(garbage, std::string(1000, '\xff'));
     EXPECT_TRUE(hangs_up(garbage));
     const auto http = connected_to(node.port());
-    send(http, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    send_to(http, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     EXPECT_TRUE(hangs_up(http));
     { const auto early = connected_to(node.port()); }
     const auto wrong_key = places::net::make_node_key();
@@ -416,11 +417,11 @@ TEST(node, outlives_ten_thousand_strangers_of_whom_its_log_tells_in_few_lines) {
                              std::string{insecure ? "\x40\x00\x00\x00" : "\x16\x03\x01\x00", 4} +
                                  static_cast<char>(random()));
             }
-            (void)!::send(s.get(), text.data(), text.size(), MSG_NOSIGNAL);
+            send_to(s, text);
         }
         // Whoever dials has a deadline, and waits behind those whom nobody has looked at yet.
         const auto last = connected_to(node.port());
-        (void)!::send(last.get(), std::string(1000, '\xff').data(), 1000, MSG_NOSIGNAL);
+        send_to(last, std::string(1000, '\xff'));
         EXPECT_TRUE(hangs_up(last));
         EXPECT_EQ(code_of_a_dial(node.port(), places::net::make_node_key(), insecure),
                   errc::bad_key);

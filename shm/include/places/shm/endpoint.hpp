@@ -90,6 +90,10 @@ class endpoint final : private waker {
     /// Blocks: never.
     status try_get(record_copy& into) { return take(in_.try_peek(), into); }
 
+    /// For a record of `bytes` for which the ring is full: looks as `spin` does until there is room
+    /// for more than that. Returns: whether there is; not for a large one, which is not waited for.
+    bool await_ample_room(std::size_t bytes, spin_budget& spin);
+
   private:
     void wake(std::uint32_t park_word) noexcept override;
     status take(const peeked& next, record_copy& into);
