@@ -344,20 +344,36 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
 }
 
 void process::begin_polling() {
-    // relaxed: one thread's call is what a process's count goes up and down by.
-    if (polling_count_.fetch_add(1, std::memory_order_relaxed) > 0) return;
-    try {
-        (void)request(control::busy_poll{true});
-    } catch (...) {
-        polling_count_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: as above
-        throw;
+    {
+        const std::lock_guard lock(polling_mutex_);
+        if (polling_count_ > 0) {
+            ++polling_count_;
+            return;
+        }
+        ++polling_asked_;
     }
+    // Whoever asks meanwhile is answered too: the nursery grants a place its core once.
+    bool is_granted = false;
+    const auto answered = [&is_granted](process* self) {
+        const std::lock_guard lock(self->polling_mutex_);
+        --self->polling_asked_;
+        if (is_granted) ++self->polling_count_;
+        self->give_core_back();
+    };
+    const std::unique_ptr<process, decltype(answered)> guard{this, answered};
+    (void)request(control::busy_poll{true});
+    is_granted = true;
 }
 
 void process::end_polling() noexcept {
-    // relaxed: as in begin_polling()
-    const auto before = polling_count_.fetch_sub(1, std::memory_order_relaxed);
-    if (before == 1) tell(control::busy_poll{false});
+    const std::lock_guard lock(polling_mutex_);
+    --polling_count_;
+    give_core_back();
+}
+
+/// Where nobody polls, or asks to: a core granted to who asks would be gone again.
+void process::give_core_back() noexcept {
+    if (polling_count_ == 0 && polling_asked_ == 0) tell(control::busy_poll{false});
 }
 
 void process::add(channel_state& c) {

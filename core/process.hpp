@@ -176,6 +176,7 @@ class process {
     void tell_news() noexcept;
     void act_on(control::received r);
     void fail_requests();
+    void give_core_back() noexcept;
     const std::atomic<std::uint32_t>& word() const noexcept { return *word_; }
 
     unique_fd control_;
@@ -196,7 +197,10 @@ class process {
     std::atomic<std::uint32_t> news_ = 0;
 
     std::atomic<std::uint64_t> death_count_ = 0;
-    std::atomic<std::size_t> polling_count_ = 0;  // channels
+
+    std::mutex polling_mutex_;       // guards the two below, and telling the nursery of them
+    std::size_t polling_count_ = 0;  // channels
+    std::size_t polling_asked_ = 0;  // by those that have no answer yet
 
     mutable std::mutex mutex_;  // guards all below, and reading from the control socket
     std::uint64_t next_request_ = 1;

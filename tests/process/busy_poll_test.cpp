@@ -76,6 +76,28 @@ TEST(busy_poll, is_refused_beyond_the_cores_with_one_warning_each) {
     test_runtime().on_log([](const places::log_record&) {});
 }
 
+TEST(busy_poll, is_refused_to_each_of_several_that_ask_at_once) {
+    std::vector<places::place> all;
+    for (std::size_t i = 0; i < core_count(); ++i) {
+        all.push_back(spawn(ask_for_a_core));
+        ASSERT_EQ(all.back().get<std::string>().value(), "");
+    }
+    std::vector<places::result<void>> answers;
+    const auto ask = [&](std::size_t which) {
+        return places::after(std::chrono::seconds{0}, [&, which] {
+            answers.push_back(all[which].set_busy_poll(true));
+            if (answers.size() == 2) test_runtime().stop();
+        });
+    };
+    test_runtime().route(ask(0), ask(1));
+    for (const auto& answer : answers) EXPECT_EQ(answer.error(), errc::no_core);
+    EXPECT_EQ(all[0].set_busy_poll(true).error(), errc::no_core);
+    for (auto& p : all) p.kill();
+    // None of them has kept what it was refused.
+    for (auto& p : all) (void)p.wait();
+    for (auto& p : all) EXPECT_TRUE(p.set_busy_poll(true)) << "beyond the first it costs no core";
+}
+
 TEST(busy_poll, counts_a_place_once_however_many_of_its_channels_poll) {
     auto one = spawn(never_ends);
     auto other = spawn(never_ends);
