@@ -29,6 +29,11 @@ status channel::put_bytes(kind k, std::uint16_t type, std::span<const std::byte>
 }
 
 shm::peeked channel::next(clock::time_point until) {
+    if (state_) state_->give_back_shown();
+    return look(until);
+}
+
+shm::peeked channel::look(clock::time_point until) {
     if (!state_) return {status::closed, {}};
     return state_->next_message(until);
 }
@@ -62,7 +67,7 @@ void channel::publish(std::size_t used) {
 }
 
 result<std::span<const std::byte>> channel::peek() {
-    const auto next_one = next(clock::time_point::max());
+    const auto next_one = look(clock::time_point::max());
     if (next_one.state != status::ok) return make_error_code(next_one.state);
     return next_one.record.payload;
 }
@@ -119,7 +124,7 @@ result<std::size_t> channel::peek_batch(std::span<std::span<const std::byte>> in
     std::size_t count = 0;
     while (count < into.size()) {
         const auto next_one =
-            next(count == 0 ? clock::time_point::max() : clock::time_point::min());
+            look(count == 0 ? clock::time_point::max() : clock::time_point::min());
         if (next_one.state != status::ok) {
             if (count == 0) return make_error_code(next_one.state);
             break;

@@ -82,8 +82,11 @@ status channel_state::next_now(shm::record_view& into) {
         }
         const auto what = into.kind;
         const bool is_part = (what & shm::continues) != 0 || what == number_of(kind::part);
-        // Taking one in would give back what the caller still looks at.
-        if (is_part && holds_skipped_) return status::empty;
+        if (is_part && holds_skipped_) {
+            // Taking it in would give back what the caller still looks at.
+            withholds_part_ = true;
+            return status::empty;
+        }
         if (is_part) {
             taken += into.payload.size() + sizeof(shm::record_header);
             if (!take_in(into)) return fail();
@@ -159,7 +162,7 @@ shm::peeked channel_state::next_message(shm::deadline until) {
         next.record = {};
         if (next.state != status::empty || until == shm::deadline::min()) return next;
         // Most waits between two that are awake are this short: nothing but the tag is looked at.
-        const auto has_come = [this] { return end_.in().has_come(); };
+        const auto has_come = [this] { return !withholds_part_ && end_.in().has_come(); };
         if (!current_suspender() && spin_.spin_briefly(has_come)) continue;
         const interest on{.channel = this, .record = true};
         if (!home_.wait(
@@ -220,6 +223,10 @@ std::size_t channel_state::take_run(std::uint16_t type, std::size_t size,
 void channel_state::release_skipped() {
     holds_skipped_ = false;
     end_.in().release_skipped();
+    if (!std::exchange(withholds_part_, false)) return;
+    // It came before they slept, or they looked when it was not to be had: nobody calls them.
+    was_unparked();
+    home_.wake_waits();
 }
 
 // -- sending --
@@ -253,6 +260,7 @@ status channel_state::await_end_of_parts(shm::deadline until) {
 }
 
 shm::loan channel_state::loan(std::size_t bytes, shm::deadline until) {
+    if (bytes > message_bytes_max_) return {status::too_large, {}};
     while (true) {
         if (const auto turn = await_turn(until); turn != status::ok) return {turn, {}};
         const auto room = end_.out().try_loan(bytes);
@@ -306,6 +314,7 @@ batch_outcome channel_state::add_run(std::uint16_t type, std::size_t size,
 }
 
 shm::loan channel_state::add_loan(std::size_t bytes) {
+    if (bytes > message_bytes_max_) return {status::too_large, {}};
     if (is_sending_parts_) return {status::full, {}};
     return end_.out().try_add_loan(0, 0, bytes);
 }

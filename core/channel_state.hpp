@@ -58,8 +58,11 @@ class channel_state {
     std::size_t take_run(std::uint16_t type, std::size_t size, std::span<std::byte> into);
     /// Whether what was shown lies in the ring, not in memory of this end.
     bool is_in_ring() const noexcept { return !incoming_.is_complete; }
-    /// Gives back what was skipped.
+    /// Gives back what was skipped; whoever waits looks again if a part was kept from it.
     void release_skipped();
+    void give_back_shown() {
+        if (holds_skipped_) release_skipped();
+    }
 
     // -- sending --
 
@@ -157,6 +160,7 @@ class channel_state {
 
     std::size_t message_bytes_max_ = max_message_bytes_default;
     bool holds_skipped_ = false;     // what was skipped may still be looked at
+    bool withholds_part_ = false;    // there is one behind that, which is not taken in meanwhile
     bool is_sending_parts_ = false;  // of one body's message; those of another wait
     // The message whose parts are coming in; the last of them stays in the ring until release().
     struct {

@@ -22,6 +22,7 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using places::after;
 using places::channel;
 using places::errc;
 using places::spawn;
@@ -199,6 +200,10 @@ TEST(channel, sends_nothing_of_a_message_that_is_too_large) {
     EXPECT_EQ(p.try_put(octets(small_ring)), status::too_large);  // for a ring never so empty
     EXPECT_EQ(p.loan(p.record_bytes_max() + 1).error(), errc::too_large);
     EXPECT_EQ(p.add_loan(p.record_bytes_max() + 1).error(), errc::too_large);
+    p.set_message_bytes_max(100);
+    EXPECT_EQ(p.loan(101).error(), errc::too_large);
+    EXPECT_EQ(p.add_loan(101).error(), errc::too_large);
+    p.set_message_bytes_max(100'000);
     EXPECT_EQ(p.sent().accepted, 0U);
     EXPECT_TRUE(survives_echo(p, octets(100'000)));
     EXPECT_TRUE(survives_echo(p, 1));
@@ -507,6 +512,63 @@ TEST(channel, leaves_alone_what_a_batch_shows_until_it_is_released) {
     EXPECT_EQ(p.get<int>().value(), 5);
     EXPECT_EQ(p.received().delivered, 3U);
     EXPECT_EQ(p.put(1), status::ok);
+}
+
+namespace {
+
+/// A place that has sent one small message and one in parts, the first of which is shown. The ring
+/// holds all of both.
+struct shown_before_parts {
+    shown_before_parts() {
+        // Three records: the parts count as one message, whose last may still be on its way.
+        while (place.received().accepted < 2) {
+        }
+        EXPECT_EQ(place.peek_batch(shown).value(), 1U);
+    }
+    places::place place = spawn({.ring_bytes = 16 * small_ring}, [](channel& c) {
+        (void)c.put(octets(100));
+        (void)c.put(noise(20'000));
+        (void)c.get<int>();
+    });
+    std::array<std::span<const std::byte>, 5> shown;
+};
+
+}  // namespace
+
+TEST(channel, gives_back_what_a_batch_shows_to_whoever_receives_what_follows) {
+    shown_before_parts p;
+    EXPECT_EQ(p.place.get<std::vector<std::byte>>().value(), noise(20'000));
+    EXPECT_EQ(p.place.received().delivered, 2U);
+    shown_before_parts q;
+    EXPECT_EQ(q.place.receive().value().as<std::vector<std::byte>>().value(), noise(20'000));
+    shown_before_parts r;
+    std::array<std::vector<std::byte>, 2> more;
+    EXPECT_EQ(r.place.get_batch(std::span<std::vector<std::byte>>{more}).value(), 1U);
+    EXPECT_EQ(more[0], noise(20'000));
+}
+
+TEST(channel, calls_whoever_waits_for_what_lies_behind_a_batch_once_that_is_released) {
+    shown_before_parts p;
+    places::channel_set set;
+    set.add(p.place, 7);
+    EXPECT_EQ(set.wait(1ms), std::nullopt);  // parked, with all of it in the ring
+    p.place.release();
+    EXPECT_EQ(set.wait(), 7U);
+}
+
+TEST(channel, calls_the_bodies_that_wait_for_what_lies_behind_a_batch_once_that_is_released) {
+    shown_before_parts p;
+    bool has_come = false;
+    test_runtime().route(after(0s,
+                               [&] {
+                                   has_come = places::select({&p.place}).has_value();
+                                   test_runtime().stop();
+                               }),
+                         after(1ms, [&] {
+                             EXPECT_FALSE(has_come);
+                             p.place.release();
+                         }));
+    EXPECT_TRUE(has_come);
 }
 
 TEST(channel, drops_no_message_that_was_looked_at_behind_a_batch) {

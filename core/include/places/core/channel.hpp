@@ -153,7 +153,8 @@ class channel {
     result<std::span<std::byte>> add_loan(std::size_t size);
     /// Sends all that was added at once.  Dying: before the end of it = as if never called.
     void publish_batch();
-    /// Shows the bytes of the messages that are there, at most into.size(), until release().
+    /// Shows the bytes of the messages that are there, at most into.size(), until release() or a
+    /// call that receives. For as long, what comes in parts behind them is not there.
     /// Returns: how many, at least 1 | closed | peer_dead | corrupt.  Blocks: until there is one.
     result<std::size_t> peek_batch(std::span<std::span<const std::byte>> into);
 
@@ -220,7 +221,9 @@ class channel {
     result<T> get_until(clock::time_point until);
     status put_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
                      clock::time_point until);
+    /// The next message, to be received: what was shown before is given back.
     shm::peeked next(clock::time_point until);
+    shm::peeked look(clock::time_point until);
     template <message_type T>
     batch_outcome put_batch_until(std::span<const T> all, clock::time_point until);
     template <message_type T>
@@ -336,7 +339,7 @@ result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_poin
     const auto give_back = [](channel* c) { c->release_skipped(); };
     const std::unique_ptr<channel, decltype(give_back)> guard{this, give_back};
     while (count < into.size()) {
-        const auto next_one = next(count == 0 ? until : clock::time_point::min());
+        const auto next_one = count == 0 ? next(until) : look(clock::time_point::min());
         if (next_one.state != status::ok) {
             outcome = make_error_code(next_one.state);
             break;
