@@ -78,8 +78,10 @@ class spin_budget {
     static constexpr std::chrono::nanoseconds least{2'000};
     // Two that wait for each other asleep would never learn how short their waits could be.
     static constexpr unsigned long_every = 16;
-    // Whoever keeps the core for longer takes no turns: to give it away again would cost as much.
+    // Whoever keeps the core for longer takes no turns: to give it away again would cost as much,
+    // while a sleeper that is called may take it from them at once.
     static constexpr std::chrono::nanoseconds turns_most{200'000};
+    static constexpr unsigned hogged_most = 64;
     static void rest() noexcept;
     static void pause() noexcept;
     static int pauses_of_a_rest() noexcept;
@@ -95,8 +97,9 @@ class spin_budget {
 
     std::chrono::nanoseconds budget_ = most;
     unsigned failure_count_ = 0;
-    unsigned alone_count_ = 0;  // yields taken up on the only core
-    bool is_crowded_ = false;   // the core was given away last to who takes turns
+    unsigned alone_count_ = 0;   // yields taken up on the only core
+    unsigned hogged_count_ = 0;  // spins to come that give the core to nobody
+    bool is_crowded_ = false;    // the core was given away last to who takes turns
 };
 
 // -- bodies --
@@ -123,6 +126,10 @@ bool spin_budget::spin_sparsely(Ready&& ready) {
 template <class Ready, class Core>
 bool spin_budget::spin(Ready&& ready, Core&& core) {
     if (spin_briefly(ready)) return true;
+    if (hogged_count_ > 0) {
+        --hogged_count_;
+        return false;
+    }
     const auto start = clock::now();
     bool was_taken_up = false;
     do {
@@ -134,12 +141,13 @@ bool spin_budget::spin(Ready&& ready, Core&& core) {
         is_crowded_ =
             is_only_one ? ++alone_count_ % long_every != 0 : is_taken_up && gone < turns_most;
         was_taken_up = was_taken_up || is_taken_up;
+        if (gone >= turns_most) hogged_count_ = hogged_most;
         if (ready()) {
             budget_ = most;
             return true;
         }
         // Whoever is waited for may need it, and each that waits here would take it again.
-        if (is_only_one) return false;
+        if (is_only_one || hogged_count_ > 0) return false;
     } while (clock::now() - start < budget_);
     if (++failure_count_ % long_every == 0) {
         budget_ = most;
