@@ -4,6 +4,7 @@
 // the watchdog of ctest ends; no sleep here has a time-out that could hide it.
 // It shows what this machine's memory order does; the argument for weaker ones is shm/README.md's.
 #include "tests/shm/traffic.hpp"
+#include "tests/support/dawdler.hpp"
 
 #include <optional>
 #include <ostream>
@@ -12,27 +13,9 @@
 namespace places::shm {
 namespace {
 
-class dawdler {
-  public:
-    explicit dawdler(std::uint64_t seed) : state_(seed) {}
-    void operator()() {
-        state_ = mixed(state_ + 1);
-        // Often not at all, else about as long as a line takes to move, or some times that, or
-        // long enough for the other side to come in between.
-        const auto draw = state_ >> 8;
-        auto turns = draw % 4 * 8;
-        if (state_ % 8 == 0) turns = draw % 600;
-        if (state_ % 8 > 4) turns = draw % 6000;
-        for (; turns > 0; --turns) asm volatile("" ::: "memory");
-    }
-
-  private:
-    std::uint64_t state_;
-};
-
 struct hunt {
     park_mode mode;
-    bool apart;  // each side has a core of its own, so that they meet between park and sleep
+    bool apart;   // each side has a core of its own, so that they meet between park and sleep
     int records;  // hand-offs of them, to and fro
     int room;     // hand-offs of records and of room, one each for every record
 };
@@ -206,14 +189,11 @@ TEST_P(handoff, of_room_loses_no_wake_up) {
 // without a switch of processes.
 INSTANTIATE_TEST_SUITE_P(
     shm, handoff,
-    testing::Values(hunt{park_mode::futex, true, rounds_of(300'000, 20'000),
-                         rounds_of(3'500'000, 50'000)},
-                    hunt{park_mode::doorbell, true, rounds_of(200'000, 20'000),
-                         rounds_of(1'500'000, 50'000)},
-                    hunt{park_mode::futex, false, rounds_of(300'000, 20'000),
-                         rounds_of(3'000'000, 50'000)},
-                    hunt{park_mode::doorbell, false, rounds_of(200'000, 20'000),
-                         rounds_of(1'000'000, 50'000)}),
+    testing::Values(
+        hunt{park_mode::futex, true, rounds_of(300'000, 20'000), rounds_of(3'500'000, 50'000)},
+        hunt{park_mode::doorbell, true, rounds_of(200'000, 20'000), rounds_of(1'500'000, 50'000)},
+        hunt{park_mode::futex, false, rounds_of(300'000, 20'000), rounds_of(3'000'000, 50'000)},
+        hunt{park_mode::doorbell, false, rounds_of(200'000, 20'000), rounds_of(1'000'000, 50'000)}),
     [](const auto& h) {
         return std::string(h.param.mode == park_mode::futex ? "futex" : "doorbell") +
                (h.param.apart ? "_apart" : "");
