@@ -45,6 +45,12 @@ struct address_deleter {
     void operator()(addrinfo* a) const noexcept { ::freeaddrinfo(a); }
 };
 
+/// How a host may sign with a key of this kind, the best first.
+std::vector<std::string> methods_of(const std::string& kind) {
+    if (kind == "ssh-rsa") return {"rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"};
+    return {kind};
+}
+
 std::string where(const ssh_settings& s) { return s.host_name + ":" + std::to_string(s.port); }
 
 class ssh_session final : public far_side {
@@ -119,6 +125,7 @@ class ssh_session final : public far_side {
 
   private:
     std::string last_words() const;
+    bool knows_method(const std::string& method) const;
     bool try_agent();
     bool try_key(const std::string& file, const ask_passphrase& ask);
     [[noreturn]] void refuse_auth(const std::string& methods);
@@ -292,7 +299,11 @@ void ssh_session::shake_hands(const known_hosts& known) {
         if (std::ranges::find(kinds, each) == kinds.end()) kinds.push_back(each);
     }
     std::string list;
-    for (const auto& each : kinds) list += (list.empty() ? "" : ",") + each;
+    for (const auto& kind : kinds) {
+        for (const auto& each : methods_of(kind)) {
+            if (knows_method(each)) list += (list.empty() ? "" : ",") + each;
+        }
+    }
     ::libssh2_session_method_pref(raw(), LIBSSH2_METHOD_HOSTKEY, list.c_str());
     const int failed = finish([&] { return ::libssh2_session_handshake(raw(), socket_.get()); });
     if (failed == LIBSSH2_ERROR_KEX_FAILURE || failed == LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE ||
@@ -332,12 +343,25 @@ void ssh_session::check_host(const known_hosts& known) {
         case verdict::unknown: break;
     }
     // Those that are known were asked for first: whoever shows another kind has none of them.
-    if (!known.kinds().empty()) {
+    const auto known_kinds = known.kinds();
+    const auto asked = std::ranges::find_if(
+        known_kinds, [&](const auto& each) { return knows_method(methods_of(each).front()); });
+    if (asked != known_kinds.end()) {
         throw error(errc::host_key_changed,
                     where(settings_) + " shows the " + shown + ", and not the key of " +
-                        known.where(kind) +
+                        known.where(*asked) +
                         ": somebody may be in between; if the host has this one as well, add this "
                         "line: " +
+                        line);
+    }
+    // It may have that one too; nobody has asked.
+    if (!known_kinds.empty()) {
+        throw error(errc::host_key_unknown,
+                    where(settings_) + " shows the " + shown + ", and what is known of it is the " +
+                        known_kinds.front() + " key of " + known.where(known_kinds.front()) +
+                        ", which libssh2 " + ::libssh2_version(0) +
+                        " cannot have current servers show; .ssh_command = \"ssh\" can, or if the "
+                        "fingerprint is right, add this line: " +
                         line);
     }
     if (settings_.strict == checking::off) return;
@@ -465,6 +489,17 @@ std::string ssh_session::last_words() const {
     char* text = nullptr;
     (void)::libssh2_session_last_error(raw(), &text, nullptr, 0);
     return text ? text : "";
+}
+
+/// Whether libssh2 has that method for a host's key. Others it would take out of the list itself,
+/// before 1.11 by a memcpy() onto what it copies.
+bool ssh_session::knows_method(const std::string& method) const {
+    const char** names = nullptr;
+    const int count = ::libssh2_session_supported_algs(raw(), LIBSSH2_METHOD_HOSTKEY, &names);
+    if (count <= 0) return false;
+    const bool knows = std::find(names, names + count, method) != names + count;
+    ::libssh2_free(raw(), names);
+    return knows;
 }
 
 void ssh_session::lost(const std::string& doing) {
