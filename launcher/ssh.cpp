@@ -18,6 +18,7 @@
 #include <fstream>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <set>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -41,6 +42,13 @@ struct session_deleter {
         ::libssh2_session_free(s);
     }
 };
+struct agent_deleter {
+    void operator()(LIBSSH2_AGENT* a) const noexcept {
+        ::libssh2_agent_disconnect(a);
+        ::libssh2_agent_free(a);
+    }
+};
+using agent_pointer = std::unique_ptr<LIBSSH2_AGENT, agent_deleter>;
 struct address_deleter {
     void operator()(addrinfo* a) const noexcept { ::freeaddrinfo(a); }
 };
@@ -126,7 +134,8 @@ class ssh_session final : public far_side {
   private:
     std::string last_words() const;
     bool knows_method(const std::string& method) const;
-    bool try_agent();
+    agent_pointer ask_agent();
+    bool try_agent(LIBSSH2_AGENT* agent, bool named);
     bool try_key(const std::string& file, const ask_passphrase& ask);
     [[noreturn]] void refuse_auth(const std::string& methods);
     bool put_file(LIBSSH2_SFTP* sftp, int from, std::uint64_t size, const std::string& path,
@@ -137,7 +146,9 @@ class ssh_session final : public far_side {
     std::unique_ptr<LIBSSH2_SESSION, session_deleter> session_;
     std::string address_;
     std::string disconnect_;
-    std::string tried_;  // for the error
+    std::set<std::string> named_;    // by the files: public halves
+    std::set<std::string> refused_;  // by the host
+    std::string tried_;              // for the error
     bool tried_rsa_ = false;
     bool tried_other_ = false;
     bool has_open_ = false;  // a key that others may read, and that is not tried for that
@@ -396,43 +407,50 @@ void ssh_session::log_in(const ask_passphrase& ask) {
     }
     const std::string methods = list;
     if (methods.find("publickey") == methods.npos) refuse_auth(methods);
-    const bool asks_agent = !settings_.identities_only;
-    if (asks_agent && !settings_.files_first && try_agent()) return;
+    for (const auto& file : settings_.identity_files) named_.insert(public_key_of(file));
+    const auto agent = ask_agent();
+    const bool takes_others = !settings_.identities_only;
+    if (try_agent(agent.get(), true)) return;
+    if (takes_others && !settings_.files_first && try_agent(agent.get(), false)) return;
     for (const auto& file : settings_.identity_files) {
         if (try_key(file, ask)) return;
     }
-    if (asks_agent && settings_.files_first && try_agent()) return;
+    if (takes_others && settings_.files_first && try_agent(agent.get(), false)) return;
     refuse_auth(methods);
 }
 
-bool ssh_session::try_agent() {
-    if (!std::getenv("SSH_AUTH_SOCK")) return false;
-    struct agent_deleter {
-        void operator()(LIBSSH2_AGENT* a) const noexcept {
-            ::libssh2_agent_disconnect(a);
-            ::libssh2_agent_free(a);
-        }
-    };
-    const std::unique_ptr<LIBSSH2_AGENT, agent_deleter> agent(::libssh2_agent_init(raw()));
+/// Returns: nothing where there is none that answers.
+agent_pointer ssh_session::ask_agent() {
+    if (!std::getenv("SSH_AUTH_SOCK")) return {};
+    agent_pointer agent(::libssh2_agent_init(raw()));
     if (!agent || ::libssh2_agent_connect(agent.get()) != 0 ||
         ::libssh2_agent_list_identities(agent.get()) != 0) {
         tried_ += "; the agent does not answer";
-        return false;
+        return {};
     }
+    return agent;
+}
+
+/// `named`: those that the files name too, or the others.
+bool ssh_session::try_agent(LIBSSH2_AGENT* agent, bool named) {
+    if (!agent) return false;
     libssh2_agent_publickey* key = nullptr;
-    while (::libssh2_agent_get_identity(agent.get(), &key, key) == 0) {
+    while (::libssh2_agent_get_identity(agent, &key, key) == 0) {
         const std::string blob(reinterpret_cast<const char*>(key->blob), key->blob_len);
+        if (named_.contains(blob) != named) continue;
         (kind_of_key(blob) == "ssh-rsa" ? tried_rsa_ : tried_other_) = true;
         tried_ += "; " + kind_of_key(blob) + " \"" + key->comment + "\" of the agent";
-        const int failed = finish(
-            [&] { return ::libssh2_agent_userauth(agent.get(), settings_.user.c_str(), key); });
+        const int failed =
+            finish([&] { return ::libssh2_agent_userauth(agent, settings_.user.c_str(), key); });
         if (!failed) return true;
         if (failed == LIBSSH2_ERROR_SOCKET_DISCONNECT) lost("logging in");
+        if (failed == LIBSSH2_ERROR_AUTHENTICATION_FAILED) refused_.insert(blob);
     }
     return false;
 }
 
 bool ssh_session::try_key(const std::string& file, const ask_passphrase& ask) {
+    if (refused_.contains(public_key_of(file))) return false;
     const auto facts = read_ssh_key(file);
     if (!facts.fault.empty()) {
         tried_ += "; " + file + ": " + facts.fault;

@@ -31,8 +31,8 @@ struct ssh_settings {
     std::vector<std::string> known_hosts_files{};
     /// What to do about a host that is not known: only these two do anything but refuse.
     enum class checking { refuse, accept_new, off } strict = checking::refuse;
-    bool identities_only = false;
-    bool files_first = false;  ///< before the keys of the agent
+    bool identities_only = false;  ///< of the agent's keys only those that the files name
+    bool files_first = false;      ///< before the other keys of the agent
     /// The first thing set that only the ssh command can do: ProxyJump, ProxyCommand,
     /// CertificateFile, RevokedHostKeys, GlobalKnownHostsFile, HostKeyAlias, IdentityAgent, and
     /// what counts here within a Match block with criteria.

@@ -41,31 +41,36 @@ void read_openssh(std::string_view octets, ssh_key_facts& facts) {
     if (!cipher || !derivation || !options || octets.size() < 4) return;
     octets.remove_prefix(4);  // how many keys: one
     facts.is_locked = *cipher != "none";
-    if (const auto key = take_string(octets)) facts.kind = kind_of_key(*key);
+    if (const auto key = take_string(octets)) {
+        facts.kind = kind_of_key(*key);
+        facts.public_key = *key;
+    }
 }
 
-}  // namespace
-
-ssh_key_facts read_ssh_key(const std::string& path) {
-    ssh_key_facts facts;
+/// Returns: nothing where the file cannot be read.
+std::optional<std::string> content_of_key(const std::string& path) {
     std::ifstream in(path);
-    struct stat status {};
-    if (!in || ::stat(path.c_str(), &status) != 0) {
-        facts.fault = std::strerror(errno);
-        return facts;
-    }
-    if (status.st_uid == ::getuid() && (status.st_mode & 077) != 0) {
-        facts.is_open = true;
-        facts.fault = "others may read it; chmod 600 it";
-        return facts;
-    }
+    if (!in) return std::nullopt;
     std::string text(key_bytes_max, '\0');
     in.read(text.data(), static_cast<std::streamsize>(text.size()));
     text.resize(static_cast<std::size_t>(in.gcount()));
+    return text;
+}
+
+/// Of a file `ssh-ed25519 AAAA… comment`; empty: it is another.
+std::string read_public(std::string_view text) {
+    const auto words = words_of(text.substr(0, text.find('\n')));
+    if (words.size() < 2) return {};
+    auto key = from_base64(words[1]);
+    return kind_of_key(key) == words[0] ? key : std::string();
+}
+
+/// Of a file `-----BEGIN … PRIVATE KEY-----`.
+void read_private(const std::string& text, ssh_key_facts& facts) {
     const auto begin = text.find("-----BEGIN ");
     if (begin == text.npos) {
         facts.fault = "it holds no private key";
-        return facts;
+        return;
     }
     const auto line_end = text.find('\n', begin);
     const auto first = text.substr(begin, line_end - begin);
@@ -75,13 +80,46 @@ ssh_key_facts read_ssh_key(const std::string& path) {
             if (c == '-') break;
             if (c != '\n' && c != '\r') body += c;
         }
-        const auto octets = from_base64(body);
-        read_openssh(octets, facts);
-        return facts;
+        read_openssh(from_base64(body), facts);
+        return;
     }
     facts.is_locked = text.find("ENCRYPTED") != text.npos;
     if (first.find("RSA") != first.npos) facts.kind = "ssh-rsa";
+}
+
+}  // namespace
+
+ssh_key_facts read_ssh_key(const std::string& path) {
+    ssh_key_facts facts;
+    const auto text = content_of_key(path);
+    struct stat status {};
+    if (!text || ::stat(path.c_str(), &status) != 0) {
+        facts.fault = std::strerror(errno);
+        return facts;
+    }
+    facts.public_key = read_public(*text);
+    if (!facts.public_key.empty()) {
+        facts.fault = "it holds a public key: the agent has to have the private one";
+        return facts;
+    }
+    if (status.st_uid == ::getuid() && (status.st_mode & 077) != 0) {
+        facts.is_open = true;
+        facts.fault = "others may read it; chmod 600 it";
+        return facts;
+    }
+    read_private(*text, facts);
     return facts;
+}
+
+std::string public_key_of(const std::string& path) {
+    ssh_key_facts facts;
+    const auto text = content_of_key(path);
+    if (text) facts.public_key = read_public(*text);
+    if (facts.public_key.empty()) {
+        facts.public_key = read_public(content_of_key(path + ".pub").value_or(std::string()));
+    }
+    if (facts.public_key.empty() && text) read_private(*text, facts);
+    return facts.public_key;
 }
 
 }  // namespace places::launcher

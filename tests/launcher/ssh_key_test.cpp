@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/ssh_key.hpp"
 
+#include "launcher/text_parts.hpp"
 #include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
 
+using places::launcher::public_key_of;
 using places::launcher::read_ssh_key;
+using places::launcher::to_base64;
 
 namespace {
 
@@ -41,6 +44,38 @@ TEST(ssh_key, that_others_may_read_or_that_is_none_is_not_tried) {
                                    "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEA"
                                    "//////////8=\n-----END");
     EXPECT_EQ(read_ssh_key(broken).kind, "");
+}
+
+std::string length_prefixed(const std::string& text) {
+    return std::string(3, '\0') + static_cast<char>(text.size()) + text;
+}
+const std::string public_half =
+    length_prefixed("ssh-ed25519") + length_prefixed("thirty-two octets");
+const std::string public_line = "ssh-ed25519 " + to_base64(public_half) + " joe@far\n";
+
+TEST(ssh_key, tells_its_public_half_without_its_passphrase) {
+    const scratch_folder folder;
+    const auto locked = std::string("openssh-key-v1\0", 15) + length_prefixed("aes256-ctr") +
+                        length_prefixed("bcrypt") + length_prefixed("") +
+                        std::string("\0\0\0\1", 4) + length_prefixed(public_half) +
+                        length_prefixed("who knows");
+    const auto file =
+        folder.put("private", "-----BEGIN OPENSSH PRIVATE KEY-----\n" + to_base64(locked) +
+                                  "\n-----END OPENSSH PRIVATE KEY-----\n");
+    EXPECT_TRUE(read_ssh_key(file).is_locked);
+    EXPECT_EQ(public_key_of(file), public_half);
+    EXPECT_EQ(public_key_of(folder.put("one.pub", public_line, 0644)), public_half);
+    EXPECT_EQ(public_key_of(folder.path() + "/one"), public_half);
+    EXPECT_EQ(public_key_of(folder.put("pem", pem_rsa)), "");
+    EXPECT_EQ(public_key_of(folder.put("broken.pub", "ssh-rsa AAAA\n")), "");
+    EXPECT_EQ(public_key_of(folder.path() + "/none"), "");
+}
+
+TEST(ssh_key, that_is_a_public_one_is_of_no_use_by_itself) {
+    const scratch_folder folder;
+    const auto facts = read_ssh_key(folder.put("one.pub", public_line, 0644));
+    EXPECT_FALSE(facts.is_open);
+    EXPECT_NE(facts.fault.find("public"), std::string::npos) << facts.fault;
 }
 
 }  // namespace

@@ -597,30 +597,111 @@ TEST_P(ssh_login, that_waits_for_a_passphrase_costs_no_other_node_its_time) {
     EXPECT_TRUE(local.get().is_up());
 }
 
-TEST_P(ssh_login, takes_a_key_from_the_agent) {
-    const test_sshd far;
-    const auto socket = far.folder() + "/agent";
-    const auto key = far.folder() + "/for-the-agent";
-    files::copy_file(far.user_key(), key);
-    files::remove(far.user_key());
+/// A real agent that holds one key, and that whoever looks for one finds meanwhile.
+class key_agent {
+  public:
+    key_agent(const test_sshd& far, const std::string& key) : end_(far.folder() + "/end") {
+        const auto socket = far.folder() + "/agent";
+        const auto added = far.folder() + "/added";
+        test_sshd::run({"mkfifo", added, end_});
+        // It ends with the shell that it runs.
+        const auto script =
+            "ssh-add -q '" + key + "' && echo > '" + added + "' && cat '" + end_ + "'";
+        test_sshd::run(
+            {"sh", "-c",
+             "ssh-agent -a '" + socket + "' sh -c \"" + script + "\" >/dev/null 2>&1 &"});
+        std::string line;
+        std::ifstream in(added);
+        std::getline(in, line);
+        ::setenv("SSH_AUTH_SOCK", socket.c_str(), 1);
+    }
+    ~key_agent() {
+        ::unsetenv("SSH_AUTH_SOCK");
+        std::ofstream(end_) << "\n";
+    }
+    key_agent(const key_agent&) = delete;
+    key_agent& operator=(const key_agent&) = delete;
+
+  private:
+    std::string end_;
+};
+
+/// `lines` instead of what the configuration says of keys.
+void write_config(const test_sshd& far, const std::string& lines) {
     test_sshd::write_file(far.config(), "Host far\n HostName 127.0.0.1\n Port " +
                                             std::to_string(far.port()) + "\n UserKnownHostsFile " +
-                                            far.known_hosts() + "\n");
-    // It holds the key, and ends with the shell that it runs.
-    const std::string script = "ssh-add -q '" + key + "' && echo > '" + far.folder() +
-                               "/added' && cat '" + far.folder() + "/end'";
-    test_sshd::run({"mkfifo", far.folder() + "/added", far.folder() + "/end"});
-    test_sshd::run(
-        {"sh", "-c", "ssh-agent -a '" + socket + "' sh -c \"" + script + "\" >/dev/null 2>&1 &"});
-    {
-        std::ifstream added(far.folder() + "/added");
-        std::string line;
-        std::getline(added, line);
-    }
-    ::setenv("SSH_AUTH_SOCK", socket.c_str(), 1);
+                                            far.known_hosts() + "\n" + lines);
+}
+
+TEST_P(ssh_login, takes_a_key_from_the_agent) {
+    const test_sshd far;
+    const auto key = far.folder() + "/for-the-agent";
+    files::rename(far.user_key(), key);
+    write_config(far, "");
+    const key_agent agent(far, key);
     EXPECT_TRUE(start(far).is_up());
-    ::unsetenv("SSH_AUTH_SOCK");
-    std::ofstream(far.folder() + "/end") << "\n";
+}
+
+TEST_P(ssh_login, by_identities_only_asks_the_agent_for_those_that_are_named) {
+    const test_sshd far;
+    const key_agent agent(far, far.user_key());
+    test_sshd::run({"ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", far.user_key()});
+    const auto other = far.folder() + "/other";
+    test_sshd::run({"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other});
+    auto options = options_for(far);
+    int asked = 0;
+    options.passphrase = [&](const std::string&) {
+        ++asked;
+        return "";
+    };
+    const auto try_with = [&](const std::string& lines) {
+        SCOPED_TRACE(lines);
+        write_config(far, lines + " IdentitiesOnly yes\n");
+        EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+    };
+    try_with(" IdentityFile " + far.user_key() + "\n");
+    try_with(" IdentityFile " + other + "\n IdentityFile " + far.user_key() + "\n");
+    // Told by the private key itself, then by the public one alone.
+    const auto copy = far.folder() + "/copy";
+    files::copy_file(far.user_key(), copy);
+    try_with(" IdentityFile " + copy + "\n");
+    try_with(" IdentityFile " + far.user_key() + ".pub\n");
+    files::remove(far.user_key());
+    try_with(" IdentityFile " + far.user_key() + "\n");
+    EXPECT_EQ(asked, 0);
+
+    write_config(far, " IdentityFile " + other + "\n IdentitiesOnly yes\n");
+    const auto text = text_of_error(
+        errc::auth_refused, [&] { (void)test_runtime().spawn_remote_node("far", options); });
+    EXPECT_EQ(text.find("of the agent"), text.npos) << text;
+}
+
+TEST_P(ssh_login, that_the_host_has_refused_by_the_agent_asks_for_no_passphrase) {
+    const test_sshd far;
+    const auto other = far.folder() + "/other";
+    test_sshd::run({"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other});
+    const key_agent agent(far, other);
+    test_sshd::run({"ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", other});
+    write_config(far, " IdentityFile " + other + "\n IdentitiesOnly yes\n");
+    auto options = options_for(far);
+    int asked = 0;
+    options.passphrase = [&](const std::string&) {
+        ++asked;
+        return "open sesame";
+    };
+    const auto text = text_of_error(
+        errc::auth_refused, [&] { (void)test_runtime().spawn_remote_node("far", options); });
+    EXPECT_NE(text.find("of the agent"), text.npos) << text;
+    EXPECT_EQ(asked, 0);
+}
+
+TEST_P(ssh_login, by_a_public_key_alone_says_that_the_agent_has_to_have_the_other) {
+    const test_sshd far;
+    write_config(far, " IdentityFile " + far.user_key() + ".pub\n");
+    const auto text = text_of_error(errc::auth_refused, [&] { (void)start(far); });
+    EXPECT_NE(text.find(far.user_key() + ".pub: "), text.npos) << text;
+    EXPECT_NE(text.find("agent"), text.npos) << text;
+    EXPECT_EQ(text.find("chmod"), text.npos) << text;
 }
 
 INSTANTIATE_TEST_SUITE_P(by, ssh_login, ::testing::Values(""),
