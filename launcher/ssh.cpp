@@ -451,7 +451,7 @@ bool ssh_session::try_agent(LIBSSH2_AGENT* agent, bool named) {
 
 bool ssh_session::try_key(const std::string& file, const ask_passphrase& ask) {
     if (refused_.contains(public_key_of(file))) return false;
-    const auto facts = read_ssh_key(file);
+    auto facts = read_ssh_key(file);
     if (!facts.fault.empty()) {
         tried_ += "; " + file + ": " + facts.fault;
         has_open_ = has_open_ || facts.is_open;
@@ -466,9 +466,10 @@ bool ssh_session::try_key(const std::string& file, const ask_passphrase& ask) {
             tried_ += "; " + file + " has a passphrase, and .passphrase told none";
             return false;
         }
+        facts = read_ssh_key(file, passphrase);
     }
     (facts.is_rsa() ? tried_rsa_ : tried_other_) = true;
-    tried_ += "; " + facts.kind + " " + file;
+    tried_ += "; " + (facts.kind.empty() ? "" : facts.kind + " ") + file;
     const int failed = finish([&] {
         return ::libssh2_userauth_publickey_fromfile_ex(
             raw(), settings_.user.c_str(), static_cast<unsigned>(settings_.user.size()), nullptr,

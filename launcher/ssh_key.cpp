@@ -4,10 +4,15 @@
 #include "launcher/known_hosts.hpp"
 #include "launcher/text_parts.hpp"
 
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <sys/stat.h>
@@ -65,8 +70,32 @@ std::string read_public(std::string_view text) {
     return kind_of_key(key) == words[0] ? key : std::string();
 }
 
+/// Of a PEM file whose first line does not tell; empty: the passphrase is wrong, or there is no
+/// such kind.
+std::string kind_of_pem(const std::string& text, const std::string& passphrase) {
+    const std::unique_ptr<BIO, decltype(&::BIO_free)> from(
+        ::BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), &::BIO_free);
+    const auto tell = +[](char* into, int size, int, void* secret) {
+        const auto& words = *static_cast<const std::string*>(secret);
+        if (words.size() > static_cast<std::size_t>(size)) return -1;
+        std::memcpy(into, words.data(), words.size());
+        return static_cast<int>(words.size());
+    };
+    const std::unique_ptr<EVP_PKEY, decltype(&::EVP_PKEY_free)> key(
+        ::PEM_read_bio_PrivateKey(from.get(), nullptr, tell, const_cast<std::string*>(&passphrase)),
+        &::EVP_PKEY_free);
+    ::ERR_clear_error();
+    switch (key ? ::EVP_PKEY_get_base_id(key.get()) : EVP_PKEY_NONE) {
+        case EVP_PKEY_RSA: return "ssh-rsa";
+        case EVP_PKEY_ED25519: return "ssh-ed25519";
+        case EVP_PKEY_EC:
+            return "ecdsa-sha2-nistp" + std::to_string(::EVP_PKEY_get_bits(key.get()));
+        default: return {};
+    }
+}
+
 /// Of a file `-----BEGIN … PRIVATE KEY-----`.
-void read_private(const std::string& text, ssh_key_facts& facts) {
+void read_private(const std::string& text, const std::string& passphrase, ssh_key_facts& facts) {
     const auto begin = text.find("-----BEGIN ");
     if (begin == text.npos) {
         facts.fault = "it holds no private key";
@@ -84,12 +113,12 @@ void read_private(const std::string& text, ssh_key_facts& facts) {
         return;
     }
     facts.is_locked = text.find("ENCRYPTED") != text.npos;
-    if (first.find("RSA") != first.npos) facts.kind = "ssh-rsa";
+    facts.kind = first.find("RSA") != first.npos ? "ssh-rsa" : kind_of_pem(text, passphrase);
 }
 
 }  // namespace
 
-ssh_key_facts read_ssh_key(const std::string& path) {
+ssh_key_facts read_ssh_key(const std::string& path, const std::string& passphrase) {
     ssh_key_facts facts;
     const auto text = content_of_key(path);
     struct stat status {};
@@ -107,7 +136,7 @@ ssh_key_facts read_ssh_key(const std::string& path) {
         facts.fault = "others may read it; chmod 600 it";
         return facts;
     }
-    read_private(*text, facts);
+    read_private(*text, passphrase, facts);
     return facts;
 }
 
@@ -118,7 +147,7 @@ std::string public_key_of(const std::string& path) {
     if (facts.public_key.empty()) {
         facts.public_key = read_public(content_of_key(path + ".pub").value_or(std::string()));
     }
-    if (facts.public_key.empty() && text) read_private(*text, facts);
+    if (facts.public_key.empty() && text) read_private(*text, {}, facts);
     return facts.public_key;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a private key's file tells without its passphrase. Not installed.
+// What a private key's file tells. Not installed.
 #pragma once
 
 #include <string>
@@ -15,8 +15,10 @@ struct ssh_key_facts {
     bool is_rsa() const noexcept { return kind == "ssh-rsa"; }
 };
 
+/// Without its passphrase a locked key tells its kind where OpenSSH has written it, or its first
+/// line does.
 /// Never throws for what a file holds, or that there is none.
-ssh_key_facts read_ssh_key(const std::string& path);
+ssh_key_facts read_ssh_key(const std::string& path, const std::string& passphrase = {});
 
 /// The public half of that key, as on the wire: of the file where it holds that one, else of
 /// `path`.pub, else of the private key. Empty: none of these tells it.

@@ -5,6 +5,10 @@
 #include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+
+#include <memory>
 
 using places::launcher::public_key_of;
 using places::launcher::read_ssh_key;
@@ -21,6 +25,37 @@ TEST(ssh_key, kind_is_told_for_a_pem_file) {
     EXPECT_TRUE(facts.is_rsa());
     EXPECT_FALSE(facts.is_locked);
     EXPECT_EQ(facts.fault, "");
+}
+
+/// A new key as `-----BEGIN PRIVATE KEY-----`, or with a passphrase as one that is encrypted.
+std::string pkcs8(EVP_PKEY* made, const char* passphrase) {
+    const std::unique_ptr<EVP_PKEY, decltype(&::EVP_PKEY_free)> key(made, &::EVP_PKEY_free);
+    const std::unique_ptr<BIO, decltype(&::BIO_free)> to(::BIO_new(::BIO_s_mem()), &::BIO_free);
+    EXPECT_EQ(::PEM_write_bio_PKCS8PrivateKey(to.get(), key.get(),
+                                              passphrase ? ::EVP_aes_128_cbc() : nullptr,
+                                              passphrase, passphrase ? 4 : 0, nullptr, nullptr),
+              1);
+    char* text = nullptr;
+    const auto size = ::BIO_get_mem_data(to.get(), &text);
+    return {text, static_cast<std::size_t>(size)};
+}
+EVP_PKEY* rsa_key() { return ::EVP_PKEY_Q_keygen(nullptr, nullptr, "RSA", std::size_t{1024}); }
+
+TEST(ssh_key, kind_is_told_for_pkcs_8_once_its_passphrase_is_there) {
+    const scratch_folder folder;
+    const auto kind_of = [&](EVP_PKEY* key) {
+        return read_ssh_key(folder.put("k", pkcs8(key, nullptr))).kind;
+    };
+    EXPECT_EQ(kind_of(rsa_key()), "ssh-rsa");
+    EXPECT_EQ(kind_of(::EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519")), "ssh-ed25519");
+    EXPECT_EQ(kind_of(::EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-384")), "ecdsa-sha2-nistp384");
+    EXPECT_EQ(kind_of(::EVP_PKEY_Q_keygen(nullptr, nullptr, "X25519")), "");
+    const auto locked = folder.put("locked", pkcs8(rsa_key(), "word"));
+    EXPECT_TRUE(read_ssh_key(locked).is_locked);
+    EXPECT_EQ(read_ssh_key(locked).kind, "");
+    EXPECT_EQ(read_ssh_key(locked, "wrong").kind, "");
+    EXPECT_EQ(read_ssh_key(locked, "word").kind, "ssh-rsa");
+    EXPECT_EQ(read_ssh_key(folder.put("broken", "-----BEGIN PRIVATE KEY-----\nMIIB\n")).kind, "");
 }
 
 TEST(ssh_key, that_is_encrypted_asks_for_a_passphrase) {

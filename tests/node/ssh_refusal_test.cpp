@@ -302,8 +302,13 @@ TEST_P(ssh_refusal, of_an_rsa_key_says_what_the_library_cannot_do_and_the_comman
         EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
         return;
     }
-    const auto text = refused(far, errc::key_unsupported);
-    EXPECT_TRUE(has(text, "RSA") && has(text, "ed25519") && has(text, "ssh_command")) << text;
+    for (const char* form : {"RFC4716", "PEM", "PKCS8"}) {
+        SCOPED_TRACE(form);
+        test_sshd::run(
+            {"ssh-keygen", "-q", "-p", "-P", "", "-N", "", "-m", form, "-f", far.user_key()});
+        const auto text = refused(far, errc::key_unsupported);
+        EXPECT_TRUE(has(text, "RSA") && has(text, "ed25519") && has(text, "ssh_command")) << text;
+    }
 }
 
 TEST_P(ssh_refusal, of_what_only_the_ssh_command_can_do_names_it) {
