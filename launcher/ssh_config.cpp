@@ -5,11 +5,18 @@
 
 #include <places/core/error.hpp>
 
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
 #include <charconv>
+#include <cstdlib>
 #include <fstream>
 #include <glob.h>
+#include <pwd.h>
 #include <set>
 #include <span>
+#include <unistd.h>
 #include <utility>
 
 namespace places::launcher {
@@ -27,9 +34,31 @@ std::uint16_t parse_port(std::string_view text, const std::string& where) {
     return port;
 }
 
-std::string under_home(std::string_view path, const std::string& home) {
-    if (path == "~" || path.starts_with("~/")) return home + std::string(path.substr(1));
-    return std::string(path);
+/// ~ and ~user written out. Returns: nothing where there is no such user.
+std::optional<std::string> under_home(std::string_view path, const std::string& home) {
+    if (!path.starts_with('~')) return std::string(path);
+    const auto end = std::min(path.find('/'), path.size());
+    const std::string user(path.substr(1, end - 1));
+    const auto* entry = user.empty() ? nullptr : ::getpwnam(user.c_str());
+    if (!user.empty() && !entry) return std::nullopt;
+    return (entry ? std::string(entry->pw_dir) : home) + std::string(path.substr(end));
+}
+
+std::string own_host_name() {
+    std::array<char, 256> name{};
+    (void)::gethostname(name.data(), name.size() - 1);
+    return name.data();
+}
+
+std::string sha1_hex(const std::string& text) {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+    unsigned size = 0;
+    ::EVP_Digest(text.data(), text.size(), digest.data(), &size, ::EVP_sha1(), nullptr);
+    std::string hex;
+    for (unsigned i = 0; i < size; ++i) {
+        for (const int digit : {digest[i] >> 4, digest[i] & 15}) hex += "0123456789abcdef"[digit];
+    }
+    return hex;
 }
 
 /// Reads files into settings; what has been set stays.
@@ -64,7 +93,9 @@ class reader {
             } else if (here == block::skipped || values.empty()) {
                 continue;
             } else if (name == "include") {
-                for (const auto& each : values) include(each, folder, here, depth);
+                for (const auto& each : values) {
+                    include(each, folder, here, depth, file + ":" + std::to_string(number));
+                }
             } else if (here == block::applies) {
                 set(name, values, file + ":" + std::to_string(number));
             } else if (counts(name) && into_.beyond_us.empty()) {
@@ -75,30 +106,70 @@ class reader {
         return true;
     }
 
-    /// ~ and the tokens %d, %h, %n, %p, %r, %u and %%.
-    std::string expanded(std::string_view text) const {
+    /// A file's name with ~, ${NAME} and tokens written out, once the host's name, port and user
+    /// are known. `keyword`: for the error.
+    std::string file_of(const std::string& text, const char* keyword) const {
         const auto path = under_home(text, home_);
+        if (!path) refuse(keyword, text, "there is no such user");
+        return expanded(*path, keyword, text, "CdhijkLlnpru%", true);
+    }
+    /// A host's name, which has %h and %% alone.
+    std::string host_of(const std::string& text) const {
+        return expanded(text, "HostName", text, "h%", false);
+    }
+
+  private:
+    [[noreturn]] static void refuse(const char* keyword, const std::string& text,
+                                    const std::string& why) {
+        throw error(errc::bad_argument,
+                    std::string(keyword) + " " + text + " of the SSH configuration: " + why);
+    }
+    /// `whole`: what it comes from.
+    std::string expanded(const std::string& text, const char* keyword, const std::string& whole,
+                         std::string_view tokens, bool has_variables) const {
         std::string result;
-        for (std::size_t i = 0; i < path.size(); ++i) {
-            if (path[i] != '%' || i + 1 == path.size()) {
-                result += path[i];
-                continue;
-            }
-            switch (path[++i]) {
-                case 'd': result += home_; break;
-                case 'h': result += into_.host_name; break;
-                case 'n': result += host_; break;
-                case 'p': result += std::to_string(into_.port); break;
-                case 'r': result += into_.user; break;
-                case 'u': result += local_user_; break;
-                case '%': result += '%'; break;
-                default: result.append(1, '%').append(1, path[i]);
+        for (std::size_t i = 0; i < text.size(); ++i) {
+            if (has_variables && text.compare(i, 2, "${") == 0) {
+                const auto end = text.find('}', i);
+                if (end == text.npos) refuse(keyword, whole, "a variable's name has no end");
+                const auto name = text.substr(i + 2, end - i - 2);
+                const char* value = std::getenv(name.c_str());
+                if (!value) refuse(keyword, whole, "there is no variable \"" + name + "\"");
+                result += value;
+                i = end;
+            } else if (text[i] == '%') {
+                const auto name = text.substr(i++, 2);
+                if (name.size() < 2 || tokens.find(name[1]) == tokens.npos) {
+                    refuse(keyword, whole, "there is no token " + name);
+                }
+                result += token(name[1]);
+            } else {
+                result += text[i];
             }
         }
         return result;
     }
+    /// Source: ssh_config(5), TOKENS. There is no ProxyJump, and no HostKeyAlias.
+    std::string token(char name) const {
+        switch (name) {
+            case 'C':
+                return sha1_hex(own_host_name() + into_.host_name + std::to_string(into_.port) +
+                                into_.user);
+            case 'd': return home_;
+            case 'h': return into_.host_name;
+            case 'i': return std::to_string(::getuid());
+            case 'j': return {};
+            case 'k':
+            case 'n': return host_;
+            case 'L': return own_host_name().substr(0, own_host_name().find('.'));
+            case 'l': return own_host_name();
+            case 'p': return std::to_string(into_.port);
+            case 'r': return into_.user;
+            case 'u': return local_user_;
+            default: return "%";
+        }
+    }
 
-  private:
     /// `Name value…` or `Name=value…`; nothing of a comment.
     static std::vector<std::string> split(std::string line) {
         const auto begin = line.find_first_not_of(" \t");
@@ -133,9 +204,16 @@ class reader {
         return false;
     }
 
-    void include(const std::string& pattern, const std::string& folder, block outer, int depth) {
+    void include(const std::string& pattern, const std::string& folder, block outer, int depth,
+                 const std::string& where) {
         if (depth == include_depth_max) return;
-        auto path = under_home(pattern, home_);
+        // Which of these there are depends on the version of ssh.
+        if (pattern.find('%') != pattern.npos || pattern.find("${") != pattern.npos) {
+            if (into_.beyond_us.empty()) into_.beyond_us = where + ": include " + pattern;
+            return;
+        }
+        auto path = under_home(pattern, home_).value_or(std::string());
+        if (path.empty()) return;
         if (!path.starts_with('/')) path = folder + "/" + path;
         glob_t found{};
         if (::glob(path.c_str(), 0, nullptr, &found) == 0) {
@@ -255,7 +333,7 @@ ssh_settings read_ssh_config(const host_words& said, const std::optional<std::st
     // %h of HostName is the name as it was given.
     const auto named = s.host_name.empty() ? std::string("%h") : s.host_name;
     s.host_name = said.host;
-    s.host_name = r.expanded(named);
+    s.host_name = r.host_of(named);
     if (s.identity_files.empty()) {
         for (const char* each : {"id_ed25519", "id_ecdsa", "id_rsa"}) {
             s.identity_files.push_back("~/.ssh/" + std::string(each));
@@ -264,8 +342,8 @@ ssh_settings read_ssh_config(const host_words& said, const std::optional<std::st
     if (s.known_hosts_files.empty()) {
         s.known_hosts_files = {"~/.ssh/known_hosts", "~/.ssh/known_hosts2"};
     }
-    for (auto& each : s.identity_files) each = r.expanded(each);
-    for (auto& each : s.known_hosts_files) each = r.expanded(each);
+    for (auto& each : s.identity_files) each = r.file_of(each, "IdentityFile");
+    for (auto& each : s.known_hosts_files) each = r.file_of(each, "UserKnownHostsFile");
     std::erase_if(s.known_hosts_files, [](const auto& each) { return to_lower(each) == "none"; });
     return s;
 }

@@ -34,8 +34,8 @@ struct ssh_settings {
     bool identities_only = false;  ///< of the agent's keys only those that the files name
     bool files_first = false;      ///< before the other keys of the agent
     /// The first thing set that only the ssh command can do: ProxyJump, ProxyCommand,
-    /// CertificateFile, RevokedHostKeys, GlobalKnownHostsFile, HostKeyAlias, IdentityAgent, and
-    /// what counts here within a Match block with criteria.
+    /// CertificateFile, RevokedHostKeys, GlobalKnownHostsFile, HostKeyAlias, IdentityAgent, an
+    /// Include by tokens or variables, and what counts here within a Match block with criteria.
     std::string beyond_us{};
 };
 

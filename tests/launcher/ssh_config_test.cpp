@@ -3,12 +3,17 @@
 
 #include "launcher/ssh_program.hpp"
 #include "launcher/text_parts.hpp"
-#include "tests/support/scratch.hpp"
 #include "tests/support/error_of.hpp"
+#include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
+#include <openssl/evp.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <pwd.h>
+#include <unistd.h>
 
 using places::errc;
 using namespace places::launcher;
@@ -92,6 +97,57 @@ TEST(ssh_config, an_alias_leads_to_its_host_with_tokens_and_home_written_out) {
     EXPECT_TRUE(s.identities_only);
 }
 
+TEST(ssh_config, files_take_tokens_variables_and_the_homes_of_others) {
+    std::array<char, 256> name{};
+    ASSERT_EQ(::gethostname(name.data(), name.size() - 1), 0);
+    const std::string local = name.data();
+    const auto file_of = [](const std::string& text) {
+        const auto s = settings_of("Host far\n HostName a.org\n Port 5\n User joe\n IdentityFile " +
+                                       text + "\n UserKnownHostsFile " + text + "\n",
+                                   "far");
+        EXPECT_EQ(s.identity_files, s.known_hosts_files);
+        return s.identity_files.front();
+    };
+    EXPECT_EQ(file_of("/%n/%k/%j/%i"), "/far/far//" + std::to_string(::getuid()));
+    EXPECT_EQ(file_of("/%l/%L"), "/" + local + "/" + local.substr(0, local.find('.')));
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+    const auto way = local + "a.org5joe";
+    ASSERT_EQ(
+        ::EVP_Q_digest(nullptr, "SHA1", nullptr, way.data(), way.size(), digest.data(), nullptr),
+        1);
+    std::string hex;
+    for (std::size_t i = 0; i < 20; ++i) {
+        for (const int digit : {digest[i] >> 4, digest[i] & 15}) hex += "0123456789abcdef"[digit];
+    }
+    EXPECT_EQ(file_of("/%C"), "/" + hex);
+
+    ::setenv("PLACES_TEST_FOLDER", "/a%d", 1);
+    EXPECT_EQ(file_of("${PLACES_TEST_FOLDER}/${PLACES_TEST_FOLDER}x"), "/a%d//a%dx");
+    ::unsetenv("PLACES_TEST_FOLDER");
+    EXPECT_EQ(file_of("/$PLACES_TEST_FOLDER/{}"), "/$PLACES_TEST_FOLDER/{}");
+    const auto* root = ::getpwnam("root");
+    ASSERT_TRUE(root);
+    EXPECT_EQ(file_of("~root/key"), std::string(root->pw_dir) + "/key");
+}
+
+TEST(ssh_config, a_token_variable_or_home_that_there_is_not_is_an_error_that_names_it) {
+    for (const char* value : {"/%T", "/%", "/${PLACES_NOT_SET}", "/${", "~nobody-of-that-name/k"}) {
+        for (const char* name : {"IdentityFile", "UserKnownHostsFile"}) {
+            const auto e =
+                error_of([&] { (void)settings_of(std::string(name) + " " + value + "\n", "a"); });
+            EXPECT_EQ(e.code(), errc::bad_argument) << value;
+            EXPECT_NE(std::string(e.what()).find(value), std::string::npos) << e.what();
+            EXPECT_NE(std::string(e.what()).find(name), std::string::npos) << e.what();
+        }
+    }
+    // A host's name has %h and %% alone.
+    EXPECT_EQ(error_of([] { (void)settings_of("HostName %n.org\n", "a"); }).code(),
+              errc::bad_argument);
+    EXPECT_EQ(settings_of("HostName fe80::1%%${x}~\n", "a").host_name, "fe80::1%${x}~");
+    // What is for other hosts is not looked at.
+    EXPECT_EQ(settings_of("Host b\n IdentityFile /%T\n", "a").port, 22);
+}
+
 TEST(ssh_config, what_only_the_ssh_command_can_do_is_named_with_its_line) {
     for (const std::string name :
          {"ProxyJump", "ProxyCommand", "CertificateFile", "RevokedHostKeys", "GlobalKnownHostsFile",
@@ -103,6 +159,14 @@ TEST(ssh_config, what_only_the_ssh_command_can_do_is_named_with_its_line) {
     }
     EXPECT_TRUE(
         settings_of("Host a\n ProxyJump none\nHost *\n ProxyJump b\n", "a").beyond_us.empty());
+}
+
+TEST(ssh_config, an_include_that_versions_of_ssh_do_not_agree_on_is_for_the_command) {
+    for (const std::string pattern : {"/%h.conf", "${HOME}/x"}) {
+        const auto s = settings_of("Host a\n Include " + pattern + "\n", "a");
+        EXPECT_NE(s.beyond_us.find(":2: include " + pattern), s.beyond_us.npos) << s.beyond_us;
+        EXPECT_TRUE(settings_of("Host a\n Include " + pattern + "\n", "b").beyond_us.empty());
+    }
 }
 
 TEST(ssh_config, other_files_are_included_and_match_blocks_are_not_guessed_at) {
