@@ -179,7 +179,7 @@ class reader {
             const auto sign = line.find_first_not_of(" \t", name_end);
             if (sign != line.npos && line[sign] == '=') line[sign] = ' ';
         }
-        auto words = words_of(line);
+        auto words = quoted_words_of(line);
         for (std::size_t i = 1; i < words.size(); ++i) {
             if (words[i].starts_with('#')) words.resize(i);
         }

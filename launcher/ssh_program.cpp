@@ -213,7 +213,7 @@ std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_c
 }
 
 std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int deadline_s) {
-    auto argv = words_of(settings.command);
+    auto argv = quoted_words_of(settings.command);
     if (argv.empty()) throw error(errc::bad_argument, "the ssh command is empty");
     const auto add = [&](std::initializer_list<std::string> words) {
         argv.insert(argv.end(), words);

@@ -8,22 +8,50 @@
 
 namespace places::launcher {
 
+namespace {
+
+bool is_blank(char c) noexcept { return c == ' ' || c == '\t' || c == '\r'; }
+
+}  // namespace
+
 std::vector<std::string> words_of(std::string_view line) {
     std::vector<std::string> words;
-    std::string word;
-    bool quoted = false;
-    bool any = false;
+    bool was_blank = true;
     for (const char c : line) {
-        if (c == '"') {
-            quoted = !quoted;
-            any = true;
-        } else if (!quoted && (c == ' ' || c == '\t' || c == '\r')) {
+        if (!is_blank(c)) {
+            if (was_blank) words.emplace_back();
+            words.back() += c;
+        }
+        was_blank = is_blank(c);
+    }
+    return words;
+}
+
+std::vector<std::string> quoted_words_of(std::string_view line) {
+    std::vector<std::string> words;
+    std::string word;
+    char quote = '\0';
+    bool any = false;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+        const char c = line[i];
+        const char next = i + 1 < line.size() ? line[i + 1] : '\0';
+        if (quote == '\0' && is_blank(c)) {
             if (any) words.push_back(std::move(word));
             word.clear();
             any = false;
+            continue;
+        }
+        any = true;
+        if (c == '\\' &&
+            (next == '\'' || next == '"' || next == '\\' || (quote == '\0' && next == ' '))) {
+            word += next;
+            ++i;
+        } else if (quote == '\0' && (c == '"' || c == '\'')) {
+            quote = c;
+        } else if (c == quote) {
+            quote = '\0';
         } else {
             word += c;
-            any = true;
         }
     }
     if (any) words.push_back(std::move(word));

@@ -10,8 +10,13 @@
 
 namespace places::launcher {
 
-/// Words between blanks; in double quotes a word may hold blanks.
+/// Words between blanks.
 std::vector<std::string> words_of(std::string_view line);
+/// The same of a line in which a word may hold blanks: in quotes of either kind, or after a
+/// backslash, which stands for itself before all but a quote, a backslash and, outside of quotes, a
+/// blank. A quote that does not end lasts as long as the line.
+/// Source: the rules are those of argv_split() in OpenSSH.
+std::vector<std::string> quoted_words_of(std::string_view line);
 
 /// Whether `text` matches `pattern`, in which * stands for any octets and ? for one.
 bool matches_pattern(std::string_view pattern, std::string_view text) noexcept;

@@ -89,6 +89,12 @@ TEST(known_hosts, are_added_as_lines_of_their_own_or_the_file_is_named) {
     }
 }
 
+TEST(known_hosts, quotes_in_a_line_are_octets_like_others) {
+    EXPECT_EQ(check("a ssh-ed25519 " + to_base64(one) + " joe's \"key\n", "a", 22, one),
+              verdict::known);
+    EXPECT_EQ(check(line("\"a\"", one), "a", 22, one), verdict::unknown);
+}
+
 TEST(known_hosts, broken_lines_know_nothing) {
     for (const char* text : {"a", "a ssh-ed25519", "a ssh-ed25519 !!!", "|1| x y", "|1|a|b c d\n",
                              "# a ssh-ed25519 AAAA"}) {

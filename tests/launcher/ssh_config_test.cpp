@@ -148,6 +148,15 @@ TEST(ssh_config, a_token_variable_or_home_that_there_is_not_is_an_error_that_nam
     EXPECT_EQ(settings_of("Host b\n IdentityFile /%T\n", "a").port, 22);
 }
 
+TEST(ssh_config, values_in_quotes_of_either_kind_hold_blanks_and_the_other_kind) {
+    EXPECT_EQ(settings_of("IdentityFile '/a \"b\"'\n", "a").identity_files.front(), "/a \"b\"");
+    EXPECT_EQ(settings_of("IdentityFile \"/it's\"\n", "a").identity_files.front(), "/it's");
+    EXPECT_EQ(settings_of("IdentityFile /a\\ b\\c\\\"\n", "a").identity_files.front(), "/a b\\c\"");
+    EXPECT_EQ(settings_of("UserKnownHostsFile '/a b' /c' 'd # it's\n", "a").known_hosts_files,
+              (std::vector<std::string>{"/a b", "/c d"}));
+    EXPECT_EQ(settings_of("Host 'a' b\n Port '5'\n", "a").port, 5);
+}
+
 TEST(ssh_config, what_only_the_ssh_command_can_do_is_named_with_its_line) {
     for (const std::string name :
          {"ProxyJump", "ProxyCommand", "CertificateFile", "RevokedHostKeys", "GlobalKnownHostsFile",
@@ -209,6 +218,12 @@ TEST(ssh_command, gets_what_was_said_and_asks_for_nothing) {
     }
     EXPECT_EQ(argv[argv.size() - 2], "--");
     EXPECT_EQ(argv.back(), "far");
+}
+
+TEST(ssh_command, is_taken_apart_as_ssh_takes_its_own_lines_apart) {
+    const auto argv = ssh_arguments({"ssh -o 'ProxyCommand nc \"%h\" %p' -F \"/a b\"", "far"}, 10);
+    EXPECT_EQ((std::vector<std::string>{argv.begin(), argv.begin() + 5}),
+              (std::vector<std::string>{"ssh", "-o", "ProxyCommand nc \"%h\" %p", "-F", "/a b"}));
 }
 
 TEST(ssh_command, tells_a_host_key_and_the_line_that_makes_it_known) {
