@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <glob.h>
+#include <initializer_list>
 #include <pwd.h>
 #include <set>
 #include <span>
@@ -204,6 +205,17 @@ class reader {
         return false;
     }
 
+    template <class Meaning>
+    static Meaning one_of(const std::string& value, const std::string& where,
+                          std::initializer_list<std::pair<const char*, Meaning>> words) {
+        std::string all;
+        for (const auto& [word, meaning] : words) {
+            if (to_lower(value) == word) return meaning;
+            all += (all.empty() ? "" : ", ") + std::string(word);
+        }
+        throw error(errc::bad_argument, where + ": \"" + value + "\" is none of " + all);
+    }
+
     void include(const std::string& pattern, const std::string& folder, block outer, int depth,
                  const std::string& where) {
         if (depth == include_depth_max) return;
@@ -243,15 +255,20 @@ class reader {
                 into_.known_hosts_files.assign(values.begin(), values.end());
             }
         } else if (name == "stricthostkeychecking") {
-            if (!std::exchange(has_strict_, true)) {
-                const auto how = to_lower(value);
-                using checking = ssh_settings::checking;
-                into_.strict = how == "accept-new"           ? checking::accept_new
-                               : how == "no" || how == "off" ? checking::off
-                                                             : checking::refuse;
-            }
+            using checking = ssh_settings::checking;
+            const auto how = one_of<checking>(value, where,
+                                              {{"yes", checking::refuse},
+                                               {"true", checking::refuse},
+                                               {"ask", checking::refuse},
+                                               {"accept-new", checking::accept_new},
+                                               {"no", checking::off},
+                                               {"false", checking::off},
+                                               {"off", checking::off}});
+            if (!std::exchange(has_strict_, true)) into_.strict = how;
         } else if (name == "identitiesonly") {
-            if (!std::exchange(has_only_, true)) into_.identities_only = to_lower(value) == "yes";
+            const bool only = one_of<bool>(
+                value, where, {{"yes", true}, {"true", true}, {"no", false}, {"false", false}});
+            if (!std::exchange(has_only_, true)) into_.identities_only = only;
         } else if (is_beyond_us(name)) {
             // "none" settles it as well: what comes later does not count.
             const bool is_first =
@@ -342,9 +359,11 @@ ssh_settings read_ssh_config(const host_words& said, const std::optional<std::st
     if (s.known_hosts_files.empty()) {
         s.known_hosts_files = {"~/.ssh/known_hosts", "~/.ssh/known_hosts2"};
     }
+    for (auto* files : {&s.identity_files, &s.known_hosts_files}) {
+        std::erase_if(*files, [](const auto& each) { return to_lower(each) == "none"; });
+    }
     for (auto& each : s.identity_files) each = r.file_of(each, "IdentityFile");
     for (auto& each : s.known_hosts_files) each = r.file_of(each, "UserKnownHostsFile");
-    std::erase_if(s.known_hosts_files, [](const auto& each) { return to_lower(each) == "none"; });
     return s;
 }
 

@@ -42,7 +42,7 @@ struct ssh_settings {
 /// Reads what `file` says of `host`; without one, ~/.ssh/config and then /etc/ssh/ssh_config;
 /// "none" reads nothing. Then fills in the defaults: user, port 22, key and known_hosts files under
 /// `home`/.ssh. `said` goes before any file.
-/// `UserKnownHostsFile none` is no file.
+/// `IdentityFile none` and `UserKnownHostsFile none` are no file.
 /// Throws: error{bad_argument} for a file that cannot be read, but not for those looked for
 ///         unasked, and for values that make no sense.
 ssh_settings read_ssh_config(const host_words& said, const std::optional<std::string>& file,

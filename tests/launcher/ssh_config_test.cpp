@@ -12,8 +12,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <filesystem>
 #include <pwd.h>
 #include <unistd.h>
+#include <utility>
 
 using places::errc;
 using namespace places::launcher;
@@ -155,6 +157,49 @@ TEST(ssh_config, values_in_quotes_of_either_kind_hold_blanks_and_the_other_kind)
     EXPECT_EQ(settings_of("UserKnownHostsFile '/a b' /c' 'd # it's\n", "a").known_hosts_files,
               (std::vector<std::string>{"/a b", "/c d"}));
     EXPECT_EQ(settings_of("Host 'a' b\n Port '5'\n", "a").port, 5);
+}
+
+TEST(ssh_config, no_identity_file_is_no_file_and_not_the_default_ones) {
+    EXPECT_TRUE(settings_of("IdentityFile none\n", "a").identity_files.empty());
+    EXPECT_EQ(settings_of("IdentityFile None\nIdentityFile /k\n", "a").identity_files,
+              (std::vector<std::string>{"/k"}));
+}
+
+TEST(ssh_config, switches_take_each_word_that_ssh_takes) {
+    const std::pair<const char*, checking> words[] = {
+        {"yes", checking::refuse}, {"true", checking::refuse},
+        {"ask", checking::refuse}, {"no", checking::off},
+        {"false", checking::off},  {"off", checking::off},
+        {"OFF", checking::off},    {"accept-new", checking::accept_new}};
+    for (const auto& [word, meant] : words) {
+        const auto text = "StrictHostKeyChecking " + std::string(word) + "\n";
+        EXPECT_EQ(settings_of(text, "a").strict, meant) << word;
+        // The first counts, whichever it is.
+        EXPECT_EQ(settings_of(text + "StrictHostKeyChecking no\n", "a").strict, meant) << word;
+    }
+    EXPECT_TRUE(settings_of("IdentitiesOnly true\n", "a").identities_only);
+    EXPECT_FALSE(settings_of("IdentitiesOnly no\nIdentitiesOnly yes\n", "a").identities_only);
+    for (const char* name : {"StrictHostKeyChecking", "IdentitiesOnly"}) {
+        const auto e = error_of([&] { (void)settings_of(std::string(name) + " perhaps\n", "a"); });
+        EXPECT_EQ(e.code(), errc::bad_argument) << name;
+        EXPECT_NE(std::string(e.what()).find(":1"), std::string::npos) << e.what();
+        EXPECT_NE(std::string(e.what()).find("perhaps"), std::string::npos) << e.what();
+    }
+}
+
+TEST(ssh_config, an_include_counts_for_the_hosts_of_its_block_and_is_found_beside_the_users_own) {
+    const scratch_folder home;
+    std::filesystem::create_directory(home.path() + "/.ssh");
+    (void)home.put(".ssh/more", "Port 9\nHost b\n User included\n");
+    const auto config = home.put("config", "Host a\n Include more\n User own\nHost *\n Port 8\n");
+    const auto of = [&](const char* host) {
+        return read_ssh_config({host}, config, home.path(), "me");
+    };
+    EXPECT_EQ(of("a").port, 9);
+    // A Host line of the included file ends with it.
+    EXPECT_EQ(of("a").user, "own");
+    EXPECT_EQ(of("b").port, 8);
+    EXPECT_EQ(of("b").user, "me");
 }
 
 TEST(ssh_config, what_only_the_ssh_command_can_do_is_named_with_its_line) {

@@ -185,6 +185,15 @@ TEST_P(ssh_refusal, does_not_happen_to_an_unknown_host_where_new_ones_are_accept
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
 }
 
+TEST_P(ssh_refusal, does_not_happen_to_an_unknown_host_where_nobody_looks_at_its_key) {
+    const test_sshd far;
+    test_sshd::write_file(far.known_hosts(), "");
+    edit_config(far, "StrictHostKeyChecking no");
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
+    // The command adds it, the library does not.
+    EXPECT_EQ(std::filesystem::file_size(far.known_hosts()) == 0, uses_library());
+}
+
 TEST_P(ssh_refusal, of_a_port_where_nobody_listens) {
     const test_sshd far;
     const auto silent = make_port(false);
