@@ -53,10 +53,10 @@ bool matches_field(std::string_view field, std::string_view name) {
 known_hosts::known_hosts(const std::vector<std::string>& files, std::string_view host,
                          std::uint16_t port) {
     const auto name = to_lower(known_hosts_name(host, port));
-    for (const auto& file : files) read(file, name);
+    for (const auto& file : files) read(file, to_lower(host), name);
 }
 
-void known_hosts::read(const std::string& file, std::string_view name) {
+void known_hosts::read(const std::string& file, std::string_view host, std::string_view name) {
     std::ifstream in(file);
     int number = 0;
     for (std::string line; std::getline(in, line);) {
@@ -67,26 +67,28 @@ void known_hosts::read(const std::string& file, std::string_view name) {
         const std::size_t at = marked ? 1 : 0;
         // Host certificates are for the ssh command.
         if (words.size() < at + 3 || (marked && words[0] != "@revoked")) continue;
-        if (!matches_field(words[at], name)) continue;
+        const bool is_of_port = matches_field(words[at], name);
+        if (!is_of_port && !matches_field(words[at], host)) continue;
         auto key = from_base64(words[at + 2]);
         if (key.empty()) continue;
-        entries_.push_back(
-            {words[at + 1], std::move(key), marked, file + ":" + std::to_string(number)});
+        (is_of_port ? entries_ : portless_)
+            .push_back(
+                {words[at + 1], std::move(key), marked, file + ":" + std::to_string(number)});
     }
 }
 
 known_hosts::verdict known_hosts::check(std::string_view key) const {
-    const auto is_it = [&](const entry& e) { return e.key == key; };
-    if (std::ranges::any_of(entries_, [&](auto& e) { return e.revoked && is_it(e); })) {
-        return verdict::revoked;
-    }
-    if (std::ranges::any_of(entries_, [&](auto& e) { return !e.revoked && is_it(e); })) {
-        return verdict::known;
-    }
+    const auto has = [&](const std::vector<entry>& entries, bool revoked) {
+        return std::ranges::any_of(entries,
+                                   [&](auto& e) { return e.revoked == revoked && e.key == key; });
+    };
+    if (has(entries_, true) || has(portless_, true)) return verdict::revoked;
+    if (has(entries_, false)) return verdict::known;
     const auto kind = kind_of_key(key);
     const bool has_other =
         std::ranges::any_of(entries_, [&](auto& e) { return !e.revoked && e.kind == kind; });
-    return has_other ? verdict::changed : verdict::unknown;
+    if (has_other) return verdict::changed;
+    return has(portless_, false) ? verdict::known : verdict::unknown;
 }
 
 std::vector<std::string> known_hosts::kinds() const {

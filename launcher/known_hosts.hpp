@@ -10,8 +10,11 @@
 namespace places::launcher {
 
 /// What known_hosts files say of one host and port.
-/// Not of libssh2: that one knows neither patterns nor @revoked, and takes the key of a host's
-/// port 22 for that of any port.
+/// A key without a port counts for any port of the host of which none of its kind is known; the
+/// rest is of the lines for this port alone.
+/// Not of libssh2: that one knows neither patterns nor @revoked, and takes a key without a port
+/// even where another of its kind is known of the port.
+/// Source: check_host_key() in OpenSSH, which takes such a key without a word.
 class known_hosts {
   public:
     enum class verdict {
@@ -39,9 +42,10 @@ class known_hosts {
         bool revoked = false;
         std::string where;
     };
-    void read(const std::string& file, std::string_view name);
+    void read(const std::string& file, std::string_view host, std::string_view name);
 
     std::vector<entry> entries_;
+    std::vector<entry> portless_;  ///< of the host, where its port is not 22
 };
 
 /// As known_hosts files call it: `host`, or `[host]:port` where the port is not 22.

@@ -29,14 +29,26 @@ std::string line(const std::string& names, const std::string& key) {
     return names + " " + kind_of_key(key) + " " + to_base64(key) + " comment\n";
 }
 
-TEST(known_hosts, knows_the_key_of_its_host_and_port_only) {
+TEST(known_hosts, knows_the_key_of_its_host_and_port) {
     EXPECT_EQ(check(line("a", one), "a", 22, one), verdict::known);
     EXPECT_EQ(check(line("a", one), "A", 22, one), verdict::known);
-    EXPECT_EQ(check(line("a", one), "a", 2222, one), verdict::unknown);
     EXPECT_EQ(check(line("[a]:2222", one), "a", 2222, one), verdict::known);
     EXPECT_EQ(check(line("[a]:2222", one), "a", 22, one), verdict::unknown);
     EXPECT_EQ(check(line("b", one), "a", 22, one), verdict::unknown);
     EXPECT_EQ(check("", "a", 22, one), verdict::unknown);
+}
+
+TEST(known_hosts, knows_a_key_without_a_port_for_ports_of_which_none_of_its_kind_is_known) {
+    EXPECT_EQ(check(line("a", one), "a", 2222, one), verdict::known);
+    EXPECT_EQ(check(line("a", one) + line("[a]:2222", rsa), "a", 2222, one), verdict::known);
+    // No more than that: neither does another one change, nor does it stand for the port's own.
+    EXPECT_EQ(check(line("a", two), "a", 2222, one), verdict::unknown);
+    EXPECT_EQ(check(line("a", one) + line("[a]:2222", two), "a", 2222, one), verdict::changed);
+    EXPECT_EQ(check(line("a", one) + line("@revoked a", one), "a", 2222, one), verdict::revoked);
+    const scratch_folder folder;
+    const known_hosts known({folder.put("k", line("a", one))}, "a", 2222);
+    EXPECT_TRUE(known.kinds().empty());
+    EXPECT_EQ(known.where("ssh-ed25519"), "");
 }
 
 TEST(known_hosts, another_key_of_the_same_kind_is_a_change_and_of_another_kind_is_unknown) {

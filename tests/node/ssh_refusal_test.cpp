@@ -194,6 +194,16 @@ TEST_P(ssh_refusal, does_not_happen_to_an_unknown_host_where_nobody_looks_at_its
     EXPECT_EQ(std::filesystem::file_size(far.known_hosts()) == 0, uses_library());
 }
 
+TEST_P(ssh_refusal, does_not_happen_to_a_host_whose_key_is_known_without_a_port) {
+    const test_sshd far;
+    test_sshd::write_file(far.known_hosts(),
+                          "127.0.0.1 " + public_key(far.folder() + "/host.pub") + "\n");
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
+    test_sshd::write_file(far.known_hosts(),
+                          "127.0.0.1 " + public_key(far.user_key() + ".pub") + "\n");
+    (void)refused(far, errc::host_key_unknown);
+}
+
 TEST_P(ssh_refusal, of_a_port_where_nobody_listens) {
     const test_sshd far;
     const auto silent = make_port(false);
