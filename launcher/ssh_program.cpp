@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -116,7 +117,7 @@ class ssh_program final : public far_side {
         auto advice = std::string(advice_for(code));
         if (code == errc::host_key_unknown) {
             const auto key = ask_host_key();
-            advice = key.empty() ? advice + ": " + by_hand() : key;
+            advice = key.empty() ? advice + ": " + ssh_by_hand(settings_) : key;
         }
         throw error(code, settings_.command + " " + settings_.host + ": " +
                               (words.empty() ? "it has ended without a word" : words) + advice);
@@ -128,11 +129,6 @@ class ssh_program final : public far_side {
     }
     /// Of a host that ssh does not know, of which it says no more than that.
     std::string ask_host_key();
-    std::string by_hand() const {
-        return settings_.command +
-               (settings_.port == 0 ? "" : " -p " + std::to_string(settings_.port)) + " " +
-               (settings_.user.empty() ? "" : settings_.user + "@") + settings_.host;
-    }
     std::unique_ptr<far_stream> keep(spawned process) {
         auto stream = std::make_unique<program_stream>(*this, std::move(process));
         streams_.push_back(stream.get());
@@ -206,6 +202,22 @@ std::string ssh_program::ask_host_key() {
     return told_host_key(std::exchange(said_, before));
 }
 
+std::string known_hosts_option(const ssh_program_settings& settings) {
+    std::string files;
+    for (const auto& each : settings.known_hosts_files) {
+        files += (files.empty() ? "\"" : " \"") + each + "\"";
+    }
+    return "UserKnownHostsFile=" + files;
+}
+
+/// As it is, where a shell takes it for itself.
+std::string readable_shell_word(const std::string& text) {
+    const auto is_plain = [](unsigned char c) {
+        return std::isalnum(c) || std::strchr("@%+=:,./_-", c);
+    };
+    return !text.empty() && std::ranges::all_of(text, is_plain) ? text : shell_word(text);
+}
+
 }  // namespace
 
 std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_clock& clock) {
@@ -237,15 +249,30 @@ std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int
     // These are tried first; those of its configuration ssh adds whatever is said here.
     if (!settings.identity_files.empty()) option("IdentitiesOnly=yes");
     for (const auto& each : settings.identity_files) add({"-i", each});
-    if (!settings.known_hosts_files.empty()) {
-        std::string files;
-        for (const auto& each : settings.known_hosts_files) {
-            files += (files.empty() ? "\"" : " \"") + each + "\"";
-        }
-        option("UserKnownHostsFile=" + files);
-    }
+    if (!settings.known_hosts_files.empty()) option(known_hosts_option(settings));
     add({"--", settings.host});
     return argv;
+}
+
+std::string ssh_by_hand(const ssh_program_settings& settings) {
+    auto line = settings.command;
+    const auto add = [&](const std::string& word) {
+        line.append(1, ' ').append(readable_shell_word(word));
+    };
+    if (!settings.config.empty()) {
+        add("-F");
+        add(settings.config);
+    }
+    if (settings.port != 0) {
+        add("-p");
+        add(std::to_string(settings.port));
+    }
+    if (!settings.known_hosts_files.empty()) {
+        add("-o");
+        add(known_hosts_option(settings));
+    }
+    add((settings.user.empty() ? "" : settings.user + "@") + settings.host);
+    return line;
 }
 
 std::vector<std::string> host_key_arguments() {

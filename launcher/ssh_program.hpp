@@ -30,6 +30,10 @@ std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_c
 /// The ssh command's arguments up to and without the remote command.
 std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int deadline_s);
 
+/// A line of shell by which somebody connects to the same host, and has its key added where the
+/// command looks for it.
+std::string ssh_by_hand(const ssh_program_settings& settings);
+
 /// How the command tells the key of a host: words for ssh_arguments(), after which it writes a line
 /// to standard error for what it looks up in known_hosts. It replaces such an option of the user's,
 /// so it is for asking alone.

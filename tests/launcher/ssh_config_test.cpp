@@ -271,6 +271,13 @@ TEST(ssh_command, is_taken_apart_as_ssh_takes_its_own_lines_apart) {
               (std::vector<std::string>{"ssh", "-o", "ProxyCommand nc \"%h\" %p", "-F", "/a b"}));
 }
 
+TEST(ssh_command, by_hand_is_a_line_of_shell_that_leads_to_the_same_host) {
+    EXPECT_EQ(ssh_by_hand({"ssh", "far"}), "ssh far");
+    EXPECT_EQ(ssh_by_hand({"ssh -J jump", "$far", "joe", 22, "/c d", {"/k"}, {"/h", "/it's"}}),
+              "ssh -J jump -F '/c d' -p 22 -o 'UserKnownHostsFile=\"/h\" \"/it'\\''s\"' "
+              "'joe@$far'");
+}
+
 TEST(ssh_command, tells_a_host_key_and_the_line_that_makes_it_known) {
     EXPECT_EQ(told_host_key("places-host-key ORDER NONE h NONE NONE\nplaces-host-key HOSTNAME "
                             "SHA256:f [h]:2 ssh-ed25519 AAAA\r\nHost key verification failed.\n"),
