@@ -134,6 +134,7 @@ class ssh_session final : public far_side {
   private:
     std::string last_words() const;
     bool knows_method(const std::string& method) const;
+    void begin_login(const std::string& how);
     agent_pointer ask_agent();
     bool try_agent(LIBSSH2_AGENT* agent, bool named);
     bool try_key(const std::string& file, const ask_passphrase& ask);
@@ -396,7 +397,7 @@ void ssh_session::check_host(const known_hosts& known) {
 // -- logging in --
 
 void ssh_session::log_in(const ask_passphrase& ask) {
-    clock().begin(errc::ssh_lost, "logging in at " + where(settings_) + " as " + settings_.user);
+    begin_login("");
     const char* list = finish_pointer([&] {
         return ::libssh2_userauth_list(raw(), settings_.user.c_str(),
                                        static_cast<unsigned>(settings_.user.size()));
@@ -419,9 +420,16 @@ void ssh_session::log_in(const ask_passphrase& ask) {
     refuse_auth(methods);
 }
 
+void ssh_session::begin_login(const std::string& how) {
+    clock().begin(errc::ssh_lost,
+                  "logging in at " + where(settings_) + " as " + settings_.user + how);
+}
+
 /// Returns: nothing where there is none that answers.
 agent_pointer ssh_session::ask_agent() {
-    if (!std::getenv("SSH_AUTH_SOCK")) return {};
+    const char* socket = std::getenv("SSH_AUTH_SOCK");
+    if (!socket) return {};
+    clock().begin(errc::auth_refused, "asking the key agent at " + std::string(socket));
     agent_pointer agent(::libssh2_agent_init(raw()));
     if (!agent || ::libssh2_agent_connect(agent.get()) != 0 ||
         ::libssh2_agent_list_identities(agent.get()) != 0) {
@@ -440,6 +448,7 @@ bool ssh_session::try_agent(LIBSSH2_AGENT* agent, bool named) {
         if (named_.contains(blob) != named) continue;
         (kind_of_key(blob) == "ssh-rsa" ? tried_rsa_ : tried_other_) = true;
         tried_ += "; " + kind_of_key(blob) + " \"" + key->comment + "\" of the agent";
+        begin_login(" by a key of the agent");  // which may ask somebody
         const int failed =
             finish([&] { return ::libssh2_agent_userauth(agent, settings_.user.c_str(), key); });
         if (!failed) return true;
@@ -461,13 +470,13 @@ bool ssh_session::try_key(const std::string& file, const ask_passphrase& ask) {
     if (facts.is_locked) {
         clock().end();  // somebody may have to think
         passphrase = ask(file);
-        clock().begin(errc::ssh_lost, clock().what());
         if (passphrase.empty()) {
             tried_ += "; " + file + " has a passphrase, and .passphrase told none";
             return false;
         }
         facts = read_ssh_key(file, passphrase);
     }
+    begin_login(" by " + file);
     (facts.is_rsa() ? tried_rsa_ : tried_other_) = true;
     tried_ += "; " + (facts.kind.empty() ? "" : facts.kind + " ") + file;
     const int failed = finish([&] {

@@ -49,7 +49,8 @@ step_clock::~step_clock() {
 
 std::string step_clock::too_late() const {
     return "nothing moved for " + std::to_string(step_limit_.count()) + " ms while " + what_ +
-           "; is the host up and the way to it free?" +
+           (code_ == errc::auth_refused ? "; does it wait for somebody?"
+                                        : "; is the host up and the way to it free?") +
            (step_limit_ == limit_ ? " step_deadline allows for more time" : "");
 }
 

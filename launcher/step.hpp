@@ -55,7 +55,6 @@ class step_clock {
     /// Tells nobody of steps any more: standard output is the node's.
     void hush() noexcept { hushed_ = true; }
     std::chrono::milliseconds limit() const noexcept { return limit_; }
-    const std::string& what() const noexcept { return what_; }
 
   private:
     std::string too_late() const;

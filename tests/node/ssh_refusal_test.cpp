@@ -14,6 +14,7 @@
 #include <arpa/inet.h>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
@@ -22,6 +23,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 using namespace std::chrono_literals;
@@ -320,6 +322,42 @@ TEST_P(ssh_refusal, of_a_private_key_that_others_may_read_names_it_and_what_to_d
     ASSERT_EQ(::chmod(far.user_key().c_str(), 0644), 0);
     const auto text = refused(far, errc::bad_key_file);
     EXPECT_TRUE(has(text, far.user_key()) && has(text, "chmod 600")) << text;
+}
+
+/// Takes connections for a key agent's, and says nothing; whoever looks for one finds it meanwhile.
+class silent_agent {
+  public:
+    explicit silent_agent(const test_sshd& far)
+        : path_(far.folder() + "/agent"),
+          socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_un where{};
+        where.sun_family = AF_UNIX;
+        path_.copy(where.sun_path, sizeof where.sun_path - 1);
+        EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&where), sizeof where), 0);
+        EXPECT_EQ(::listen(socket_.get(), 16), 0);
+        ::setenv("SSH_AUTH_SOCK", path_.c_str(), 1);
+    }
+    ~silent_agent() { ::unsetenv("SSH_AUTH_SOCK"); }
+    silent_agent(const silent_agent&) = delete;
+    silent_agent& operator=(const silent_agent&) = delete;
+    const std::string& path() const noexcept { return path_; }
+
+  private:
+    std::string path_;
+    places::unique_fd socket_;
+};
+
+TEST_P(ssh_refusal, by_a_key_agent_that_says_nothing_keeps_the_deadline_and_names_it) {
+    if (!uses_library()) return;
+    const test_sshd far;
+    const silent_agent agent(far);
+    auto options = options_for(far);
+    options.step_deadline = 300ms;
+    const auto begun = std::chrono::steady_clock::now();
+    const auto text = refused(far, errc::auth_refused, options);
+    EXPECT_GE(std::chrono::steady_clock::now() - begun, 300ms);
+    EXPECT_TRUE(has(text, "300 ms") && has(text, agent.path())) << text;
+    EXPECT_FALSE(has(text, "is the host up")) << text;
 }
 
 TEST_P(ssh_refusal, of_an_rsa_key_says_what_the_library_cannot_do_and_the_command_can) {
