@@ -63,6 +63,7 @@ std::string why_not(const question& q, const settings& s, bool rounds_given) {
     if (s.blocking && lacks(blocking)) return "--blocking: who sleeps in it is no choice";
     if (s.cores != 0 && lacks(cores)) return "--cores: its processes have a core each, or any";
     if (s.count != 0 && lacks(count)) return "--count: it takes two";
+    if (s.count == 1 && !lacks(cores)) return "--count 1: a chain has two ends";
     if (rounds_given && lacks(rounds)) return "--rounds: it watches once, for --seconds";
     if (s.seconds != 0 && lacks(seconds)) return "--seconds: it watches nothing for a time";
     if (!s.hgrm.empty() && lacks(times)) return "--hgrm: it has no distribution of times";
@@ -99,10 +100,13 @@ int main(int argc, char** argv) {
     app.add_option("--api", s.api, "copy: put and get; loan: in place; batch: 16 at a time")
         ->check(CLI::IsMember({"copy", "loan", "batch"}))
         ->capture_default_str();
-    app.add_option("--cores", s.cores, "Cores for all processes (pipeline, token)");
+    app.add_option("--cores", s.cores, "Cores for all processes (pipeline, token)")
+        ->check(CLI::Range(1, 1024));
+    // A node holds 4,095 places, its bridge included.
     app.add_option("--count", s.count,
-                   "Stages, places or clients (pipeline, token, fanin, idle, spawn)");
-    app.add_option("--seconds", s.seconds, "How long to watch (idle)");
+                   "Stages, places or clients (pipeline, token, fanin, idle, spawn)")
+        ->check(CLI::Range(1, 4000));
+    app.add_option("--seconds", s.seconds, "How long to watch (idle)")->check(CLI::Range(1, 86400));
     app.add_flag("--blocking", s.blocking,
                  "The other side is asleep each time (latency); peers sleep (throughput)");
     app.add_flag("--quick", s.quick, "Two tiny rounds: shows that it works, not how fast");

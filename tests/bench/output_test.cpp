@@ -263,6 +263,27 @@ TEST(places_bench, what_a_question_cannot_use_is_refused) {
     }
 }
 
+TEST(places_bench, a_number_that_makes_no_sense_is_refused) {
+    for (const std::string option : {"--count", "--cores", "--seconds"}) {
+        for (const std::string value : {"0", "-3", "many", "99999999999"}) {
+            EXPECT_TRUE(refused("token " + option + " " + value, option));
+        }
+    }
+    for (const std::string question : {"pipeline", "token", "fanin", "idle", "spawn"}) {
+        EXPECT_TRUE(refused(question + " --count -3", "--count: Value -3 not in range"));
+        EXPECT_TRUE(refused(question + " --count 4001", "--count: Value 4001 not in range"));
+    }
+    for (const std::string question : {"pipeline", "token"}) {
+        EXPECT_TRUE(refused(question + " --count 1", question + " cannot take --count 1"));
+    }
+}
+
+TEST(places_bench, a_chain_of_two_is_answered) {
+    for (const std::string question : {"pipeline", "token"}) {
+        checked_summary(ask(question + " --count 2 --peers pipe"), question);
+    }
+}
+
 TEST(places_bench, a_rate_of_two_sizes_is_drawn) {
     const scratch_folder folder;
     const auto file = folder.path() + "/rate.svg";
