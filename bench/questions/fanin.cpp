@@ -4,6 +4,7 @@
 // alone; then all are active, each with one request under way, and none may wait much longer than
 // the others.
 #include "bench/bodies.hpp"
+#include "bench/crowd.hpp"
 #include "bench/duo.hpp"
 #include "bench/questions/questions.hpp"
 #include "bench/subjects.hpp"
@@ -24,7 +25,7 @@ void answer_all(inbox& in, int core) {
     }
 }
 
-constexpr std::size_t message_bytes = 64;
+constexpr std::size_t message_bytes = sizeof(request);
 
 struct crowd {
     place server;
@@ -38,9 +39,9 @@ std::shared_ptr<crowd> connected(const harness& h, const std::string& name, int 
         c->clients.push_back(connect_to_named_place(name, shm::ring_bytes_min));
     }
     // A connection is there for the server once it has answered.
-    block<message_bytes> word{};
+    const request word{};
     for (auto& client : c->clients) {
-        if (client.put(word) != status::ok || !client.get<block<message_bytes>>()) {
+        if (client.put(word) != status::ok || !client.get<request>()) {
             throw link_closed("the server does not answer");
         }
     }
@@ -59,7 +60,6 @@ contestant one_active(const harness& h, const std::string& name, bool is_subject
             }};
 }
 
-/// Each client asks again as soon as it has its answer.
 contestant all_active(const harness& h, int count) {
     auto both = connected(h, "fanin-all", count);
     auto found = std::make_shared<report>();
@@ -67,34 +67,7 @@ contestant all_active(const harness& h, int count) {
     const auto until = clock.ticks(h.slice());
     return {"all_active", false, [=]() -> const report& {
                 *found = {};
-                auto& clients = both->clients;
-                block<message_bytes> word{};
-                std::vector<std::uint64_t> asked(clients.size());
-                std::vector<bool> waits(clients.size(), true);
-                const auto ask = [&](std::size_t i) {
-                    asked[i] = clock.now();
-                    if (clients[i].put(word) != status::ok) throw link_closed("fanin: no room");
-                };
-                const auto begun = clock.now();
-                for (std::size_t i = 0; i < clients.size(); ++i) ask(i);
-                auto left = clients.size();
-                std::uint64_t count_answered = 0;
-                while (left > 0) {
-                    for (std::size_t i = 0; i < clients.size(); ++i) {
-                        if (!waits[i] || !clients[i].try_get<block<message_bytes>>()) continue;
-                        const auto now = clock.now();
-                        found->times.record(clock.ns(now - asked[i]));
-                        ++count_answered;
-                        if (now - begun < until || count_answered < 3 * clients.size()) {
-                            ask(i);
-                        } else {
-                            waits[i] = false;
-                            --left;
-                        }
-                    }
-                }
-                found->per_second = static_cast<double>(count_answered) * 1e9 /
-                                    static_cast<double>(clock.ns(clock.now() - begun));
+                ask_all(both->clients, clock, until, *found);
                 return *found;
             }};
 }

@@ -5,7 +5,9 @@
 #include "tests/support/content_of.hpp"
 #include "tests/support/process_cost.hpp"
 #include "bench/build_info.hpp"
+#include "bench/crowd.hpp"
 
+#include <places/core/place.hpp>
 #include <places/launcher/runtime.hpp>
 
 #include <boost/property_tree/json_parser.hpp>
@@ -278,6 +280,22 @@ TEST(bench_harness, the_faster_of_two_forms_has_the_lower_times_or_the_higher_ra
         const auto rated = first_is_faster ? faster_of(many, few) : faster_of(few, many);
         EXPECT_EQ(rated.run().per_second, 2);
     }
+}
+
+void take_three(inbox& in) {
+    for (int i = 0; i < 3; ++i) (void)in.get();
+}
+
+TEST(bench_crowd, who_waits_for_a_server_that_has_ended_is_told) {
+    captured out;
+    const fixture f{asked(1, true)};
+    (void)out.take();
+    const auto server = spawn({.named = "brief"}, &take_three);
+    std::vector<channel> clients;
+    for (int i = 0; i < 3; ++i) clients.push_back(connect_to_named_place("brief"));
+    const auto found = std::make_unique<report>();
+    EXPECT_THROW(ask_all(clients, f.measuring.clock(), 0, *found), link_closed);
+    EXPECT_EQ(found->times.total(), 0u);
 }
 
 TEST(process_cost, is_that_of_all_threads) {
