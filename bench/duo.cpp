@@ -59,6 +59,14 @@ void pin_to_first(int count) noexcept {
     (void)::sched_setaffinity(0, sizeof set, &set);
 }
 
+pinned::pinned(int core) noexcept {
+    CPU_ZERO(&before_);
+    (void)::sched_getaffinity(0, sizeof before_, &before_);
+    pin_to(core);
+}
+
+pinned::~pinned() { (void)::sched_setaffinity(0, sizeof before_, &before_); }
+
 duo::duo(std::function<slice_body()> near, std::vector<std::function<void()>> far)
     : page_(boost::interprocess::anonymous_shared_memory(sizeof(report))) {
     auto* found = new (page_.get_address()) report{};

@@ -7,6 +7,7 @@
 #include <boost/interprocess/mapped_region.hpp>
 
 #include <functional>
+#include <sched.h>
 #include <sys/types.h>
 #include <vector>
 
@@ -45,10 +46,21 @@ class duo {
     std::vector<pid_t> far_;
 };
 
-/// The calling process, and what it starts, runs on this core from now on; -1 leaves it where it
-/// is.
+/// The calling thread, and what it starts, runs on this core from now on; -1 leaves it where it is.
 void pin_to(int core) noexcept;
 /// The same for the first `count` cores of those it may use; 0: all of them.
 void pin_to_first(int count) noexcept;
+
+/// The same while it lives, for who starts contestants afterwards: they may run anywhere again.
+class pinned {
+  public:
+    explicit pinned(int core) noexcept;
+    ~pinned();
+    pinned(const pinned&) = delete;
+    pinned& operator=(const pinned&) = delete;
+
+  private:
+    cpu_set_t before_;
+};
 
 }  // namespace places::bench

@@ -33,20 +33,27 @@ contestant forked(const harness& h, std::string name, const Body& body, const li
     return {std::move(name), false, [both]() -> const report& { return both->run(); }};
 }
 
+/// What runs on the core of its side: the process with the threads that its end starts; the one
+/// that calls, while those run where they can; nothing.
+enum class pins { all, caller, none };
+
 /// Over a peer's link.
 template <class Body>
-contestant linked(const harness& h, const peer& p, const Body& body, const link_options& o) {
+contestant linked(const harness& h, const peer& p, const Body& body, const link_options& o,
+                  pins what = pins::all) {
     const auto core = h.near_core();
     const std::shared_ptr<link> between = p.make(o);
     auto both = std::make_shared<duo>(
-        [between, body, core]() -> slice_body {
-            pin_to(core);
+        [between, body, core, what]() -> slice_body {
+            if (what == pins::all) pin_to(core);
             const std::shared_ptr<end> e = between->open(side::near);
+            if (what == pins::caller) pin_to(core);
             return [e, body](report& r) { body.near(*e, r); };
         },
-        std::vector<std::function<void()>>{[between, body] {
-            pin_to(body.far_core);
+        std::vector<std::function<void()>>{[between, body, what] {
+            if (what == pins::all) pin_to(body.far_core);
             const auto e = between->open(side::far);
+            if (what == pins::caller) pin_to(body.far_core);
             body.far(*e);
         }});
     // The link outlives the processes: it may hold what both need, such as a daemon.
@@ -62,7 +69,10 @@ contestant peer_pair(const harness& h, const peer& p, const Body& body, const li
     if (!p.has_threads || !o.spins) return linked(h, p, body, o);
     auto asleep = o;
     asleep.spins = false;
-    return faster_of(linked(h, p, body, o), linked(h, p, body, asleep));
+    // Who spins takes the core from threads that share it, and who sleeps may like them near.
+    return faster_of(
+        linked(h, p, body, o, pins::caller),
+        faster_of(linked(h, p, body, asleep, pins::all), linked(h, p, body, asleep, pins::none)));
 }
 
 /// The far side as a place's entry.
@@ -84,7 +94,7 @@ contestant placed(const harness& h, std::string name, const Body& body, const li
     auto found = std::make_shared<report>();
     const auto core = h.near_core();
     return {std::move(name), true, [other, found, body, core]() -> const report& {
-                pin_to(core);
+                const pinned here{core};
                 *found = {};
                 with_channel_end(*other, body.size, [&](auto end) { body.near(end, *found); });
                 return *found;

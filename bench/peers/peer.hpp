@@ -27,7 +27,7 @@ struct peer {
     /// Whether it waits without taking the core when told to.
     bool can_sleep = true;
     /// Whether threads of its own do the work, which a caller that spins may keep from the core:
-    /// where others spin, the faster of both counts.
+    /// where others spin, the fastest of several forms counts.
     bool has_threads = false;
     /// For one whose processes only its own launcher can start, instead of `make`.
     std::function<const report&()> (*launch)(const packed_body& body, int near_core) = nullptr;

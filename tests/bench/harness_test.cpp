@@ -6,20 +6,26 @@
 #include "tests/support/process_cost.hpp"
 #include "bench/build_info.hpp"
 #include "bench/crowd.hpp"
+#include "bench/pairs.hpp"
 
 #include <places/core/place.hpp>
 #include <places/launcher/runtime.hpp>
 
+#include <boost/interprocess/anonymous_shared_memory.hpp>
+#include <boost/interprocess/mapped_region.hpp>
 #include <boost/property_tree/json_parser.hpp>
 #include <boost/property_tree/ptree.hpp>
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <ctime>
 #include <memory>
+#include <new>
 #include <sched.h>
 #include <semaphore>
+#include <span>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -280,6 +286,131 @@ TEST(bench_harness, the_faster_of_two_forms_has_the_lower_times_or_the_higher_ra
         const auto rated = first_is_faster ? faster_of(many, few) : faster_of(few, many);
         EXPECT_EQ(rated.run().per_second, 2);
     }
+}
+
+/// The cores that a thread may use.
+struct usable {
+    std::atomic<int> count;  // 0: it has not told yet
+    std::atomic<int> first;
+    void tell() {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        (void)::sched_getaffinity(0, sizeof set, &set);
+        int core = 0;
+        while (core < CPU_SETSIZE && !CPU_ISSET(static_cast<unsigned>(core), &set)) ++core;
+        first = core;
+        count = CPU_COUNT(&set);
+    }
+};
+/// Those of who calls an end and of the thread that the end has started.
+struct usable_pair {
+    struct {
+        usable caller;
+        usable own_thread;
+    } near, far;
+};
+/// In memory that forked processes share.
+usable_pair& told() {
+    static const boost::interprocess::mapped_region page =
+        boost::interprocess::anonymous_shared_memory(sizeof(usable_pair));
+    return *static_cast<usable_pair*>(page.get_address());
+}
+
+class threaded_end final : public end {
+  public:
+    explicit threaded_end(usable& own) {
+        std::thread([&own] { own.tell(); }).join();
+    }
+    void send(std::span<const std::byte>) override {}
+    void receive(std::span<std::byte>) override {}
+};
+
+class threaded_link final : public link {
+  public:
+    std::unique_ptr<end> open(side which) override {
+        return std::make_unique<threaded_end>(
+            (which == side::near ? told().near : told().far).own_thread);
+    }
+};
+
+struct telling {
+    int far_core;
+
+    template <class End>
+    void near(End&, report&) const {
+        told().near.caller.tell();
+        while (told().far.caller.count == 0) std::this_thread::yield();
+    }
+    template <class End>
+    [[noreturn]] void far(End&) const {
+        told().far.caller.tell();
+        while (true) ::pause();
+    }
+};
+
+/// How many cores callers and threads may use when `what` is pinned, and whether each side has its
+/// own.
+void expect_usable(pins what, int callers, int own_threads) {
+    captured out;
+    const fixture f{asked(1, true)};
+    (void)out.take();
+    const auto& h = f.measuring;
+    const peer threaded{.name = "threaded",
+                        .make = [](const link_options&) -> std::unique_ptr<link> {
+                            return std::make_unique<threaded_link>();
+                        }};
+    new (&told()) usable_pair{};
+    linked(h, threaded, telling{h.far_core()}, {}, what).run();
+    const auto& near = told().near;
+    const auto& far = told().far;
+    EXPECT_EQ(near.caller.count, callers);
+    EXPECT_EQ(far.caller.count, callers);
+    EXPECT_EQ(near.own_thread.count, own_threads);
+    EXPECT_EQ(far.own_thread.count, own_threads);
+    if (callers == 1) {
+        EXPECT_EQ(near.caller.first, h.near_core());
+        EXPECT_EQ(far.caller.first, h.far_core());
+    }
+    if (own_threads == 1) {
+        EXPECT_EQ(near.own_thread.first, h.near_core());
+        EXPECT_EQ(far.own_thread.first, h.far_core());
+    }
+}
+
+int usable_count() {
+    usable mine{};
+    mine.tell();
+    return mine.count;
+}
+
+TEST(bench_pairs, a_side_has_a_core_of_its_own_with_its_threads_without_them_or_not) {
+    const int all = usable_count();
+    if (all < 2) GTEST_SKIP() << "one core";
+    expect_usable(pins::all, 1, 1);
+    expect_usable(pins::caller, 1, all);
+    expect_usable(pins::none, all, all);
+}
+
+TEST(bench_pairs, who_was_pinned_for_a_while_may_go_where_it_could_before) {
+    usable mine{};
+    mine.tell();
+    const int all = mine.count;
+    {
+        const pinned here{mine.first};
+        EXPECT_EQ(usable_count(), 1);
+    }
+    EXPECT_EQ(usable_count(), all);
+}
+
+TEST(bench_pairs, who_has_measured_a_place_may_go_where_it_could_before) {
+    captured out;
+    const fixture f{asked(1, true)};
+    (void)out.take();
+    const auto& h = f.measuring;
+    const int all = usable_count();
+    const round_trips body{64, h.clock(), 1, 0, h.far_core()};
+    placed(h, "places", body, {}).run();
+    EXPECT_EQ(usable_count(), all);
 }
 
 void take_three(inbox& in) {
