@@ -29,13 +29,17 @@ std::uint64_t histogram::lowest_of(std::size_t index) noexcept {
 
 std::uint64_t histogram::highest_of(std::size_t index) noexcept { return lowest_of(index + 1) - 1; }
 
+double histogram::middle_of(std::size_t index) noexcept {
+    const auto low = lowest_of(index);
+    return static_cast<double>(low + (lowest_of(index + 1) - low) / 2);
+}
+
 double histogram::mean() const noexcept {
     if (total_ == 0) return 0;
     double sum = 0;
     for (std::size_t i = 0; i < counts_.size(); ++i) {
         if (counts_[i] == 0) continue;
-        const auto middle = static_cast<double>(lowest_of(i) + highest_of(i)) / 2;
-        sum += middle * static_cast<double>(counts_[i]);
+        sum += middle_of(i) * static_cast<double>(counts_[i]);
     }
     return sum / static_cast<double>(total_);
 }
@@ -46,7 +50,7 @@ double histogram::deviation() const noexcept {
     double sum = 0;
     for (std::size_t i = 0; i < counts_.size(); ++i) {
         if (counts_[i] == 0) continue;
-        const auto off = static_cast<double>(lowest_of(i) + highest_of(i)) / 2 - around;
+        const auto off = middle_of(i) - around;
         sum += off * off * static_cast<double>(counts_[i]);
     }
     return std::sqrt(sum / static_cast<double>(total_));
@@ -72,15 +76,14 @@ std::vector<histogram::step> histogram::steps(int ticks) const {
         if (counts_[i] == 0) continue;
         seen += counts_[i];
         const auto reached = 100 * static_cast<double>(seen) / static_cast<double>(total_);
-        while (next <= reached && next < 100) {
-            found.push_back({std::min(highest_of(i), max_), next / 100, seen});
+        while (next <= reached) {
+            found.push_back({highest_of(i), next / 100, seen});
+            if (seen == total_) break;
             const auto halvings = std::floor(std::log2(100 / (100 - next))) + 1;
-            // The last value's own steps would go on for ever.
-            if (seen == total_ && halvings > std::log2(static_cast<double>(total_)) + 1) break;
             next += 100 / (ticks * std::exp2(halvings));
         }
     }
-    if (total_ != 0) found.push_back({max_, 1, total_});
+    if (total_ != 0) found.push_back({highest_of(index_of(max_)), 1, total_});
     return found;
 }
 
@@ -99,7 +102,7 @@ std::string histogram::to_hgrm() const {
     fmt::format_to(out, "#[Mean    = {:12.3f}, StdDeviation   = {:12.3f}]\n", mean() / scale,
                    deviation() / scale);
     fmt::format_to(out, "#[Max     = {:12.3f}, Total count    = {:12d}]\n",
-                   static_cast<double>(max_) / scale, total_);
+                   static_cast<double>(highest_of(index_of(max_))) / scale, total_);
     fmt::format_to(out, "#[Buckets = {:12d}, SubBuckets     = {:12d}]\n", bucket_count, sub_count);
     return text;
 }

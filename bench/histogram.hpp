@@ -36,11 +36,11 @@ class histogram {
 
     /// A step of the distribution, at ever finer distances from the end.
     struct step {
-        std::uint64_t value;
-        double percentile;  ///< 0..1
+        std::uint64_t value;  ///< the largest of its bucket
+        double percentile;    ///< 0..1
         std::uint64_t count;
     };
-    /// Shape: `ticks` steps until the distance to 100 % has halved.
+    /// Shape: `ticks` steps until the distance to 100 % has halved; one at the last value; 100 %.
     std::vector<step> steps(int ticks = 5) const;
 
     /// The percentile distribution as HdrHistogram's tools print and read it, in microseconds.
@@ -58,6 +58,7 @@ class histogram {
     }
     static std::uint64_t lowest_of(std::size_t index) noexcept;
     static std::uint64_t highest_of(std::size_t index) noexcept;
+    static double middle_of(std::size_t index) noexcept;
 
     std::array<std::uint64_t, (bucket_count + 1) * sub_count / 2> counts_;
     std::uint64_t total_;

@@ -99,6 +99,49 @@ TEST(histogram, hgrm_is_laid_out_as_hdrhistogram_prints_it) {
         << text;
 }
 
+/// Golden: what HdrHistogram 2.1.11 for Java prints of these values with three digits, five ticks
+/// and a scale of 1000. From 2048 on a line tells the largest value of its bucket.
+TEST(histogram, hgrm_has_the_lines_of_hdrhistogram_and_no_others) {
+    const auto h = std::make_unique<histogram>();
+    for (const int v : {1, 2, 3, 4, 5, 6, 7, 7, 7, 3000, 5001}) h->record(v);
+    EXPECT_EQ(h->to_hgrm(),
+              "       Value     Percentile TotalCount 1/(1-Percentile)\n"
+              "\n"
+              "       0.001 0.000000000000          1           1.00\n"
+              "       0.002 0.100000000000          2           1.11\n"
+              "       0.003 0.200000000000          3           1.25\n"
+              "       0.004 0.300000000000          4           1.43\n"
+              "       0.005 0.400000000000          5           1.67\n"
+              "       0.006 0.500000000000          6           2.00\n"
+              "       0.007 0.550000000000          9           2.22\n"
+              "       0.007 0.600000000000          9           2.50\n"
+              "       0.007 0.650000000000          9           2.86\n"
+              "       0.007 0.700000000000          9           3.33\n"
+              "       0.007 0.750000000000          9           4.00\n"
+              "       0.007 0.775000000000          9           4.44\n"
+              "       0.007 0.800000000000          9           5.00\n"
+              "       3.001 0.825000000000         10           5.71\n"
+              "       3.001 0.850000000000         10           6.67\n"
+              "       3.001 0.875000000000         10           8.00\n"
+              "       3.001 0.887500000000         10           8.89\n"
+              "       3.001 0.900000000000         10          10.00\n"
+              "       5.003 0.912500000000         11          11.43\n"
+              "       5.003 1.000000000000         11\n"
+              "#[Mean    =        0.731, StdDeviation   =        1.600]\n"
+              "#[Max     =        5.003, Total count    =           11]\n"
+              "#[Buckets =           26, SubBuckets     =         2048]\n");
+    h->clear();
+    h->record(1'000'000'000);
+    EXPECT_EQ(h->to_hgrm(),
+              "       Value     Percentile TotalCount 1/(1-Percentile)\n"
+              "\n"
+              " 1000341.503 0.000000000000          1           1.00\n"
+              " 1000341.503 1.000000000000          1\n"
+              "#[Mean    =  1000079.360, StdDeviation   =        0.000]\n"
+              "#[Max     =  1000341.503, Total count    =            1]\n"
+              "#[Buckets =           26, SubBuckets     =         2048]\n");
+}
+
 TEST(plot, a_line_of_a_drawing_stays_inside_it) {
     const auto svg = latency_svg("a < b", {{"one", {{1, 0.5}, {100, 20}}}});
     EXPECT_TRUE(svg.starts_with("<svg "));
