@@ -94,7 +94,7 @@ void fanin(harness& h) {
     h.measure(std::move(all));
     // The first slice was the warm-up.
     if (!longest.empty()) longest.erase(longest.begin());
-    h.summarise("longest_wait", "median_wait", message_bytes, longest);
+    h.summarise("places", "median_wait", message_bytes, longest, ",\"figure\":\"longest_wait\"");
 }
 
 }  // namespace places::bench
