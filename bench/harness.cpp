@@ -71,8 +71,7 @@ void write_file(const std::string& path, const std::string& content) {
     }
 }
 
-}  // namespace
-
+/// `text` as it stands between quotes in JSON.
 std::string json_escaped(const std::string& text) {
     std::string out;
     for (const char c : text) {
@@ -87,6 +86,8 @@ std::string json_escaped(const std::string& text) {
     }
     return out;
 }
+
+}  // namespace
 
 contestant faster_of(contestant one, contestant other) {
     auto both = one;

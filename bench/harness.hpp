@@ -138,7 +138,4 @@ class harness {
     bool is_terminal_;
 };
 
-/// `text` as it stands between quotes in JSON.
-std::string json_escaped(const std::string& text);
-
 }  // namespace places::bench

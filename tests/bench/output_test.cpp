@@ -218,16 +218,20 @@ TEST(places_bench, no_peer_leaves_anything_behind) {
     for (const auto& path : left_by_peers()) EXPECT_TRUE(before.contains(path)) << path;
 }
 
-/// What it says on both streams, without --json.
-std::string told(const std::string& arguments, int& exit_code) {
-    const auto command = std::string(PLACES_BENCH) + " " + arguments + " --quick 2>&1";
-    auto* out = ::popen(command.c_str(), "r");
+/// What a command says on both streams.
+std::string said_by(const std::string& command, int& exit_code) {
+    auto* out = ::popen((command + " 2>&1").c_str(), "r");
     if (!out) throw std::runtime_error("popen");
     std::string text;
     char part[4096];
     for (std::size_t n; (n = std::fread(part, 1, sizeof part, out)) > 0;) text.append(part, n);
     exit_code = WEXITSTATUS(::pclose(out));
     return text;
+}
+
+/// What it says on both streams, without --json.
+std::string told(const std::string& arguments, int& exit_code) {
+    return said_by(std::string(PLACES_BENCH) + " " + arguments + " --quick", exit_code);
 }
 
 /// Whether it is refused, in words that contain `why`, and before anything is measured.
@@ -364,6 +368,19 @@ TEST(places_bench, drawing_and_distribution_are_written) {
     };
     EXPECT_TRUE(content("out.svg").starts_with("<svg "));
     EXPECT_NE(content("out.places.8.hgrm").find("#[Max "), std::string::npos);
+}
+
+TEST(places_bench, a_remote_start_without_an_sshd_fails_and_says_why) {
+    const std::string hiding = "unshare -rm sh -c 'mount --bind /dev/null /usr/sbin/sshd && ";
+    const bool is_there = ::access("/usr/sbin/sshd", X_OK) == 0;
+    if (is_there && std::system((hiding + "true' 2>/dev/null").c_str()) != 0) {
+        GTEST_SKIP() << "the sshd cannot be hidden";
+    }
+    const auto command = std::string(PLACES_BENCH) + " spawn_remote --quick";
+    int exit_code = 0;
+    const auto text = said_by(is_there ? hiding + command + "'" : command, exit_code);
+    EXPECT_NE(exit_code, 0);
+    EXPECT_NE(text.find("places-bench: spawn_remote: no sshd at"), std::string::npos) << text;
 }
 
 TEST(places_bench, an_unknown_question_is_refused) {
