@@ -306,9 +306,18 @@ void harness::compare(const contest& c, const std::vector<result>& results) {
                     ratios.push_back(a.per_second * weigh(ours) / (b.per_second * weigh(theirs)));
                 }
             }
-            std::string more;
-            if (!tails.empty()) more = fmt::format(",\"ratio_p99\":{:.3f}", median(tails));
-            summarise(ours.name, theirs.name, c.size, std::move(ratios), more);
+            if (tails.empty()) {
+                summarise(ours.name, theirs.name, c.size, std::move(ratios));
+                continue;
+            }
+            const auto by_round = median(tails);
+            const auto of_all = static_cast<double>(ours.times.at_percentile(99)) /
+                                static_cast<double>(theirs.times.at_percentile(99));
+            summarise(
+                ours.name, theirs.name, c.size, std::move(ratios),
+                fmt::format(",\"ratio_p99\":{:.3f},\"ratio_p99_all\":{:.3f}", by_round, of_all));
+            summary_text_.back() +=
+                fmt::format("  p99 {:.3f}, of all rounds {:.3f}", by_round, of_all);
         }
     }
 }

@@ -163,6 +163,7 @@ TEST(bench_harness, rates_are_compared_ours_over_theirs_round_by_round) {
     EXPECT_EQ(s.get<int>("rounds"), 3);
     EXPECT_EQ(s.get<std::size_t>("size"), 64u);
     EXPECT_EQ(s.count("ratio_p99"), 0u);
+    EXPECT_EQ(s.count("ratio_p99_all"), 0u);
 }
 
 TEST(bench_harness, times_are_compared_ours_over_theirs_round_by_round) {
@@ -172,6 +173,22 @@ TEST(bench_harness, times_are_compared_ours_over_theirs_round_by_round) {
                               3);
     expect_ratio(s, 1, 4, 6);
     EXPECT_DOUBLE_EQ(s.get<double>("ratio_p99"), 4);
+}
+
+TEST(bench_harness, the_99th_percentiles_are_compared_by_round_and_of_all_rounds) {
+    const std::vector<script> both{{"places", true, {1, 1, 1, 1}, {900, 10, 60, 30}},
+                                   {"limit", false, {7, 7, 7, 7}, {1, 10, 5, 20}}};
+    const auto s = summary_of(figure::time, both, 3);
+    EXPECT_DOUBLE_EQ(s.get<double>("ratio_p99"), 1.5);
+    EXPECT_DOUBLE_EQ(s.get<double>("ratio_p99_all"), 3);
+    captured out;
+    fixture f{asked(3, false)};
+    contest c{64, figure::time, {}};
+    for (const auto& each : both) c.entries.push_back(follows(each));
+    f.measuring.measure(std::move(c));
+    EXPECT_EQ(f.measuring.finish(), 0);
+    const auto text = out.take();
+    EXPECT_NE(text.find("[1.000 .. 12.000]  p99 1.500, of all rounds 3.000\n"), text.npos) << text;
 }
 
 TEST(bench_harness, an_even_number_of_rounds_has_its_median_between_two) {
