@@ -17,6 +17,7 @@
 #include <boost/property_tree/ptree.hpp>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -352,6 +353,7 @@ class threaded_link final : public link {
 
 struct telling {
     int far_core;
+    std::size_t size = 64;
 
     template <class End>
     void near(End&, report&) const {
@@ -359,39 +361,18 @@ struct telling {
         while (told().far.caller.count == 0) std::this_thread::yield();
     }
     template <class End>
-    [[noreturn]] void far(End&) const {
+    [[noreturn]] void far(End& end) const {
         told().far.caller.tell();
-        while (true) ::pause();
+        std::vector<std::byte> message(size);
+        while (true) end.receive(message);
     }
 };
 
-/// How many cores callers and threads may use when `what` is pinned, and whether each side has its
-/// own.
-void expect_usable(pins what, int callers, int own_threads) {
-    captured out;
-    const fixture f{asked(1, true)};
-    (void)out.take();
-    const auto& h = f.measuring;
-    const peer threaded{.name = "threaded",
-                        .make = [](const link_options&) -> std::unique_ptr<link> {
-                            return std::make_unique<threaded_link>();
-                        }};
-    new (&told()) usable_pair{};
-    linked(h, threaded, telling{h.far_core()}, {}, what).run();
-    const auto& near = told().near;
-    const auto& far = told().far;
-    EXPECT_EQ(near.caller.count, callers);
-    EXPECT_EQ(far.caller.count, callers);
-    EXPECT_EQ(near.own_thread.count, own_threads);
-    EXPECT_EQ(far.own_thread.count, own_threads);
-    if (callers == 1) {
-        EXPECT_EQ(near.caller.first, h.near_core());
-        EXPECT_EQ(far.caller.first, h.far_core());
-    }
-    if (own_threads == 1) {
-        EXPECT_EQ(near.own_thread.first, h.near_core());
-        EXPECT_EQ(far.own_thread.first, h.far_core());
-    }
+void expect_own_cores(const harness& h, const usable& near, const usable& far) {
+    EXPECT_EQ(near.count, 1);
+    EXPECT_EQ(far.count, 1);
+    EXPECT_EQ(near.first, h.near_core());
+    EXPECT_EQ(far.first, h.far_core());
 }
 
 int usable_count() {
@@ -400,12 +381,64 @@ int usable_count() {
     return mine.count;
 }
 
-TEST(bench_pairs, a_side_has_a_core_of_its_own_with_its_threads_without_them_or_not) {
+TEST(bench_pairs, limit_and_places_have_a_core_a_side) {
     const int all = usable_count();
     if (all < 2) GTEST_SKIP() << "one core";
-    expect_usable(pins::all, 1, 1);
-    expect_usable(pins::caller, 1, all);
-    expect_usable(pins::none, all, all);
+    told();  // before the nursery is forked
+    captured out;
+    const fixture f{asked(1, true)};
+    (void)out.take();
+    const auto& h = f.measuring;
+    const telling body{h.far_core()};
+    new (&told()) usable_pair{};
+    forked<ring_end, ring_memory>(h, "limit", body, {}).run();
+    expect_own_cores(h, told().near.caller, told().far.caller);
+    new (&told()) usable_pair{};
+    placed(h, "places", body, {}).run();
+    expect_own_cores(h, told().near.caller, told().far.caller);
+}
+
+TEST(bench_pairs, a_peer_has_a_core_a_side_with_its_threads_or_without_them_or_is_free) {
+    const int all = usable_count();
+    if (all < 2) GTEST_SKIP() << "one core";
+    captured out;
+    const fixture f{asked(1, true)};
+    (void)out.take();
+    const auto& h = f.measuring;
+    const peer threaded{.name = "threaded",
+                        .make = [](const link_options&) -> std::unique_ptr<link> {
+                            return std::make_unique<threaded_link>();
+                        }};
+    const auto& near = told().near;
+    const auto& far = told().far;
+    for (const auto what : {pins::all, pins::caller, pins::none}) {
+        new (&told()) usable_pair{};
+        linked(h, threaded, telling{h.far_core()}, {}, what).run();
+        if (what == pins::none) {
+            EXPECT_EQ(near.caller.count, all);
+            EXPECT_EQ(far.caller.count, all);
+        } else {
+            expect_own_cores(h, near.caller, far.caller);
+        }
+        if (what == pins::all) {
+            expect_own_cores(h, near.own_thread, far.own_thread);
+        } else {
+            EXPECT_EQ(near.own_thread.count, all);
+            EXPECT_EQ(far.own_thread.count, all);
+        }
+    }
+}
+
+TEST(bench_pairs, a_chain_has_as_many_cores_as_were_asked_for) {
+    const int all = usable_count();
+    for (const int count : {0, 1, 2, all + 1}) {
+        int found = 0;
+        std::thread([&] {
+            pin_to_first(count);
+            found = usable_count();
+        }).join();
+        EXPECT_EQ(found, count == 0 ? all : std::min(all, count));
+    }
 }
 
 TEST(bench_pairs, who_was_pinned_for_a_while_may_go_where_it_could_before) {
@@ -428,6 +461,35 @@ TEST(bench_pairs, who_has_measured_a_place_may_go_where_it_could_before) {
     const round_trips body{64, h.clock(), 1, 0, h.far_core()};
     placed(h, "places", body, {}).run();
     EXPECT_EQ(usable_count(), all);
+}
+
+/// How the links of one peer were to wait, in any order: p spins, s sleeps.
+std::string& ways_to_wait() {
+    static std::string ways;
+    return ways;
+}
+
+TEST(bench_pairs, who_has_threads_sleeps_too_where_others_spin) {
+    captured out;
+    const fixture f{asked(1, true)};
+    (void)out.take();
+    const auto ways_of = [&](bool has_threads, bool spins) {
+        ways_to_wait().clear();
+        const peer p{.name = "peer",
+                     .make = [](const link_options& o) -> std::unique_ptr<link> {
+                         ways_to_wait() += o.spins ? 'p' : 's';
+                         return std::make_unique<threaded_link>();
+                     },
+                     .has_threads = has_threads};
+        const round_trips body{64, f.measuring.clock(), 1, 0, f.measuring.far_core()};
+        peer_pair(f.measuring, p, body, link_options{.spins = spins});
+        std::sort(ways_to_wait().begin(), ways_to_wait().end());
+        return ways_to_wait();
+    };
+    EXPECT_EQ(ways_of(false, true), "p");
+    EXPECT_EQ(ways_of(false, false), "s");
+    EXPECT_EQ(ways_of(true, true), "pss");
+    EXPECT_EQ(ways_of(true, false), "s");
 }
 
 void take_three(inbox& in) {
