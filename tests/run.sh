@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs what is missing, builds, and tests: the rings under ThreadSanitizer, everything under
-# AddressSanitizer and UndefinedBehaviorSanitizer (built by clang++, unless CXX says otherwise), a
-# minute of each fuzz target, everything optimised.
+# Installs what is missing, builds, and tests: rings, places and links under ThreadSanitizer,
+# everything under AddressSanitizer and UndefinedBehaviorSanitizer (both built by clang++, unless CXX
+# says otherwise), a minute of each fuzz target, everything optimised.
 # The first failure ends it.
 #   tests/run.sh [--quick] [ctest argument…]
 #   --quick   the optimised build only
@@ -27,10 +27,13 @@ if [ -n "${CI:-}" ]; then
     echo "cmake     $(cmake --version | head -n 1)"
 fi
 
+configure_tests() { configure "$1" -DPLACES_TESTS=ON -DPLACES_EXAMPLES=ON; }
+with_clang() { (CXX=${CXX:-clang++} && export CXX && "$@"); }
+
 # prepare PRESET [target…]
 prepare() {
     echo "== $1: build"
-    configure "$1" -DPLACES_TESTS=ON -DPLACES_EXAMPLES=ON
+    configure_tests "$1"
     build "$@"
 }
 
@@ -51,11 +54,10 @@ fuzz() {
         "build/fuzz/units/$1" "tests/fuzz/corpus/$1"
 }
 
-# build_meanwhile PRESET: begins to build it with what the tests leave of the processors, which is
-# much, since they wait for each other.  It is a process group of its own, so that it can be ended,
-# and has no files in /tmp, which is the tests' to watch.
+# build_meanwhile PRESET, once that is configured: begins to build it with what the tests leave of
+# the processors, which is much, since they wait for each other.  It is a process group of its own,
+# so that it can be ended, and has no files in /tmp, which is the tests' to watch.
 build_meanwhile() {
-    configure "$1" -DPLACES_TESTS=ON -DPLACES_EXAMPLES=ON
     mkdir -p "build/$1/tmp"
     TMPDIR=$PWD/build/$1/tmp nice -n 19 setsid sh -c '. tests/install.sh && build "$0"' "$1" \
         >"build/$1/build.log" 2>&1 &
@@ -77,10 +79,15 @@ if [ "$quick" = no ]; then
     # The sanitizers of g++ 12 and 13 may fail to start where the kernel randomises addresses by more
     # than 28 bits.  Building runs programs too, to list their tests.  A container may forbid this.
     if setarch -R true 2>/dev/null; then under="setarch -R"; fi
-    prepare tsan tests/shm/all
-    # A label nobody carries is a failure, but a choice on the command line may leave no ring test.
-    if [ $# = 0 ]; then check tsan -L ring --no-tests=error; else check tsan -L ring "$@"; fi
-    (CXX=${CXX:-clang++} && export CXX && prepare asan)
+    with_clang prepare tsan tests/shm/all tests/core/all tests/net/all tests/process/all
+    with_clang configure_tests asan
+    build_meanwhile asan
+    # What it cannot judge is not built: whatever takes two nodes, or hunts for minutes.  A label
+    # nobody carries is a failure, but a choice on the command line may leave no such test.
+    judged="-L unit|process -LE stress -E ^fuzz"
+    if [ $# = 0 ]; then check tsan $judged --no-tests=error; else check tsan $judged "$@"; fi
+    await_build asan
+    configure_tests release
     build_meanwhile release
     check asan --no-tests=error "$@"
     if [ $# = 0 ]; then

@@ -4,6 +4,7 @@
 #include "launcher/nursery.hpp"
 #include "core/process.hpp"
 #include "tests/support/node_main.hpp"
+#include "tests/support/sanitized.hpp"
 #include "processes.hpp"
 
 #include <gtest/gtest.h>
@@ -113,6 +114,7 @@ void echo(places::channel& c) {
 }  // namespace
 
 TEST(nursery, is_not_forked_from_a_program_that_has_begun_a_thread) {
+    if (is_thread_sanitized) GTEST_SKIP() << "ThreadSanitizer begins one in every program";
     doomed_root root{"thread"};
     EXPECT_EQ(root.said(),
               "places::runtime must be made before any thread: fork() copies only one. Make it on "
