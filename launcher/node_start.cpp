@@ -124,7 +124,7 @@ struct pending_node::state {
     void draw(std::string_view progress);
     void print(const std::string& text);
     void finish_lines();
-    void check_time();
+    void check_time(bool has_news);
     void fail(boost::system::error_code code, const std::string& text);
     void begin_dial();
     void end_dial();
@@ -285,11 +285,13 @@ void pending_node::state::fail(boost::system::error_code code, const std::string
     node->begin_end();
 }
 
-void pending_node::state::check_time() {
+/// `has_news`: something has just come of its streams.
+void pending_node::state::check_time(bool has_news) {
     if (at >= phase::ready) return;
+    const bool is_late = clock_type::now() >= until;
     if (ended[0]) {
-        while (take(1) && !ended[1]) {
-        }
+        // What it says of why comes first, from one that goes on as long as it has time.
+        if (has_news && !is_late) return;
         finish_lines();
         std::string how;
         if (node->reap(clock_type::now() + end_wait) && node->ended->signalled) {
@@ -299,7 +301,7 @@ void pending_node::state::check_time() {
                     " ended before it was ready" + how + ": " + runtime_first +
                         (printed.empty() ? "" : "; it printed: " + printed));
     }
-    if (clock_type::now() < until) return;
+    if (!is_late) return;
     finish_lines();
     // Whoever is stuck does not hear that it is to end. A starter whose node is late does, and
     // tells it.
@@ -519,9 +521,11 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
         auto next = clock_type::time_point::max();
         bool moved = false;
         for (const auto& each : nodes) {
+            bool has_news = false;
             for (const std::size_t stream : {1, 0}) {
-                if (each->at < phase::ready) moved |= each->take(stream);
+                if (each->at < phase::ready) has_news |= each->take(stream);
             }
+            moved |= has_news;
             if (each->at < phase::ready) moved |= each->send_some();
             // Nobody looked at the others meanwhile.
             if (const auto thought = std::exchange(each->thought, {}); thought.count() > 0) {
@@ -530,7 +534,7 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
                     other->looked += thought;
                 }
             }
-            each->check_time();
+            each->check_time(has_news);
             // At once: those that are ready first must not wait for the last one's start.
             if (each->at == phase::ready) each->begin_dial();
             if (each->at >= phase::ready) continue;
@@ -540,8 +544,8 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
                 if (!each->ended[i]) fds.push_back({each->streams[i].get(), POLLIN, 0});
             }
         }
-        if (fds.empty()) break;
         if (moved) continue;
+        if (fds.empty()) break;
         if (!may_wait) return look();
         detail::poll_until(fds, next);
         look();

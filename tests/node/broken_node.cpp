@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <unistd.h>
 
 namespace {
@@ -12,6 +13,12 @@ __attribute__((constructor)) void fail_as_told(int argc, char** argv) {
     const char* line = std::getenv("BROKEN_NODE");
     if (argc != 2 || std::strcmp(argv[1], "--places-node") != 0 || !line) return;
     while (std::strcmp(line, "silent") == 0) ::pause();
+    if (std::strcmp(line, "flood") == 0) {
+        // As much as a pipe takes, when its standard output ends: there is always more to read.
+        std::string words;
+        while (words.size() < 60'000) words += "a flood of words" + std::string(1000, '.') + "\n";
+        while (::write(STDERR_FILENO, words.data(), words.size()) > 0) ::close(STDOUT_FILENO);
+    }
     const bool is_whole = std::strncmp(line, "places-node-", 12) == 0;
     std::printf("%s%s\n", is_whole ? "" : "places-node-failed ", line);
     std::fflush(stdout);

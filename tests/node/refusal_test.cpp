@@ -274,6 +274,18 @@ TEST(node, one_that_is_not_ready_in_time_is_reported_and_leaves_no_process) {
     EXPECT_EQ(children_of(::getpid()), before);  // nor one that nobody has waited for
 }
 
+TEST(node, that_has_closed_its_output_and_never_stops_talking_is_reported_and_leaves_no_process) {
+    const auto before = children_of(::getpid());
+    ::setenv("BROKEN_NODE", "flood", 1);
+    const auto e = error_of([] {
+        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .deadline = 500ms});
+    });
+    ::unsetenv("BROKEN_NODE");
+    EXPECT_EQ(e.code(), errc::node_unreachable);
+    EXPECT_TRUE(has(e, "ended before it was ready") && has(e, "a flood of words")) << e.what();
+    EXPECT_EQ(children_of(::getpid()), before);
+}
+
 TEST(node, that_never_reads_its_order_is_reported_in_time_however_long_that_is) {
     const auto before = children_of(::getpid());
     places::node_options options{.listen_port = 0, .deadline = 500ms};
