@@ -94,7 +94,7 @@ std::string sha256_of(std::string_view octets) {
 
 std::string deployed_name(std::string_view path) { return plain_name(base_name(path)); }
 
-cargo cargo_of(const std::string& path) {
+cargo cargo_of(const std::string& path, const std::function<void()>& on_read) {
     const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
     struct stat status {};
     if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
@@ -107,6 +107,7 @@ cargo cargo_of(const std::string& path) {
     for (ssize_t got; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;) {
         d.feed({buffer.data(), static_cast<std::size_t>(got)});
         c.bytes += static_cast<std::uint64_t>(got);
+        if (on_read) on_read();
     }
     c.digest = d.text();
     return c;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -18,8 +19,9 @@ struct cargo {
     std::uint64_t bytes = 0;
 };
 
+/// `on_read` is called in between: a large file takes its time.
 /// Throws: error{load_failed} for a file that cannot be read, with the system's words.
-cargo cargo_of(const std::string& path);
+cargo cargo_of(const std::string& path, const std::function<void()>& on_read = {});
 /// How a file is called there: without what would need quoting.
 std::string deployed_name(std::string_view path);
 /// In hexadecimal.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/deploy.hpp"
 
-#include "launcher/cargo.hpp"
 #include "launcher/node.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/text_parts.hpp"
@@ -107,6 +106,14 @@ class copier {
         folder_ = answer.substr(7);
     }
 
+    /// A file here that is to be put there.
+    cargo read(const std::string& path) {
+        far_.clock().begin(errc::load_failed, "reading " + path);
+        return cargo_of(path, [&] {
+            far_.clock().moved();
+            hold_guard();
+        });
+    }
     /// `folder`: below the cache.
     void put(const cargo& what, const std::string& folder) {
         far_.clock().begin(errc::ssh_lost, "copying " + what.name);
@@ -116,14 +123,10 @@ class copier {
         if (!file) throw error(errc::load_failed, what.path + ": " + std::strerror(errno));
         const auto path = folder_ + "/" + what.name;
         std::chrono::steady_clock::time_point told{};
-        auto guarded = std::chrono::steady_clock::now();
         const progress tell = [&](std::uint64_t done) {
-            const auto now = std::chrono::steady_clock::now();
-            if (now - guarded >= guard_interval) {
-                guarded = now;
-                shell_.say("wait");
-            }
+            hold_guard();
             if (!show_progress_) return;
+            const auto now = std::chrono::steady_clock::now();
             if (done < what.bytes && now - told < progress_interval) return;
             told = now;
             // Nobody reads: the copy does not wait for that.
@@ -261,6 +264,12 @@ class copier {
                               std::to_string(what.bytes) + " bytes): " + words +
                               std::string(advice_for(code)));
     }
+    void hold_guard() {
+        const auto now = std::chrono::steady_clock::now();
+        if (now - guarded_ < guard_interval) return;
+        guarded_ = now;
+        shell_.say("wait");
+    }
     void keep(const cargo& what, const std::string& folder) {
         shell_.say("keep " + folder + " " + what.digest + " " + what.name);
         const auto answer = shell_.hear();
@@ -277,6 +286,7 @@ class copier {
     far_shell shell_;
     bool show_progress_;
     std::string folder_;
+    std::chrono::steady_clock::time_point guarded_ = std::chrono::steady_clock::now();
 };
 
 // For the node alone, which takes it out again.
@@ -309,36 +319,34 @@ std::string start_script(const cargo& program, const std::vector<cargo>& librari
            "; elif [ -f \"$p\" ]; then echo \"places-barred $p\"; fi";
 }
 
+cargo read_through(const std::string& path, step_clock& clock) {
+    clock.begin(errc::load_failed, "reading " + path);
+    return cargo_of(path, [&] { clock.moved(); });
+}
+
 /// By its name, which says where its libraries are; where another file has that name by now, or
 /// none, as the kernel still has it.
-cargo this_program() {
+cargo this_program(step_clock& clock) {
     // Not of "self": a loader that is asked about it is another process.
     const std::filesystem::path running = "/proc/" + std::to_string(::getpid()) + "/exe";
     std::string name = std::filesystem::read_symlink(running);
     std::error_code none;
-    if (std::filesystem::equivalent(name, running, none)) return cargo_of(name);
-    auto program = cargo_of(running);
+    if (std::filesystem::equivalent(name, running, none)) return read_through(name, clock);
+    auto program = read_through(running, clock);
     constexpr std::string_view mark = " (deleted)";
     if (name.ends_with(mark)) name.resize(name.size() - mark.size());
     program.name = deployed_name(name);
     return program;
 }
 
-std::vector<cargo> cargo_of_each(const std::vector<std::string>& paths) {
-    std::vector<cargo> all;
-    for (const auto& each : paths) all.push_back(cargo_of(each));
-    return all;
-}
-
-/// Names what goes to one host for one program, whatever libraries turn out to be missing there.
-std::string set_digest(const cargo& program, const std::vector<cargo>& modules) {
-    std::string text = "places set 1\n" + program.digest + " " + program.name + "\n";
-    for (const auto& each : modules) text += each.digest + " " + each.name + "\n";
+std::string set_digest(const freight& what) {
+    std::string text = "places set 1\n" + what.program.digest + " " + what.program.name + "\n";
+    for (const auto& each : what.modules) text += each.digest + " " + each.name + "\n";
     return sha256_of(text);
 }
 
-void copy_all(far_side& far, const cargo& program, const std::vector<cargo>& modules,
-              const std::string& set, bool show_progress) {
+void copy_all(far_side& far, const freight& what, bool show_progress) {
+    const auto& [program, modules, set] = what;
     far.clock().begin(errc::ssh_lost, "copying " + program.name);
     copier copies(far, set, show_progress);
     copies.put(program, program.digest);
@@ -375,7 +383,7 @@ void copy_all(far_side& far, const cargo& program, const std::vector<cargo>& mod
                                                    ", and here it is not found either; "
                                                    "install it there");
             }
-            auto library = cargo_of(path->second);
+            auto library = copies.read(path->second);
             library.name = deployed_name(name);
             copies.put(library, library.digest);
             libraries.insert(libraries.begin(), std::move(library));
@@ -413,14 +421,19 @@ bool is_starting(far_shell& shell, first_answers& answers) {
 
 }  // namespace
 
-started_stream start_deployed(far_side& far, const deployment& what) {
+freight gather(const std::vector<std::string>& modules, step_clock& clock) {
+    freight all{this_program(clock), {}, {}};
+    for (const auto& each : modules) all.modules.push_back(read_through(each, clock));
+    all.set = set_digest(all);
+    clock.end();
+    return all;
+}
+
+started_stream start_deployed(far_side& far, const freight& what, bool show_progress) {
     far.clock().begin(errc::ssh_lost, "looking for the program there");
-    const auto program = this_program();
-    const auto modules = cargo_of_each(what.modules);
-    const auto set = set_digest(program, modules);
     first_answers answers;
     for (const bool copied : {false, true}) {
-        far_shell shell(far, first_script(set));
+        far_shell shell(far, first_script(what.set));
         if (is_starting(shell, answers)) return shell.release();
         if (copied && !answers.barred.empty()) {
             throw error(errc::no_permission,
@@ -434,17 +447,16 @@ started_stream start_deployed(far_side& far, const deployment& what) {
         }
         const auto why = mismatch(this_platform(), glibc_needed(), answers.there);
         if (!why.empty()) throw error(errc::wrong_architecture, why);
-        copy_all(far, program, modules, set, what.show_progress);
+        copy_all(far, what, show_progress);
         far.clock().begin(errc::ssh_lost, "starting the program there");
     }
     return {};
 }
 
-void forget_start(far_side& far, const deployment& what) {
-    const auto set = set_digest(this_program(), cargo_of_each(what.modules));
+void forget_start(far_side& far, const freight& what) {
     far.clock().begin(errc::ssh_lost, "removing what does not start");
-    far_shell shell(
-        far, std::string(cache_script) + "rm -f \"$c/" + set + "/start.$h\"; echo places-removed");
+    far_shell shell(far, std::string(cache_script) + "rm -f \"$c/" + what.set +
+                             "/start.$h\"; echo places-removed");
     (void)shell.hear();
     far.clock().end();
 }

@@ -2,6 +2,7 @@
 // The program travels: what a node needs is copied once into the host's cache. Not installed.
 #pragma once
 
+#include "launcher/cargo.hpp"
 #include "launcher/far_side.hpp"
 
 #include <string>
@@ -18,19 +19,25 @@ namespace places::launcher {
 //                        copy grows, and copies what is not there then
 // Whatever is there is whole.
 
-struct deployment {
-    std::vector<std::string> modules;  ///< paths of shared objects that go with the program
-    bool show_progress = false;
+/// What goes to one host for one start of this program.
+struct freight {
+    cargo program;
+    std::vector<cargo> modules;
+    std::string set;  ///< names all of it in the cache, whatever turns out to be missing there
 };
 
+/// Reads this program and the shared objects that go with it. A step or several of their own, in
+/// which no host is waited for.
+/// Throws: error{load_failed} naming the file.
+freight gather(const std::vector<std::string>& modules, step_clock& clock);
 /// Runs this program on the far side as a node, after copying what is not there yet.
 /// Returns: the node, which reads its orders next.
 /// Throws: error: wrong_architecture naming both sides' processor or C library, no_space,
 ///         no_permission, load_failed for what neither side has, ssh_lost, and as far_side.
-started_stream start_deployed(far_side& far, const deployment& what);
+started_stream start_deployed(far_side& far, const freight& what, bool show_progress);
 /// Makes the next start copy again what is not whole, after one by which nothing has run.
 /// Throws: as far_side.
-void forget_start(far_side& far, const deployment& what);
+void forget_start(far_side& far, const freight& what);
 /// Runs a program that is on the host already. Throws: error{program_not_found}, as far_side.
 started_stream start_installed(far_side& far, const std::string& program);
 

@@ -579,11 +579,12 @@ int serve_starter() {
     };
     try {
         step_clock clock(std::chrono::milliseconds{order->step_deadline_ms}, STDIN_FILENO);
+        const bool is_copied = order->program.empty();
+        const auto goods = is_copied ? gather(order->modules, clock) : freight{};
         const auto settings = settings_of(*order);
         const auto far = open_far_side(*order, settings, clock);
-        const deployment what{order->modules, order->show_progress};
-        auto node = order->program.empty() ? start_deployed(*far, what)
-                                           : start_installed(*far, order->program);
+        auto node = is_copied ? start_deployed(*far, goods, order->show_progress)
+                              : start_installed(*far, order->program);
         clock.hush();
         say_line(std::string(start_marker) + " address=" + far->address());
         pass_orders(*far, *node.stream);
@@ -596,8 +597,8 @@ int serve_starter() {
             how = relay.run();
             is_ready = relay.was_ready();
         }
-        if (order->program.empty() && !is_ready && how && is_no_start(*how)) {
-            forget_start(*far, what);
+        if (is_copied && !is_ready && how && is_no_start(*how)) {
+            forget_start(*far, goods);
             constexpr std::string_view advice =
                 "what the host has in its cache does not start; start again, and it is copied "
                 "anew\n";

@@ -48,10 +48,11 @@ step_clock::~step_clock() {
 }
 
 std::string step_clock::too_late() const {
+    const auto* question = code_ == errc::load_failed    ? "; does its disk answer?"
+                           : code_ == errc::auth_refused ? "; does it wait for somebody?"
+                                                         : "; is the host up and the way to it free?";
     return "nothing moved for " + std::to_string(step_limit_.count()) + " ms while " + what_ +
-           (code_ == errc::auth_refused ? "; does it wait for somebody?"
-                                        : "; is the host up and the way to it free?") +
-           (step_limit_ == limit_ ? " step_deadline allows for more time" : "");
+           question + (step_limit_ == limit_ ? " step_deadline allows for more time" : "");
 }
 
 void step_clock::begin(errc code, std::string what, std::chrono::milliseconds most) {

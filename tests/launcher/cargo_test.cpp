@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/cargo.hpp"
 
-#include "tests/support/scratch.hpp"
 #include "tests/support/error_of.hpp"
+#include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
 
@@ -21,6 +21,15 @@ TEST(cargo, is_a_file_with_the_digest_of_its_content_and_a_plain_name) {
     const auto text = text_of_error(errc::load_failed, [&] { (void)cargo_of(folder.path()); });
     EXPECT_NE(text.find(folder.path()), text.npos);
     EXPECT_EQ(error_of([] { (void)cargo_of("/no/such"); }).code(), errc::load_failed);
+}
+
+TEST(cargo, that_is_large_tells_while_it_is_read_that_it_moves) {
+    const scratch_folder folder;
+    const auto large = folder.put("large", "");
+    std::filesystem::resize_file(large, 8 * 1024 * 1024);
+    int times = 0;
+    EXPECT_EQ(cargo_of(large, [&] { ++times; }).bytes, 8U * 1024 * 1024);
+    EXPECT_GE(times, 8);
 }
 
 TEST(platform, that_differs_is_refused_naming_both) {
