@@ -13,10 +13,28 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <string>
 #include <sys/stat.h>
+#include <vector>
 
 using namespace std::chrono_literals;
 using places::errc;
+namespace files = std::filesystem;
+
+extern "C" const char* program_outer();
+
+/// What the program's shared objects say over there, and whence they are.
+struct part_server {
+    std::string say() { return program_outer(); }
+    std::string loaded_from(const std::string& name) {
+        std::ifstream maps("/proc/self/maps");
+        for (std::string line; std::getline(maps, line);) {
+            if (line.ends_with("/" + name)) return line.substr(line.find('/'));
+        }
+        return "nowhere";
+    }
+};
+PLACES_NAMED_SERVER(part_server, (rpc, say), (rpc, loaded_from))
 
 namespace {
 
@@ -26,6 +44,12 @@ std::string variable(const char* name) {
     const char* value = std::getenv(name);
     return value ? value : "";
 }
+
+/// As seen from here as well: only the build tree is hidden over there.
+std::string far_home() {
+    return files::path(variable("FAR_CONFIG")).parent_path().string() + "/home";
+}
+std::string cache() { return far_home() + "/.cache/places"; }
 
 class two_hosts : public ::testing::Test {
   protected:
@@ -55,6 +79,21 @@ TEST_F(two_hosts, the_program_and_its_module_run_where_there_is_no_build_tree) {
     EXPECT_EQ(facts.variable("SSH_CONNECTION").find("10.213.7.1 "), 0U);
     node.send_exit(4);
     EXPECT_EQ(node.wait(), (places::exit_status{false, 4}));
+}
+
+TEST_F(two_hosts, shared_objects_that_only_this_one_has_go_there_with_those_that_they_need) {
+    auto with_module = options();
+    with_module.modules = {LINKED_MODULE};
+    auto node = test_runtime().spawn_remote_node("far", with_module);
+    auto parts = node.supervise_place<part_server>();
+    EXPECT_EQ(parts.say(), "first");
+    auto module = node.supervise_place(places::library{LINKED_MODULE, "module_reads"});
+    EXPECT_EQ(echoed(module, "?"), "first");
+    for (const char* each : {"libnode_program_outer.so", "libnode_program_inner.so",
+                             "libnode_module_outer.so", "libnode_module_inner.so"}) {
+        const auto from = parts.loaded_from(each);
+        EXPECT_TRUE(from.starts_with(cache() + "/")) << from;
+    }
 }
 
 TEST_F(two_hosts, are_linked_without_a_tunnel) {
@@ -189,16 +228,15 @@ TEST_F(two_hosts, a_cable_that_is_cut_during_the_start_is_an_error_within_the_de
 /// A file of the far user's login shell; removed with this.
 class login_file {
   public:
-    explicit login_file(const std::string& text)
-        : path_(std::filesystem::path(variable("FAR_CONFIG")).parent_path() / "home/.bashrc") {
+    explicit login_file(const std::string& text) : path_(far_home() + "/.bashrc") {
         std::ofstream(path_) << text;
     }
-    ~login_file() { std::filesystem::remove(path_); }
+    ~login_file() { files::remove(path_); }
     login_file(const login_file&) = delete;
     login_file& operator=(const login_file&) = delete;
 
   private:
-    std::filesystem::path path_;
+    std::string path_;
 };
 
 TEST_F(two_hosts, a_cable_that_is_cut_amid_a_start_takes_what_has_been_started_and_copied) {
@@ -217,10 +255,14 @@ TEST_F(two_hosts, a_cable_that_is_cut_amid_a_start_takes_what_has_been_started_a
     };
 
     const auto program = scratch.path() + "/program";
-    std::filesystem::copy_file(std::filesystem::read_symlink("/proc/self/exe"), program);
+    files::copy_file(files::read_symlink("/proc/self/exe"), program);
+    files::copy(PARTS "/libnode_program_inner.so", scratch.path());
+    files::copy(PARTS "/libnode_program_outer.so", scratch.path());
     auto waits = options();
-    waits.program = scratch.put(
-        "waits", "#!/bin/sh\necho $$ >'" + fifo + "'\nexec '" + program + "' \"$@\"\n", 0700);
+    waits.program = scratch.put("waits",
+                                "#!/bin/sh\nexport LD_LIBRARY_PATH='" + scratch.path() +
+                                    "'\necho $$ >'" + fifo + "'\nexec '" + program + "' \"$@\"\n",
+                                0700);
     begin(waits);
     waits.ssh_command = "ssh";
     begin(waits);
@@ -238,7 +280,7 @@ TEST_F(two_hosts, a_cable_that_is_cut_amid_a_start_takes_what_has_been_started_a
     const auto cut = clock_type::now();
     for (const auto& life : lives) EXPECT_TRUE(ends(life));
     std::printf("cut amid the start: gone after %lld ms\n", ms_since(cut));
-    EXPECT_TRUE(std::filesystem::is_empty(scratch.path() + "/places"));
+    EXPECT_TRUE(files::is_empty(scratch.path() + "/places"));
 }
 
 TEST_F(two_hosts, an_address_that_nobody_answers_is_unreachable_within_the_deadline) {
