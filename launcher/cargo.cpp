@@ -113,6 +113,32 @@ cargo cargo_of(const std::string& path, const std::function<void()>& on_read) {
     return c;
 }
 
+std::map<std::string, std::string> loaded_libraries() {
+    std::map<std::string, std::string> all;
+    ::dl_iterate_phdr(
+        [](dl_phdr_info* object, std::size_t, void* into) {
+            const std::string path = object->dlpi_name;
+            // Neither the program, which has no name, nor what the kernel maps, which has no file.
+            if (path.find('/') != path.npos) {
+                static_cast<decltype(all)*>(into)->emplace(base_name(path), path);
+            }
+            return 0;
+        },
+        &all);
+    return all;
+}
+
+std::string facts_of(const std::string& path) {
+    struct stat s {};
+    if (::stat(path.c_str(), &s) != 0) return "none";
+    std::string text;
+    for (const long each : {static_cast<long>(s.st_size), s.st_mtim.tv_sec, s.st_mtim.tv_nsec,
+                            s.st_ctim.tv_sec, s.st_ctim.tv_nsec}) {
+        text += std::to_string(each) + ' ';
+    }
+    return text;
+}
+
 // -- whether it runs there --
 
 platform this_platform() {

@@ -24,6 +24,12 @@ struct cargo {
 cargo cargo_of(const std::string& path, const std::function<void()>& on_read = {});
 /// How a file is called there: without what would need quoting.
 std::string deployed_name(std::string_view path);
+/// Where the shared objects lie that this program has loaded, by name.
+std::map<std::string, std::string> loaded_libraries();
+/// What changes with a file's content, for one that is too large to be read each time: size and
+/// times, that of the last change by anybody too, which nobody can set back. Of a file that was
+/// touched it changes as well.
+std::string facts_of(const std::string& path);
 /// In hexadecimal.
 std::string sha256_of(std::string_view octets);
 

@@ -25,9 +25,11 @@ namespace {
 constexpr int loader_rounds_max = 16;
 constexpr std::size_t read_bytes = 256 * 1024;
 
-/// What the loader here makes of a file.
-loader_report loader_report_of(const std::string& path) {
-    auto process = spawn_program({"ldd", path});
+/// What the loader here makes of files.
+loader_report loader_report_of(const std::vector<std::string>& paths) {
+    std::vector<std::string> words{"ldd"};
+    words.insert(words.end(), paths.begin(), paths.end());
+    auto process = spawn_program(words);
     process.in.reset();
     process.err.reset();
     std::string text;
@@ -339,23 +341,25 @@ cargo this_program(step_clock& clock) {
     return program;
 }
 
+/// A library that has been touched and is the same makes another set, whose first start finds that
+/// all is there.
 std::string set_digest(const freight& what) {
-    std::string text = "places set 1\n" + what.program.digest + " " + what.program.name + "\n";
+    std::string text = "places set 2\n" + what.program.digest + " " + what.program.name + "\n";
     for (const auto& each : what.modules) text += each.digest + " " + each.name + "\n";
+    for (const auto& [name, path] : what.libraries) {
+        text += name + " " + path + " " + facts_of(path) + "\n";
+    }
     return sha256_of(text);
 }
 
 void copy_all(far_side& far, const freight& what, bool show_progress) {
-    const auto& [program, modules, set] = what;
+    const auto& [program, modules, here, set] = what;
     far.clock().begin(errc::ssh_lost, "copying " + program.name);
     copier copies(far, set, show_progress);
     copies.put(program, program.digest);
     for (const auto& each : modules) copies.put(each, each.digest);
 
     std::vector<cargo> libraries = modules;
-    std::map<std::string, std::string> here;
-    here.merge(loader_report_of(program.path).found);
-    for (const auto& each : modules) here.merge(loader_report_of(each.path).found);
     for (int round = 0;; ++round) {
         std::vector<std::string> missing;
         std::vector<cargo> loaded = modules;
@@ -422,8 +426,12 @@ bool is_starting(far_shell& shell, first_answers& answers) {
 }  // namespace
 
 freight gather(const std::vector<std::string>& modules, step_clock& clock) {
-    freight all{this_program(clock), {}, {}};
+    freight all{this_program(clock), {}, loaded_libraries(), {}};
     for (const auto& each : modules) all.modules.push_back(read_through(each, clock));
+    if (!modules.empty()) {
+        clock.begin(errc::load_failed, "asking for the libraries of the modules");
+        all.libraries.merge(loader_report_of(modules).found);
+    }
     all.set = set_digest(all);
     clock.end();
     return all;

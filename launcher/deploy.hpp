@@ -5,6 +5,7 @@
 #include "launcher/cargo.hpp"
 #include "launcher/far_side.hpp"
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,9 @@ namespace places::launcher {
 
 // The cache, $XDG_CACHE_HOME/places or ~/.cache/places, holds
 //   <digest>/<name>      a file by its SHA-256; written beside, checked there, and renamed
-//   <digest>/start.<h>   of a program with its modules: a line of shell that runs them on the host
-//                        <h>, processor and name: several may share a home
+//   <digest>/start.<h>   of a program with its modules and what they need here: a line of shell
+//                        that runs them on the host <h>, processor and name: several may share a
+//                        home
 //   .copy.<digest>.??????/  a copy under way; its guard removes it when the connection ends
 //   .lock.<digest>       held by who copies, and removed: whoever finds it held waits while the
 //                        copy grows, and copies what is not there then
@@ -23,6 +25,8 @@ namespace places::launcher {
 struct freight {
     cargo program;
     std::vector<cargo> modules;
+    /// What these need here, name to path; what of it the host lacks goes as well.
+    std::map<std::string, std::string> libraries;
     std::string set;  ///< names all of it in the cache, whatever turns out to be missing there
 };
 

@@ -9,12 +9,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <string>
 #include <sys/stat.h>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -81,6 +83,17 @@ TEST_F(two_hosts, the_program_and_its_module_run_where_there_is_no_build_tree) {
     EXPECT_EQ(node.wait(), (places::exit_status{false, 4}));
 }
 
+/// What lies in the cache over there, without the lines that start it.
+std::vector<std::string> cached() {
+    std::vector<std::string> found;
+    for (const auto& each : files::recursive_directory_iterator(cache())) {
+        const bool is_start = each.path().filename().string().starts_with("start.");
+        if (each.is_regular_file() && !is_start) found.push_back(each.path());
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+}
+
 TEST_F(two_hosts, shared_objects_that_only_this_one_has_go_there_with_those_that_they_need) {
     auto with_module = options();
     with_module.modules = {LINKED_MODULE};
@@ -94,6 +107,46 @@ TEST_F(two_hosts, shared_objects_that_only_this_one_has_go_there_with_those_that
         const auto from = parts.loaded_from(each);
         EXPECT_TRUE(from.starts_with(cache() + "/")) << from;
     }
+}
+
+TEST_F(two_hosts, a_shared_object_that_has_changed_is_sent_and_used_and_no_other_is_sent) {
+    // Where this host's loader looks first, for this process has loaded what it needs.
+    const scratch_folder here;
+    ASSERT_EQ(::setenv("LD_LIBRARY_PATH", here.path().c_str(), 1), 0);
+    auto with_module = options();
+    with_module.modules = {LINKED_MODULE};
+    const auto said = [&] {
+        auto node = test_runtime().spawn_remote_node("far", with_module);
+        auto module = node.supervise_place(places::library{LINKED_MODULE, "module_reads"});
+        return node.supervise_place<part_server>().say() + " " + echoed(module, "?");
+    };
+    const auto put = [&](const std::string& text, const std::string& name) {
+        files::copy_file(PARTS "/" + text + "/" + name, here.path() + "/" + name,
+                         files::copy_options::overwrite_existing);
+    };
+    const std::string program = "libnode_program_inner.so";
+    const std::string module = "libnode_module_inner.so";
+    put("first", program);
+    put("first", module);
+    EXPECT_EQ(said(), "first first");
+    const auto before = cached();
+    for (const auto& [name, expected] :
+         {std::pair(program, "other first"), std::pair(module, "other other")}) {
+        const auto path = here.path() + "/" + name;
+        const auto size = files::file_size(path);
+        const auto time = files::last_write_time(path);
+        put("other", name);
+        // As after a build that sets all times alike.
+        files::last_write_time(path, time);
+        ASSERT_EQ(files::file_size(path), size);
+        EXPECT_EQ(said(), expected);
+    }
+    const auto after = cached();
+    EXPECT_EQ(after.size(), before.size() + 2);
+    files::last_write_time(here.path() + "/" + program, files::file_time_type::clock::now());
+    EXPECT_EQ(said(), "other other");
+    EXPECT_EQ(cached(), after);
+    ASSERT_EQ(::unsetenv("LD_LIBRARY_PATH"), 0);
 }
 
 TEST_F(two_hosts, are_linked_without_a_tunnel) {
@@ -256,7 +309,7 @@ TEST_F(two_hosts, a_cable_that_is_cut_amid_a_start_takes_what_has_been_started_a
 
     const auto program = scratch.path() + "/program";
     files::copy_file(files::read_symlink("/proc/self/exe"), program);
-    files::copy(PARTS "/libnode_program_inner.so", scratch.path());
+    files::copy(PARTS "/first/libnode_program_inner.so", scratch.path());
     files::copy(PARTS "/libnode_program_outer.so", scratch.path());
     auto waits = options();
     waits.program = scratch.put("waits",
