@@ -341,6 +341,20 @@ cargo this_program(step_clock& clock) {
     return program;
 }
 
+/// Over there a module is found by its name alone, and so is a library.
+void check_names(const freight& what) {
+    std::map<std::string, std::string> paths{{what.program.name, what.program.path}};
+    for (const auto& [name, path] : what.libraries) paths.emplace(deployed_name(name), path);
+    for (const auto& each : what.modules) {
+        const auto& other = paths.emplace(each.name, each.path).first->second;
+        std::error_code none;
+        if (other == each.path || std::filesystem::equivalent(other, each.path, none)) continue;
+        throw error(errc::bad_argument, "the module " + each.path + " and " + other +
+                                            " would both be found as " + each.name +
+                                            " on another host; rename one of them");
+    }
+}
+
 /// A library that has been touched and is the same makes another set, whose first start finds that
 /// all is there.
 std::string set_digest(const freight& what) {
@@ -432,6 +446,7 @@ freight gather(const std::vector<std::string>& modules, step_clock& clock) {
         clock.begin(errc::load_failed, "asking for the libraries of the modules");
         all.libraries.merge(loader_report_of(modules).found);
     }
+    check_names(all);
     all.set = set_digest(all);
     clock.end();
     return all;

@@ -32,7 +32,8 @@ struct freight {
 
 /// Reads this program and the shared objects that go with it. A step or several of their own, in
 /// which no host is waited for.
-/// Throws: error{load_failed} naming the file.
+/// Throws: error: load_failed naming the file; bad_argument naming two that the host could not
+///         tell apart.
 freight gather(const std::vector<std::string>& modules, step_clock& clock);
 /// Runs this program on the far side as a node, after copying what is not there yet.
 /// Returns: the node, which reads its orders next.

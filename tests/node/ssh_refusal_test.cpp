@@ -420,6 +420,51 @@ TEST_P(ssh_refusal, does_not_happen_to_a_library_that_only_this_side_has) {
     EXPECT_TRUE(has(all, "/libssh2.so.1\n"));
 }
 
+TEST_P(ssh_refusal, of_a_module_with_the_name_of_another_file_names_both) {
+    const test_sshd far;
+    const auto put = [&](const char* from, const std::string& name) {
+        const auto path = far.folder() + "/" + name;
+        std::filesystem::create_directory(std::filesystem::path(path).parent_path());
+        std::filesystem::copy_file(from, path);
+        return path;
+    };
+    const auto first = put(NODE_MODULE, "first/m.so");
+    const auto second = put(LINKED_MODULE, "second/m.so");
+    auto options = options_for(far);
+    options.modules = {first, second};
+    auto text = refused(far, errc::bad_argument, options);
+    EXPECT_TRUE(has(text, first) && has(text, second)) << text;
+    options.modules = {put(NODE_MODULE, "library/libssh2.so.1")};
+    text = refused(far, errc::bad_argument, options);
+    EXPECT_TRUE(has(text, options.modules[0]) && has(text, "/lib")) << text;
+    const auto program = std::filesystem::read_symlink("/proc/self/exe").string();
+    options.modules = {put(NODE_MODULE, "program/" + program.substr(program.rfind('/') + 1))};
+    text = refused(far, errc::bad_argument, options);
+    EXPECT_TRUE(has(text, options.modules[0]) && has(text, program)) << text;
+    // One file by two paths is one module.
+    options.modules = {first, far.folder() + "/second/../first/m.so"};
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+}
+
+TEST_P(ssh_refusal, does_not_happen_here_to_modules_of_one_name_that_are_found_by_their_paths) {
+    if (!uses_library()) return;
+    const scratch_folder folder;
+    const auto put = [&](const char* from, const std::string& name) {
+        std::filesystem::create_directory(folder.path() + "/" + name);
+        const auto path = folder.path() + "/" + name + "/m.so";
+        std::filesystem::copy_file(from, path);
+        return path;
+    };
+    const auto first = put(NODE_MODULE, "first");
+    const auto second = put(LINKED_MODULE, "second");
+    auto node = test_runtime().spawn_remote_node("localhost",
+                                                 {.listen_port = 0, .modules = {first, second}});
+    auto greets = node.supervise_place(places::library{first, "module_greet"});
+    EXPECT_EQ(echoed(greets, "hello"), "module says hello");
+    auto reads = node.supervise_place(places::library{second, "module_reads"});
+    EXPECT_EQ(echoed(reads, "?"), "first");
+}
+
 TEST_P(ssh_refusal, of_a_cache_that_may_not_be_written_gives_the_hosts_words) {
     // Nobody may make a folder there, not even root.
     const test_sshd far;

@@ -30,7 +30,8 @@ struct node_options {
     std::vector<std::string> environment{};  ///< NAME=value, besides what is there
     /// Shared objects that it loads as it starts: places are started there from what they register,
     /// and from their symbols by the same path. To another host they go with the program, and the
-    /// file's name will do; there is nothing else that places are loaded from there.
+    /// file's name will do, which neither the program, a library nor another module may have; there
+    /// is nothing else that places are loaded from there.
     std::vector<std::string> modules{};
     /// One address as numbers. Empty: loopback here; on another host the one that the SSH
     /// connection came in at, or loopback for a tunnel.
