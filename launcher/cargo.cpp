@@ -20,6 +20,7 @@
 #include <iterator>
 #include <link.h>
 #include <memory>
+#include <optional>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -141,6 +142,12 @@ std::string facts_of(const std::string& path) {
 
 // -- whether it runs there --
 
+namespace {
+
+constexpr const char* build_there = "; build it there, and name it: .program";
+
+}  // namespace
+
 platform this_platform() {
     utsname name{};
     (void)::uname(&name);
@@ -160,57 +167,74 @@ std::pair<int, int> version_of(std::string_view text) {
     return version;
 }
 
-/// The newest GLIBC_x.y among the versions that a loaded object needs.
+/// Octets of a file; empty where it has not so many.
+std::string part_of(int file, std::uint64_t at, std::uint64_t size) {
+    struct stat status {};
+    if (::fstat(file, &status) != 0) return {};
+    const auto all = static_cast<std::uint64_t>(status.st_size);
+    if (at > all || size > all - at) return {};
+    std::string octets(size, '\0');
+    const auto got = ::pread(file, octets.data(), size, static_cast<off_t>(at));
+    return got == static_cast<ssize_t>(size) ? octets : std::string();
+}
+
+template <class Struct>
+std::optional<Struct> struct_at(std::string_view octets, std::size_t at) {
+    if (at > octets.size() || octets.size() - at < sizeof(Struct)) return std::nullopt;
+    Struct s;
+    std::memcpy(&s, octets.data() + at, sizeof s);
+    return s;
+}
+
+/// The newest GLIBC_x.y among the versions that a shared object or program needs.
 /// Source: "Symbol Versioning", Linux Standard Base; <elf.h>.
-void newest_needed(const dl_phdr_info& object, std::string& newest) {
-    const ElfW(Dyn)* dynamic = nullptr;
-    for (int i = 0; i < object.dlpi_phnum; ++i) {
-        if (object.dlpi_phdr[i].p_type == PT_DYNAMIC) {
-            dynamic =
-                reinterpret_cast<const ElfW(Dyn)*>(object.dlpi_addr + object.dlpi_phdr[i].p_vaddr);
-        }
-    }
-    const char* strings = nullptr;
-    const char* needed = nullptr;
-    std::size_t count = 0;
-    for (; dynamic && dynamic->d_tag != DT_NULL; ++dynamic) {
-        // The loader has turned some of these into addresses, and left others as offsets.
-        auto address = dynamic->d_un.d_ptr;
-        if (address < object.dlpi_addr) address += object.dlpi_addr;
-        const auto* at = reinterpret_cast<const char*>(address);
-        if (dynamic->d_tag == DT_STRTAB) strings = at;
-        if (dynamic->d_tag == DT_VERNEED) needed = at;
-        if (dynamic->d_tag == DT_VERNEEDNUM) count = dynamic->d_un.d_val;
-    }
-    if (!strings || !needed) return;
+std::string newest_needed(std::string_view needs, std::string_view strings) {
     constexpr std::string_view prefix = "GLIBC_";
-    for (; count > 0; --count) {
-        const auto* file = reinterpret_cast<const ElfW(Verneed)*>(needed);
-        const char* at = needed + file->vn_aux;
+    std::string newest;
+    std::optional<ElfW(Verneed)> file;
+    for (std::size_t at = 0; (file = struct_at<ElfW(Verneed)>(needs, at)); at += file->vn_next) {
+        auto aux_at = at + file->vn_aux;
         for (int i = 0; i < file->vn_cnt; ++i) {
-            const auto* aux = reinterpret_cast<const ElfW(Vernaux)*>(at);
-            const std::string_view name = strings + aux->vna_name;
-            if (name.starts_with(prefix)) {
+            const auto aux = struct_at<ElfW(Vernaux)>(needs, aux_at);
+            if (!aux) break;
+            auto name = strings.substr(std::min<std::size_t>(aux->vna_name, strings.size()));
+            name = name.substr(0, name.find('\0'));
+            // A weak one the loader does without.
+            if (name.starts_with(prefix) && !(aux->vna_flags & VER_FLG_WEAK)) {
                 const auto version = name.substr(prefix.size());
                 if (version_of(version) > version_of(newest)) newest = version;
             }
-            at += aux->vna_next;
+            aux_at += aux->vna_next;
         }
-        needed += file->vn_next;
+        if (file->vn_next == 0) break;
     }
+    return newest;
 }
 
 }  // namespace
 
-std::string glibc_needed() {
-    std::string newest;
-    ::dl_iterate_phdr(
-        [](dl_phdr_info* object, std::size_t, void* into) {
-            newest_needed(*object, *static_cast<std::string*>(into));
-            return 1;  // the first is the program
-        },
-        &newest);
-    return newest;
+std::string glibc_needed(const std::string& path) {
+    const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    if (!file) return {};
+    using section = ElfW(Shdr);
+    const auto header = struct_at<ElfW(Ehdr)>(part_of(file.get(), 0, sizeof(ElfW(Ehdr))), 0);
+    constexpr auto own_class = sizeof(void*) == 8 ? ELFCLASS64 : ELFCLASS32;
+    if (!header || std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
+        header->e_ident[EI_CLASS] != own_class || header->e_shentsize != sizeof(section)) {
+        return {};
+    }
+    const auto sections =
+        part_of(file.get(), header->e_shoff, std::uint64_t{header->e_shnum} * sizeof(section));
+    for (std::size_t at = 0; at < sections.size(); at += sizeof(section)) {
+        const auto needs = struct_at<section>(sections, at);
+        if (!needs || needs->sh_type != SHT_GNU_verneed) continue;
+        const auto strings =
+            struct_at<section>(sections, std::size_t{needs->sh_link} * sizeof(section));
+        if (!strings) continue;
+        return newest_needed(part_of(file.get(), needs->sh_offset, needs->sh_size),
+                             part_of(file.get(), strings->sh_offset, strings->sh_size));
+    }
+    return {};
 }
 
 std::string c_library_in(std::string_view words) {
@@ -226,12 +250,11 @@ std::string c_library_in(std::string_view words) {
     return std::string(words);
 }
 
-std::string mismatch(const platform& here, const std::string& glibc_wanted, const platform& there) {
-    const auto both = [&](const std::string& what, const std::string& ours,
-                          const std::string& theirs) {
+std::string mismatch(const platform& here, const platform& there) {
+    const auto both = [](const std::string& what, const std::string& ours,
+                         const std::string& theirs) {
         return "this program is for " + what + " " + ours + ", and the host has " +
-               (theirs.empty() ? "none that it tells of" : theirs) +
-               "; build it there, and name it: .program";
+               (theirs.empty() ? "none that it tells of" : theirs) + build_there;
     };
     if (here.machine != there.machine) return both("processor", here.machine, there.machine);
     const auto family = [](std::string_view library) {
@@ -240,11 +263,15 @@ std::string mismatch(const platform& here, const std::string& glibc_wanted, cons
     if (family(here.c_library) != family(there.c_library)) {
         return both("C library", here.c_library, there.c_library);
     }
-    if (there.c_library.starts_with("glibc ") &&
-        version_of(there.c_library.substr(6)) < version_of(glibc_wanted)) {
-        return both("C library", "glibc " + glibc_wanted + " or later", there.c_library);
-    }
     return {};
+}
+
+std::string mismatch(const cargo& what, const platform& there) {
+    if (!there.c_library.starts_with("glibc ")) return {};
+    const auto wanted = glibc_needed(what.path);
+    if (version_of(there.c_library.substr(6)) >= version_of(wanted)) return {};
+    return what.path + " needs glibc " + wanted + " or later, and the host has " + there.c_library +
+           build_there;
 }
 
 loader_report parse_loader_report(std::string_view text) {

@@ -39,10 +39,13 @@ struct platform {
     std::string c_library;  ///< `glibc 2.36`, `musl`
 };
 platform this_platform();
-/// The newest version of glibc that this program asks for, `2.34` say; empty: none.
-std::string glibc_needed();
+/// The newest version of glibc that a program or shared object asks for, `2.34` say; empty: none,
+/// or it is neither.
+std::string glibc_needed(const std::string& path);
 /// Why the host cannot run what runs here; empty: it can, as far as this tells.
-std::string mismatch(const platform& here, const std::string& glibc_wanted, const platform& there);
+std::string mismatch(const platform& here, const platform& there);
+/// The same for one file and a host with the same C library, which may be an older one.
+std::string mismatch(const cargo& what, const platform& there);
 /// `glibc 2.36` or `musl` of what getconf or ldd print.
 std::string c_library_in(std::string_view words);
 

@@ -366,7 +366,12 @@ std::string set_digest(const freight& what) {
     return sha256_of(text);
 }
 
-void copy_all(far_side& far, const freight& what, bool show_progress) {
+void check_c_library(const cargo& what, const platform& there) {
+    const auto why = mismatch(what, there);
+    if (!why.empty()) throw error(errc::wrong_architecture, why);
+}
+
+void copy_all(far_side& far, const freight& what, const platform& there, bool show_progress) {
     const auto& [program, modules, here, set] = what;
     far.clock().begin(errc::ssh_lost, "copying " + program.name);
     copier copies(far, set, show_progress);
@@ -382,8 +387,8 @@ void copy_all(far_side& far, const freight& what, bool show_progress) {
             const auto report = copies.report_on(each, libraries);
             if (!report.c_library_too_old.empty()) {
                 throw error(errc::wrong_architecture,
-                            "the host's C library is too old for this program: " +
-                                report.c_library_too_old +
+                            "the host's C library, " + there.c_library +
+                                ", is too old for this program: " + report.c_library_too_old +
                                 "; build it there, and name it: "
                                 ".program");
             }
@@ -392,9 +397,9 @@ void copy_all(far_side& far, const freight& what, bool show_progress) {
         if (missing.empty()) break;
         bool sent = false;
         for (const auto& name : missing) {
-            const bool there = std::ranges::any_of(
+            const bool has_gone = std::ranges::any_of(
                 libraries, [&](const cargo& each) { return each.name == deployed_name(name); });
-            if (there) continue;
+            if (has_gone) continue;
             const auto path = here.find(name);
             if (path == here.end() || round == loader_rounds_max) {
                 throw error(errc::load_failed, "the host lacks " + name +
@@ -403,6 +408,7 @@ void copy_all(far_side& far, const freight& what, bool show_progress) {
             }
             auto library = copies.read(path->second);
             library.name = deployed_name(name);
+            check_c_library(library, there);
             copies.put(library, library.digest);
             libraries.insert(libraries.begin(), std::move(library));
             sent = true;
@@ -468,9 +474,11 @@ started_stream start_deployed(far_side& far, const freight& what, bool show_prog
                         "what was copied to the host is gone again; is somebody "
                         "clearing its cache?");
         }
-        const auto why = mismatch(this_platform(), glibc_needed(), answers.there);
+        const auto why = mismatch(this_platform(), answers.there);
         if (!why.empty()) throw error(errc::wrong_architecture, why);
-        copy_all(far, what, show_progress);
+        check_c_library(what.program, answers.there);
+        for (const auto& each : what.modules) check_c_library(each, answers.there);
+        copy_all(far, what, answers.there, show_progress);
         far.clock().begin(errc::ssh_lost, "starting the program there");
     }
     return {};

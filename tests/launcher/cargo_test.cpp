@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/cargo.hpp"
 
+#include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
 #include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
+
+#include <cstdio>
+#include <random>
 
 using places::errc;
 using namespace places::launcher;
@@ -34,22 +38,51 @@ TEST(cargo, that_is_large_tells_while_it_is_read_that_it_moves) {
 
 TEST(platform, that_differs_is_refused_naming_both) {
     const platform here{"x86_64", "glibc 2.36"};
-    EXPECT_EQ(mismatch(here, "2.34", {"x86_64", "glibc 2.39"}), "");
-    EXPECT_EQ(mismatch(here, "2.34", {"x86_64", "glibc 2.34"}), "");
-    const auto machine = mismatch(here, "2.34", {"aarch64", "glibc 2.36"});
+    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.39"}), "");
+    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.9"}), "");
+    const auto machine = mismatch(here, {"aarch64", "glibc 2.36"});
     EXPECT_NE(machine.find("x86_64"), machine.npos);
     EXPECT_NE(machine.find("aarch64"), machine.npos);
-    const auto old = mismatch(here, "2.34", {"x86_64", "glibc 2.9"});
-    EXPECT_NE(old.find("2.34"), old.npos);
-    EXPECT_NE(old.find("glibc 2.9"), old.npos);
-    const auto musl = mismatch(here, "2.34", {"x86_64", "musl"});
+    const auto musl = mismatch(here, {"x86_64", "musl"});
     EXPECT_NE(musl.find("musl"), musl.npos);
-    EXPECT_NE(mismatch(here, "2.34", {"x86_64", ""}), "");
+    EXPECT_NE(mismatch(here, {"x86_64", ""}), "");
 }
 
 TEST(platform, of_this_program_runs_this_program) {
-    EXPECT_EQ(mismatch(this_platform(), glibc_needed(), this_platform()), "");
-    EXPECT_FALSE(glibc_needed().empty());
+    EXPECT_EQ(mismatch(this_platform(), this_platform()), "");
+    const auto self = cargo_of("/proc/self/exe");
+    EXPECT_FALSE(glibc_needed(self.path).empty());
+    EXPECT_EQ(mismatch(self, this_platform()), "");
+}
+
+TEST(platform, that_is_older_than_what_a_file_needs_is_refused_naming_all_three) {
+    const auto self = cargo_of("/proc/self/exe");
+    auto there = this_platform();
+    there.c_library = "glibc 2.0";
+    const auto text = mismatch(self, there);
+    EXPECT_NE(text.find("/proc/self/exe needs glibc " + glibc_needed(self.path)), text.npos);
+    EXPECT_NE(text.find("the host has glibc 2.0;"), text.npos) << text;
+}
+
+TEST(platform, needed_by_a_file_is_read_within_its_bounds_where_it_is_cut_or_changed) {
+    const scratch_folder folder;
+    EXPECT_EQ(glibc_needed("/no/such"), "");
+    EXPECT_EQ(glibc_needed(folder.put("text", "no program")), "");
+    const auto whole = content_of(SHARED_OBJECT);
+    ASSERT_FALSE(glibc_needed(SHARED_OBJECT).empty());
+    for (std::size_t size = 0; size < whole.size(); size += whole.size() / 64) {
+        (void)glibc_needed(folder.put("cut", whole.substr(0, size)));
+    }
+    const auto seed = std::random_device{}();
+    std::printf("seed %u\n", seed);
+    std::mt19937 random{seed};
+    // Where the tables are found, and in them.
+    for (int i = 0; i < 200; ++i) {
+        auto changed = whole;
+        const auto span = i % 2 == 0 ? 64 : changed.size();
+        for (int j = 0; j < 4; ++j) changed[random() % span] = static_cast<char>(random());
+        (void)glibc_needed(folder.put("changed", changed));
+    }
 }
 
 TEST(platform, c_library_is_found_in_what_programs_print) {

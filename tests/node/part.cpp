@@ -4,5 +4,7 @@
 extern "C" const char* NEEDED();
 extern "C" const char* NAME() { return NEEDED(); }
 #else
-extern "C" const char* NAME() { return TEXT; }
+#include <cstdlib>
+// So that it needs a version of the C library.
+extern "C" const char* NAME() { return std::getenv("PLACES_NO_SUCH") ? "" : TEXT; }
 #endif

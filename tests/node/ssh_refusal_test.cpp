@@ -5,6 +5,7 @@
 #include "tests/node/by_ssh.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
+#include "tests/node/newer_object.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/error_of.hpp"
 
@@ -19,6 +20,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <gnu/libc-version.h>
 #include <netinet/in.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -398,6 +400,16 @@ TEST_P(ssh_refusal, of_another_processor_or_c_library_names_both_and_copies_noth
     far.put_program("ldd", "echo 'musl libc (x86_64)' >&2; exit 1");
     text = refused(far, errc::wrong_architecture);
     EXPECT_TRUE(has(text, "musl") && has(text, "glibc")) << text;
+    EXPECT_FALSE(std::filesystem::exists(far.cache()));
+}
+
+TEST_P(ssh_refusal, of_a_module_for_a_newer_c_library_names_both_and_copies_nothing) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.modules = {for_a_newer_c_library(NODE_MODULE, far.folder() + "/newer.so")};
+    const auto text = refused(far, errc::wrong_architecture, options);
+    EXPECT_TRUE(has(text, options.modules[0] + " needs glibc 9.")) << text;
+    EXPECT_TRUE(has(text, std::string("the host has glibc ") + ::gnu_get_libc_version())) << text;
     EXPECT_FALSE(std::filesystem::exists(far.cache()));
 }
 

@@ -2,6 +2,7 @@
 // Run by tests/support/with_far.sh: the far host is in another network and has no build tree.
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
+#include "tests/node/newer_object.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/error_of.hpp"
 #include "tests/support/node_main.hpp"
@@ -14,6 +15,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <gnu/libc-version.h>
 #include <string>
 #include <sys/stat.h>
 #include <utility>
@@ -146,6 +148,22 @@ TEST_F(two_hosts, a_shared_object_that_has_changed_is_sent_and_used_and_no_other
     files::last_write_time(here.path() + "/" + program, files::file_time_type::clock::now());
     EXPECT_EQ(said(), "other other");
     EXPECT_EQ(cached(), after);
+    ASSERT_EQ(::unsetenv("LD_LIBRARY_PATH"), 0);
+}
+
+TEST_F(two_hosts, a_shared_object_for_a_newer_c_library_is_refused_naming_it_and_both_versions) {
+    const scratch_folder here;
+    ASSERT_EQ(::setenv("LD_LIBRARY_PATH", here.path().c_str(), 1), 0);
+    const auto newer = for_a_newer_c_library(PARTS "/other/libnode_module_inner.so",
+                                             here.path() + "/libnode_module_inner.so");
+    auto with_module = options();
+    with_module.modules = {LINKED_MODULE};
+    const auto text = text_of_error(errc::wrong_architecture, [&] {
+        (void)test_runtime().spawn_remote_node("far", with_module);
+    });
+    EXPECT_NE(text.find(newer + " needs glibc 9."), text.npos) << text;
+    EXPECT_NE(text.find(std::string("the host has glibc ") + ::gnu_get_libc_version()), text.npos)
+        << text;
     ASSERT_EQ(::unsetenv("LD_LIBRARY_PATH"), 0);
 }
 
