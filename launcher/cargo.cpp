@@ -151,7 +151,8 @@ constexpr const char* build_there = "; build it there, and name it: .program";
 platform this_platform() {
     utsname name{};
     (void)::uname(&name);
-    return {name.machine, std::string("glibc ") + ::gnu_get_libc_version()};
+    return {name.machine, std::string("glibc ") + ::gnu_get_libc_version(),
+            std::to_string(8 * sizeof(long))};
 }
 
 namespace {
@@ -257,6 +258,10 @@ std::string mismatch(const platform& here, const platform& there) {
                (theirs.empty() ? "none that it tells of" : theirs) + build_there;
     };
     if (here.machine != there.machine) return both("processor", here.machine, there.machine);
+    // 32 bits may run where there are 64.
+    if (here.word_bits == "64" && there.word_bits == "32") {
+        return both("words of", "64 bits", "32 bits, whatever its kernel has");
+    }
     const auto family = [](std::string_view library) {
         return library.substr(0, library.find(' '));
     };

@@ -37,6 +37,7 @@ std::string sha256_of(std::string_view octets);
 struct platform {
     std::string machine;    ///< `uname -m`
     std::string c_library;  ///< `glibc 2.36`, `musl`
+    std::string word_bits;  ///< `getconf LONG_BIT`: a kernel may be wider than all that runs on it
 };
 platform this_platform();
 /// The newest version of glibc that a program or shared object asks for, `2.34` say; empty: none,

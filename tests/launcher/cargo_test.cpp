@@ -37,15 +37,21 @@ TEST(cargo, that_is_large_tells_while_it_is_read_that_it_moves) {
 }
 
 TEST(platform, that_differs_is_refused_naming_both) {
-    const platform here{"x86_64", "glibc 2.36"};
-    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.39"}), "");
-    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.9"}), "");
-    const auto machine = mismatch(here, {"aarch64", "glibc 2.36"});
+    const platform here{"x86_64", "glibc 2.36", "64"};
+    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.39", "64"}), "");
+    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.9", "64"}), "");
+    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.36", ""}), "") << "that tells nothing of it";
+    const platform narrow{"x86_64", "glibc 2.36", "32"};
+    EXPECT_EQ(mismatch(narrow, here), "");
+    const auto words = mismatch(here, narrow);
+    EXPECT_NE(words.find("64 bits"), words.npos);
+    EXPECT_NE(words.find("32 bits"), words.npos);
+    const auto machine = mismatch(here, {"aarch64", "glibc 2.36", "64"});
     EXPECT_NE(machine.find("x86_64"), machine.npos);
     EXPECT_NE(machine.find("aarch64"), machine.npos);
-    const auto musl = mismatch(here, {"x86_64", "musl"});
+    const auto musl = mismatch(here, {"x86_64", "musl", "64"});
     EXPECT_NE(musl.find("musl"), musl.npos);
-    EXPECT_NE(mismatch(here, {"x86_64", ""}), "");
+    EXPECT_NE(mismatch(here, {"x86_64", "", "64"}), "");
 }
 
 TEST(platform, of_this_program_runs_this_program) {

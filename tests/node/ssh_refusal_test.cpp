@@ -393,6 +393,10 @@ TEST_P(ssh_refusal, of_another_processor_or_c_library_names_both_and_copies_noth
     auto text = refused(far, errc::wrong_architecture);
     EXPECT_TRUE(has(text, "x86_64") && has(text, "aarch64")) << text;
     far.put_program("uname", "exec /bin/uname \"$@\"");
+    far.put_program("getconf",
+                    "case $1 in LONG_BIT) echo 32;; *) exec /usr/bin/getconf \"$@\";; esac");
+    text = refused(far, errc::wrong_architecture);
+    EXPECT_TRUE(has(text, "64 bits") && has(text, "32 bits")) << text;
     far.put_program("getconf", "echo glibc 2.17");
     text = refused(far, errc::wrong_architecture);
     EXPECT_TRUE(has(text, "glibc 2.17") && has(text, "or later")) << text;
