@@ -49,6 +49,9 @@ loader_report loader_report_of(const std::vector<std::string>& paths) {
 constexpr std::chrono::seconds guard_slack{15};
 constexpr std::chrono::seconds guard_interval{3};
 
+// A disk over there that is slower than this while a copy is checked does not work.
+constexpr std::uint64_t slowest_bytes_a_second = 1024 * 1024;
+
 // More often than this nobody sees a bar move.
 constexpr std::chrono::milliseconds progress_interval{100};
 
@@ -118,9 +121,10 @@ class copier {
     }
     /// `folder`: below the cache.
     void put(const cargo& what, const std::string& folder) {
-        far_.clock().begin(errc::ssh_lost, "copying " + what.name);
+        far_.clock().begin(errc::ssh_lost, "looking for " + what.name + " there");
         shell_.say("has " + folder + " " + what.name);
-        if (shell_.hear() == "yes") return;
+        if (hear_after(what.bytes) == "yes") return;
+        far_.clock().begin(errc::ssh_lost, "copying " + what.name);
         const unique_fd file{::open(what.path.c_str(), O_RDONLY | O_CLOEXEC)};
         if (!file) throw error(errc::load_failed, what.path + ": " + std::strerror(errno));
         const auto path = folder_ + "/" + what.name;
@@ -156,7 +160,7 @@ class copier {
         far_.clock().begin(errc::ssh_lost, "asking for the libraries of " + file.name);
         shell_.say("needs " + file.digest + " " + file.name + " " + folders);
         std::string text;
-        for (std::string line; (line = shell_.hear()) != "done";) {
+        for (std::string line; (line = hear_after(file.bytes)) != "done";) {
             if (line.empty()) copying_failed("its loader's words", shell_, far_.said());
             if (line.starts_with("ldd ")) text += line.substr(4) + "\n";
         }
@@ -169,8 +173,8 @@ class copier {
         return std::string("umask 077; ") + english_script + cache_script +
                "echo; mkdir -p \"$c\" || exit 1; " + is_ours_script +
                " || { echo \"$c: Permission denied: others own it, or may write there\" >&2; "
-               "exit 1; }; k=; t=; trap \"exit 1\" HUP INT TERM PIPE; "
-               "trap \"rm -rf \\\"\\$t\\\" \\\"\\$k\\\"\" EXIT; " +
+               "exit 1; }; k=; t=; w=; trap \"exit 1\" HUP INT TERM PIPE; "
+               "trap \"kill -USR1 \\$w 2>/dev/null; rm -rf \\\"\\$t\\\" \\\"\\$k\\\"\" EXIT; " +
                lock_script(set, step) + "t=$(mktemp -d \"$c/.copy." + set +
                ".XXXXXX\") || exit 1; "
                // Of guards that were killed.
@@ -182,21 +186,29 @@ class copier {
                "line() { timeout " +
                std::to_string(silence.count()) +
                " sh -c \"IFS= read -r l && printf %s \\\"\\$l\\\"\"; }; "
+               // A slow disk is no silence. Whoever says so ends with the work, and by itself where
+               // the guard is killed; by a signal that the guard has no trap for, since a new
+               // subshell may lose one of those.
+               "begin() { { trap \"kill \\$s 2>/dev/null; exit\" USR1; while kill -0 $$; do "
+               "sleep 1 & s=$!; wait $s; echo places-busy; done 2>/dev/null; } 9>&- & w=$!; }; "
+               "end() { kill -USR1 $w; wait $w; w=; } 2>/dev/null; "
                "while l=$(line); do "
                "verb=${l%% *}; l=${l#* }; a=${l%% *}; l=${l#* }; b=${l%% *}; d=${l#* }; "
                "case $verb in "
-               "has) s=; if [ -f \"$c/$a/$b\" ]; then s=$(sha256sum <\"$c/$a/$b\"); fi; "
+               "has) s=; if [ -f \"$c/$a/$b\" ]; then begin; s=$(sha256sum <\"$c/$a/$b\"); end; "
+               "fi; "
                "if [ \"${s%% *}\" = \"$a\" ]; then echo places-yes; else echo places-no; fi;; "
                "text) l=$(line) && printf \"%s\" \"$l\" >\"$t/$a\";; "
-               "keep) s=$(sha256sum <\"$t/$d\") && s=${s%% *}; "
-               "if [ \"$s\" != \"$b\" ]; then echo \"places-damaged $s\"; "
+               "keep) begin; s=$(sha256sum <\"$t/$d\") && s=${s%% *}; "
+               "if [ \"$s\" != \"$b\" ]; then r=\"damaged $s\"; "
                "elif n=$d && { [ \"$d\" != start ] || n=$d.$h; } && chmod 700 \"$t/$d\" && "
                "{ sync \"$t/$d\" 2>/dev/null || sync; } && mkdir -p \"$c/$a\" && "
                "mv \"$t/$d\" \"$c/$a/$n\"; "
-               "then echo places-kept; else echo places-refused; fi;; "
-               "needs) eval \"l=\\\"$d\\\"\"; "
-               "LD_LIBRARY_PATH=\"$l${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\" ldd  \"$c/$a/$b\" 2>&1 "
-               "| sed \"s/^/places-ldd /\"; echo places-done;; "
+               "then r=kept; else r=refused; fi; end; echo \"places-$r\";; "
+               "needs) begin; eval \"l=\\\"$d\\\"\"; "
+               "r=$(LD_LIBRARY_PATH=\"$l${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\" "
+               "ldd \"$c/$a/$b\" 2>&1); end; "
+               "printf \"%s\\n\" \"$r\" | sed \"s/^/places-ldd /\"; echo places-done;; "
                "esac; done";
     }
 
@@ -272,9 +284,21 @@ class copier {
         guarded_ = now;
         shell_.say("wait");
     }
+    /// What it answers to a question for which it looks through so many bytes there. That it is at
+    /// it, it says each second; with a disk that hangs too, so that counts for a while only.
+    std::string hear_after(std::uint64_t bytes) {
+        const auto until = std::chrono::steady_clock::now() + far_.clock().limit() +
+                           std::chrono::seconds(bytes / slowest_bytes_a_second);
+        auto answer = shell_.hear();
+        for (; answer == "busy"; answer = shell_.hear()) {
+            if (std::chrono::steady_clock::now() < until) far_.clock().moved();
+        }
+        return answer;
+    }
     void keep(const cargo& what, const std::string& folder) {
+        far_.clock().begin(errc::ssh_lost, "checking " + what.name + " there");
         shell_.say("keep " + folder + " " + what.digest + " " + what.name);
-        const auto answer = shell_.hear();
+        const auto answer = hear_after(what.bytes);
         if (answer == "kept") return;
         if (answer.starts_with("damaged ") && answer.size() > 8) {
             throw error(errc::ssh_lost, what.name + " arrived damaged: its SHA-256 is " +

@@ -285,6 +285,21 @@ TEST_P(ssh_refusal, of_a_copy_that_stands_still_keeps_its_deadline) {
     EXPECT_TRUE(has(text, "1000 ms") && has(text, "copying")) << text;
 }
 
+TEST_P(ssh_refusal, of_a_copy_whose_check_comes_to_no_end_keeps_a_deadline_by_its_size) {
+    if (!uses_library()) return;
+    const test_sshd far;
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
+    // The program is looked at, and the check of the module hangs.
+    far.put_program("sha256sum", "mkdir '" + far.folder() +
+                                     "/once' 2>/dev/null && exec /usr/bin/sha256sum \"$@\"; "
+                                     "exec sleep 10");
+    auto options = options_for(far);
+    options.modules = {NODE_MODULE};
+    options.step_deadline = 2s;
+    const auto text = refused(far, errc::ssh_lost, options);
+    EXPECT_TRUE(has(text, "2000 ms while checking")) << text;
+}
+
 TEST_P(ssh_refusal, of_a_jump_host_that_says_nothing_leaves_no_program_that_waits_for_it) {
     if (uses_library()) return;
     const test_sshd far;

@@ -211,6 +211,18 @@ TEST_P(ssh, copies_for_longer_than_its_guard_waits_in_silence) {
     EXPECT_EQ(copies_under_way(far), 0U);
 }
 
+TEST_P(ssh, a_copy_whose_check_takes_longer_than_a_step_is_waited_for) {
+    const test_sshd far;
+    // Of a disk that is slow: the time itself is what is waited for.
+    far.put_program("sha256sum", "mkdir '" + far.folder() +
+                                     "/once' 2>/dev/null && sleep 4; "
+                                     "exec /usr/bin/sha256sum \"$@\"");
+    auto options = options_for(far);
+    options.step_deadline = 2s;
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+    EXPECT_TRUE(files::exists(far.folder() + "/once"));
+}
+
 TEST_P(ssh, several_at_once_copy_what_is_not_there_once) {
     for (const bool has_locks : {true, false}) {
         SCOPED_TRACE(has_locks);
