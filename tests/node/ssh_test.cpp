@@ -150,6 +150,26 @@ TEST_P(ssh, copies_the_program_once_whole_and_by_its_digest) {
     EXPECT_EQ(files::last_write_time(program), written);
 }
 
+TEST_P(ssh, keeps_its_copies_where_xdg_cache_home_says_if_that_is_absolute) {
+    const test_sshd far;
+    const auto elsewhere = far.folder() + "/else where";
+    const auto runs_from = [&] {
+        auto node = start(far);
+        auto facts = node.supervise_place<facts_server>();
+        return files::read_symlink("/proc/" + std::to_string(facts.pid()) + "/exe").string();
+    };
+    test_sshd::write_file(far.home() + "/.bashrc", "export XDG_CACHE_HOME='" + elsewhere + "'\n");
+    const auto copy = runs_from();
+    EXPECT_TRUE(copy.starts_with(elsewhere + "/places/")) << copy;
+    const auto written = files::last_write_time(copy);
+    EXPECT_EQ(runs_from(), copy);
+    EXPECT_EQ(files::last_write_time(copy), written);
+    EXPECT_FALSE(files::exists(far.cache()));
+    test_sshd::write_file(far.home() + "/.bashrc", "export XDG_CACHE_HOME=relative\n");
+    EXPECT_TRUE(runs_from().starts_with(far.cache() + "/"));
+    EXPECT_FALSE(files::exists(far.home() + "/relative"));
+}
+
 TEST_P(ssh, copies_again_what_has_gone_from_the_cache) {
     const test_sshd far;
     (void)start(far);
