@@ -52,10 +52,12 @@ class ssh_refusal : public both_ways {
     static std::string refused(const test_sshd& far, errc code) {
         return refused(far, code, options_for(far));
     }
+    /// Whole files and lines that start them may stay, for the next start. What begins with a dot
+    /// is of a copy under way, itself and its lock, and goes with the guard that made it.
     static bool has_no_copy(const test_sshd& far) {
         if (!std::filesystem::exists(far.cache())) return true;
         for (const auto& each : std::filesystem::directory_iterator(far.cache())) {
-            if (each.path().filename().string().starts_with(".copy.")) return false;
+            if (each.path().filename().string().starts_with(".")) return false;
         }
         return true;
     }
@@ -631,6 +633,56 @@ TEST_P(ssh_refusal, of_a_connection_that_is_lost_before_the_copy) {
 TEST_P(ssh_refusal, of_a_connection_that_is_lost_during_the_copy_leaves_no_part_of_it) {
     const test_sshd far;
     lose_while(far, "sha256sum", options_for(far));
+    EXPECT_TRUE(has_no_copy(far));
+}
+
+/// Of the program, as far as it has got there.
+std::uintmax_t size_of_copy(const test_sshd& far) {
+    for (const auto& each : std::filesystem::recursive_directory_iterator(far.cache())) {
+        const auto folder = each.path().parent_path().filename().string();
+        if (folder.starts_with(".copy.")) return each.file_size();
+    }
+    return 0;
+}
+
+/// The connections are killed while octets come in that `program` hands on to `next`, some at a
+/// time, once a part of them is in the copy.
+void lose_amid_a_copy(const test_sshd& far, const std::string& program, const std::string& next,
+                      const places::node_options& options) {
+    const auto fifo = far.folder() + "/reached";
+    test_sshd::run({"mkfifo", fifo});
+    const auto some = "'" + far.folder() + "/some'";
+    far.put_program(program,
+                    "told=; while dd bs=16384 count=1 status=none >" + some + " && [ -s " + some +
+                        " ]; do /bin/cat " + some + "; sleep 0.05; set -- '" + far.cache() +
+                        "'/.copy.*/*; if [ -z \"$told\" ] && [ -s \"$1\" ]; then told=yes; "
+                        "echo $$ >'" +
+                        fifo + "'; fi; done | " + next);
+    auto pending = test_runtime().spawn_remote_node_async("far", options);
+    pid_t reached = 0;
+    ASSERT_TRUE(std::ifstream(fifo) >> reached);
+    const auto size = size_of_copy(far);
+    EXPECT_GT(size, 0U);
+    EXPECT_LT(size, std::filesystem::file_size("/proc/self/exe"));
+    far.kill_sessions();
+    const auto e = error_of([&] { (void)pending.get(); });
+    EXPECT_EQ(e.code(), errc::ssh_lost) << e.what();
+    std::printf("after %zu bytes: %s\n", static_cast<std::size_t>(size), e.what());
+    EXPECT_TRUE(far.is_left_alone());
+}
+
+TEST_P(ssh_refusal, of_a_connection_that_is_lost_while_a_copy_moves_leaves_no_part_of_it) {
+    if (!uses_library()) return;
+    constexpr const char* server = "/usr/lib/openssh/sftp-server";
+    if (!std::filesystem::exists(server)) GTEST_SKIP() << "no sftp-server at " << server;
+    const test_sshd far({.lines = {"Subsystem sftp slow-sftp"}, .has_sftp = false});
+    lose_amid_a_copy(far, "slow-sftp", server, options_for(far));
+    EXPECT_TRUE(has_no_copy(far));
+}
+
+TEST_P(ssh_refusal, of_a_connection_that_is_lost_while_a_shell_copies_leaves_no_part_of_it) {
+    const test_sshd far({.has_sftp = false});
+    lose_amid_a_copy(far, "cat", "/bin/cat", options_for(far));
     EXPECT_TRUE(has_no_copy(far));
 }
 
