@@ -48,9 +48,9 @@ step_clock::~step_clock() {
 }
 
 std::string step_clock::too_late() const {
-    const auto* question = code_ == errc::load_failed    ? "; does its disk answer?"
-                           : code_ == errc::auth_refused ? "; does it wait for somebody?"
-                                                         : "; is the host up and the way to it free?";
+    const auto* question = "; is the host up and the way to it free?";
+    if (code_ == errc::load_failed) question = "; does its disk answer?";
+    if (code_ == errc::auth_refused) question = "; does it wait for somebody?";
     return "nothing moved for " + std::to_string(step_limit_.count()) + " ms while " + what_ +
            question + (step_limit_ == limit_ ? " step_deadline allows for more time" : "");
 }

@@ -8,8 +8,8 @@ namespace {
 places::runtime* the_runtime = nullptr;
 }
 
-/// ThreadSanitizer asks for it: libstdc++ counts the references to an exception where it does not see
-/// that, and takes the last of them, in another thread, for a race.
+/// ThreadSanitizer asks for it. libstdc++ counts the references to an exception where it does not
+/// see that, so the end of the last one, in another thread, looks like a race.
 extern "C" const char* __tsan_default_suppressions() {
     return "race:std::__exception_ptr::exception_ptr::_M_release\n";
 }
