@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Many channels waited for together: in a set, by select beyond what one sleep can watch, and by
 // the descriptor of a set in an event loop of one's own.
+#include "core/process.hpp"
+#include "core/ready_list.hpp"
 #include "tests/support/node_main.hpp"
 #include "processes.hpp"
 
@@ -12,6 +14,7 @@
 #include <csignal>
 #include <cstdio>
 #include <functional>
+#include <memory>
 #include <poll.h>
 #include <set>
 #include <thread>
@@ -123,6 +126,73 @@ TEST(channel_set, hears_who_calls_while_another_is_busy_without_end) {
 
 TEST(channel_set, hears_who_calls_while_another_is_busy_without_end_in_a_router_body_too) {
     in_a_body(hear_who_calls_while_another_is_busy);
+}
+
+namespace {
+
+/// As a set has them, and counts how often one is looked at.
+struct counted {
+    places::detail::channel_state* state;
+    std::uint64_t* looks;
+    bool is_hot = false;
+
+    bool is_ready() {
+        ++*looks;
+        return state->has_message();
+    }
+    void park() { state->end().in().park(places::shm::park_mode::doorbell); }
+    void unpark() { state->end().in().unpark(); }
+};
+
+/// Looks at members for `messages` of the first of `size` channels, the others being silent.
+std::uint64_t looks_among(std::size_t size, int messages) {
+    crowd c{size};
+    places::detail::ready_list<counted> all{places::detail::process::current()};
+    std::uint64_t looks = 0;
+    for (auto& each : c.clients) {
+        auto* state = places::detail::state_of::get(each);
+        all.add(std::make_shared<counted>(counted{state, &looks}));
+    }
+    const auto wait = [&] {
+        while (true) {
+            all.pump();
+            if (all.next()) return;
+            (void)all.wait(places::shm::no_deadline, [] { return false; });
+        }
+    };
+    // Until all are parked.
+    do {
+        all.pump();
+    } while (all.wait(places::shm::deadline::min(), [] { return false; }));
+    looks = 0;
+    for (int n = 0; n < messages; ++n) {
+        EXPECT_EQ(c.clients[0].put(n), status::ok);
+        while (c.clients[0].received().undelivered == 0) {
+        }
+        wait();
+        EXPECT_EQ(c.clients[0].get<int>().value(), n);
+    }
+    return looks;
+}
+
+}  // namespace
+
+TEST(channel_set, looks_at_those_that_are_active_however_many_there_are) {
+    constexpr int messages = 200;
+    const auto few = looks_among(2, messages);
+    const auto more = looks_among(1000, messages);
+    std::printf("%llu looks among 2, %llu among 1000\n", static_cast<unsigned long long>(few),
+                static_cast<unsigned long long>(more));
+    EXPECT_LT(more, 2 * few);
+}
+
+TEST(channel_set, is_what_select_takes_for_any_number_of_channels) {
+    crowd c{many};
+    channel_set all;
+    for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
+    EXPECT_EQ(places::select(all, 0ns), std::nullopt);
+    ASSERT_EQ(c.clients[250].put(1), status::ok);
+    EXPECT_EQ(places::select(all), 250U);
 }
 
 TEST(channel_set, serves_all_that_are_ready_in_turns) {

@@ -244,7 +244,8 @@ class channel {
 
 /// Waits until one of `channels` has a message or is down, and tells which. Takes turns when
 /// several are ready.
-/// Shape:   any number but 0, each with an end. A channel_set costs less where they are many.
+/// Shape:   any number but 0, each with an end. It costs what it is given: where they are many,
+///          select over a channel_set, which costs what is active.
 /// Returns: the index, or nothing when `limit` has passed.
 /// Throws:  error{bad_argument} for the shape, and beyond 120 as channel_set does.
 /// Blocks:  until then; inside a router body suspends that body only.

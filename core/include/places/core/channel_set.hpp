@@ -53,4 +53,10 @@ class channel_set {
     std::unique_ptr<state> state_;
 };
 
+/// As all.wait(): select() for any number of channels.
+inline std::optional<std::uint64_t> select(
+    channel_set& all, std::chrono::nanoseconds limit = std::chrono::nanoseconds::max()) {
+    return all.wait(limit);
+}
+
 }  // namespace places
