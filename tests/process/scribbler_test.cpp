@@ -46,8 +46,8 @@ struct board {
 };
 /// Mapped before main() forks the nursery, so every place has it; scribblers spare it.
 board& shared() {
-    static auto* const page = static_cast<board*>(::mmap(
-        nullptr, sizeof(board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    static auto* const page = static_cast<board*>(
+        ::mmap(nullptr, sizeof(board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     return *page;
 }
 const auto& shared_before_main = shared();
@@ -144,6 +144,7 @@ struct tally {
     std::mutex mutex;
     std::map<std::string, int> ends;
     std::vector<std::int64_t> times_ns;
+    int corrupt_here = 0;  // found by this end, which knows where
 };
 
 /// Starts a scribbler, talks with it until their channel ends or it has done its worst, and starts
@@ -175,6 +176,7 @@ void suffer(std::size_t which, std::uint64_t seed, tally& all) {
         p.kill();
         const std::lock_guard lock{all.mutex};
         ++all.ends[end];
+        if (p.corrupt_at()) ++all.corrupt_here;
         if (end != "silence") all.times_ns.push_back(ended - begun);
     }
 }
@@ -221,6 +223,8 @@ TEST(scribbler, breaks_its_own_channels_and_nobody_else) {
     std::sort(all.times_ns.begin(), all.times_ns.end());
     int ends = 0;
     for (const auto& [end, count] : all.ends) ends += count;
+    std::printf("%d were found corrupt here, with the position\n", all.corrupt_here);
+    EXPECT_GT(all.corrupt_here, 0);
     std::printf("%d of %d channels fell silent, of which nobody can say more\n",
                 all.ends["silence"], ends);
     std::printf("ended after: median %.2f ms, most %.2f ms\n",

@@ -336,6 +336,25 @@ TEST(endpoint, a_read_only_dev_shm_is_no_limit) {
 }
 TEST(endpoint, a_missing_dev_shm_is_no_limit) { use_channel_beside("/dev", 0, "size=1m"); }
 
+TEST(endpoint, waits_for_ample_room_only_for_records_smaller_than_that) {
+    const channel_memory memory;
+    auto end = first_end(memory);
+    auto other = second_end(memory);
+    const auto small = bytes_of(40, 1);
+    const auto ample = end.out().ample_bytes();
+    spin_budget spin;
+    while (end.out().try_put(1, 0, small) == status::ok) {
+    }
+    EXPECT_FALSE(end.await_ample_room(small.size(), spin));
+    for (std::size_t freed = 0; freed < ring_bytes_min / 8; freed += line_bytes) {
+        EXPECT_FALSE(end.await_ample_room(small.size(), spin)) << freed;
+        ASSERT_EQ(other.in().try_peek().state, status::ok);
+        other.in().release();
+    }
+    EXPECT_TRUE(end.await_ample_room(small.size(), spin));
+    EXPECT_FALSE(end.await_ample_room(ample, spin)) << "it has to wait for room of its own size";
+}
+
 // -- death, step by step --
 
 // Each named step of a put, done by hand up to one and then killed there.
