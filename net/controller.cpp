@@ -4,6 +4,8 @@
 #include "core/child.hpp"
 #include "net/output.hpp"
 
+#include <boost/asio/steady_timer.hpp>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -12,6 +14,12 @@
 #include <variant>
 
 namespace places::net {
+namespace {
+
+// A node that was told to end and has not hung up after this is hung up on.
+constexpr std::chrono::seconds hang_up_limit{2};
+
+}  // namespace
 
 controller::controller(boost::asio::io_context& io, const incarnation_id& incarnation,
                        std::unique_ptr<detail::channel_state> channel, handlers h)
@@ -133,6 +141,7 @@ status controller::serve() {
 
 void controller::request_given(const bridge_request& r) {
     if (const auto* end = std::get_if<end_node>(&r)) {
+        is_told_to_end_ = true;
         if (const auto l = dialed_.lock()) l->send(exit_frame{end->status});
     } else if (is_listening()) {
         listener_->close();
@@ -149,7 +158,17 @@ void controller::tell(const bridge_event& e) {
 
 void controller::close() {
     channel_->end().shut(shm::half_state::closed);
-    if (const auto l = dialed_.lock()) l->close("the launcher let the node go");
+    const auto l = dialed_.lock();
+    if (!l) return;
+    const auto* const why = "the launcher let the node go";
+    if (!is_told_to_end_) return l->close(why);
+    // What tells it may still be queued.
+    l->finish(why);
+    const auto timer = std::make_shared<boost::asio::steady_timer>(io_, hang_up_limit);
+    timer->async_wait([timer, dialed = dialed_, why](boost::system::error_code ec) {
+        const auto silent = dialed.lock();
+        if (!ec && silent) silent->close(why);
+    });
 }
 
 }  // namespace places::net

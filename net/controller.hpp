@@ -24,7 +24,8 @@ namespace places::net {
 /// without owning it: that is its session's.
 /// Thread:  the bridge's.
 /// Dying:   when the root closes the channel or dies, serve() says so; close() then ends the dialed
-///          link. A dial that is still under way ends with its outcome, which nobody reads.
+///          link, in order where the node there was told to end just before. A dial that is still
+///          under way ends with its outcome, which nobody reads.
 class controller : public std::enable_shared_from_this<controller> {
   public:
     /// What is done with links that are not started yet, and how each is called in our log.
@@ -75,6 +76,7 @@ class controller : public std::enable_shared_from_this<controller> {
     std::unique_ptr<listener> listener_;
     module_rule modules_;
     std::weak_ptr<link> dialed_;
+    bool is_told_to_end_ = false;  // the node there
 };
 
 }  // namespace places::net

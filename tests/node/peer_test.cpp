@@ -3,6 +3,7 @@
 // test's own node listens, and the peer is made by hand.
 #include "tests/node/peer.hpp"
 #include "tests/node/heard.hpp"
+#include "tests/support/halt.hpp"
 #include "tests/support/node_main.hpp"
 #include "tests/support/sanitized.hpp"
 
@@ -80,6 +81,31 @@ TEST_F(bridge_test, an_exit_is_passed_to_the_root) {
     event = control_.get<bridge_event>();
     ASSERT_TRUE(event && std::holds_alternative<exit_asked>(*event));
     EXPECT_EQ(std::get<exit_asked>(*event).status, 3);
+}
+
+TEST_F(bridge_test, a_node_hears_that_it_is_to_end_though_its_handle_goes_at_once) {
+    auto dialed = be_dialed(make_node_key(), "told");
+    halt(pid_);
+    EXPECT_EQ(dialed.events.put(bridge_request{end_node{3}}), status::ok);
+    dialed.events = {};
+    ::kill(pid_, SIGCONT);
+    const auto told = dialed.node.next<exit_frame>();
+    ASSERT_TRUE(told);
+    EXPECT_EQ(told->status, 3);
+    EXPECT_TRUE(dialed.node.is_closed_by_bridge());
+    expect_alive();
+}
+
+TEST_F(bridge_test, a_node_that_does_not_hang_up_when_it_is_to_end_is_hung_up_on) {
+    auto dialed = be_dialed(make_node_key(), "silent");
+    auto c = ask_bridge(connect_command{dialed.link_id, "there"});
+    const auto open = dialed.node.next<open_frame>();
+    ASSERT_TRUE(open);
+    ASSERT_TRUE(dialed.node.send(opened_frame{open->channel, ring, 1}));
+    (void)detail::await_opened(c);
+    EXPECT_EQ(dialed.events.put(bridge_request{end_node{3}}), status::ok);
+    dialed.events = {};
+    EXPECT_EQ(c.get().error(), errc::peer_dead);
 }
 
 TEST_F(bridge_test, the_root_hears_how_many_links_stand) {

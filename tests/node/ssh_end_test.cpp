@@ -329,7 +329,24 @@ TEST_F(ssh_end, of_the_handle_leaves_a_detached_node_and_send_exit_takes_it) {
     }
 }
 
+TEST_F(ssh_end, comes_to_a_detached_node_that_is_told_to_though_its_handle_goes_at_once) {
+    const test_sshd far;
+    for (int i = 0; i < rounds; i += at_once) {
+        auto nodes = start(at_once, detached(far));
+        for (auto& node : nodes) node.send_exit();
+        nodes.clear();
+        ASSERT_TRUE(far.is_left_alone());
+    }
+}
+
 // -- before anybody has it a detached node is as any other --
+
+/// Blocks: until it has ended, which the node's handle is still to hear.
+void kill_starter(pid_t pid) {
+    ::kill(pid, SIGKILL);
+    siginfo_t how;
+    (void)::waitid(P_PID, static_cast<id_t>(pid), &how, WEXITED | WNOWAIT);
+}
 
 TEST_F(ssh_end, comes_to_a_detached_node_of_several_that_are_not_all_started) {
     const test_sshd far;
@@ -366,14 +383,56 @@ TEST_F(ssh_end, comes_to_a_detached_node_that_cannot_be_told_to_stay) {
         }
         for (const int child : children_of(::getpid())) {
             if (std::ranges::find(before, child) != before.end()) continue;
-            ::kill(child, SIGKILL);
-            siginfo_t how;  // until it has ended, which the node's handle is still to hear
-            (void)::waitid(P_PID, static_cast<id_t>(child), &how, WEXITED | WNOWAIT);
+            kill_starter(child);
         }
         const auto text = text_of_error(places::errc::ssh_lost, [&] { (void)pending.get(); });
         EXPECT_NE(text.find("told to stay"), text.npos) << text;
         EXPECT_TRUE(far.is_left_alone());
     }
+}
+
+TEST_F(ssh_end, comes_to_all_of_several_of_which_one_cannot_be_told_to_stay) {
+    // It makes the first dial visible.
+    if (const pid_t bridge = bridge_of(::getpid())) {
+        const auto life = watch(bridge);
+        ::kill(bridge, SIGKILL);
+        ASSERT_TRUE(ends(life));
+    }
+    const test_sshd far;
+    const auto now = far.folder() + "/now";
+    test_sshd::run({"mkfifo", now});
+    far.put_program("late", "read -r _ <'" + now + "'; exec '" +
+                                std::filesystem::read_symlink("/proc/self/exe").string() +
+                                "' \"$@\"");
+    auto late = detached(far);
+    late.program = far.bin() + "/late";
+    const auto before = children_of(::getpid());
+    std::string text;
+    // The first one is told to stay before it turns out that the second one's starter has gone.
+    const auto break_second = [&] {
+        auto starters = children_of(::getpid());
+        std::erase_if(starters, [&](pid_t each) { return std::ranges::count(before, each) > 0; });
+        ASSERT_EQ(starters.size(), 2U);
+        kill_starter(std::ranges::max(starters));
+        std::ofstream(now) << "\n";
+    };
+    bool is_broken = false;
+    test_runtime().route(
+        places::after(
+            0s,
+            [&] {
+                text = text_of_error(places::errc::ssh_lost, [&] {
+                    (void)test_runtime().spawn_nodes_join({{"far", late}, {"far", detached(far)}});
+                });
+                test_runtime().stop();
+            }),
+        places::every(5ms, [&] {
+            if (is_broken || bridge_of(::getpid()) == 0) return;
+            is_broken = true;
+            break_second();
+        }));
+    EXPECT_NE(text.find("told to stay"), text.npos) << text;
+    EXPECT_TRUE(far.is_left_alone());
 }
 
 TEST_F(ssh_end, comes_to_a_detached_node_that_cannot_be_dialled) {
