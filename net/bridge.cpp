@@ -33,6 +33,8 @@ namespace asio = boost::asio;
 
 // What a node prints after this has passed since it was told to finish is not waited for.
 constexpr std::chrono::seconds drain_limit{1};
+// Nor are those who have not hung up in answer after this.
+constexpr std::chrono::milliseconds hang_up_limit{250};
 
 /// What the kernel says of it, in a word; empty when it has ended or cannot be looked at.
 std::string state_of_process(std::int32_t pid) {
@@ -93,6 +95,7 @@ class bridge {
     void on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why);
 
     void begin_finish();
+    void give_up_output();
     void end_if_done();
 
     detail::process& home_;
@@ -119,6 +122,7 @@ class bridge {
          [this] { return is_listening(); }}};
     std::uint64_t next_link_;
     bool finishing_ = false;
+    bool output_is_given_up_ = false;
 };
 
 bridge::bridge(detail::process& home)
@@ -445,15 +449,24 @@ void bridge::begin_finish() {
     finishing_ = true;
     drain_timer_.expires_after(drain_limit);
     drain_timer_.async_wait([this](boost::system::error_code ec) {
-        if (!ec) io_.stop();
+        if (!ec) give_up_output();
     });
     // The nursery has told how each place ended before it let us be told to finish.
     home_.pump();
     asio::post(io_, [this] { end_if_done(); });
 }
 
+/// One peer that does not read must not cost the others the word that it was an end in order.
+void bridge::give_up_output() {
+    if (outputs_.is_drained()) return io_.stop();
+    output_is_given_up_ = true;
+    drain_timer_.expires_after(hang_up_limit);
+    drain_timer_.async_wait([this](boost::system::error_code) { io_.stop(); });
+    end_if_done();
+}
+
 void bridge::end_if_done() {
-    if (!finishing_ || !outputs_.is_drained()) return;
+    if (!finishing_ || !(outputs_.is_drained() || output_is_given_up_)) return;
     if (sessions_.empty()) return io_.stop();
     for (auto& [id, s] : sessions_) s->finish();
 }

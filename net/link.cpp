@@ -226,9 +226,9 @@ void link::on_error(const char* where, boost::system::error_code ec) {
         if (!writing_) stream_.finish_writing(shared_from_this());
         return end(ec, "the other side hung up");
     }
-    // Without a word of TLS: it was killed, say, or somebody cut the connection in its place.
+    // Of TLS: it was killed, say, or somebody cut the connection in its place.
     if (ec == boost::asio::ssl::error::stream_truncated)
-        return end(boost::asio::error::eof, "the other side hung up");
+        return end(ec, "the other side hung up without a word");
     end(ec, std::string{where} + ": " + ec.message());
 }
 

@@ -36,7 +36,9 @@ class link : public std::enable_shared_from_this<link> {
         /// everything here; what it throws ends the link.
         std::function<void()> on_written{};
         /// Once, last of all, never from inside another call. The code is empty after close() and
-        /// a completed finish(); `why` is one line for the log and names the peer. Must not throw.
+        /// a completed finish(), and asio::error::eof where the other side has hung up, over TLS
+        /// only if it has said so; `why` is one line for the log and names the peer. Must not
+        /// throw.
         std::function<void(boost::system::error_code, std::string why)> on_closed;
     };
 

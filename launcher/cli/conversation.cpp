@@ -4,11 +4,14 @@
 #include "launcher/cli/key_file.hpp"
 #include "net/listener.hpp"
 
+#include <boost/asio/error.hpp>
 #include <boost/asio/io_context.hpp>
 
 #include <exception>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 
 namespace places::cli {
 
@@ -34,18 +37,24 @@ bool ask(const target& to, const net::frame& question, std::chrono::milliseconds
 
     bool is_answered = false;
     bool is_closed = false;
+    boost::system::error_code ended;
+    std::string why_ended;
     std::exception_ptr thrown;
-    link->start(
-        {.on_frame =
-             [&](net::frame&& f) {
-                 try {
-                     if (!is_answered && on_frame(f)) is_answered = true;
-                 } catch (const std::exception&) {
-                     thrown = std::current_exception();
-                 }
-                 if (is_answered || thrown) link->finish("answered");
-             },
-         .on_closed = [&](boost::system::error_code, const std::string&) { is_closed = true; }});
+    link->start({.on_frame =
+                     [&](net::frame&& f) {
+                         try {
+                             if (!is_answered && on_frame(f)) is_answered = true;
+                         } catch (const std::exception&) {
+                             thrown = std::current_exception();
+                         }
+                         if (is_answered || thrown) link->finish("answered");
+                     },
+                 .on_closed =
+                     [&](boost::system::error_code ec, std::string why) {
+                         is_closed = true;
+                         ended = ec;
+                         why_ended = std::move(why);
+                     }});
     link->send(question);
     while (!is_closed && io.run_one_until(until) > 0) {
     }
@@ -60,6 +69,8 @@ bool ask(const target& to, const net::frame& question, std::chrono::milliseconds
                         std::to_string(std::chrono::ceil<std::chrono::seconds>(deadline).count()) +
                         " s"};
     }
+    if (!is_answered && ended != boost::asio::error::eof)
+        throw error{errc::node_unreachable, "the connection was lost: " + why_ended};
     return is_answered;
 }
 

@@ -15,8 +15,8 @@ void add_stop(CLI::App& app, action& chosen) {
         int status = 0;
         int wait_seconds = 10;
     };
-    auto& command =
-        *app.add_subcommand("stop", "Ends a node and its places, and waits until it has hung up");
+    auto& command = *app.add_subcommand(
+        "stop", "Ends a node and its places, and waits until it has hung up in order");
     command.footer(exit_codes_text);
     const auto s = std::make_shared<settings>();
     add_target(command, s->to);

@@ -2,7 +2,11 @@
 // A shared object that a node loads into a new place.
 #include <places/places.hpp>
 
+#include <cstdint>
+#include <fcntl.h>
+#include <poll.h>
 #include <string>
+#include <unistd.h>
 
 extern "C" void module_greet(places::inbox& in) {
     while (auto next = in.get()) {
@@ -13,6 +17,25 @@ extern "C" void module_greet(places::inbox& in) {
 
 /// There by name where the module was loaded before the place was.
 inline const auto greet_entry = places::register_entry<module_greet>("module-greet");
+
+/// Asked, it prints until nobody takes it for a while, and says how much that was.
+void module_prints(places::inbox& in) {
+    auto asked = in.get();
+    while (asked && asked->content.what() != places::kind::datum) asked = in.get();
+    if (!asked) return;
+    (void)::fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK);
+    const std::string line = std::string(1000, '.') + "\n";
+    std::int64_t printed = 0;
+    pollfd room{STDOUT_FILENO, POLLOUT, 0};
+    while (::poll(&room, 1, 500) == 1) {
+        const auto written = ::write(STDOUT_FILENO, line.data(), line.size());
+        if (written > 0) printed += written;
+    }
+    (void)asked->from.put(printed);
+    while (in.get()) {
+    }
+}
+inline const auto prints_entry = places::register_entry<module_prints>("module-prints");
 
 /// It has been announced already when this runs.
 extern "C" void module_announces_again(places::inbox& in) {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The `places` command as anybody would run it.
+#include "net/listener.hpp"
+#include "tests/net/event_loop.hpp"
 #include "tests/node/peer.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/content_of.hpp"
+#include "tests/support/halt.hpp"
 #include "tests/support/sanitized.hpp"
 #include "tests/support/scratch.hpp"
 
@@ -15,7 +18,9 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <regex>
+#include <set>
 #include <spawn.h>
 #include <string>
 #include <sys/stat.h>
@@ -287,6 +292,80 @@ TEST_F(cli, stop_ends_a_node_with_the_status_asked_for) {
     EXPECT_EQ(late.status(), 4);
     EXPECT_NE(late.output().find("no link to " + address + ": Connection refused"),
               std::string::npos);
+}
+
+TEST_F(cli, stop_fails_with_the_cause_where_the_link_is_lost_before_the_node_has_hung_up) {
+    const auto [listening, number] = listen_by_hand();
+    command stop({"stop", "127.0.0.1:" + std::to_string(number), "--key-file", key, "--insecure"});
+    {
+        auto socket = accept_by_hand(listening);
+        const linger reset{1, 0};
+        ::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        peer there{std::move(socket), key_in_file()};
+        ASSERT_TRUE(there.next<exit_frame>());
+    }
+    EXPECT_EQ(stop.status(), 4);
+    EXPECT_NE(stop.output().find("Connection reset by peer"), std::string::npos) << stop.output();
+}
+
+TEST_F(cli, stop_fails_where_the_node_is_killed_before_it_has_hung_up) {
+    auto running = node();
+    halt(running->pid);  // so it does not hear that it is to end
+    command stop({"stop", address, "--key-file", key});
+    const std::regex both("places command[^]*places command");
+    while (true) {
+        command ls({"ls", address, "--key-file", key});
+        ASSERT_EQ(ls.status(), 0);
+        if (std::regex_search(ls.output(), both)) break;
+    }
+    for (const pid_t each : family_of(running->pid)) {
+        if (facts_of(each).name == "places-bridge") ::kill(each, SIGKILL);
+    }
+    EXPECT_EQ(stop.status(), 4);
+    EXPECT_NE(stop.output().find("hung up without a word"), std::string::npos) << stop.output();
+}
+
+/// Reads only while it is asked to.
+class secure_peer {
+  public:
+    secure_peer(std::uint16_t port, const node_key& key) {
+        dial_options there;
+        there.host = "127.0.0.1";
+        there.port = port;
+        there.key = key;
+        there.name = "by hand";
+        net::dial(loop_.context, there, [this](dial_result r) { link_ = std::move(r).value(); });
+        EXPECT_TRUE(loop_.run_until([&] { return link_ != nullptr; }));
+        link_->start({.on_frame = [this](frame&& f) { seen_.insert(f.index()); },
+                      .on_closed = [](auto, const auto&) {}});
+    }
+    void send(const frame& f) { link_->send(f); }
+    template <class Frame>
+    bool reads() {
+        return loop_.run_until([&] { return seen_.contains(frame{Frame{}}.index()); });
+    }
+
+  private:
+    event_loop loop_;
+    std::set<std::size_t> seen_;
+    std::shared_ptr<link> link_;
+};
+
+TEST_F(cli, stop_is_done_though_another_does_not_read_what_the_places_print) {
+    // Over TLS, which tells an end in order from any other.
+    auto running = node({"--module", NODE_MODULE});
+    secure_peer starter{port(), key_in_file()};
+    starter.send(open_frame{1, ring, start_entry{"module-prints", "printer"}});
+    ASSERT_TRUE(starter.reads<opened_frame>());
+    secure_peer other{port(), key_in_file()};
+    other.send(open_frame{1, ring, connect_name{"printer"}});
+    ASSERT_TRUE(other.reads<opened_frame>());
+    other.send(credit_frame{1, 0, ring});
+    other.send(data_frame{1, 0, record_of(message::of(std::string("go")))});
+    ASSERT_TRUE(other.reads<data_frame>());  // nobody takes any more
+    command stop({"stop", address, "--key-file", key});
+    EXPECT_EQ(stop.status(), 0) << stop.output();
+    EXPECT_EQ(running->status(), 0);
 }
 
 TEST_F(cli, a_node_refuses_another_key_and_plain_tcp) {
