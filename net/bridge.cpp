@@ -108,7 +108,8 @@ class bridge {
     const incarnation_id incarnation_ = make_incarnation_id();
     channel_table channels_;
     module_rule modules_;
-    forwarded_outputs outputs_{io_, [this] { end_if_done(); }};
+    line_printer lines_{io_};
+    forwarded_outputs outputs_{io_, lines_, [this] { end_if_done(); }};
     std::unordered_map<std::uint64_t, controller_ptr> controllers_;  // by local channel
     session_table sessions_;
     directory directory_{
@@ -145,6 +146,7 @@ int bridge::run() {
     take_offers();
     io_.run();
     for (auto& [id, s] : sessions_) s->lose_channels("the bridge has ended");
+    lines_.finish();
     // The descriptors belong to the process object.
     calls_.release();
     control_.release();
@@ -208,7 +210,7 @@ void bridge::on_log(const control::log_note& note) {
     for (auto& [id, s] : sessions_) {
         if (s->wants_log()) return s->send_log(note);
     }
-    print_line(printable(note.place), note.text);
+    lines_.print(printable(note.place), note.text);
 }
 
 // -- offers --
@@ -219,7 +221,7 @@ void bridge::take_offers() {
             take(std::move(offer));
         } catch (const std::exception& e) {
             // Its other end has been told by process::open; the rest of them are good.
-            print_line("bridge", std::string("a channel could not be taken: ") + e.what());
+            lines_.print("bridge", std::string("a channel could not be taken: ") + e.what());
         }
     }
 }
@@ -311,7 +313,7 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
         return link_id;
     };
     const auto c = std::make_shared<controller>(
-        io_, incarnation_, std::move(end),
+        io_, incarnation_, lines_, std::move(end),
         controller::handlers{on_accepted, on_dialed, [this] { begin_finish(); }});
     controllers_.emplace(id, c);
     try {
@@ -363,11 +365,11 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
     const auto on_introduction = [this](const introduction_frame& f) {
         directory_.on_introduction(f);
     };
-    const auto s =
-        std::make_shared<session>(session_context{home_, io_, channels_, outputs_, modules_},
-                                  std::move(link), ours, std::move(label),
-                                  session::handlers{on_exit, on_exit_refused, on_list_asked,
-                                                    on_introduce, on_introduction, on_closed});
+    const auto s = std::make_shared<session>(
+        session_context{home_, io_, channels_, lines_, outputs_, modules_}, std::move(link), ours,
+        std::move(label),
+        session::handlers{on_exit, on_exit_refused, on_list_asked, on_introduce, on_introduction,
+                          on_closed});
     sessions_.emplace(id, s);
     tell_links();
     s->start();

@@ -2,7 +2,6 @@
 #include "net/controller.hpp"
 
 #include "core/child.hpp"
-#include "net/output.hpp"
 
 #include <boost/asio/steady_timer.hpp>
 
@@ -22,9 +21,11 @@ constexpr std::chrono::seconds hang_up_limit{2};
 }  // namespace
 
 controller::controller(boost::asio::io_context& io, const incarnation_id& incarnation,
-                       std::unique_ptr<detail::channel_state> channel, handlers h)
+                       line_printer& lines, std::unique_ptr<detail::channel_state> channel,
+                       handlers h)
     : io_(io),
       incarnation_(incarnation),
+      lines_(lines),
       channel_(std::move(channel)),
       handlers_(std::move(h)) {}
 
@@ -65,7 +66,7 @@ void controller::listen(const listen_command& c) {
     modules_ = {c.modules, c.any_module_on_loopback};
     options.name = c.node_name;
     options.incarnation = incarnation_;
-    options.log = [](std::string line) { print_line("bridge", line); };
+    options.log = [&lines = lines_](std::string line) { lines.print("bridge", line); };
     options.on_link = [this](std::shared_ptr<link> accepted, peer_info peer) {
         handlers_.on_accepted(std::move(accepted), std::move(peer.name));
     };
@@ -77,7 +78,9 @@ void controller::listen(const listen_command& c) {
 void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
     const auto forward = [&](unique_fd pipe) {
         if (!pipe) return;
-        const auto print = [label = c.label](std::string_view line) { print_line(label, line); };
+        const auto print = [&lines = lines_, label = c.label](std::string_view line) {
+            lines.print(label, line);
+        };
         (void)output::follow(io_, std::move(pipe), {print, [] {}});
     };
     forward(std::move(out));

@@ -9,6 +9,7 @@
 #include "net/handshake.hpp"
 #include "net/link.hpp"
 #include "net/listener.hpp"
+#include "net/output.hpp"
 #include "net/session.hpp"
 
 #include <boost/asio/io_context.hpp>
@@ -37,7 +38,7 @@ class controller : public std::enable_shared_from_this<controller> {
         /// Every place has ended, and no links are accepted any more.
         std::function<void()> on_finish;
     };
-    controller(boost::asio::io_context& io, const incarnation_id& incarnation,
+    controller(boost::asio::io_context& io, const incarnation_id& incarnation, line_printer& lines,
                std::unique_ptr<detail::channel_state> channel, handlers h);
 
     std::uint64_t id() const noexcept { return channel_->id(); }
@@ -71,6 +72,7 @@ class controller : public std::enable_shared_from_this<controller> {
 
     boost::asio::io_context& io_;
     const incarnation_id incarnation_;  // of this bridge
+    line_printer& lines_;
     std::unique_ptr<detail::channel_state> channel_;
     handlers handlers_;
     std::unique_ptr<listener> listener_;

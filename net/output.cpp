@@ -5,7 +5,14 @@
 
 #include <boost/asio/buffer.hpp>
 
+#include <climits>
+#include <algorithm>
 #include <cerrno>
+#include <fcntl.h>
+#include <new>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
 
@@ -14,8 +21,113 @@ namespace {
 
 // What places print waits in their pipes above this, so that it never fills the queue alone.
 constexpr std::size_t output_queue_bytes_max = 64 * 1024;
+// Of lines that nobody has read yet.
+constexpr std::size_t waiting_bytes_max = 1024 * 1024;
+constexpr int reader_patience_ms = 100;
+// Between two looks whether there is room, doubled each time that there is none.
+constexpr std::chrono::milliseconds retry_after_min{1};
+constexpr std::chrono::milliseconds retry_after_max{1000};
+
+std::string labelled(std::string_view label, std::string_view line) {
+    std::string text = "[";
+    return text.append(label).append("] ").append(line).append("\n");
+}
 
 }  // namespace
+
+line_printer::line_printer(boost::asio::io_context& io, int to) : to_(to), retry_(io) {
+    // What would be simple, O_NONBLOCK, belongs to the open file description: to the program that
+    // has started us, its shell and our places too.
+    struct stat facts {};
+    (void)::fstat(to, &facts);
+    if (S_ISREG(facts.st_mode)) {
+        way_ = way::plain;
+    } else if (S_ISSOCK(facts.st_mode)) {
+        way_ = way::socket;
+    } else {
+        const auto path = "/proc/self/fd/" + std::to_string(to);
+        own_ = unique_fd{::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+        way_ = own_ ? way::own : way::polled;
+    }
+}
+
+void line_printer::print(std::string_view label, std::string_view line) noexcept {
+    try {
+        const auto text = labelled(label, line);
+        const bool is_full = lost_ > 0 || waiting_.size() + text.size() > waiting_bytes_max;
+        if (!waiting_.empty() && is_full) {
+            ++lost_;
+            return;
+        }
+        waiting_ += text;
+        if (is_stuck_ || wait_and_write_on()) return;
+        is_stuck_ = true;
+        retry_after_ = retry_after_min;
+        retry_later();
+    } catch (const std::exception&) {
+        ++lost_;
+    }
+}
+
+void line_printer::finish() noexcept { (void)wait_and_write_on(); }
+
+/// As write(), and EAGAIN where that would wait.
+ssize_t line_printer::write_some(std::string_view text) const noexcept {
+    switch (way_) {
+        case way::plain: return ::write(to_, text.data(), text.size());
+        case way::own: return ::write(own_.get(), text.data(), text.size());
+        case way::socket: return ::send(to_, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        case way::polled: break;
+    }
+    // A pipe or terminal that another user has made. Where there is room for this much, it waits
+    // only if somebody else takes that at this moment.
+    pollfd room{to_, POLLOUT, 0};
+    if (::poll(&room, 1, 0) == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return ::write(to_, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));
+}
+
+/// Returns: whether all is out.
+bool line_printer::write_on() noexcept {
+    while (!waiting_.empty()) {
+        const auto written = write_some(waiting_);
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0 && errno == EAGAIN) return false;
+        // Nobody will ever read it.
+        waiting_.erase(0, written < 0 ? waiting_.npos : static_cast<std::size_t>(written));
+        if (!waiting_.empty() || lost_ == 0) continue;
+        try {
+            waiting_ = labelled(
+                "bridge", std::to_string(lost_) + " lines before this one were lost: nobody read");
+            lost_ = 0;
+        } catch (const std::bad_alloc&) {
+            // The next one will say so.
+        }
+    }
+    is_stuck_ = false;
+    return true;
+}
+
+bool line_printer::wait_and_write_on() noexcept {
+    while (!write_on()) {
+        pollfd room{to_, POLLOUT, 0};
+        if (::poll(&room, 1, reader_patience_ms) == 0) return false;
+    }
+    return true;
+}
+
+void line_printer::retry_later() {
+    retry_.expires_after(retry_after_);
+    retry_.async_wait([this](boost::system::error_code ec) {
+        const auto before = waiting_.size();
+        if (ec || write_on()) return;
+        retry_after_ = waiting_.size() < before ? retry_after_min
+                                                : std::min(2 * retry_after_, retry_after_max);
+        retry_later();
+    });
+}
 
 output::output(boost::asio::io_context& io, handlers h) : pipe_(io), handlers_(std::move(h)) {}
 
@@ -62,18 +174,20 @@ void output::take(std::string_view text) {
     }
 }
 
-forwarded_outputs::forwarded_outputs(boost::asio::io_context& io, std::function<void()> on_drained)
+forwarded_outputs::forwarded_outputs(boost::asio::io_context& io, line_printer& lines,
+                                     std::function<void()> on_drained)
     : io_(io),
+      lines_(lines),
       on_drained_(std::move(on_drained)) {}
 
 void forwarded_outputs::follow(std::shared_ptr<link> to, unique_fd pipe, std::string place,
                                std::uint8_t stream) {
     const auto id = next_id_++;
-    const auto on_line = [to, place, stream](std::string_view line) {
+    const auto on_line = [this, to, place, stream](std::string_view line) {
         if (to->is_open()) {
             to->send(output_frame{place, stream, std::string(line)});
         } else {
-            print_line(printable(place), line);
+            lines_.print(printable(place), line);
         }
     };
     const auto on_end = [this, id] {
@@ -92,8 +206,7 @@ void forwarded_outputs::resume() {
 
 void print_line(std::string_view label, std::string_view line) noexcept {
     try {
-        std::string text = "[";
-        text.append(label).append("] ").append(line).append("\n");
+        const auto text = labelled(label, line);
         const char* from = text.data();
         std::size_t left = text.size();
         while (left > 0) {

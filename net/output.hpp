@@ -6,19 +6,56 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unistd.h>
 #include <unordered_map>
 
 namespace places::net {
 
 class link;
+
+/// Prints lines to a descriptor whose reader may have stopped to read, as the far end of a cut
+/// cable has. A line that does not fit waits here, and when too many do, more are counted instead;
+/// a line of its own says how many, once there is room again.
+/// Thread: the one that runs the io_context.
+/// Dying:  what waits here is lost.
+class line_printer {
+  public:
+    /// The descriptor may be anybody's as well: its flags are left alone.
+    explicit line_printer(boost::asio::io_context& io, int to = STDERR_FILENO);
+    line_printer(const line_printer&) = delete;
+    line_printer& operator=(const line_printer&) = delete;
+
+    /// Writes `[label] line` as one unit, after all that waits.
+    /// Blocks: 100 ms for a reader that takes nothing meanwhile, and no more until all is out.
+    void print(std::string_view label, std::string_view line) noexcept;
+    /// The last call. Blocks: until all is out, or nothing was taken for 100 ms.
+    void finish() noexcept;
+
+  private:
+    ssize_t write_some(std::string_view text) const noexcept;
+    bool write_on() noexcept;
+    bool wait_and_write_on() noexcept;
+    void retry_later();
+
+    const int to_;
+    enum class way { plain, own, socket, polled } way_;
+    unique_fd own_;           // the same pipe or terminal, with flags of ours
+    std::string waiting_;     // lines, the first of them perhaps begun
+    std::uint64_t lost_ = 0;  // lines since it was full
+    bool is_stuck_ = false;   // waiting_ is for retry_ to write
+    boost::asio::steady_timer retry_;
+    std::chrono::milliseconds retry_after_{};
+};
 
 /// A line longer than this is cut into several.
 inline constexpr std::size_t line_bytes_max = 16 * 1024;
@@ -60,7 +97,8 @@ class output : public std::enable_shared_from_this<output> {
 class forwarded_outputs {
   public:
     /// `on_drained`: the last of them has ended; there may be more later.
-    forwarded_outputs(boost::asio::io_context& io, std::function<void()> on_drained);
+    forwarded_outputs(boost::asio::io_context& io, line_printer& lines,
+                      std::function<void()> on_drained);
     /// `stream`: 1 for the place's standard output, 2 for its standard error.
     /// Throws: as output::follow.
     void follow(std::shared_ptr<link> to, unique_fd pipe, std::string place, std::uint8_t stream);
@@ -70,12 +108,14 @@ class forwarded_outputs {
 
   private:
     boost::asio::io_context& io_;
+    line_printer& lines_;
     std::function<void()> on_drained_;
     std::uint64_t next_id_ = 1;
     std::unordered_map<std::uint64_t, std::shared_ptr<output>> outputs_;
 };
 
-/// Writes `[label] line` to our standard error as one unit.
+/// Writes `[label] line` to our standard error as one unit. Blocks: as write(), so not for a
+/// bridge.
 void print_line(std::string_view label, std::string_view line) noexcept;
 
 }  // namespace places::net

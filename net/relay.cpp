@@ -2,7 +2,6 @@
 #include "net/relay.hpp"
 
 #include "core/child.hpp"
-#include "net/output.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -145,8 +144,9 @@ void relay::send_span(link& to, const shm::peeked_span& some) {
 void relay::give_up_local(const std::string& why) {
     local_->end().shut(shm::half_state::corrupt);
     if (std::exchange(is_given_up_, true)) return;
-    print_line("bridge", "closed a channel of place " + std::to_string(local_->peer_id()) +
-                             " to another node: " + why);
+    if (!on_given_up) return;
+    on_given_up("closed a channel of place " + std::to_string(local_->peer_id()) +
+                " to another node: " + why);
 }
 
 void relay::give_up_corrupt() {

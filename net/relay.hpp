@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,6 +36,9 @@ class relay : public std::enable_shared_from_this<relay> {
     /// The local process is a place that this channel has started: it is to end when the channel is
     /// closed, and its `close` waits for that too.
     bool local_was_started = false;
+
+    /// The local process has cost itself its channel; a line for the log says how.
+    std::function<void(const std::string& line)> on_given_up{};
 
     /// The far side has agreed: records may flow. `announce` puts an `opened` record first.
     void open(bool announce);

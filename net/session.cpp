@@ -139,7 +139,7 @@ void session::on_closed(const std::string& why) {
 
 void session::breach(const char* what) {
     const std::string why = std::string("the other side broke the protocol: ") + what;
-    print_line("bridge", "hung up on " + shown_peer() + ": " + why);
+    shared_.lines.print("bridge", "hung up on " + shown_peer() + ": " + why);
     link_->close(why);
 }
 
@@ -209,9 +209,10 @@ std::string session::shown_peer() const {
 std::string session::deny(const std::string& what) {
     const auto why = shown_peer() + " may not " + what +
                      " (its key allows: " + to_string(link_->peer().rights) + ")";
-    if (++denials_ < denials_logged_max) print_line("bridge", "denied: " + why);
+    if (++denials_ < denials_logged_max) shared_.lines.print("bridge", "denied: " + why);
     if (denials_ == denials_logged_max) {
-        print_line("bridge", "denied: " + why + "; what else this link asks for is not logged");
+        shared_.lines.print("bridge",
+                            "denied: " + why + "; what else this link asks for is not logged");
     }
     return why;
 }
@@ -350,7 +351,7 @@ void session::handle(const log_frame& f) {
 void session::handle(const output_frame& f) {
     if (ours_ != side::starter) return breach("output is for the starter of a node");
     if (f.line.find('\n') != f.line.npos) return breach("two lines in one");
-    print_line(label_ + "/" + printable(f.place), f.line);
+    shared_.lines.print(label_ + "/" + printable(f.place), f.line);
 }
 
 void session::handle(const exit_frame& f) {
@@ -437,6 +438,9 @@ std::vector<list_answer_frame::channel> session::listed_channels(std::uint64_t n
 // -- turns --
 
 void session::add(const relay_ptr& r) {
+    r->on_given_up = [&lines = shared_.lines](const std::string& line) {
+        lines.print("bridge", line);
+    };
     const bool is_new_here = relays_.emplace(r->wire_id(), r).second;
     PLACES_ASSERT(is_new_here, r->wire_id());
     const auto to = route{weak_from_this(), r};

@@ -46,6 +46,7 @@ struct session_context {
     detail::process& home;
     boost::asio::io_context& io;
     channel_table& channels;
+    line_printer& lines;
     forwarded_outputs& outputs;
     const module_rule& modules;
 };

@@ -23,6 +23,7 @@
 #include <set>
 #include <spawn.h>
 #include <string>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -85,6 +86,9 @@ class command {
         pid = 0;
         return WIFEXITED(how) ? WEXITSTATUS(how) : 256 + WTERMSIG(how);
     }
+
+    /// Where its output comes.
+    int reader() const noexcept { return reader_.get(); }
 
     pid_t pid = 0;
 
@@ -365,6 +369,25 @@ TEST_F(cli, stop_is_done_though_another_does_not_read_what_the_places_print) {
     ASSERT_TRUE(other.reads<data_frame>());  // nobody takes any more
     command stop({"stop", address, "--key-file", key});
     EXPECT_EQ(stop.status(), 0) << stop.output();
+    EXPECT_EQ(running->status(), 0);
+}
+
+TEST_F(cli, stop_reaches_a_node_whose_standard_error_nobody_reads) {
+    auto running = node({"--module", NODE_MODULE, "--insecure"});
+    {
+        peer starter{port(), key_in_file()};
+        ASSERT_TRUE(starter.send(open_frame{1, ring, start_entry{"module-prints", "printer"}}));
+        ASSERT_TRUE(starter.next<opened_frame>());
+        // Held by this one, it prints on when its starter has gone, to the node's standard error.
+        peer other{port(), key_in_file()};
+        ASSERT_TRUE(other.send(open_frame{1, ring, connect_name{"printer"}}));
+        ASSERT_TRUE(other.next<opened_frame>());
+        ASSERT_TRUE(other.send(data_frame{1, 0, record_of(message::of(std::string("go")))}));
+        ASSERT_TRUE(starter.next<output_frame>());
+    }
+    int queued = 0;
+    while (queued < 60'000) ASSERT_EQ(::ioctl(running->reader(), FIONREAD, &queued), 0);
+    EXPECT_EQ(command({"stop", address, "--key-file", key, "--insecure"}).status(), 0);
     EXPECT_EQ(running->status(), 0);
 }
 
