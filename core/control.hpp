@@ -125,6 +125,12 @@ struct list_places {
 };
 BOOST_DESCRIBE_STRUCT(list_places, (), (after))
 
+/// Only from root and bridge. Answer: channels_listed, with as many as a packet holds.
+struct list_channels {
+    std::uint64_t after = 0;  ///< those with a higher number
+};
+BOOST_DESCRIBE_STRUCT(list_channels, (), (after))
+
 // -- the nursery answers or tells --
 
 struct listed_place {
@@ -141,6 +147,25 @@ struct places_listed {
     bool is_last = false;
 };
 BOOST_DESCRIBE_STRUCT(places_listed, (), (places, is_last))
+
+/// Of its two ends, `first` is that of whoever was started or connected to.
+struct listed_channel {
+    std::uint64_t channel_id = 0;
+    std::uint64_t first_place = 0;
+    std::uint64_t second_place = 0;
+    bool first_holds = false;  ///< its end; a place that has ended holds none
+    bool second_holds = false;
+    std::uint64_t ring_bytes = 0;  ///< each way
+};
+BOOST_DESCRIBE_STRUCT(listed_channel, (),
+                      (channel_id, first_place, second_place, first_holds, second_holds,
+                       ring_bytes))
+
+struct channels_listed {
+    std::vector<listed_channel> channels;  ///< by number
+    bool is_last = false;
+};
+BOOST_DESCRIBE_STRUCT(channels_listed, (), (channels, is_last))
 
 /// One end of a new channel. Descriptors: mine, theirs (read-only), the peer's doorbell.
 struct granted {
@@ -185,7 +210,7 @@ BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id))
 
 using body = std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log,
                           end_places, granted, failed, done, offered, died, hung_up, busy_poll,
-                          list_places, places_listed, node_called>;
+                          list_places, places_listed, node_called, list_channels, channels_listed>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due

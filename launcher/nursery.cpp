@@ -99,6 +99,7 @@ class nursery {
     void answer(resident& from, std::uint64_t request, const control::kill& what);
     void answer(resident& from, std::uint64_t request, const control::busy_poll& what);
     void answer(resident& from, std::uint64_t request, const control::list_places& what);
+    void answer(resident& from, std::uint64_t request, const control::list_channels& what);
     void offer(resident& to, resident& from, std::uint64_t request, std::size_t ring_bytes,
                bytes payload, std::vector<unique_fd> extra);
     void relay(const resident& from, control::log_note note);
@@ -201,6 +202,9 @@ void nursery::handle(resident& from, control::received r) {
         } else if (auto* list = std::get_if<control::list_places>(&body);
                    list && (from.is_bridge || from.id == root_place_id)) {
             answer(from, request, *list);
+        } else if (auto* channels = std::get_if<control::list_channels>(&body);
+                   channels && (from.is_bridge || from.id == root_place_id)) {
+            answer(from, request, *channels);
         } else if (auto* closed = std::get_if<control::channel_closed>(&body)) {
             if (closed->unusable) {
                 residents_.hang_up(closed->channel_id, from.id);
@@ -313,7 +317,7 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
         residents::kill(place);  // its creator will not know of it
         throw;
     }
-    residents_.channels().enter(channel, place.id, from.id);
+    residents_.channels().enter(channel, place.id, from.id, what.ring_bytes);
     residents_.send(from, {request, control::granted{channel, place.id, place.pid, false}},
                     std::move(end));
 }
@@ -386,7 +390,7 @@ void nursery::offer(resident& to, resident& from, std::uint64_t request, std::si
                                           std::to_string(to.id) + ": " + *why));
         return;
     }
-    residents_.channels().enter(channel, to.id, from.id);
+    residents_.channels().enter(channel, to.id, from.id, ring_bytes);
     residents_.send(from, {request, control::granted{channel, to.id, to.pid, false, to.is_bridge}},
                     std::move(mine));
 }
@@ -444,6 +448,16 @@ void nursery::answer(resident& from, std::uint64_t request, const control::list_
                                static_cast<std::uint64_t>(age.count())});
     }
     list.is_last = found.size() < listed_max;
+    residents_.send(from, {request, std::move(list)});
+}
+
+void nursery::answer(resident& from, std::uint64_t request, const control::list_channels& what) {
+    control::channels_listed list;
+    for (const auto& [id, of] : residents_.channels().above(what.after, listed_max)) {
+        list.channels.push_back(
+            {id, of.places[0], of.places[1], of.held[0], of.held[1], of.ring_bytes});
+    }
+    list.is_last = list.channels.size() < listed_max;
     residents_.send(from, {request, std::move(list)});
 }
 

@@ -91,6 +91,7 @@ class bridge {
     void tell_listening(const bridge_event& e);
     void tell_links();
     void list(const session_ptr& to, std::uint64_t after);
+    void list_locals(const session_ptr& to, std::uint64_t after);
     void list_links(const session_ptr& to);
     void on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why);
 
@@ -392,26 +393,52 @@ void bridge::tell_links() {
     tell_listening(links_changed{sessions_.size() - static_cast<std::size_t>(peers)});
 }
 
-// The nursery knows the places; a packet holds some of them.
+namespace {
+
+void tell_no_list(session& to) {
+    list_answer_frame none;
+    none.code = errc::node_down;
+    none.text = "the nursery of the node has ended";
+    to.answer_list(none);
+}
+
+}  // namespace
+
+// The nursery knows the places and their channels; a packet holds some of them.
 void bridge::list(const session_ptr& to, std::uint64_t after) {
     const auto on_listed = [this, to](control::received answer) {
         const auto* listed = std::get_if<control::places_listed>(&answer.packet.body);
+        if (!listed) return tell_no_list(*to);
         list_answer_frame part;
-        if (!listed) {
-            part.code = errc::node_down;
-            part.text = "the nursery of the node has ended";
-            return to->answer_list(part);
-        }
         part.is_last = false;
         for (const auto& p : listed->places) {
             part.places.push_back(
                 {p.place_id, p.pid, p.name, p.entry, p.age_ms, state_of_process(p.pid)});
         }
         to->answer_list(part);
-        if (listed->is_last || listed->places.empty()) return list_links(to);
+        if (listed->is_last || listed->places.empty()) return list_locals(to, 0);
         list(to, listed->places.back().place_id);
     };
     home_.request_async(control::list_places{after}, {}, on_listed);
+}
+
+void bridge::list_locals(const session_ptr& to, std::uint64_t after) {
+    const auto on_listed = [this, to](control::received answer) {
+        const auto* listed = std::get_if<control::channels_listed>(&answer.packet.body);
+        if (!listed) return tell_no_list(*to);
+        list_answer_frame part;
+        part.is_last = false;
+        for (const auto& c : listed->channels) {
+            // Ours go over a link, or are the root's to command us.
+            if (c.first_place == home_.place_id() || c.second_place == home_.place_id()) continue;
+            part.locals.push_back({c.channel_id, c.first_place, c.second_place, c.first_holds,
+                                   c.second_holds, c.ring_bytes});
+        }
+        if (!part.locals.empty()) to->answer_list(part);
+        if (listed->is_last || listed->channels.empty()) return list_links(to);
+        list_locals(to, listed->channels.back().channel_id);
+    };
+    home_.request_async(control::list_channels{after}, {}, on_listed);
 }
 
 void bridge::list_links(const session_ptr& to) {

@@ -256,6 +256,15 @@ struct writer {
             links[i].setRights(as_name(f.links[i].rights));
             links[i].setIsSecure(f.links[i].is_secure);
         }
+        auto locals = to.initLocals(static_cast<kj::uint>(f.locals.size()));
+        for (kj::uint i = 0; i < locals.size(); ++i) {
+            locals[i].setNumber(f.locals[i].number);
+            locals[i].setFirst(f.locals[i].first);
+            locals[i].setSecond(f.locals[i].second);
+            locals[i].setIsHeldByFirst(f.locals[i].is_held_by_first);
+            locals[i].setIsHeldBySecond(f.locals[i].is_held_by_second);
+            locals[i].setRingBytes(f.locals[i].ring_bytes);
+        }
     }
     void operator()(const exit_refused_frame& f) {
         auto to = root.initExitRefused();
@@ -294,8 +303,8 @@ struct size_hint_bytes {
     }
     std::size_t operator()(const list_answer_frame& f) const {
         constexpr std::size_t row_bytes = 128;  // numbers, pointers and the ends of three texts
-        std::size_t bytes =
-            f.text.size() + row_bytes * (f.places.size() + f.channels.size() + f.links.size());
+        std::size_t bytes = f.text.size() + row_bytes * (f.places.size() + f.channels.size() +
+                                                         f.links.size() + f.locals.size());
         for (const auto& p : f.places) bytes += p.name.size() + p.entry.size() + p.state.size();
         for (const auto& l : f.links) bytes += l.peer.size() + l.address.size() + l.rights.size();
         return bytes;
@@ -438,8 +447,8 @@ std::string listed_text(capnp::Text::Reader text) {
 list_answer_frame read_list_answer(wire::ListAnswer::Reader from) {
     list_answer_frame f{
         code_from_wire(from.getCode()), bounded_text(from.getText()), from.getIsLast(), {}, {}, {}};
-    const auto rows =
-        std::uint64_t{from.getPlaces().size()} + from.getChannels().size() + from.getLinks().size();
+    const auto rows = std::uint64_t{from.getPlaces().size()} + from.getChannels().size() +
+                      from.getLinks().size() + from.getLocals().size();
     if (rows > listed_rows_max) throw refusal{errc::too_large};
     for (const auto p : from.getPlaces())
         f.places.push_back({p.getNumber(), p.getPid(), listed_text(p.getName()),
@@ -450,6 +459,9 @@ list_answer_frame read_list_answer(wire::ListAnswer::Reader from) {
     for (const auto l : from.getLinks())
         f.links.push_back({l.getNumber(), listed_text(l.getPeer()), listed_text(l.getAddress()),
                            l.getAgeMs(), listed_text(l.getRights()), l.getIsSecure()});
+    for (const auto l : from.getLocals())
+        f.locals.push_back({l.getNumber(), l.getFirst(), l.getSecond(), l.getIsHeldByFirst(),
+                            l.getIsHeldBySecond(), l.getRingBytes()});
     return f;
 }
 

@@ -205,12 +205,22 @@ struct list_answer_frame {
         bool is_secure = false;
         friend bool operator==(const link&, const link&) = default;
     };
+    struct local {
+        std::uint64_t number = 0;
+        std::uint64_t first = 0;
+        std::uint64_t second = 0;
+        bool is_held_by_first = false;
+        bool is_held_by_second = false;
+        std::uint64_t ring_bytes = 0;
+        friend bool operator==(const local&, const local&) = default;
+    };
     errc code{};  // none: the lists count
     std::string text;
     bool is_last = true;
     std::vector<place> places;
     std::vector<channel> channels;
     std::vector<link> links;
+    std::vector<local> locals{};
     friend bool operator==(const list_answer_frame&, const list_answer_frame&) = default;
 };
 /// Rows of one list_answer, all lists together; more would not fit where each text is as long as

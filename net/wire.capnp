@@ -312,13 +312,14 @@ struct ListAsk {
 }
 
 struct ListAnswer {
-  # Check: at most 64 rows in all three lists together, each text in them at most 255 bytes.
+  # Check: at most 64 rows in all lists together, each text in them at most 255 bytes.
   code @0 :UInt16;               # not 0: there is no list, and `text` says why
   text @1 :Text;
   isLast @2 :Bool;
   places @3 :List(ListedPlace);
   channels @4 :List(ListedChannel);
   links @5 :List(ListedLink);
+  locals @6 :List(ListedLocal);
 }
 
 struct ListedPlace {
@@ -331,13 +332,24 @@ struct ListedPlace {
 }
 
 struct ListedChannel {
-  # One that crosses a link of the node; those between its own places are theirs alone.
+  # One that crosses a link of the node.
   link @0 :UInt64;
   number @1 :UInt64;             # on that link
   place @2 :UInt64;              # the local one
   sent @3 :UInt64;               # position to which its records have gone out
   acknowledged @4 :UInt64;       # of these, in the far ring
   placed @5 :UInt64;             # position to which records have come in
+}
+
+struct ListedLocal {
+  # A channel between two processes of the node, neither of them its bridge. What is in its rings is
+  # theirs alone.
+  number @0 :UInt64;
+  first @1 :UInt64;              # the place that was started or connected to
+  second @2 :UInt64;             # and by which
+  isHeldByFirst @3 :Bool;        # it has its end still
+  isHeldBySecond @4 :Bool;
+  ringBytes @5 :UInt64;          # each way
 }
 
 struct ListedLink {

@@ -44,6 +44,11 @@ void print_table(const rows& table) {
     }
 }
 
+std::string state_of(const net::list_answer_frame::local& c) {
+    if (c.is_held_by_first && c.is_held_by_second) return "open";
+    return "left by " + std::to_string(c.is_held_by_first ? c.second : c.first);
+}
+
 void print(const net::list_answer_frame& list) {
     rows places{{"PLACE", "PID", "NAME", "ENTRY", "STATE", "AGE"}};
     for (const auto& p : list.places)
@@ -55,6 +60,10 @@ void print(const net::list_answer_frame& list) {
                             std::to_string(c.place), std::to_string(c.sent),
                             std::to_string(c.sent - std::min(c.sent, c.acknowledged)),
                             std::to_string(c.placed)});
+    rows locals{{"LOCAL", "PLACE", "PLACE", "RING", "STATE"}};
+    for (const auto& c : list.locals)
+        locals.push_back({std::to_string(c.number), std::to_string(c.first),
+                          std::to_string(c.second), std::to_string(c.ring_bytes), state_of(c)});
     rows links{{"LINK", "PEER", "ADDRESS", "AGE", "TLS", "RIGHTS"}};
     for (const auto& l : list.links)
         links.push_back({std::to_string(l.number), shown(l.peer), shown(l.address), age(l.age_ms),
@@ -62,6 +71,8 @@ void print(const net::list_answer_frame& list) {
     print_table(places);
     std::printf("\n");
     print_table(channels);
+    std::printf("\n");
+    print_table(locals);
     std::printf("\n");
     print_table(links);
 }
@@ -114,7 +125,15 @@ void print_json(const net::list_answer_frame& list) {
                          {"tls", l.is_secure},
                          {"rights", as_utf8(l.rights)}});
     }
-    const json::value all{{"places", places}, {"channels", channels}, {"links", links}};
+    json::array locals;
+    for (const auto& c : list.locals) {
+        locals.push_back({{"channel", c.number},
+                          {"places", {c.first, c.second}},
+                          {"ring_bytes", c.ring_bytes},
+                          {"state", state_of(c)}});
+    }
+    const json::value all{
+        {"places", places}, {"channels", channels}, {"local_channels", locals}, {"links", links}};
     std::printf("%s\n", json::serialize(all).c_str());
 }
 
@@ -132,6 +151,7 @@ net::list_answer_frame list_of(const target& to) {
         append(whole.places, part->places);
         append(whole.channels, part->channels);
         append(whole.links, part->links);
+        append(whole.locals, part->locals);
         return part->is_last;
     });
     if (!is_whole)
@@ -147,8 +167,11 @@ void add_ls(CLI::App& app, action& chosen) {
         bool json = false;
     };
     auto& command = *app.add_subcommand("ls", "Shows a node's places, channels and links");
-    command.footer(std::string("Channels are those that cross a link; SENT, QUEUED and RECEIVED "
-                               "are bytes of records.\n") +
+    command.footer(std::string("A CHANNEL crosses a link; SENT, QUEUED and RECEIVED are bytes of "
+                               "records.\n"
+                               "A LOCAL one is between two places, of which the second has asked "
+                               "for it;\n"
+                               "RING is bytes each way, STATE open, or left by one of the two.\n") +
                    exit_codes_text);
     const auto s = std::make_shared<settings>();
     add_target(command, s->to);

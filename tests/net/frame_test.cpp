@@ -66,7 +66,8 @@ std::vector<frame> samples() {
             false,
             {{17, 4711, "bank", "bank_server", 90'000, "sleeping"}, {18, 1, "", "", 1, ""}},
             {{3, 5, 17, 640, 576, 64}},
-            {{3, "root", "[::1]:6340", 7, "start stop list connect", true}}},
+            {{3, "root", "[::1]:6340", 7, "start stop list connect", true}},
+            {{4, 17, 18, true, false, 65536}, {5, 1, 17, false, true, 4096}}},
         exit_refused_frame{errc::permission_denied, "no"},
         introduce_frame{"node-b"},
         introduction_frame{"node-b", errc::name_not_found, "no", "node-a", "10.0.0.2", 6344,
@@ -114,8 +115,12 @@ TEST(frame, a_list_has_room_for_its_most_rows_of_the_longest_texts_and_for_no_mo
     most.places = {};
     most.links.assign(listed_rows_max, {1, longest, longest, 3, longest, true});
     EXPECT_TRUE(decode(body_of(encode(most))));
-    most.channels.push_back({});
-    EXPECT_EQ(decode(body_of(encode(most))).error(), errc::too_large);
+    for (const bool is_local : {false, true}) {
+        auto more = most;
+        if (is_local) more.locals.push_back({});
+        if (!is_local) more.channels.push_back({});
+        EXPECT_EQ(decode(body_of(encode(more))).error(), errc::too_large);
+    }
     most = {{}, "", true, {{1, 2, longest + "n", "", 3, ""}}, {}, {}};
     EXPECT_EQ(decode(body_of(encode(most))).error(), errc::too_large);
 }

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <string>
 #include <unistd.h>
+#include <vector>
 
 extern "C" void module_greet(places::inbox& in) {
     while (auto next = in.get()) {
@@ -36,6 +37,16 @@ void module_prints(places::inbox& in) {
     }
 }
 inline const auto prints_entry = places::register_entry<module_prints>("module-prints");
+
+/// Connects to the place "greeter" many times, says so and stays.
+void module_visits(places::inbox& in) {
+    std::vector<places::channel> there;
+    for (int i = 0; i < 70; ++i) there.push_back(places::connect_to_named_place("greeter", 16384));
+    (void)in.creator().send(places::message::of(std::string("there")));
+    while (in.get()) {
+    }
+}
+inline const auto visits_entry = places::register_entry<module_visits>("module-visits");
 
 /// It has been announced already when this runs.
 extern "C" void module_announces_again(places::inbox& in) {

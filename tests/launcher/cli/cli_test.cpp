@@ -248,6 +248,8 @@ TEST_F(cli, ls_shows_places_channels_and_links) {
         "1 (\\d+) 3 \\d+ \\d+ 0\n"
         "3 \\d+ 4 \\d+ \\d+ 0\n"
         "\n"
+        "LOCAL PLACE PLACE RING STATE\n"
+        "\n"
         "LINK PEER ADDRESS AGE TLS RIGHTS\n"
         "(\\d+ (by hand|places command) A:P T no start stop list connect\n){2}");
     EXPECT_TRUE(std::regex_match(text, whole)) << ls.output();
@@ -258,8 +260,43 @@ TEST_F(cli, ls_shows_places_channels_and_links) {
         json.output(),
         std::regex("^\\{\"places\":\\[.*\"place\":3,\"pid\":\\d+,\"name\":\"greeter\","
                    "\"entry\":\"module_greet of .*\\],\"channels\":\\[\\{\"channel\":1,.*"
-                   "\\],\"links\":\\[.*\"tls\":false.*\\]\\}\n$")))
+                   "\\],\"local_channels\":\\[\\],\"links\":\\[.*\"tls\":false.*\\]\\}\n$")))
         << json.output();
+}
+
+TEST_F(cli, ls_shows_the_channels_between_the_places_of_the_node) {
+    auto running = node({"--module", NODE_MODULE, "--insecure"});
+    peer starter{port(), key_in_file()};
+    ASSERT_TRUE(starter.send(open_frame{1, ring, start_entry{"module-greet", "greeter"}}));
+    ASSERT_TRUE(starter.next<opened_frame>());
+    ASSERT_TRUE(starter.send(open_frame{3, ring, start_entry{"module-visits", "visitor"}}));
+    ASSERT_TRUE(starter.next<opened_frame>());
+    ASSERT_TRUE(starter.send(credit_frame{3, 0, ring}));
+    ASSERT_TRUE(starter.next<data_frame>());
+
+    const auto listed = [&](const std::vector<std::string>& more) {
+        std::vector<std::string> words{"ls", address, "--key-file", key, "--insecure"};
+        words.insert(words.end(), more.begin(), more.end());
+        command ls(words);
+        EXPECT_EQ(ls.status(), 0);
+        return std::regex_replace(ls.output(), std::regex(" +"), " ");
+    };
+    EXPECT_TRUE(std::regex_search(listed({}), std::regex("\nLOCAL PLACE PLACE RING STATE\n"
+                                                         "(\\d+ 3 4 16384 open\n){70}\n")))
+        << listed({});
+    EXPECT_TRUE(std::regex_search(
+        listed({"--json"}), std::regex("\"local_channels\":\\[(\\{\"channel\":\\d+,\"places\":"
+                                       "\\[3,4\\],\"ring_bytes\":16384,\"state\":\"open\"\\},?"
+                                       "){70}\\]")))
+        << listed({"--json"});
+
+    std::smatch pid;
+    const auto text = listed({});
+    ASSERT_TRUE(std::regex_search(text, pid, std::regex("\n3 (\\d+) greeter ")));
+    ::kill(std::stoi(pid[1].str()), SIGKILL);
+    const std::regex left("\n\\d+ 3 4 16384 left by 3\n");
+    while (!std::regex_search(listed({}), left)) {
+    }
 }
 
 TEST_F(cli, ls_makes_json_of_names_that_are_no_text) {
