@@ -9,10 +9,14 @@
 #include <boost/asio/write.hpp>
 #include <gtest/gtest.h>
 
+#include <openssl/ec.h>
+#include <openssl/evp.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <netinet/tcp.h>
 #include <optional>
 #include <random>
@@ -202,6 +206,79 @@ TEST_F(tls, refuses_a_client_without_a_key) {
     auto one = shaken(std::make_shared<asio::ssl::context>(asio::ssl::context::tlsv13_client));
     EXPECT_TRUE(*one->outcome);
     expect_line("it has shown none");
+}
+
+// -- certificates in place of the key --
+
+/// Shows a certificate that its own key has signed, good for a day, or until a day ago.
+std::shared_ptr<asio::ssl::context> with_certificate(asio::ssl::context::method side,
+                                                     bool is_expired) {
+    constexpr long day = 24 * 60 * 60;
+    auto context = std::make_shared<asio::ssl::context>(side);
+    const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> own{EVP_EC_gen("P-256"),
+                                                                  EVP_PKEY_free};
+    const std::unique_ptr<X509, decltype(&X509_free)> shown{X509_new(), X509_free};
+    const auto text = [](const char* t) { return reinterpret_cast<const unsigned char*>(t); };
+    EXPECT_TRUE(own && shown);
+    EXPECT_EQ(X509_set_version(shown.get(), X509_VERSION_3), 1);
+    ASN1_INTEGER_set(X509_get_serialNumber(shown.get()), 1);
+    X509_gmtime_adj(X509_getm_notBefore(shown.get()), is_expired ? -2 * day : 0);
+    X509_gmtime_adj(X509_getm_notAfter(shown.get()), is_expired ? -day : day);
+    X509_NAME* const name = X509_get_subject_name(shown.get());
+    EXPECT_EQ(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, text("127.0.0.1"), -1, -1, 0),
+              1);
+    EXPECT_EQ(X509_set_issuer_name(shown.get(), name), 1);
+    EXPECT_EQ(X509_set_pubkey(shown.get(), own.get()), 1);
+    EXPECT_NE(X509_sign(shown.get(), own.get(), EVP_sha256()), 0);
+    EXPECT_EQ(SSL_CTX_use_certificate(context->native_handle(), shown.get()), 1);
+    EXPECT_EQ(SSL_CTX_use_PrivateKey(context->native_handle(), own.get()), 1);
+    return context;
+}
+
+TEST_F(tls, refuses_a_client_that_shows_a_certificate_in_place_of_the_key) {
+    listen();
+    for (const bool is_expired : {false, true}) {
+        SCOPED_TRACE(is_expired ? "expired" : "self-signed");
+        auto one = shaken(with_certificate(asio::ssl::context::tlsv13_client, is_expired));
+        ASSERT_TRUE(*one->outcome);
+        EXPECT_TRUE(contains(one->outcome->message(), "alert")) << one->outcome->message();
+        expect_line("does not hold the node's key; it has shown none");
+    }
+}
+
+TEST_F(tls, refuses_a_node_that_shows_a_certificate_in_place_of_the_key) {
+    for (const bool is_expired : {false, true}) {
+        SCOPED_TRACE(is_expired ? "expired" : "self-signed");
+        tcp::acceptor listening{loop.context, {asio::ip::address_v4::loopback(), 0}};
+        std::optional<dial_result> outcome;
+        dial(loop.context,
+             {.host = "127.0.0.1",
+              .port = listening.local_endpoint().port(),
+              .key = launcher,
+              .name = "root",
+              .incarnation = make_incarnation_id()},
+             [&](dial_result r) { outcome = std::move(r); });
+        const auto context = with_certificate(asio::ssl::context::tlsv13_server, is_expired);
+        std::optional<asio::ssl::stream<tcp::socket>> there;
+        std::optional<boost::system::error_code> shaken_there;
+        // A server of TLS 1.3 is done before it hears of a refusal: by its first read it knows.
+        char c = 0;
+        listening.async_accept([&](auto, tcp::socket socket) {
+            there.emplace(std::move(socket), *context);
+            there->async_handshake(asio::ssl::stream_base::server, [&](auto ec) {
+                if (ec) shaken_there = ec;
+                if (!ec)
+                    there->async_read_some(asio::buffer(&c, 1),
+                                           [&](auto read, std::size_t) { shaken_there = read; });
+            });
+        });
+        ASSERT_TRUE(loop.run_until([&] { return outcome && shaken_there; }));
+        ASSERT_FALSE(*outcome);
+        EXPECT_EQ(outcome->error().code, errc::bad_key);
+        EXPECT_TRUE(contains(outcome->error().text, "does not hold the node's key"))
+            << outcome->error().text;
+        EXPECT_TRUE(contains(shaken_there->message(), "alert")) << shaken_there->message();
+    }
 }
 
 TEST_F(tls, refuses_an_older_version) {
