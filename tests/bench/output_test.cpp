@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shape of what places-bench prints; no figure in it is looked at.
+#include "tests/support/missing.hpp"
 #include "tests/support/scratch.hpp"
 
 #include <boost/property_tree/json_parser.hpp>
@@ -157,7 +158,7 @@ TEST(places_bench, spawn_is_answered) {
 }
 
 TEST(places_bench, spawn_remote_is_answered) {
-    if (::access("/usr/sbin/sshd", X_OK) != 0) GTEST_SKIP() << "there is no sshd";
+    if (::access("/usr/sbin/sshd", X_OK) != 0) return lacks("there is no sshd");
     const auto found = checked_summary(ask("spawn_remote"), "spawn_remote");
     EXPECT_EQ(found, (std::set<std::string>{"places/ssh", "places_cold/ssh"}));
 }

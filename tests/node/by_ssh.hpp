@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tests/node/processes.hpp"
+#include "tests/support/missing.hpp"
 #include "tests/support/node_main.hpp"
 #include "tests/support/sshd.hpp"
 
@@ -20,7 +21,7 @@ class needs_sshd : public ::testing::Test {
   protected:
     void SetUp() override {
         children_ = children_of(::getpid());
-        if (const auto why = test_sshd::why_not(); !why.empty()) GTEST_SKIP() << why;
+        if (const auto why = test_sshd::why_not(); !why.empty()) return lacks(why);
     }
     void TearDown() override { EXPECT_EQ(children_of(::getpid()), children_); }
 

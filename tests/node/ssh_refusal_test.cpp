@@ -8,6 +8,7 @@
 #include "tests/node/newer_object.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/error_of.hpp"
+#include "tests/support/missing.hpp"
 
 #include <gtest/gtest.h>
 
@@ -511,7 +512,7 @@ TEST_P(ssh_refusal, of_a_full_disk_gives_the_hosts_words_and_leaves_no_part) {
     const auto disk = far.folder() + "/disk";
     std::filesystem::create_directory(disk);
     if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=64k") != 0) {
-        GTEST_SKIP() << "the kernel gives us no small disk: " << std::strerror(errno);
+        return lacks(std::string("the kernel gives us no small disk: ") + std::strerror(errno));
     }
     test_sshd::write_file(far.home() + "/.bashrc", "export XDG_CACHE_HOME=" + disk + "\n");
     const auto text = refused(far, errc::no_space);
@@ -534,7 +535,7 @@ TEST_P(ssh_refusal, of_a_disk_that_runs_no_programs_says_so) {
     const auto disk = far.folder() + "/disk";
     std::filesystem::create_directory(disk);
     if (::mount("tmpfs", disk.c_str(), "tmpfs", MS_NOEXEC, nullptr) != 0) {
-        GTEST_SKIP() << "the kernel gives us no disk: " << std::strerror(errno);
+        return lacks(std::string("the kernel gives us no disk: ") + std::strerror(errno));
     }
     test_sshd::write_file(far.home() + "/.bashrc", "export XDG_CACHE_HOME=" + disk + "\n");
     EXPECT_TRUE(has(refused(far, errc::no_permission), "noexec"));

@@ -8,6 +8,7 @@
 #include "tests/node/processes.hpp"
 #include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
+#include "tests/support/missing.hpp"
 
 #include <gtest/gtest.h>
 
@@ -216,7 +217,7 @@ TEST_P(ssh, copies_through_the_shell_where_the_host_has_no_sftp) {
 TEST_P(ssh, copies_for_longer_than_its_guard_waits_in_silence) {
     if (!uses_library()) return;  // the other way has no SFTP, and much of a copy in its buffers
     constexpr const char* server = "/usr/lib/openssh/sftp-server";
-    if (!files::exists(server)) GTEST_SKIP() << "no sftp-server at " << server;
+    if (!files::exists(server)) return lacks(std::string("no sftp-server at ") + server);
     const test_sshd far({.lines = {"Subsystem sftp slow-sftp"}, .has_sftp = false});
     // A step and 15 s are what the guard waits; the time itself is what is waited for.
     far.put_program("slow-sftp",
