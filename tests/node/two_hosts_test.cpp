@@ -11,11 +11,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <arpa/inet.h>
+#include <array>
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <gnu/libc-version.h>
+#include <sstream>
 #include <string>
 #include <sys/stat.h>
 #include <utility>
@@ -239,6 +244,42 @@ TEST_F(two_hosts, nodes_of_both_are_linked_directly_where_a_port_is_reached) {
     auto behind = test_runtime().spawn_remote_node("far", hidden);
     text = fails(from_near, "hidden");
     EXPECT_NE(text.find(".tunnel"), text.npos) << text;
+}
+
+/// From this host, as the kernel shows them.
+int connections_to(const std::string& address, std::uint16_t port) {
+    in_addr octets{};
+    EXPECT_EQ(::inet_pton(AF_INET, address.c_str(), &octets), 1);
+    std::array<char, 32> end{};
+    std::snprintf(end.data(), end.size(), "%08X:%04X", octets.s_addr, unsigned{port});
+    std::ifstream in("/proc/self/net/tcp");
+    int count = 0;
+    std::string number;
+    std::string here;
+    std::string there;
+    std::string state;
+    for (std::string line; std::getline(in, line);) {
+        std::istringstream(line) >> number >> here >> there >> state;
+        count += there == end.data() && state == "01";  // established
+    }
+    return count;
+}
+
+TEST_F(two_hosts, a_node_dials_another_at_the_address_that_is_advertised) {
+    auto direct = options();
+    direct.tunnel = false;
+    direct.name = "far";
+    direct.listen_address = "0.0.0.0";
+    direct.advertise = variable("FAR_SECOND");
+    auto far = test_runtime().spawn_remote_node("far", direct);
+    auto far_echo = far.supervise_place(echo_entry, {.named = "echo"});
+    auto near = test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .name = "near"});
+    auto from_near = near.supervise_place<traveller_server>();
+    EXPECT_EQ(connections_to(variable("FAR_SECOND"), far.port()), 1) << "the root's";
+    from_near.go("far", "echo");
+    EXPECT_EQ(from_near.say("hello"), "hello");
+    EXPECT_EQ(connections_to(variable("FAR_SECOND"), far.port()), 2);
+    EXPECT_EQ(connections_to(variable("FAR_ADDRESS"), far.port()), 0);
 }
 
 TEST_F(two_hosts, are_not_linked_in_the_clear) {
