@@ -503,15 +503,22 @@ TEST_F(ssh_end, nobody_but_root_and_bridge_of_the_two_nodes_ever_has_the_key) {
             }
         }
         if (is_sanitized) continue;  // it keeps what has been freed
-        const pid_t nursery = facts_of(facts.pid()).parent;
-        ASSERT_EQ(facts_of(nursery).name, "places-nursery");
-        for (const pid_t each : {static_cast<pid_t>(facts.pid()), nursery}) {
+        auto near_facts = places::spawn_server<facts_server>();
+        std::vector<pid_t> others;
+        for (const pid_t place :
+             {static_cast<pid_t>(facts.pid()), static_cast<pid_t>(near_facts.pid())}) {
+            others.push_back(place);
+            others.push_back(facts_of(place).parent);
+            ASSERT_EQ(facts_of(others.back()).name, "places-nursery");
+        }
+        for (const pid_t each : others) {
             const auto found = holds(each, canary);
             if (!found) return lacks("the kernel shows no other process's memory");
-            EXPECT_FALSE(*found) << facts_of(each).name;
+            EXPECT_FALSE(*found) << facts_of(each).name << " " << each;
         }
         // That the search finds what is there.
         EXPECT_TRUE(holds(facts.node_pid(), canary).value_or(true));
+        EXPECT_TRUE(holds(bridge_of(::getpid()), canary).value_or(true));
         // The starter has only passed it on.
         EXPECT_FALSE(holds(node.pid(), canary).value_or(false));
     }
