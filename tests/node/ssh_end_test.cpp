@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How nodes on another host end when what holds them breaks, and what nobody may learn meanwhile.
+#include "tests/node/by_command.hpp"
 #include "tests/node/by_ssh.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
@@ -216,22 +217,13 @@ TEST_F(ssh_end, comes_ten_seconds_after_connection_and_link_unless_told_otherwis
 class ssh_end_by_command : public ssh_end {
   protected:
     void SetUp() override {
-        if (std::string_view(PLACES_COMMAND).empty()) GTEST_SKIP() << "built without PLACES_CLI";
+        if (!stopping_command::is_built()) GTEST_SKIP() << "built without PLACES_CLI";
         ssh_end::SetUp();
     }
-    /// Throws: std::runtime_error where none listens there.
-    void stop(const std::string& port) const {
-        test_sshd::run({PLACES_COMMAND, "stop", "127.0.0.1:" + port, "--key-file", key_});
-    }
+    void stop(const std::string& port) const { command_.stop("127.0.0.1:" + port); }
 
   private:
-    static std::string digits() {
-        std::string all;
-        for (int i = 0; i < 32; ++i) all += "07";
-        return all + "\n";
-    }
-    scratch_folder scratch_;
-    std::string key_ = scratch_.put("key", digits());
+    stopping_command command_;
 };
 
 TEST_F(ssh_end_by_command, comes_to_a_detached_node_and_no_kill_before_it) {
@@ -278,6 +270,33 @@ TEST_F(ssh_end_by_command, comes_to_a_detached_node_that_was_let_go_as_soon_as_i
         std::printf("%d nodes started and let go in %lld ms\n", count, ms_since(begun));
         for (const auto& each : ports) stop(each);
         EXPECT_TRUE(far.is_left_alone());
+    }
+}
+
+TEST_F(ssh_end_by_command, comes_to_a_detached_node_and_no_end_of_its_connection_before_it) {
+    const test_sshd far;
+    for (const char* command : {"", "ssh"}) {
+        auto options = detached(far, command);
+        options.tether_grace = 0ms;
+        auto nodes = start(at_once, options);
+        std::vector<places::channel> places;
+        std::vector<std::string> ports;
+        for (auto& node : nodes) {
+            places.push_back(node.supervise_place(echo_entry));
+            ports.push_back(std::to_string(node.port()));
+        }
+        far.kill_sessions();
+        // The starters have noticed.
+        for (auto& node : nodes) ASSERT_FALSE(node.wait().signalled);
+        for (std::size_t i = 0; i < nodes.size(); ++i) {
+            ASSERT_TRUE(nodes[i].is_up());
+            ASSERT_EQ(echoed(places[i], "still here"), "still here");
+        }
+        // Nor does the link's end bring it.
+        places.clear();
+        nodes.clear();
+        for (const auto& each : ports) stop(each);
+        ASSERT_TRUE(far.is_left_alone());
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Run by tests/support/with_far.sh: the far host is in another network and has no build tree.
+#include "tests/node/by_command.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/newer_object.hpp"
@@ -20,6 +21,7 @@
 #include <fstream>
 #include <functional>
 #include <gnu/libc-version.h>
+#include <poll.h>
 #include <sstream>
 #include <string>
 #include <sys/stat.h>
@@ -327,6 +329,34 @@ TEST_F(two_hosts, a_cut_cable_is_noticed_on_both_sides_in_seconds) {
     }
     // Whoever stands for the node tells nobody that it has failed to start.
     EXPECT_EQ(times_heard("places-node-failed"), 0U);
+}
+
+TEST_F(two_hosts, a_cut_cable_ends_a_tethered_node_after_its_grace_and_a_detached_one_never) {
+    if (!stopping_command::is_built()) GTEST_SKIP() << "built without PLACES_CLI";
+    auto tethered = options();
+    tethered.tunnel = false;
+    auto detached = tethered;
+    detached.detach = true;
+    detached.tether_grace = 0ms;
+    detached.key = places::bytes(32, std::byte{7});
+    auto nodes = test_runtime().spawn_nodes_join({{"far", tethered}, {"far", detached}});
+    std::vector<places::unique_fd> lives;
+    for (auto& node : nodes) {
+        auto facts = node.supervise_place<facts_server>();
+        lives.push_back(watch(static_cast<pid_t>(facts.node_pid())));
+        ASSERT_TRUE(lives.back());
+    }
+    const auto begun = clock_type::now();
+    set_link("down");
+    EXPECT_TRUE(ends(lives[0]));
+    std::printf("cut, default grace: gone after %lld ms\n", ms_since(begun));
+    // Ten, from the last word before the cut, of which one comes each second.
+    EXPECT_GE(clock_type::now() - begun, 8s);
+    pollfd life{lives[1].get(), POLLIN, 0};
+    EXPECT_EQ(::poll(&life, 1, 0), 0) << "the detached one has ended too";
+    set_link("up");
+    stopping_command().stop(variable("FAR_ADDRESS") + ":" + std::to_string(nodes[1].port()));
+    EXPECT_TRUE(ends(lives[1]));
 }
 
 TEST_F(two_hosts, a_cable_that_is_cut_during_the_start_is_an_error_within_the_deadline) {
