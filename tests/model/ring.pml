@@ -23,7 +23,8 @@
  * -DDOORBELL they sleep on a queue of ids instead of a futex
  * -DM_name   one thing is broken: check.sh has the list, and each must be found
  *
- * Not shown: machines weaker than x86 (what the acquire and the seq_cst of a load are for cannot fail
+ * Not shown: the looks before a park (spins, ample room), which only find earlier what is looked for
+ * after it; machines weaker than x86 (what the acquire and the seq_cst of a load are for cannot fail
  * here); more lines, processes or deaths; the word past all records, which is stored and looked at
  * as the state is; both roles of one end asleep at once; a full
  * queue of doorbell ids; epochs and bells that wrap; a peer that breaks the rules (tests/fuzz); and
