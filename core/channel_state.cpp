@@ -233,8 +233,12 @@ void channel_state::release_skipped() {
 
 void channel_state::set_polls(bool on) {
     if (on == polls_) return;
-    if (on) home_.begin_polling();
-    if (!on) home_.end_polling();
+    if (!on) {
+        home_.end_polling();
+    } else {
+        home_.begin_polling();
+        if (polls_) home_.end_polling();  // another body has asked meanwhile
+    }
     polls_ = on;
 }
 

@@ -119,6 +119,7 @@ result<inbox::item> inbox::get(channel::clock::time_point until) {
     // Another body may have dropped the last of them.
     const auto is_over = [&s] { return s.connections.is_empty() && !s.takes_connections; };
     const auto has_news = [&] { return s.home.has_offers() || is_over(); };
+    s.creator->state->give_back_shown();
     while (true) {
         if (!accept_offers()) return make_error_code(errc::node_down);
         for (auto turns = s.connections.turn_size(); turns > 0; --turns) {

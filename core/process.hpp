@@ -159,8 +159,8 @@ class process {
     bool wait(std::span<const interest> on, const std::function<bool()>& ready, shm::deadline until,
               shm::spin_budget& spin);
 
-    /// For channel_state alone: one channel more, or less, that polls. The first asks the nursery
-    /// for a core.
+    /// For channel_state alone: one channel more, or less, that polls. Each asks the nursery for a
+    /// core until this process has one.
     /// Throws: error{no_core}, node_down.
     void begin_polling();
     void end_polling() noexcept;

@@ -98,6 +98,27 @@ TEST(busy_poll, is_refused_to_each_of_several_that_ask_at_once) {
     for (auto& p : all) EXPECT_TRUE(p.set_busy_poll(true)) << "beyond the first it costs no core";
 }
 
+TEST(busy_poll, asked_for_by_two_bodies_on_one_channel_ends_with_one_word) {
+    auto one = spawn(never_ends);
+    int answers = 0;
+    const auto ask = [&] {
+        return places::after(std::chrono::seconds{0}, [&] {
+            EXPECT_TRUE(one.set_busy_poll(true));
+            if (++answers == 2) test_runtime().stop();
+        });
+    };
+    test_runtime().route(ask(), ask());
+    EXPECT_TRUE(one.set_busy_poll(false));
+    // All cores are free again.
+    std::vector<places::place> all;
+    for (std::size_t i = 0; i < core_count(); ++i) {
+        all.push_back(spawn(ask_for_a_core));
+        EXPECT_EQ(all.back().get<std::string>().value(), "");
+    }
+    for (auto& p : all) p.kill();
+    one.kill();
+}
+
 TEST(busy_poll, counts_a_place_once_however_many_of_its_channels_poll) {
     auto one = spawn(never_ends);
     auto other = spawn(never_ends);

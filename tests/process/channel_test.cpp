@@ -547,6 +547,22 @@ TEST(channel, gives_back_what_a_batch_shows_to_whoever_receives_what_follows) {
     EXPECT_EQ(more[0], noise(20'000));
 }
 
+TEST(channel, of_an_inbox_gives_back_what_it_shows_when_the_inbox_receives_what_follows) {
+    auto p = spawn({.ring_bytes = 16 * small_ring}, [](places::inbox& in) {
+        while (in.creator().received().accepted < 2) {
+        }
+        std::array<std::span<const std::byte>, 5> shown;
+        if (in.creator().peek_batch(shown).value() != 1) return 1;
+        const auto next = in.get();
+        const bool is_right = next && next->content.as<std::vector<std::byte>>() == noise(20'000);
+        return is_right && in.creator().put(1) == status::ok ? 0 : 2;
+    });
+    ASSERT_EQ(p.put(octets(100)), status::ok);
+    ASSERT_EQ(p.put(noise(20'000)), status::ok);
+    EXPECT_EQ(p.get<int>().value(), 1);
+    EXPECT_EQ(p.wait(), (places::exit_status{false, 0}));
+}
+
 TEST(channel, calls_whoever_waits_for_what_lies_behind_a_batch_once_that_is_released) {
     shown_before_parts p;
     places::channel_set set;

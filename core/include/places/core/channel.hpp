@@ -154,13 +154,14 @@ class channel {
     /// Sends all that was added at once.  Dying: before the end of it = as if never called.
     void publish_batch();
     /// Shows the bytes of the messages that are there, at most into.size(), until release() or a
-    /// call that receives. For as long, what comes in parts behind them is not there.
+    /// call that receives. For as long, what comes in parts behind them is not there: another peek
+    /// waits for that release.
     /// Returns: how many, at least 1 | closed | peer_dead | corrupt.  Blocks: until there is one.
     result<std::size_t> peek_batch(std::span<std::span<const std::byte>> into);
 
     /// Room for a message of `size` bytes, built where it will be read. publish() sends its first
     /// `used` bytes; until then nothing has happened. One loan at a time.
-    /// Shape:   at most record_bytes_max().
+    /// Shape:   at most record_bytes_max() and message_bytes_max(), whatever is used of it.
     /// Returns: the room | too_large | closed | peer_dead | corrupt.  Blocks: while full.
     result<std::span<std::byte>> loan(std::size_t size);
     void publish(std::size_t used);
