@@ -34,7 +34,7 @@ namespace asio = boost::asio;
 // What a node prints after this has passed since it was told to finish is not waited for.
 constexpr std::chrono::seconds drain_limit{1};
 // Nor are those who have not hung up in answer after this.
-constexpr std::chrono::milliseconds hang_up_limit{250};
+constexpr std::chrono::milliseconds peers_hang_up_limit{250};
 
 /// What the kernel says of it, in a word; empty when it has ended or cannot be looked at.
 std::string state_of_process(std::int32_t pid) {
@@ -487,9 +487,8 @@ void bridge::begin_finish() {
 
 /// One peer that does not read must not cost the others the word that it was an end in order.
 void bridge::give_up_output() {
-    if (outputs_.is_drained()) return io_.stop();
     output_is_given_up_ = true;
-    drain_timer_.expires_after(hang_up_limit);
+    drain_timer_.expires_after(peers_hang_up_limit);
     drain_timer_.async_wait([this](boost::system::error_code) { io_.stop(); });
     end_if_done();
 }

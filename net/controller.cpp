@@ -16,7 +16,7 @@ namespace places::net {
 namespace {
 
 // A node that was told to end and has not hung up after this is hung up on.
-constexpr std::chrono::seconds hang_up_limit{2};
+constexpr std::chrono::seconds node_hang_up_limit{2};
 
 }  // namespace
 
@@ -167,7 +167,7 @@ void controller::close() {
     if (!is_told_to_end_) return l->close(why);
     // What tells it may still be queued.
     l->finish(why);
-    const auto timer = std::make_shared<boost::asio::steady_timer>(io_, hang_up_limit);
+    const auto timer = std::make_shared<boost::asio::steady_timer>(io_, node_hang_up_limit);
     timer->async_wait([timer, dialed = dialed_, why](boost::system::error_code ec) {
         const auto silent = dialed.lock();
         if (!ec && silent) silent->close(why);

@@ -5,7 +5,6 @@
 
 #include <boost/asio/buffer.hpp>
 
-#include <climits>
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
@@ -23,7 +22,9 @@ namespace {
 constexpr std::size_t output_queue_bytes_max = 64 * 1024;
 // Of lines that nobody has read yet.
 constexpr std::size_t waiting_bytes_max = 1024 * 1024;
-constexpr int reader_patience_ms = 100;
+constexpr std::chrono::milliseconds reader_patience{100};
+// What a terminal that says so has room for; a pipe has more.
+constexpr std::size_t polled_room = 256;
 // Between two looks whether there is room, doubled each time that there is none.
 constexpr std::chrono::milliseconds retry_after_min{1};
 constexpr std::chrono::milliseconds retry_after_max{1000};
@@ -53,23 +54,36 @@ line_printer::line_printer(boost::asio::io_context& io, int to) : to_(to), retry
 
 void line_printer::print(std::string_view label, std::string_view line) noexcept {
     try {
-        const auto text = labelled(label, line);
-        const bool is_full = lost_ > 0 || waiting_.size() + text.size() > waiting_bytes_max;
+        auto text = labelled(label, line);
+        const bool is_full = lost_ > 0 || waiting_bytes_ + text.size() > waiting_bytes_max;
         if (!waiting_.empty() && is_full) {
             ++lost_;
             return;
         }
-        waiting_ += text;
-        if (is_stuck_ || wait_and_write_on()) return;
-        is_stuck_ = true;
-        retry_after_ = retry_after_min;
-        retry_later();
-    } catch (const std::exception&) {
+        add(std::move(text));
+    } catch (const std::bad_alloc&) {
         ++lost_;
+    }
+    if (is_stuck_ || wait_and_write_on()) return;
+    retry_after_ = retry_after_min;
+    try {
+        retry_later();
+        is_stuck_ = true;
+    } catch (const std::exception&) {
+        // The next line tries again.
     }
 }
 
-void line_printer::finish() noexcept { (void)wait_and_write_on(); }
+void line_printer::finish() noexcept {
+    auto before = waiting_bytes_;
+    while (!wait_and_write_on() && waiting_bytes_ < before) before = waiting_bytes_;
+}
+
+void line_printer::add(std::string text) {
+    const auto size = text.size();
+    waiting_.push_back(std::move(text));
+    waiting_bytes_ += size;
+}
 
 /// As write(), and EAGAIN where that would wait.
 ssize_t line_printer::write_some(std::string_view text) const noexcept {
@@ -86,21 +100,27 @@ ssize_t line_printer::write_some(std::string_view text) const noexcept {
         errno = EAGAIN;
         return -1;
     }
-    return ::write(to_, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));
+    return ::write(to_, text.data(), std::min(text.size(), polled_room));
 }
 
 /// Returns: whether all is out.
 bool line_printer::write_on() noexcept {
     while (!waiting_.empty()) {
-        const auto written = write_some(waiting_);
+        // One line at a time: others write to the same pipe, and none lands in the midst of a
+        // short one.
+        auto& line = waiting_.front();
+        const auto written = write_some(line);
         if (written < 0 && errno == EINTR) continue;
         if (written < 0 && errno == EAGAIN) return false;
-        // Nobody will ever read it.
-        waiting_.erase(0, written < 0 ? waiting_.npos : static_cast<std::size_t>(written));
+        // Or nobody will ever read it.
+        const auto gone = written < 0 ? line.size() : static_cast<std::size_t>(written);
+        waiting_bytes_ -= gone;
+        line.erase(0, gone);
+        if (line.empty()) waiting_.pop_front();
         if (!waiting_.empty() || lost_ == 0) continue;
         try {
-            waiting_ = labelled(
-                "bridge", std::to_string(lost_) + " lines before this one were lost: nobody read");
+            add(labelled("bridge",
+                         std::to_string(lost_) + " lines before this one were lost: nobody read"));
             lost_ = 0;
         } catch (const std::bad_alloc&) {
             // The next one will say so.
@@ -110,10 +130,15 @@ bool line_printer::write_on() noexcept {
     return true;
 }
 
+/// The same, within reader_patience.
 bool line_printer::wait_and_write_on() noexcept {
+    using clock = std::chrono::steady_clock;
+    const auto until = clock::now() + reader_patience;
     while (!write_on()) {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock::now());
         pollfd room{to_, POLLOUT, 0};
-        if (::poll(&room, 1, reader_patience_ms) == 0) return false;
+        if (left.count() <= 0 || ::poll(&room, 1, static_cast<int>(left.count())) == 0)
+            return false;
     }
     return true;
 }
@@ -121,10 +146,11 @@ bool line_printer::wait_and_write_on() noexcept {
 void line_printer::retry_later() {
     retry_.expires_after(retry_after_);
     retry_.async_wait([this](boost::system::error_code ec) {
-        const auto before = waiting_.size();
-        if (ec || write_on()) return;
-        retry_after_ = waiting_.size() < before ? retry_after_min
-                                                : std::min(2 * retry_after_, retry_after_max);
+        if (ec) return;
+        const auto before = waiting_bytes_;
+        if (write_on()) return;
+        retry_after_ =
+            waiting_bytes_ < before ? retry_after_min : std::min(2 * retry_after_, retry_after_max);
         retry_later();
     });
 }

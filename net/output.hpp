@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -24,8 +25,8 @@ namespace places::net {
 class link;
 
 /// Prints lines to a descriptor whose reader may have stopped to read, as the far end of a cut
-/// cable has. A line that does not fit waits here, and when too many do, more are counted instead;
-/// a line of its own says how many, once there is room again.
+/// cable has. A line that does not fit waits here, and when too many do, more are counted instead
+/// until all is out, and then a line of its own says how many.
 /// Thread: the one that runs the io_context.
 /// Dying:  what waits here is lost.
 class line_printer {
@@ -35,13 +36,14 @@ class line_printer {
     line_printer(const line_printer&) = delete;
     line_printer& operator=(const line_printer&) = delete;
 
-    /// Writes `[label] line` as one unit, after all that waits.
-    /// Blocks: 100 ms for a reader that takes nothing meanwhile, and no more until all is out.
+    /// Writes `[label] line` after all that waits; up to PIPE_BUF as one unit.
+    /// Blocks: 100 ms at most, and then no more until all is out.
     void print(std::string_view label, std::string_view line) noexcept;
     /// The last call. Blocks: until all is out, or nothing was taken for 100 ms.
     void finish() noexcept;
 
   private:
+    void add(std::string text);
     ssize_t write_some(std::string_view text) const noexcept;
     bool write_on() noexcept;
     bool wait_and_write_on() noexcept;
@@ -49,8 +51,9 @@ class line_printer {
 
     const int to_;
     enum class way { plain, own, socket, polled } way_;
-    unique_fd own_;           // the same pipe or terminal, with flags of ours
-    std::string waiting_;     // lines, the first of them perhaps begun
+    unique_fd own_;                    // the same pipe or terminal, with flags of ours
+    std::deque<std::string> waiting_;  // lines, the first of them perhaps begun
+    std::size_t waiting_bytes_ = 0;
     std::uint64_t lost_ = 0;  // lines since it was full
     bool is_stuck_ = false;   // waiting_ is for retry_ to write
     boost::asio::steady_timer retry_;

@@ -106,10 +106,13 @@ TEST_P(lines, are_all_read_where_somebody_reads) {
 }
 
 TEST_P(lines, whose_reader_has_gone_are_gone_with_it) {
-    ::signal(SIGPIPE, SIG_IGN);
+    const auto before = ::signal(SIGPIPE, SIG_IGN);
     both.reader.reset();
     for (int i = 0; i < 5000; ++i) printer->print("label", numbered(i));
     printer->finish();
+    // None of them is tried again.
+    EXPECT_EQ(loop.context.run_for(std::chrono::milliseconds{5}), 0U);
+    ::signal(SIGPIPE, before);
 }
 
 }  // namespace

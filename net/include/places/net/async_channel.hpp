@@ -57,7 +57,8 @@ class async_channel {
     ~async_channel();
 
     executor_type get_executor() const noexcept { return executor_; }
-    /// The end itself, for all that does not wait.
+    /// The end itself, for all that does not wait. What it shows (peek_batch) is given back
+    /// by each get that is under way.
     channel& link() noexcept;
 
     /// The next message as a T.
