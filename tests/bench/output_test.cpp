@@ -375,7 +375,7 @@ TEST(places_bench, a_remote_start_without_an_sshd_fails_and_says_why) {
     const std::string hiding = "unshare -rm sh -c 'mount --bind /dev/null /usr/sbin/sshd && ";
     const bool is_there = ::access("/usr/sbin/sshd", X_OK) == 0;
     if (is_there && std::system((hiding + "true' 2>/dev/null").c_str()) != 0) {
-        GTEST_SKIP() << "the sshd cannot be hidden";
+        return lacks("a namespace in which the sshd can be hidden");
     }
     const auto command = std::string(PLACES_BENCH) + " spawn_remote --quick";
     int exit_code = 0;

@@ -147,7 +147,7 @@ TEST(bench_pairs, a_peer_has_a_core_a_side_with_its_threads_or_without_them_or_i
     }
 }
 
-TEST(bench_pairs, a_chain_has_as_many_cores_as_were_asked_for) {
+TEST(bench_pairs, pinning_to_the_first_cores_leaves_as_many_as_were_asked_for) {
     const int all = usable_count();
     for (const int count : {0, 1, 2, all + 1}) {
         int found = 0;

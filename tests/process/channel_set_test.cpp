@@ -160,12 +160,15 @@ std::uint64_t looks_among(std::size_t size, int messages) {
             (void)all.wait(places::shm::no_deadline, [] { return false; });
         }
     };
-    // Until all are parked.
-    do {
-        all.pump();
-    } while (all.wait(places::shm::deadline::min(), [] { return false; }));
+    const auto park_all = [&] {
+        do {
+            all.pump();
+        } while (all.wait(places::shm::deadline::min(), [] { return false; }));
+    };
+    park_all();
     looks = 0;
     for (int n = 0; n < messages; ++n) {
+        park_all();
         EXPECT_EQ(c.clients[0].put(n), status::ok);
         while (c.clients[0].received().undelivered == 0) {
         }

@@ -3,6 +3,7 @@
 // told by words that the killed place wrote outside of its channel.
 #include "tests/shm/pair.hpp"
 #include "tests/support/node_main.hpp"
+#include "tests/support/one_core.hpp"
 #include "tests/support/process_state.hpp"
 #include "processes.hpp"
 
@@ -152,27 +153,6 @@ void put_when_told(channel& c, std::uint64_t size, std::uint64_t before) {
 }
 
 bool sleeps(int pid) { return process_state("/proc/" + std::to_string(pid)) == 'S'; }
-
-/// This thread and what it starts stay on one core, where a step is two switches; on two it is two
-/// interrupts, which take many times that.
-class one_core {
-  public:
-    one_core() {
-        (void)::sched_getaffinity(0, sizeof before_, &before_);
-        CPU_ZERO(&one_);
-        CPU_SET(::sched_getcpu(), &one_);
-        take(0);
-    }
-    ~one_core() { (void)::sched_setaffinity(0, sizeof before_, &before_); }
-    one_core(const one_core&) = delete;
-    one_core& operator=(const one_core&) = delete;
-
-    void take(int pid) const { (void)::sched_setaffinity(pid, sizeof one_, &one_); }
-
-  private:
-    cpu_set_t before_;
-    cpu_set_t one_;
-};
 
 /// Lets a place make `steps` instructions of a put in parts, or all, looking after each of them,
 /// and kills it there. `before` small messages are in the ring when it begins.

@@ -5,6 +5,7 @@
 // producer is dead. Once in each case the producer is really killed, somewhere on its way.
 // Not shown: the order in which another core would see the stores (shm/README.md has that).
 #include "tests/shm/traffic.hpp"
+#include "tests/support/one_core.hpp"
 #include "tests/support/process_state.hpp"
 
 #include <sched.h>
@@ -129,16 +130,7 @@ class killed_after_each_instruction : public testing::Test {
         longest_ = std::max(longest_, all);
     }
 
-    /// On one core a step is two switches; on two it is two interrupts, which take many times that.
-    void SetUp() override {
-        ASSERT_EQ(::sched_getaffinity(0, sizeof before_, &before_), 0);
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(::sched_getcpu(), &one);
-        ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
-    }
     void TearDown() override {
-        (void)::sched_setaffinity(0, sizeof before_, &before_);
         std::printf("%zu instructions, %zu on the longest way\n", steps_, longest_);
     }
 
@@ -216,12 +208,13 @@ class killed_after_each_instruction : public testing::Test {
     static bool has_stopped(const child& c) {
         siginfo_t what{};
         constexpr int any = WEXITED | WSTOPPED | WNOWAIT;
-        while (::waitid(P_PID, static_cast<id_t>(c.pid()), &what, any) < 0 && errno == EINTR) {}
+        while (::waitid(P_PID, static_cast<id_t>(c.pid()), &what, any) < 0 && errno == EINTR) {
+        }
         if (what.si_code == CLD_EXITED || what.si_code == CLD_KILLED) return false;
         return ::waitpid(c.pid(), nullptr, WUNTRACED) == c.pid();
     }
 
-    cpu_set_t before_;
+    one_core core_;
     std::mt19937_64 random_{test_seed()};
     std::size_t steps_ = 0;
     std::size_t longest_ = 0;

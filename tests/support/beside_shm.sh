@@ -2,26 +2,31 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs a command in a mount namespace of its own, where /dev/shm is not as usual.
 #   beside_shm.sh small|read_only|missing COMMAND [argument…]
-# Exit status: the command's; prints "skipped: …" where the kernel refuses such a namespace.
+# Exit status: the command's; where the kernel allows no such namespace 77, or 1 if the environment
+# has CI, with the reason.
 set -eu
+. "$(dirname "$0")/skip.sh"
+
+if [ -z "${BESIDE_SHM_INSIDE:-}" ]; then
+    as_root=
+    [ "$(id -u)" = 0 ] || as_root=--map-root-user
+    # shellcheck disable=SC2086  # one word or none
+    why=$(unshare $as_root --mount true 2>&1) || skip "no mount namespace: $why"
+    # shellcheck disable=SC2086
+    BESIDE_SHM_INSIDE=yes exec unshare $as_root --mount sh "$0" "$@"
+fi
+unset BESIDE_SHM_INSIDE
+
 kind=$1
 shift
-as_root=
-[ "$(id -u)" = 0 ] || as_root=--map-root-user
-# shellcheck disable=SC2086  # one word or none
-unshare $as_root --mount true 2>/dev/null || { echo "skipped: no mount namespace here"; exit 77; }
-# shellcheck disable=SC2016,SC2086
-exec unshare $as_root --mount sh -eu -c '
-    kind=$1
-    shift
-    case $kind in
-        small) mount -t tmpfs -o size=1m none /dev/shm ;;
-        read_only) mount -t tmpfs -o size=1m,ro none /dev/shm ;;
-        missing)
-            mount -t tmpfs -o size=1m none /mnt
-            : >/mnt/null
-            mount --bind /dev/null /mnt/null
-            mount --rbind /mnt /dev
-            ;;
-    esac
-    exec "$@"' sh "$kind" "$@"
+why=$(mount -t tmpfs -o size=1m none /mnt 2>&1) || skip "no mount: $why"
+case $kind in
+    small) mount -t tmpfs -o size=1m none /dev/shm ;;
+    read_only) mount -t tmpfs -o size=1m,ro none /dev/shm ;;
+    missing)
+        : >/mnt/null
+        mount --bind /dev/null /mnt/null
+        mount --rbind /mnt /dev
+        ;;
+esac
+exec "$@"

@@ -10,11 +10,7 @@
 # CI, with the reason.
 set -eu
 
-skip() {
-    [ -z "${CI:-}" ] || { echo "not left out in CI: $*" >&2; exit 1; }
-    echo "skipped: $*" >&2
-    exit 77
-}
+. "$(dirname "$0")/skip.sh"
 
 if [ -z "${WITH_FAR_INSIDE:-}" ]; then
     [ -x /usr/sbin/sshd ] || skip "there is no sshd: install openssh-server"

@@ -37,8 +37,9 @@ void wake_all(const std::atomic<std::uint32_t>& word) noexcept;
 /// Says whether a short wait is likely to be short, from how the last ones went: looks some times
 /// with a rest between, then gives the core away with sched_yield, up to a budget of at most 50 µs
 /// that failures halve. Where others take turns on this core, it gives it away before it looks at
-/// rest; where it may run on no other core, and somebody wants this one, once. Each sixteenth time
-/// makes it look for long again. One thread.
+/// rest; where it may run on no other core, and somebody wants this one, once; where somebody kept
+/// it, not at all the next 64 times. Each sixteenth that gives it away looks for long again. One
+/// thread.
 class spin_budget {
   public:
     /// Looks before the core is given away.
