@@ -84,11 +84,13 @@ known_hosts::verdict known_hosts::check(std::string_view key) const {
     };
     if (has(entries_, true) || has(portless_, true)) return verdict::revoked;
     if (has(entries_, false)) return verdict::known;
+    if (std::ranges::all_of(entries_, &entry::revoked)) {
+        return has(portless_, false) ? verdict::known : verdict::unknown;
+    }
     const auto kind = kind_of_key(key);
     const bool has_other =
         std::ranges::any_of(entries_, [&](auto& e) { return !e.revoked && e.kind == kind; });
-    if (has_other) return verdict::changed;
-    return has(portless_, false) ? verdict::known : verdict::unknown;
+    return has_other ? verdict::changed : verdict::unknown;
 }
 
 std::vector<std::string> known_hosts::kinds() const {

@@ -10,11 +10,12 @@
 namespace places::launcher {
 
 /// What known_hosts files say of one host and port.
-/// A key without a port counts for any port of the host of which none of its kind is known; the
-/// rest is of the lines for this port alone.
+/// A key without a port counts for any port of the host of which no key of any kind is known, and
+/// where it is revoked for every port; the rest is of the lines for this port alone.
 /// Not of libssh2: that one knows neither patterns nor @revoked, and takes a key without a port
-/// even where another of its kind is known of the port.
-/// Source: check_host_key() in OpenSSH, which takes such a key without a word.
+/// even where another is known of the port.
+/// Source: check_host_key() in OpenSSH, which takes such a key without a word, and refuses one that
+/// is revoked without a port at port 22 alone.
 class known_hosts {
   public:
     enum class verdict {

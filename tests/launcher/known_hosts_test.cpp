@@ -38,13 +38,17 @@ TEST(known_hosts, knows_the_key_of_its_host_and_port) {
     EXPECT_EQ(check("", "a", 22, one), verdict::unknown);
 }
 
-TEST(known_hosts, knows_a_key_without_a_port_for_ports_of_which_none_of_its_kind_is_known) {
+TEST(known_hosts, knows_a_key_without_a_port_for_ports_of_which_none_is_known) {
     EXPECT_EQ(check(line("a", one), "a", 2222, one), verdict::known);
-    EXPECT_EQ(check(line("a", one) + line("[a]:2222", rsa), "a", 2222, one), verdict::known);
+    EXPECT_EQ(check(line("a", one) + line("@revoked [a]:2222", two), "a", 2222, one),
+              verdict::known);
+    EXPECT_EQ(check(line("a", one) + line("[a]:2222", rsa), "a", 2222, one), verdict::unknown);
     // No more than that: neither does another one change, nor does it stand for the port's own.
     EXPECT_EQ(check(line("a", two), "a", 2222, one), verdict::unknown);
     EXPECT_EQ(check(line("a", one) + line("[a]:2222", two), "a", 2222, one), verdict::changed);
     EXPECT_EQ(check(line("a", one) + line("@revoked a", one), "a", 2222, one), verdict::revoked);
+    EXPECT_EQ(check(line("[a]:2222", one) + line("@revoked a", one), "a", 2222, one),
+              verdict::revoked);
     const scratch_folder folder;
     const known_hosts known({folder.put("k", line("a", one))}, "a", 2222);
     EXPECT_TRUE(known.kinds().empty());

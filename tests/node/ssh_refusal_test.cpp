@@ -218,6 +218,16 @@ TEST_P(ssh_refusal, does_not_happen_to_a_host_whose_key_is_known_without_a_port)
     (void)refused(far, errc::host_key_unknown);
 }
 
+TEST_P(ssh_refusal, of_a_key_without_a_port_where_one_of_another_kind_is_known_of_the_port) {
+    const test_sshd far;
+    test_sshd::run({"ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", far.folder() + "/other"});
+    test_sshd::write_file(far.known_hosts(), "127.0.0.1 " + public_key(far.folder() + "/host.pub") +
+                                                 "\n[127.0.0.1]:" + std::to_string(far.port()) +
+                                                 " " + public_key(far.folder() + "/other.pub") +
+                                                 "\n");
+    (void)refused(far, errc::host_key_changed);
+}
+
 TEST_P(ssh_refusal, of_a_port_where_nobody_listens) {
     const test_sshd far;
     const auto silent = make_port(false);
