@@ -376,11 +376,12 @@ void ssh_session::check_host(const known_hosts& known) {
                         "fingerprint is right, add this line: " +
                         line);
     }
-    if (settings_.strict == checking::off) return;
     const auto& files = settings_.known_hosts_files;
+    // As in ssh: without a file that it could be added to, it stays unknown at every start.
+    const auto strict = files.empty() ? checking::refuse : settings_.strict;
+    if (strict == checking::off) return;
     std::string not_added;
-    if (settings_.strict == checking::accept_new) {
-        if (files.empty()) return;
+    if (strict == checking::accept_new) {
         try {
             add_known_host(files.front(), line);
             return;
@@ -390,8 +391,8 @@ void ssh_session::check_host(const known_hosts& known) {
     }
     throw error(errc::host_key_unknown,
                 where(settings_) + " shows the " + shown + ", which is in no known_hosts file (" +
-                    (files.empty() ? "none" : files.front() + "…") + ")" + not_added +
-                    "; if the fingerprint is right, add this line: " + line);
+                    (files.empty() ? "UserKnownHostsFile none" : files.front() + "…") + ")" +
+                    not_added + "; if the fingerprint is right, add this line: " + line);
 }
 
 // -- logging in --

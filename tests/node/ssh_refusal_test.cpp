@@ -208,6 +208,18 @@ TEST_P(ssh_refusal, does_not_happen_to_an_unknown_host_where_nobody_looks_at_its
     EXPECT_EQ(std::filesystem::file_size(far.known_hosts()) == 0, uses_library());
 }
 
+TEST_P(ssh_refusal, of_an_unknown_host_where_no_file_is_to_know_it_whatever_is_set) {
+    for (const char* checking : {"accept-new", "no"}) {
+        SCOPED_TRACE(checking);
+        const test_sshd far;
+        test_sshd::run(
+            {"sed", "-i", "s,UserKnownHostsFile .*,UserKnownHostsFile none,", far.config()});
+        edit_config(far, std::string("StrictHostKeyChecking ") + checking);
+        const auto text = refused(far, errc::host_key_unknown);
+        EXPECT_TRUE(has(text, public_key(far.folder() + "/host.pub"))) << text;
+    }
+}
+
 TEST_P(ssh_refusal, does_not_happen_to_a_host_whose_key_is_known_without_a_port) {
     const test_sshd far;
     test_sshd::write_file(far.known_hosts(),
