@@ -647,7 +647,10 @@ std::unique_ptr<far_side> open_ssh(const ssh_settings& settings, step_clock& clo
                                    const ask_passphrase& ask) {
     auto session = std::make_unique<ssh_session>(settings, clock);
     auto files = settings.known_hosts_files;
-    files.push_back("/etc/ssh/ssh_known_hosts");
+    // Source: ssh_config(5), GlobalKnownHostsFile.
+    for (const char* each : {"/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"}) {
+        files.push_back(each);
+    }
     const known_hosts known(files, settings.host_name, settings.port);
     session->connect_socket();
     session->shake_hands(known);
