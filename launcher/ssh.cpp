@@ -134,7 +134,7 @@ class ssh_session final : public far_side {
   private:
     std::string last_words() const;
     bool knows_method(const std::string& method) const;
-    void begin_login(const std::string& how);
+    void begin_login(errc code, const std::string& how);
     agent_pointer ask_agent();
     bool try_agent(LIBSSH2_AGENT* agent, bool named);
     bool try_key(const std::string& file, const ask_passphrase& ask);
@@ -398,7 +398,7 @@ void ssh_session::check_host(const known_hosts& known) {
 // -- logging in --
 
 void ssh_session::log_in(const ask_passphrase& ask) {
-    begin_login("");
+    begin_login(errc::ssh_lost, "");
     const char* list = finish_pointer([&] {
         return ::libssh2_userauth_list(raw(), settings_.user.c_str(),
                                        static_cast<unsigned>(settings_.user.size()));
@@ -421,9 +421,8 @@ void ssh_session::log_in(const ask_passphrase& ask) {
     refuse_auth(methods);
 }
 
-void ssh_session::begin_login(const std::string& how) {
-    clock().begin(errc::ssh_lost,
-                  "logging in at " + where(settings_) + " as " + settings_.user + how);
+void ssh_session::begin_login(errc code, const std::string& how) {
+    clock().begin(code, "logging in at " + where(settings_) + " as " + settings_.user + how);
 }
 
 /// Returns: nothing where there is none that answers.
@@ -448,8 +447,9 @@ bool ssh_session::try_agent(LIBSSH2_AGENT* agent, bool named) {
         const std::string blob(reinterpret_cast<const char*>(key->blob), key->blob_len);
         if (named_.contains(blob) != named) continue;
         (kind_of_key(blob) == "ssh-rsa" ? tried_rsa_ : tried_other_) = true;
-        tried_ += "; " + kind_of_key(blob) + " \"" + key->comment + "\" of the agent";
-        begin_login(" by a key of the agent");  // which may ask somebody
+        const auto name = kind_of_key(blob) + " \"" + key->comment + "\" of the agent";
+        tried_ += "; " + name;
+        begin_login(errc::auth_refused, " by " + name);  // the agent may ask somebody
         const int failed =
             finish([&] { return ::libssh2_agent_userauth(agent, settings_.user.c_str(), key); });
         if (!failed) return true;
@@ -477,7 +477,7 @@ bool ssh_session::try_key(const std::string& file, const ask_passphrase& ask) {
         }
         facts = read_ssh_key(file, passphrase);
     }
-    begin_login(" by " + file);
+    begin_login(errc::ssh_lost, " by " + file);
     (facts.is_rsa() ? tried_rsa_ : tried_other_) = true;
     tried_ += "; " + (facts.kind.empty() ? "" : facts.kind + " ") + file;
     const int failed = finish([&] {

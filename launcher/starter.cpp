@@ -545,8 +545,6 @@ bool is_no_start(exit_status how) noexcept {
     return !how.signalled && (how.value == 126 || how.value == 127);
 }
 
-bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }
-
 [[noreturn]] void end_like(exit_status how) {
     if (how.signalled) {
         // It is not this program that failed.

@@ -60,6 +60,7 @@ void step_clock::begin(errc code, std::string what, std::chrono::milliseconds mo
     step_limit_ = std::min(limit_, most);
     code_ = code;
     what_ = std::move(what);
+    std::ranges::replace_if(what_, is_control, '?');
     const auto words = std::string(failed_marker) + std::to_string(static_cast<int>(code_)) + " " +
                        too_late() + "\n";
     last_words_size_ = std::min(words.size(), last_words_.size());
@@ -147,6 +148,8 @@ bool step_clock::wait_for_room(int fd) {
         return false;
     }
 }
+
+bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }
 
 void say_line(std::string_view line) noexcept {
     try {

@@ -31,9 +31,9 @@ class step_clock {
     step_clock(const step_clock&) = delete;
     step_clock& operator=(const step_clock&) = delete;
 
-    /// `what` completes "while …"; `code` is what running out of time is. `most`: for a step that
-    /// has less time than others. Also tells the starter's starter, so that it grants as much
-    /// again.
+    /// `what` completes "while …", and may quote others; `code` is what running out of time is.
+    /// `most`: for a step that has less time than others. Also tells the starter's starter, so that
+    /// it grants as much again.
     void begin(errc code, std::string what,
                std::chrono::milliseconds most = std::chrono::milliseconds::max());
     /// Something has moved: the deadline starts over.
@@ -82,6 +82,8 @@ inline constexpr std::string_view start_marker = "places-ssh-start";
 inline constexpr std::string_view passphrase_marker = "places-ssh-passphrase ";
 inline constexpr std::string_view progress_marker = "places-ssh-progress ";
 
+/// Where a line quotes others, such a character would end it, or command a terminal.
+bool is_control(char c) noexcept;
 /// Writes a line to standard output as one unit.
 void say_line(std::string_view line) noexcept;
 

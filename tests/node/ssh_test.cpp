@@ -633,16 +633,19 @@ TEST_P(ssh_login, that_waits_for_a_passphrase_costs_no_other_node_its_time) {
 /// A real agent that holds one key, and that whoever looks for one finds meanwhile.
 class key_agent {
   public:
-    key_agent(const test_sshd& far, const std::string& key) : end_(far.folder() + "/end") {
+    /// `confirming`: the program that it asks before it uses the key; empty: it asks nobody.
+    key_agent(const test_sshd& far, const std::string& key, const std::string& confirming = {})
+        : end_(far.folder() + "/end") {
         const auto socket = far.folder() + "/agent";
         const auto added = far.folder() + "/added";
         test_sshd::run({"mkfifo", added, end_});
         // It ends with the shell that it runs.
-        const auto script =
-            "ssh-add -q '" + key + "' && echo > '" + added + "' && cat '" + end_ + "'";
-        test_sshd::run(
-            {"sh", "-c",
-             "ssh-agent -a '" + socket + "' sh -c \"" + script + "\" >/dev/null 2>&1 &"});
+        const auto script = std::string("ssh-add -q ") + (confirming.empty() ? "" : "-c ") + "'" +
+                            key + "' && echo > '" + added + "' && cat '" + end_ + "'";
+        test_sshd::run({"sh", "-c",
+                        "SSH_ASKPASS='" + confirming +
+                            "' SSH_ASKPASS_REQUIRE=force ssh-agent -a '" + socket + "' sh -c \"" +
+                            script + "\" >/dev/null 2>&1 &"});
         std::string line;
         std::ifstream in(added);
         std::getline(in, line);
@@ -726,6 +729,27 @@ TEST_P(ssh_login, that_the_host_has_refused_by_the_agent_asks_for_no_passphrase)
         errc::auth_refused, [&] { (void)test_runtime().spawn_remote_node("far", options); });
     EXPECT_NE(text.find("of the agent"), text.npos) << text;
     EXPECT_EQ(asked, 0);
+}
+
+TEST_P(ssh_login, by_a_key_of_the_agent_that_nobody_confirms_names_it_and_says_what_it_waits_for) {
+    const test_sshd far;
+    test_sshd::run({"ssh-keygen", "-q", "-c", "-P", "", "-C", "by\nhand", "-f", far.user_key()});
+    const auto asked = far.folder() + "/asked";
+    const auto answer = far.folder() + "/answer";
+    test_sshd::run({"mkfifo", asked, answer});
+    const places::unique_fd unanswered{::open(answer.c_str(), O_RDWR | O_CLOEXEC)};
+    far.put_program("asks", "echo >'" + asked + "'; exec cat '" + answer + "'");
+    const key_agent agent(far, far.user_key(), far.bin() + "/asks");
+    auto options = options_for(far);
+    options.step_deadline = 2s;
+    auto pending = test_runtime().spawn_remote_node_async("far", options);
+    std::string line;
+    std::ifstream in(asked);
+    EXPECT_TRUE(std::getline(in, line)) << "it has asked nobody";
+    const auto text = text_of_error(errc::auth_refused, [&] { (void)pending.get(); });
+    EXPECT_NE(text.find("ssh-ed25519 \"by?hand\" of the agent"), text.npos) << text;
+    EXPECT_NE(text.find("does it wait for somebody?"), text.npos) << text;
+    EXPECT_EQ(text.find("is the host up"), text.npos) << text;
 }
 
 TEST_P(ssh_login, by_a_public_key_alone_says_that_the_agent_has_to_have_the_other) {
