@@ -8,6 +8,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -62,12 +63,19 @@ std::optional<std::string> content_of_key(const std::string& path) {
     return text;
 }
 
-/// Of a file `ssh-ed25519 AAAA… comment`; empty: it is another.
+/// Of a file with a line `ssh-ed25519 AAAA… comment`, the first that is one; empty: it is another.
+/// Source: sshkey_try_load_public() in OpenSSH, which passes over what is no key, comments say.
 std::string read_public(std::string_view text) {
-    const auto words = words_of(text.substr(0, text.find('\n')));
-    if (words.size() < 2) return {};
-    auto key = from_base64(words[1]);
-    return kind_of_key(key) == words[0] ? key : std::string();
+    while (!text.empty() && !text.starts_with("-----BEGIN")) {
+        const auto line = text.substr(0, text.find('\n'));
+        const auto words = words_of(line);
+        if (words.size() >= 2) {
+            auto key = from_base64(words[1]);
+            if (kind_of_key(key) == words[0]) return key;
+        }
+        text.remove_prefix(std::min(line.size() + 1, text.size()));
+    }
+    return {};
 }
 
 /// Of a PEM file whose first line does not tell; empty: the passphrase is wrong, or there is no

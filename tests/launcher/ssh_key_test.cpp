@@ -106,11 +106,22 @@ TEST(ssh_key, tells_its_public_half_without_its_passphrase) {
     EXPECT_EQ(public_key_of(folder.path() + "/none"), "");
 }
 
+const std::string below_others = "# of joe\n\n  \t\nssh-ed25519 AAAA\n" + public_line;
+
+TEST(ssh_key, public_half_is_told_below_comments_and_empty_lines) {
+    const scratch_folder folder;
+    EXPECT_EQ(public_key_of(folder.put("one.pub", below_others, 0644)), public_half);
+    EXPECT_EQ(public_key_of(folder.path() + "/one"), public_half);
+    EXPECT_EQ(public_key_of(folder.put("comments.pub", "# " + public_line, 0644)), "");
+}
+
 TEST(ssh_key, that_is_a_public_one_is_of_no_use_by_itself) {
     const scratch_folder folder;
-    const auto facts = read_ssh_key(folder.put("one.pub", public_line, 0644));
-    EXPECT_FALSE(facts.is_open);
-    EXPECT_NE(facts.fault.find("public"), std::string::npos) << facts.fault;
+    for (const auto& text : {public_line, below_others}) {
+        const auto facts = read_ssh_key(folder.put("one.pub", text, 0644));
+        EXPECT_FALSE(facts.is_open);
+        EXPECT_NE(facts.fault.find("public"), std::string::npos) << facts.fault;
+    }
 }
 
 }  // namespace
