@@ -5,6 +5,7 @@
 
 #include <places/core/error.hpp>
 
+#include <boost/algorithm/hex.hpp>
 #include <openssl/evp.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <fstream>
 #include <glob.h>
 #include <initializer_list>
+#include <iterator>
 #include <pwd.h>
 #include <set>
 #include <span>
@@ -56,9 +58,7 @@ std::string sha1_hex(const std::string& text) {
     unsigned size = 0;
     ::EVP_Digest(text.data(), text.size(), digest.data(), &size, ::EVP_sha1(), nullptr);
     std::string hex;
-    for (unsigned i = 0; i < size; ++i) {
-        for (const int digit : {digest[i] >> 4, digest[i] & 15}) hex += "0123456789abcdef"[digit];
-    }
+    boost::algorithm::hex_lower(digest.data(), digest.data() + size, std::back_inserter(hex));
     return hex;
 }
 

@@ -6,6 +6,7 @@
 #include "tests/support/error_of.hpp"
 #include "tests/support/scratch.hpp"
 
+#include <boost/algorithm/hex.hpp>
 #include <gtest/gtest.h>
 #include <openssl/evp.h>
 
@@ -13,6 +14,7 @@
 #include <array>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <pwd.h>
 #include <unistd.h>
 #include <utility>
@@ -118,9 +120,7 @@ TEST(ssh_config, files_take_tokens_variables_and_the_homes_of_others) {
         ::EVP_Q_digest(nullptr, "SHA1", nullptr, way.data(), way.size(), digest.data(), nullptr),
         1);
     std::string hex;
-    for (std::size_t i = 0; i < 20; ++i) {
-        for (const int digit : {digest[i] >> 4, digest[i] & 15}) hex += "0123456789abcdef"[digit];
-    }
+    boost::algorithm::hex_lower(digest.data(), digest.data() + 20, std::back_inserter(hex));
     EXPECT_EQ(file_of("/%C"), "/" + hex);
 
     ::setenv("PLACES_TEST_FOLDER", "/a%d", 1);
