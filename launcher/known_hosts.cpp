@@ -150,10 +150,7 @@ std::string fingerprint_of(std::string_view key) {
 }
 
 std::string kind_of_key(std::string_view key) {
-    if (key.size() < 4) return {};
-    std::size_t size = 0;
-    for (int i = 0; i < 4; ++i) size = size << 8 | static_cast<unsigned char>(key[i]);
-    return size <= key.size() - 4 ? std::string(key.substr(4, size)) : std::string();
+    return std::string(take_string(key).value_or(std::string_view()));
 }
 
 }  // namespace places::launcher

@@ -24,17 +24,6 @@ namespace {
 
 constexpr std::size_t key_bytes_max = 64 * 1024;
 
-/// Takes one length-prefixed string off `from`.
-std::optional<std::string_view> take_string(std::string_view& from) {
-    if (from.size() < 4) return std::nullopt;
-    std::size_t size = 0;
-    for (int i = 0; i < 4; ++i) size = size << 8 | static_cast<unsigned char>(from[i]);
-    if (size > from.size() - 4) return std::nullopt;
-    const auto taken = from.substr(4, size);
-    from.remove_prefix(4 + size);
-    return taken;
-}
-
 /// The body of a file `-----BEGIN OPENSSH PRIVATE KEY-----`.
 /// Source: PROTOCOL.key of OpenSSH.
 void read_openssh(std::string_view octets, ssh_key_facts& facts) {

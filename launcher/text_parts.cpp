@@ -121,6 +121,16 @@ std::string from_base64(std::string_view text) {
     return octets;
 }
 
+std::optional<std::string_view> take_string(std::string_view& from) noexcept {
+    if (from.size() < 4) return std::nullopt;
+    std::size_t size = 0;
+    for (int i = 0; i < 4; ++i) size = size << 8 | static_cast<unsigned char>(from[i]);
+    if (size > from.size() - 4) return std::nullopt;
+    const auto taken = from.substr(4, size);
+    from.remove_prefix(4 + size);
+    return taken;
+}
+
 std::string shell_word(std::string_view text) {
     std::string word = "'";
     for (const char c : text) {

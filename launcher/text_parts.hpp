@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lines and words of the files that SSH reads. Not installed.
+// Lines and words of the files that SSH reads, and strings of its keys. Not installed.
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,6 +28,11 @@ std::string to_lower(std::string_view text);
 std::string to_base64(std::string_view octets);
 /// Returns: empty for what is no base64.
 std::string from_base64(std::string_view text);
+
+/// Takes the first string off `from`: four octets say how long it is, the highest first.
+/// Returns: nothing where it is not there as a whole.
+/// Source: RFC 4251, 5.
+std::optional<std::string_view> take_string(std::string_view& from) noexcept;
 
 /// `text` as one word of a POSIX shell.
 std::string shell_word(std::string_view text);
