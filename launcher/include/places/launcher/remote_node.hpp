@@ -142,8 +142,8 @@ class remote_node {
 
     /// Asks the node to end with `status`, or with 0 where that is not in 0..255; its places are
     /// ended, what they printed is forwarded. To a node that is down already: nothing. It hears of
-    /// this though the handle goes at once, but not where the runtime does: wait() first. Its end is
-    /// an event of the router. Blocks: as put.
+    /// this though the handle goes at once, but not where the runtime does: wait() first. Its end
+    /// is an event of the router. Blocks: as put.
     void send_exit(int status = 0);
     /// How the node's process ended. Blocks: until it has; inside a router body suspends that body
     /// only.
