@@ -578,7 +578,12 @@ remote_node pending_node::get() {
     launcher::settle({&state_, 1});
     auto node = launcher::take_node(*state_);
     auto handle = enter_(node);
-    node->let_stay();
+    try {
+        node->let_stay();
+    } catch (const error&) {
+        handle.send_exit();  // its starter has gone and tells it nothing
+        throw;
+    }
     return handle;
 }
 

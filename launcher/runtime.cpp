@@ -259,12 +259,12 @@ std::vector<remote_node> runtime::spawn_nodes_join(const std::vector<node_reques
             nodes[i].state_->let_stay();
         } catch (const error& e) {
             failures.push_back({requests[i].host, e});
-            // Those before it have been told: the link is what ends them now.
-            for (auto& each : nodes) each.send_exit();
         }
     }
     if (failures.empty()) return nodes;
     pending.clear();
+    // By the link: one that may stay hears nothing else, nor does one whose starter has gone.
+    for (auto& each : nodes) each.send_exit();
     // At the same time as well: each may need a moment.
     for (const auto& each : nodes) each.state_->begin_end();
     nodes.clear();

@@ -426,6 +426,7 @@ TEST_F(ssh_end, comes_to_all_of_several_of_which_one_cannot_be_told_to_stay) {
                                 "' \"$@\"");
     auto late = detached(far);
     late.program = far.bin() + "/late";
+    late.deadline = 1min;  // it waits for the other's whole start
     const auto before = children_of(::getpid());
     std::string text;
     // The first one is told to stay before it turns out that the second one's starter has gone.
