@@ -45,7 +45,8 @@ platform this_platform();
 std::string glibc_needed(const std::string& path);
 /// Why the host cannot run what runs here; empty: it can, as far as this tells.
 std::string mismatch(const platform& here, const platform& there);
-/// The same for one file and a host with the same C library, which may be an older one.
+/// The same for one file and a host with the same C library, which may be an older one. Of a file
+/// that needs a newer one than that here calls itself, only the host's loader can tell.
 std::string mismatch(const cargo& what, const platform& there);
 /// `glibc 2.36` or `musl` of what getconf or ldd print.
 std::string c_library_in(std::string_view words);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/cargo.hpp"
 
+#include "tests/node/newer_object.hpp"
 #include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
 #include "tests/support/scratch.hpp"
@@ -68,6 +69,13 @@ TEST(platform, that_is_older_than_what_a_file_needs_is_refused_naming_all_three)
     const auto text = mismatch(self, there);
     EXPECT_NE(text.find("/proc/self/exe needs glibc " + glibc_needed(self.path)), text.npos);
     EXPECT_NE(text.find("the host has glibc 2.0;"), text.npos) << text;
+}
+
+TEST(platform, is_not_refused_for_what_is_newer_than_the_one_here_calls_itself) {
+    const scratch_folder folder;
+    const auto newer = cargo_of(for_a_newer_c_library(SHARED_OBJECT, folder.path() + "/newer.so"));
+    EXPECT_TRUE(glibc_needed(newer.path).starts_with("9."));
+    EXPECT_EQ(mismatch(newer, this_platform()), "");
 }
 
 TEST(platform, needed_by_a_file_is_read_within_its_bounds_where_it_is_cut_or_changed) {

@@ -164,15 +164,16 @@ TEST_F(two_hosts, a_shared_object_that_has_changed_is_sent_and_used_and_no_other
 TEST_F(two_hosts, a_shared_object_for_a_newer_c_library_is_refused_naming_it_and_both_versions) {
     const scratch_folder here;
     ASSERT_EQ(::setenv("LD_LIBRARY_PATH", here.path().c_str(), 1), 0);
-    const auto newer = for_a_newer_c_library(PARTS "/other/libnode_module_inner.so",
-                                             here.path() + "/libnode_module_inner.so");
+    (void)for_a_newer_c_library(PARTS "/other/libnode_module_inner.so",
+                                here.path() + "/libnode_module_inner.so");
     auto with_module = options();
     with_module.modules = {LINKED_MODULE};
     const auto text = text_of_error(errc::wrong_architecture, [&] {
         (void)test_runtime().spawn_remote_node("far", with_module);
     });
-    EXPECT_NE(text.find(newer + " needs glibc 9."), text.npos) << text;
-    EXPECT_NE(text.find(std::string("the host has glibc ") + ::gnu_get_libc_version()), text.npos)
+    EXPECT_NE(text.find("/libnode_module_inner.so)"), text.npos) << text;
+    EXPECT_NE(text.find("`GLIBC_9."), text.npos) << text;
+    EXPECT_NE(text.find(std::string("C library, glibc ") + ::gnu_get_libc_version()), text.npos)
         << text;
     ASSERT_EQ(::unsetenv("LD_LIBRARY_PATH"), 0);
 }
