@@ -146,17 +146,6 @@ namespace {
 
 constexpr const char* build_there = "; build it there, and name it: .program";
 
-}  // namespace
-
-platform this_platform() {
-    utsname name{};
-    (void)::uname(&name);
-    return {name.machine, std::string("glibc ") + ::gnu_get_libc_version(),
-            std::to_string(8 * sizeof(long))};
-}
-
-namespace {
-
 /// 2.36 as numbers that compare.
 std::pair<int, int> version_of(std::string_view text) {
     std::pair<int, int> version{0, 0};
@@ -187,6 +176,16 @@ std::optional<Struct> struct_at(std::string_view octets, std::size_t at) {
     return s;
 }
 
+std::optional<ElfW(Ehdr)> header_of(int file) {
+    const auto header = struct_at<ElfW(Ehdr)>(part_of(file, 0, sizeof(ElfW(Ehdr))), 0);
+    constexpr auto own_class = sizeof(void*) == 8 ? ELFCLASS64 : ELFCLASS32;
+    if (!header || std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
+        header->e_ident[EI_CLASS] != own_class) {
+        return std::nullopt;
+    }
+    return header;
+}
+
 /// The newest GLIBC_x.y among the versions that a shared object or program needs.
 /// Source: "Symbol Versioning", Linux Standard Base; <elf.h>.
 std::string newest_needed(std::string_view needs, std::string_view strings) {
@@ -214,16 +213,34 @@ std::string newest_needed(std::string_view needs, std::string_view strings) {
 
 }  // namespace
 
+std::string loader_needed(const std::string& path) {
+    const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    using segment = ElfW(Phdr);
+    const auto header = header_of(file.get());
+    if (!header || header->e_phentsize != sizeof(segment)) return {};
+    const auto segments =
+        part_of(file.get(), header->e_phoff, std::uint64_t{header->e_phnum} * sizeof(segment));
+    for (std::size_t at = 0; at < segments.size(); at += sizeof(segment)) {
+        const auto each = struct_at<segment>(segments, at);
+        if (!each || each->p_type != PT_INTERP) continue;
+        const auto name = part_of(file.get(), each->p_offset, each->p_filesz);
+        return name.substr(0, name.find('\0'));
+    }
+    return {};
+}
+
+platform this_platform() {
+    utsname name{};
+    (void)::uname(&name);
+    return {name.machine, std::string("glibc ") + ::gnu_get_libc_version(),
+            loader_needed("/proc/self/exe")};
+}
+
 std::string glibc_needed(const std::string& path) {
     const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-    if (!file) return {};
     using section = ElfW(Shdr);
-    const auto header = struct_at<ElfW(Ehdr)>(part_of(file.get(), 0, sizeof(ElfW(Ehdr))), 0);
-    constexpr auto own_class = sizeof(void*) == 8 ? ELFCLASS64 : ELFCLASS32;
-    if (!header || std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
-        header->e_ident[EI_CLASS] != own_class || header->e_shentsize != sizeof(section)) {
-        return {};
-    }
+    const auto header = header_of(file.get());
+    if (!header || header->e_shentsize != sizeof(section)) return {};
     const auto sections =
         part_of(file.get(), header->e_shoff, std::uint64_t{header->e_shnum} * sizeof(section));
     for (std::size_t at = 0; at < sections.size(); at += sizeof(section)) {
@@ -258,15 +275,16 @@ std::string mismatch(const platform& here, const platform& there) {
                (theirs.empty() ? "none that it tells of" : theirs) + build_there;
     };
     if (here.machine != there.machine) return both("processor", here.machine, there.machine);
-    // 32 bits may run where there are 64.
-    if (here.word_bits == "64" && there.word_bits == "32") {
-        return both("words of", "64 bits", "32 bits, whatever its kernel has");
-    }
     const auto family = [](std::string_view library) {
         return library.substr(0, library.find(' '));
     };
     if (family(here.c_library) != family(there.c_library)) {
         return both("C library", here.c_library, there.c_library);
+    }
+    // A kernel may be wider than all that runs on it.
+    if (here.loader != there.loader && !here.loader.empty()) {
+        return "this program is started by " + here.loader + ", which the host has not" +
+               build_there;
     }
     return {};
 }

@@ -37,9 +37,12 @@ std::string sha256_of(std::string_view octets);
 struct platform {
     std::string machine;    ///< `uname -m`
     std::string c_library;  ///< `glibc 2.36`, `musl`
-    std::string word_bits;  ///< `getconf LONG_BIT`: a kernel may be wider than all that runs on it
+    std::string loader;     ///< of this program, if it names one, where that lies
 };
 platform this_platform();
+/// The loader that a program names, by which the kernel starts it; empty: none, or it is no program
+/// of our own word size.
+std::string loader_needed(const std::string& path);
 /// The newest version of glibc that a program or shared object asks for, `2.34` say; empty: none,
 /// or it is neither.
 std::string glibc_needed(const std::string& path);

@@ -325,7 +325,9 @@ std::string first_script(const std::string& set) {
            "/start.$h\"; if [ -f \"$s\" ] && " + is_ours_script +
            "; then . \"$s\"; fi; "
            "echo \"places-machine $(uname -m)\"; "
-           "echo \"places-words $(getconf LONG_BIT 2>/dev/null)\"; "
+           "l=" +
+           shell_word(this_platform().loader) +
+           "; if [ -e \"$l\" ]; then echo \"places-loader $l\"; fi; "
            "echo \"places-library $(getconf GNU_LIBC_VERSION 2>/dev/null || "
            "ldd --version 2>&1 | head -n 1)\"; echo places-absent";
 }
@@ -456,7 +458,7 @@ bool is_starting(far_shell& shell, first_answers& answers) {
         if (line == "starting") return true;
         if (line == "absent") return false;
         if (line.starts_with("machine ")) answers.there.machine = line.substr(8);
-        if (line.starts_with("words ")) answers.there.word_bits = line.substr(6);
+        if (line.starts_with("loader ")) answers.there.loader = line.substr(7);
         if (line.starts_with("library ")) {
             answers.there.c_library = c_library_in(line.substr(8));
         }

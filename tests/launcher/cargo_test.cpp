@@ -38,21 +38,23 @@ TEST(cargo, that_is_large_tells_while_it_is_read_that_it_moves) {
 }
 
 TEST(platform, that_differs_is_refused_naming_both) {
-    const platform here{"x86_64", "glibc 2.36", "64"};
-    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.39", "64"}), "");
-    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.9", "64"}), "");
-    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.36", ""}), "") << "that tells nothing of it";
-    const platform narrow{"x86_64", "glibc 2.36", "32"};
-    EXPECT_EQ(mismatch(narrow, here), "");
-    const auto words = mismatch(here, narrow);
-    EXPECT_NE(words.find("64 bits"), words.npos);
-    EXPECT_NE(words.find("32 bits"), words.npos);
-    const auto machine = mismatch(here, {"aarch64", "glibc 2.36", "64"});
+    const platform here{"x86_64", "glibc 2.36", "/lib64/ld.so"};
+    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.39", "/lib64/ld.so"}), "");
+    EXPECT_EQ(mismatch(here, {"x86_64", "glibc 2.9", "/lib64/ld.so"}), "");
+    const auto machine = mismatch(here, {"aarch64", "glibc 2.36", "/lib64/ld.so"});
     EXPECT_NE(machine.find("x86_64"), machine.npos);
     EXPECT_NE(machine.find("aarch64"), machine.npos);
-    const auto musl = mismatch(here, {"x86_64", "musl", "64"});
+    const auto musl = mismatch(here, {"x86_64", "musl", ""});
     EXPECT_NE(musl.find("musl"), musl.npos);
-    EXPECT_NE(mismatch(here, {"x86_64", "", "64"}), "");
+    EXPECT_NE(mismatch(here, {"x86_64", "", "/lib64/ld.so"}), "");
+}
+
+TEST(platform, without_the_loader_that_a_program_names_is_refused_naming_it) {
+    const platform here{"x86_64", "glibc 2.36", "/lib64/ld.so"};
+    const auto text = mismatch(here, {"x86_64", "glibc 2.36", ""});
+    EXPECT_NE(text.find("/lib64/ld.so"), text.npos) << text;
+    const platform needs_none{"x86_64", "glibc 2.36", ""};
+    EXPECT_EQ(mismatch(needs_none, here), "");
 }
 
 TEST(platform, of_this_program_runs_this_program) {
@@ -60,6 +62,7 @@ TEST(platform, of_this_program_runs_this_program) {
     const auto self = cargo_of("/proc/self/exe");
     EXPECT_FALSE(glibc_needed(self.path).empty());
     EXPECT_EQ(mismatch(self, this_platform()), "");
+    EXPECT_TRUE(std::filesystem::exists(this_platform().loader));
 }
 
 TEST(platform, that_is_older_than_what_a_file_needs_is_refused_naming_all_three) {
@@ -82,10 +85,14 @@ TEST(platform, needed_by_a_file_is_read_within_its_bounds_where_it_is_cut_or_cha
     const scratch_folder folder;
     EXPECT_EQ(glibc_needed("/no/such"), "");
     EXPECT_EQ(glibc_needed(folder.put("text", "no program")), "");
+    EXPECT_EQ(loader_needed("/no/such"), "");
+    EXPECT_EQ(loader_needed(folder.put("text", "no program")), "");
+    EXPECT_EQ(loader_needed(SHARED_OBJECT), "");
     const auto whole = content_of(SHARED_OBJECT);
     ASSERT_FALSE(glibc_needed(SHARED_OBJECT).empty());
     for (std::size_t size = 0; size < whole.size(); size += whole.size() / 64) {
         (void)glibc_needed(folder.put("cut", whole.substr(0, size)));
+        (void)loader_needed(folder.path() + "/cut");
     }
     const auto seed = std::random_device{}();
     std::printf("seed %u\n", seed);
@@ -96,6 +103,7 @@ TEST(platform, needed_by_a_file_is_read_within_its_bounds_where_it_is_cut_or_cha
         const auto span = i % 2 == 0 ? 64 : changed.size();
         for (int j = 0; j < 4; ++j) changed[random() % span] = static_cast<char>(random());
         (void)glibc_needed(folder.put("changed", changed));
+        (void)loader_needed(folder.path() + "/changed");
     }
 }
 
