@@ -49,6 +49,9 @@ loader_report loader_report_of(const std::vector<std::string>& paths) {
 constexpr std::chrono::seconds guard_slack{15};
 constexpr std::chrono::seconds guard_interval{3};
 
+// How long a try for the lock takes, in the script.
+constexpr std::chrono::milliseconds lock_interval{200};
+
 // A disk over there that is slower than this while a copy is checked does not work.
 constexpr std::uint64_t slowest_bytes_a_second = 1024 * 1024;
 
@@ -100,7 +103,7 @@ std::string folders_of(const std::vector<cargo>& libraries) {
 /// them, and removes the folder when its input ends, for whatever reason.
 class copier {
   public:
-    /// Waits while another copies the same `set`, and what it copies grows.
+    /// Waits while another copies the same `set`, and what it copies grows or is checked.
     copier(far_side& far, const std::string& set, bool show_progress)
         : far_(far),
           shell_(far, guard_script(set, far.clock().limit())),
@@ -174,7 +177,9 @@ class copier {
                "echo; mkdir -p \"$c\" || exit 1; " + is_ours_script +
                " || { echo \"$c: Permission denied: others own it, or may write there\" >&2; "
                "exit 1; }; k=; t=; w=; trap \"exit 1\" HUP INT TERM PIPE; "
-               "trap \"kill -USR1 \\$w 2>/dev/null; rm -rf \\\"\\$t\\\" \\\"\\$k\\\"\" EXIT; " +
+               // What makes the copy grow is over before that goes.
+               "end() { kill -USR1 $w; wait $w; w=; } 2>/dev/null; "
+               "trap \"[ -z \\\"\\$w\\\" ] || end; rm -rf \\\"\\$t\\\" \\\"\\$k\\\"\" EXIT; " +
                lock_script(set, step) + "t=$(mktemp -d \"$c/.copy." + set +
                ".XXXXXX\") || exit 1; "
                // Of guards that were killed.
@@ -186,12 +191,15 @@ class copier {
                "line() { timeout " +
                std::to_string(silence.count()) +
                " sh -c \"IFS= read -r l && printf %s \\\"\\$l\\\"\"; }; "
-               // A slow disk is no silence. Whoever says so ends with the work, and by itself where
-               // the guard is killed; by a signal that the guard has no trap for, since a new
-               // subshell may lose one of those.
-               "begin() { { trap \"kill \\$s 2>/dev/null; exit\" USR1; while kill -0 $$; do "
-               "sleep 1 & s=$!; wait $s; echo places-busy; done 2>/dev/null; } 9>&- & w=$!; }; "
-               "end() { kill -USR1 $w; wait $w; w=; } 2>/dev/null; "
+               // A slow disk is no silence, here nor to those who see the copy grow. Whoever says
+               // so ends with the work, and by itself where the guard is killed; by a signal that
+               // the guard has no trap for, since a new subshell may lose one of those.
+               "begin() { { s=; trap \"kill \\$s 2>/dev/null; exit\" USR1; while kill -0 $$; do "
+               "sleep " +
+               busy_interval(step) +
+               " & s=$!; wait $s || sleep 1; s=; printf . >>\"$t/.busy\"; echo places-busy; done "
+               "2>/dev/null; } "
+               "9>&- & w=$!; }; "
                "while l=$(line); do "
                "verb=${l%% *}; l=${l#* }; a=${l%% *}; l=${l#* }; b=${l%% *}; d=${l#* }; "
                "case $verb in "
@@ -212,20 +220,26 @@ class copier {
                "esac; done";
     }
 
+    /// In seconds: a third of a step, at most one, which every sleep can; it may know no parts of
+    /// one.
+    static std::string busy_interval(std::chrono::milliseconds step) {
+        const auto ms = std::clamp<std::chrono::milliseconds::rep>(step.count() / 3, 1, 1000);
+        return ms == 1000 ? "1" : "0." + std::to_string(1000 + ms).substr(1);
+    }
+
     /// Whoever copies holds a lock. Whoever finds it held waits for it, and lets go of it at once
     /// where all is there by then; and goes on without it where nothing has grown for half a step.
     /// Where there is no flock, or none on that file system, each copies.
     static std::string lock_script(const std::string& set, std::chrono::milliseconds step) {
-        const auto patience =
-            std::max(std::chrono::floor<std::chrono::seconds>(step / 2), std::chrono::seconds{1});
+        const auto tries = std::max(step / 2 / lock_interval, std::chrono::milliseconds::rep{1});
         return "l=\"$c/.lock." + set +
                "\"; if command -v flock >/dev/null; then exec 9<>\"$l\"; flock -n 9 2>/dev/null; "
-               "s=$?; if [ $s = 0 ]; then k=$l; elif [ $s = 1 ]; then o=; i=$(date +%s); "
-               "while flock -w 0.2 -E 75 9 2>/dev/null; s=$?; "
-               "[ $s = 75 ] && [ $(($(date +%s) - i)) -lt " +
-               std::to_string(patience.count()) + " ]; do n=$(ls -lnR \"$c/.copy." + set +
+               "s=$?; if [ $s = 0 ]; then k=$l; elif [ $s = 1 ]; then o=; i=0; "
+               "while flock -w 0.2 -E 75 9 2>/dev/null; s=$?; [ $s = 75 ] && [ $i -lt " +
+               std::to_string(tries) + " ]; do i=$((i + 1)); n=$(ls -AlnR \"$c/.copy." + set +
                "\".* 2>/dev/null); "
-               "if [ \"$n\" != \"$o\" ]; then o=$n; i=$(date +%s); echo places-waiting; fi; done; "
+               "if [ \"$n\" != \"$o\" ]; then o=$n; i=1; echo places-waiting; fi; done; "
+               "echo places-waiting; "
                "if [ $s = 0 ] && [ ! -f \"$c/" +
                set +
                "/start.$h\" ]; then k=$l; else exec 9>&-; fi; "

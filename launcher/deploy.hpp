@@ -18,7 +18,7 @@ namespace places::launcher {
 //                        home
 //   .copy.<digest>.??????/  a copy under way; its guard removes it when the connection ends
 //   .lock.<digest>       held by who copies, and removed: whoever finds it held waits while the
-//                        copy grows, and copies what is not there then
+//                        copy grows or is checked, and copies what is not there then
 // Whatever is there is whole.
 
 /// What goes to one host for one start of this program.

@@ -244,6 +244,34 @@ TEST_P(ssh, a_copy_whose_check_takes_longer_than_a_step_is_waited_for) {
     EXPECT_TRUE(files::exists(far.folder() + "/once"));
 }
 
+TEST_P(ssh, a_copy_whose_check_takes_longer_than_half_a_step_is_not_made_by_others_too) {
+    const test_sshd far({.has_sftp = false});
+    const auto copies = far.folder() + "/copies";
+    far.put_program("cat", "echo copy >>'" + copies + "'; exec /bin/cat \"$@\"");
+    // Whose octets are all there by then.
+    far.put_program("sha256sum", "mkdir '" + far.folder() +
+                                     "/once' 2>/dev/null && /bin/sleep 5; "
+                                     "exec /usr/bin/sha256sum \"$@\"");
+    auto options = options_for(far);
+    options.step_deadline = 6s;
+    const std::vector<places::node_request> requests(3, {"far", options});
+    EXPECT_EQ(test_runtime().spawn_nodes_join(requests).size(), 3U);
+    EXPECT_EQ(lines_of(copies), 1U);
+    EXPECT_TRUE(far.is_left_alone());
+    EXPECT_EQ(cached(far).size(), 2U) << "nothing of the copy is left behind";
+}
+
+TEST_P(ssh, a_host_at_which_a_second_takes_two_says_within_a_short_step_that_it_checks) {
+    const test_sshd far;
+    far.put_program("sleep", "/bin/sleep \"$@\"; exec /bin/sleep \"$@\"");
+    far.put_program("sha256sum", "mkdir '" + far.folder() +
+                                     "/once' 2>/dev/null && /bin/sleep 4; "
+                                     "exec /usr/bin/sha256sum \"$@\"");
+    auto options = options_for(far);
+    options.step_deadline = 2s;
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+}
+
 TEST_P(ssh, several_at_once_copy_what_is_not_there_once) {
     for (const bool has_locks : {true, false}) {
         SCOPED_TRACE(has_locks);
