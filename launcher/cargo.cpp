@@ -70,15 +70,6 @@ std::string plain_name(std::string_view name) {
     return plain;
 }
 
-bool is_c_library(std::string_view name) {
-    for (const std::string_view each : {"libc.so", "libm.so", "libdl.so", "librt.so", "libmvec.so",
-                                        "libpthread.so", "libresolv.so", "libutil.so", "libnss_",
-                                        "ld-linux", "ld-musl", "libc.musl", "linux-vdso"}) {
-        if (name.starts_with(each)) return true;
-    }
-    return false;
-}
-
 std::string base_name(std::string_view path) {
     return std::string(path.substr(path.rfind('/') + 1));  // npos + 1 is 0
 }
@@ -112,6 +103,15 @@ cargo cargo_of(const std::string& path, const std::function<void()>& on_read) {
     }
     c.digest = d.text();
     return c;
+}
+
+bool is_c_library(std::string_view name) {
+    for (const std::string_view each : {"libc.so", "libm.so", "libdl.so", "librt.so", "libmvec.so",
+                                        "libpthread.so", "libresolv.so", "libutil.so", "libnss_",
+                                        "ld-linux", "ld-musl", "libc.musl", "linux-vdso"}) {
+        if (name.starts_with(each)) return true;
+    }
+    return false;
 }
 
 std::map<std::string, std::string> loaded_libraries() {

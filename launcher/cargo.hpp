@@ -24,6 +24,9 @@ struct cargo {
 cargo cargo_of(const std::string& path, const std::function<void()>& on_read = {});
 /// How a file is called there: without what would need quoting.
 std::string deployed_name(std::string_view path);
+/// Whether a shared object of that name comes with the C library, or is its loader: what never
+/// goes.
+bool is_c_library(std::string_view name);
 /// Where the shared objects lie that this program has loaded, by name.
 std::map<std::string, std::string> loaded_libraries();
 /// What changes with a file's content, for one that is too large to be read each time: size and

@@ -402,7 +402,7 @@ std::string set_digest(const freight& what) {
     std::string text = "places set 2\n" + what.program.digest + " " + what.program.name + "\n";
     for (const auto& each : what.modules) text += each.digest + " " + each.name + "\n";
     for (const auto& [name, path] : what.libraries) {
-        text += name + " " + path + " " + facts_of(path) + "\n";
+        if (!is_c_library(name)) text += name + " " + path + " " + facts_of(path) + "\n";
     }
     return sha256_of(text);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Run by tests/support/with_far.sh: the far host is in another network and has no build tree.
+#include "launcher/cargo.hpp"
 #include "tests/node/by_command.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
@@ -159,6 +160,36 @@ TEST_F(two_hosts, a_shared_object_that_has_changed_is_sent_and_used_and_no_other
     EXPECT_EQ(said(), "other other");
     EXPECT_EQ(cached(), after);
     ASSERT_EQ(::unsetenv("LD_LIBRARY_PATH"), 0);
+}
+
+/// Another file where one lies; on this host alone.
+class covered_file {
+  public:
+    covered_file(const std::string& path, const std::string& by) : path_(path) {
+        EXPECT_EQ(::mount(by.c_str(), path_.c_str(), nullptr, MS_BIND, nullptr), 0);
+    }
+    ~covered_file() { ::umount2(path_.c_str(), MNT_DETACH); }
+    covered_file(const covered_file&) = delete;
+    covered_file& operator=(const covered_file&) = delete;
+
+  private:
+    std::string path_;
+};
+
+TEST_F(two_hosts, a_c_library_that_has_been_updated_here_makes_no_other_set_over_there) {
+    const auto starts = [] {
+        (void)test_runtime().spawn_remote_node("far", options());
+        const files::recursive_directory_iterator all(cache());
+        return std::count_if(begin(all), end(all), [](const auto& each) {
+            return each.path().filename().string().starts_with("start.");
+        });
+    };
+    const auto before = starts();
+    const scratch_folder scratch;
+    const auto path = places::launcher::loaded_libraries().at("libm.so.6");
+    files::copy_file(path, scratch.path() + "/updated");
+    const covered_file updated(path, scratch.path() + "/updated");
+    EXPECT_EQ(starts(), before);
 }
 
 TEST_F(two_hosts, a_shared_object_for_a_newer_c_library_is_refused_naming_it_and_both_versions) {
