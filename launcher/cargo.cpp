@@ -133,8 +133,9 @@ std::string facts_of(const std::string& path) {
     struct stat s {};
     if (::stat(path.c_str(), &s) != 0) return "none";
     std::string text;
-    for (const long each : {static_cast<long>(s.st_size), s.st_mtim.tv_sec, s.st_mtim.tv_nsec,
-                            s.st_ctim.tv_sec, s.st_ctim.tv_nsec}) {
+    for (const long each :
+         {static_cast<long>(s.st_dev), static_cast<long>(s.st_ino), static_cast<long>(s.st_size),
+          s.st_mtim.tv_sec, s.st_mtim.tv_nsec, s.st_ctim.tv_sec, s.st_ctim.tv_nsec}) {
         text += std::to_string(each) + ' ';
     }
     return text;

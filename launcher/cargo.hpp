@@ -29,9 +29,12 @@ std::string deployed_name(std::string_view path);
 bool is_c_library(std::string_view name);
 /// Where the shared objects lie that this program has loaded, by name.
 std::map<std::string, std::string> loaded_libraries();
-/// What changes with a file's content, for one that is too large to be read each time: size and
-/// times, that of the last change by anybody too, which nobody can set back. Of a file that was
-/// touched it changes as well.
+/// What changes with a file's content, for one that is too large to be read each time: device,
+/// inode, size and times, that of the last change by anybody too, which nobody can set back where
+/// the file system keeps it. Some show another as that, squashfs and sshfs: there a file that is
+/// changed in place, or made anew under the same number, with size and time as before is taken for
+/// the same. Of a file that was touched, and of a device that has got another number, it changes as
+/// well.
 std::string facts_of(const std::string& path);
 /// In hexadecimal.
 std::string sha256_of(std::string_view octets);

@@ -9,7 +9,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <fcntl.h>
+#include <filesystem>
 #include <random>
+#include <sys/stat.h>
 
 using places::errc;
 using namespace places::launcher;
@@ -35,6 +38,31 @@ TEST(cargo, that_is_large_tells_while_it_is_read_that_it_moves) {
     int times = 0;
     EXPECT_EQ(cargo_of(large, [&] { ++times; }).bytes, 8U * 1024 * 1024);
     EXPECT_GE(times, 8);
+}
+
+TEST(facts, of_two_files_differ_though_size_and_times_do_not) {
+    const scratch_folder folder;
+    std::string one;
+    std::string other;
+    struct stat of_one {};
+    struct stat of_other {};
+    const auto put = [&](const std::string& name) {
+        auto path = folder.put(name, "abc");
+        const timespec times[] = {{1, 0}, {1, 0}};
+        EXPECT_EQ(::utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
+        return path;
+    };
+    // Until both have changed last in one tick of the file system's clock.
+    for (int i = 0; one.empty() || of_one.st_ctim.tv_sec != of_other.st_ctim.tv_sec ||
+                    of_one.st_ctim.tv_nsec != of_other.st_ctim.tv_nsec;
+         ++i) {
+        one = put("one" + std::to_string(i));
+        other = put("other" + std::to_string(i));
+        ASSERT_EQ(::stat(one.c_str(), &of_one), 0);
+        ASSERT_EQ(::stat(other.c_str(), &of_other), 0);
+    }
+    EXPECT_EQ(facts_of(one), facts_of(one));
+    EXPECT_NE(facts_of(one), facts_of(other));
 }
 
 TEST(platform, that_differs_is_refused_naming_both) {
