@@ -89,14 +89,16 @@ std::string deployed_name(std::string_view path) { return plain_name(base_name(p
 cargo cargo_of(const std::string& path, const std::function<void()>& on_read) {
     const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
     struct stat status {};
-    if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
-        throw error(errc::load_failed, path + ": " + (file ? "not a file" : std::strerror(errno)) +
-                                           "; it was to be copied to another host");
-    }
+    const auto fail = [&](const char* why) {
+        throw error(errc::load_failed, path + ": " + why + "; it was to be copied to another host");
+    };
+    if (!file || ::fstat(file.get(), &status) != 0) fail(std::strerror(errno));
+    if (!S_ISREG(status.st_mode)) fail("not a file");
     cargo c{path, deployed_name(path), {}, 0};
     digest d;
     std::vector<char> buffer(read_bytes);
-    for (ssize_t got; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;) {
+    for (ssize_t got; (got = ::read(file.get(), buffer.data(), buffer.size())) != 0;) {
+        if (got < 0) fail(std::strerror(errno));
         d.feed({buffer.data(), static_cast<std::size_t>(got)});
         c.bytes += static_cast<std::uint64_t>(got);
         if (on_read) on_read();

@@ -31,6 +31,13 @@ TEST(cargo, is_a_file_with_the_digest_of_its_content_and_a_plain_name) {
     EXPECT_EQ(error_of([] { (void)cargo_of("/no/such"); }).code(), errc::load_failed);
 }
 
+TEST(cargo, that_cannot_be_read_to_its_end_is_refused_naming_it) {
+    // A file by all appearance, and at its start there is no memory.
+    const std::string broken = "/proc/self/mem";
+    const auto text = text_of_error(errc::load_failed, [&] { (void)cargo_of(broken); });
+    EXPECT_NE(text.find(broken + ": Input/output error"), text.npos) << text;
+}
+
 TEST(cargo, that_is_large_tells_while_it_is_read_that_it_moves) {
     const scratch_folder folder;
     const auto large = folder.put("large", "");
