@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+#include <utility>
 
 namespace places::launcher {
 namespace {
@@ -190,9 +191,12 @@ std::optional<ElfW(Ehdr)> header_of(int file) {
 }
 
 /// The newest GLIBC_x.y among the versions that a shared object or program needs.
-/// Source: "Symbol Versioning", Linux Standard Base; <elf.h>.
+/// Source: "Symbol Versioning", Linux Standard Base; <elf.h>; glibc's NEWS for 2.36.
 std::string newest_needed(std::string_view needs, std::string_view strings) {
     constexpr std::string_view prefix = "GLIBC_";
+    // The loader's word that it can apply them, and since when it does.
+    constexpr std::pair<std::string_view, std::string_view> packed_relocations{"ABI_DT_RELR",
+                                                                               "2.36"};
     std::string newest;
     std::optional<ElfW(Verneed)> file;
     for (std::size_t at = 0; (file = struct_at<ElfW(Verneed)>(needs, at)); at += file->vn_next) {
@@ -204,9 +208,11 @@ std::string newest_needed(std::string_view needs, std::string_view strings) {
             name = name.substr(0, name.find('\0'));
             // A weak one the loader does without.
             if (name.starts_with(prefix) && !(aux->vna_flags & VER_FLG_WEAK)) {
-                const auto version = name.substr(prefix.size());
+                auto version = name.substr(prefix.size());
+                if (version == packed_relocations.first) version = packed_relocations.second;
                 if (version_of(version) > version_of(newest)) newest = version;
             }
+            if (aux->vna_next == 0) break;
             aux_at += aux->vna_next;
         }
         if (file->vn_next == 0) break;

@@ -8,11 +8,17 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdio>
+#include <cstring>
+#include <elf.h>
 #include <fcntl.h>
 #include <filesystem>
+#include <link.h>
 #include <random>
+#include <string>
 #include <sys/stat.h>
+#include <vector>
 
 using places::errc;
 using namespace places::launcher;
@@ -140,6 +146,49 @@ TEST(platform, needed_by_a_file_is_read_within_its_bounds_where_it_is_cut_or_cha
         (void)glibc_needed(folder.put("changed", changed));
         (void)loader_needed(folder.path() + "/changed");
     }
+}
+
+/// An object that has nothing but these versions, which it needs of one library.
+std::string object_that_needs(const std::vector<std::string>& versions) {
+    const auto octets_of = [](const auto& part) {
+        return std::string(reinterpret_cast<const char*>(&part), sizeof part);
+    };
+    std::string names(1, '\0');
+    ElfW(Verneed) library{};
+    library.vn_cnt = static_cast<ElfW(Half)>(versions.size());
+    library.vn_aux = sizeof library;
+    auto needs = octets_of(library);
+    for (std::size_t i = 0; i < versions.size(); ++i) {
+        ElfW(Vernaux) version{};
+        version.vna_name = static_cast<ElfW(Word)>(names.size());
+        version.vna_next = i + 1 < versions.size() ? sizeof version : 0;
+        names.append(versions[i]).push_back('\0');
+        needs += octets_of(version);
+    }
+    ElfW(Ehdr) header{};
+    std::memcpy(header.e_ident, ELFMAG, SELFMAG);
+    header.e_ident[EI_CLASS] = sizeof(void*) == 8 ? ELFCLASS64 : ELFCLASS32;
+    header.e_shentsize = sizeof(ElfW(Shdr));
+    header.e_shnum = 2;
+    header.e_shoff = sizeof header;
+    std::array<ElfW(Shdr), 2> sections{};
+    sections[0].sh_type = SHT_GNU_verneed;
+    sections[0].sh_link = 1;
+    sections[0].sh_offset = sizeof header + sizeof sections;
+    sections[0].sh_size = needs.size();
+    sections[1].sh_offset = sections[0].sh_offset + needs.size();
+    sections[1].sh_size = names.size();
+    return octets_of(header) + octets_of(sections) + needs + names;
+}
+
+TEST(platform, needed_by_a_file_is_the_newest_that_it_names_and_of_packed_relocations_2_36) {
+    const scratch_folder folder;
+    const auto needed = [&](const std::vector<std::string>& versions) {
+        return glibc_needed(folder.put("object", object_that_needs(versions)));
+    };
+    EXPECT_EQ(needed({"GLIBC_2.4", "GLIBC_2.34", "GLIBC_2.9", "OTHER_9.9"}), "2.34");
+    EXPECT_EQ(needed({"GLIBC_2.34", "GLIBC_ABI_DT_RELR", "GLIBC_2.4"}), "2.36");
+    EXPECT_EQ(needed({"GLIBC_ABI_DT_RELR", "GLIBC_2.38"}), "2.38");
 }
 
 TEST(platform, c_library_is_found_in_what_programs_print) {
