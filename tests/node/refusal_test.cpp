@@ -278,7 +278,7 @@ TEST(node, that_has_closed_its_output_and_never_stops_talking_is_reported_and_le
     const auto before = children_of(::getpid());
     ::setenv("BROKEN_NODE", "flood", 1);
     const auto e = error_of([] {
-        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .deadline = 500ms});
+        (void)test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .deadline = 3s});
     });
     ::unsetenv("BROKEN_NODE");
     EXPECT_EQ(e.code(), errc::node_unreachable);
