@@ -7,7 +7,6 @@
 #include "tests/node/processes.hpp"
 #include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
-#include "tests/support/missing.hpp"
 #include "tests/support/sanitized.hpp"
 
 #include <gtest/gtest.h>
@@ -533,7 +532,7 @@ TEST_F(ssh_end, nobody_but_root_and_bridge_of_the_two_nodes_ever_has_the_key) {
         }
         for (const pid_t each : others) {
             const auto found = holds(each, canary);
-            if (!found) return lacks("the kernel shows no other process's memory");
+            if (!found) GTEST_SKIP() << "ptrace is not allowed here, nor to read what others hold";
             EXPECT_FALSE(*found) << facts_of(each).name << " " << each;
         }
         // That the search finds what is there.
