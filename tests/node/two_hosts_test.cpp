@@ -122,10 +122,21 @@ TEST_F(two_hosts, shared_objects_that_only_this_one_has_go_there_with_those_that
     }
 }
 
+/// Where this host's loader looks first, for what is started meanwhile: this process has loaded
+/// what it needs.
+class first_folder {
+  public:
+    explicit first_folder(const std::string& path) {
+        EXPECT_EQ(::setenv("LD_LIBRARY_PATH", path.c_str(), 1), 0);
+    }
+    ~first_folder() { ::unsetenv("LD_LIBRARY_PATH"); }
+    first_folder(const first_folder&) = delete;
+    first_folder& operator=(const first_folder&) = delete;
+};
+
 TEST_F(two_hosts, a_shared_object_that_has_changed_is_sent_and_used_and_no_other_is_sent) {
-    // Where this host's loader looks first, for this process has loaded what it needs.
     const scratch_folder here;
-    ASSERT_EQ(::setenv("LD_LIBRARY_PATH", here.path().c_str(), 1), 0);
+    const first_folder loaded_first(here.path());
     auto with_module = options();
     with_module.modules = {LINKED_MODULE};
     const auto said = [&] {
@@ -159,7 +170,6 @@ TEST_F(two_hosts, a_shared_object_that_has_changed_is_sent_and_used_and_no_other
     files::last_write_time(here.path() + "/" + program, files::file_time_type::clock::now());
     EXPECT_EQ(said(), "other other");
     EXPECT_EQ(cached(), after);
-    ASSERT_EQ(::unsetenv("LD_LIBRARY_PATH"), 0);
 }
 
 /// Another file where one lies; on this host alone.
@@ -194,7 +204,7 @@ TEST_F(two_hosts, a_c_library_that_has_been_updated_here_makes_no_other_set_over
 
 TEST_F(two_hosts, a_shared_object_for_a_newer_c_library_is_refused_naming_it_and_both_versions) {
     const scratch_folder here;
-    ASSERT_EQ(::setenv("LD_LIBRARY_PATH", here.path().c_str(), 1), 0);
+    const first_folder loaded_first(here.path());
     (void)for_a_newer_c_library(PARTS "/other/libnode_module_inner.so",
                                 here.path() + "/libnode_module_inner.so");
     auto with_module = options();
@@ -206,7 +216,6 @@ TEST_F(two_hosts, a_shared_object_for_a_newer_c_library_is_refused_naming_it_and
     EXPECT_NE(text.find("`GLIBC_9."), text.npos) << text;
     EXPECT_NE(text.find(std::string("C library, glibc ") + ::gnu_get_libc_version()), text.npos)
         << text;
-    ASSERT_EQ(::unsetenv("LD_LIBRARY_PATH"), 0);
 }
 
 TEST_F(two_hosts, are_linked_without_a_tunnel) {
