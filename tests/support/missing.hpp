@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "tests/support/in_ci.hpp"
+
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <string>
 
 /// Leaves out a test whose machine has not what it needs; where the environment has CI, which is to
 /// run all, fails it. To be returned: it ends only itself.
 inline void lacks(const std::string& what) {
-    const char* const ci = std::getenv("CI");
-    if (ci && *ci) FAIL() << "not left out in CI: " << what;
+    if (is_in_ci()) FAIL() << not_left_out << what;
     GTEST_SKIP() << what;
 }

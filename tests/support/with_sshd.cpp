@@ -2,10 +2,10 @@
 // with_sshd COMMAND [argument…]: runs it while an sshd is there. Among the arguments, FAR becomes
 // an alias of that host and CONFIG the SSH configuration that knows it. Exit status: the command's;
 // where there can be no sshd 77, or 1 if the environment has CI, with the reason.
+#include "tests/support/in_ci.hpp"
 #include "tests/support/sshd.hpp"
 
 #include <cstdio>
-#include <cstdlib>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,10 +13,8 @@
 int main(int argc, char** argv) {
     if (argc < 2) return 2;
     if (const auto why = test_sshd::why_not(); !why.empty()) {
-        const char* const ci = std::getenv("CI");
-        const bool must_run = ci && *ci;
-        std::fprintf(stderr, "%s: %s\n", must_run ? "not left out in CI" : "skipped", why.c_str());
-        return must_run ? 1 : 77;
+        std::fprintf(stderr, "%s%s\n", is_in_ci() ? not_left_out : "skipped: ", why.c_str());
+        return is_in_ci() ? 1 : 77;
     }
     const test_sshd far;
     std::vector<std::string> words(argv + 1, argv + argc);
