@@ -56,9 +56,9 @@ struct node_options {
     /// "ssh", say: logs in with that command instead of the library, for jump hosts, certificates
     /// and RSA keys. It reads the configuration itself, and asks for nothing.
     std::string ssh_command{};
-    /// Each step on the way takes at most this; of a copy, each pause in which nothing moves. To
-    /// find the host and connect takes at most 4 s of it, unless the ssh command does that.
-    /// 1 ms to 1 hour.
+    /// Each step on the way takes at most this; of a copy, each pause in which nothing moves, and
+    /// to check there what has come, one more and a second for each MiB. To find the host and
+    /// connect takes at most 4 s of it, unless the ssh command does that. 1 ms to 1 hour.
     std::chrono::milliseconds step_deadline{10'000};
     /// Is on the host already, and runs there instead of a copy of this one; modules, if any, are
     /// then paths over there.
