@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Nodes that the places command ends, for tests that have let go of them.
 #pragma once
 
 #include "tests/support/scratch.hpp"

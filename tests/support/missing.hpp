@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// What a test does on a machine that lacks something.
 #pragma once
 
 #include "tests/support/in_ci.hpp"
