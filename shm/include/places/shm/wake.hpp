@@ -79,9 +79,11 @@ class spin_budget {
     static constexpr std::chrono::nanoseconds least{2'000};
     // Two that wait for each other asleep would never learn how short their waits could be.
     static constexpr unsigned long_every = 16;
-    // Whoever keeps the core for longer takes no turns: to give it away again would cost as much,
-    // while a sleeper that is called may take it from them at once.
+    // Whoever keeps the core for longer takes no turns: to give it away again would cost as much.
     static constexpr std::chrono::nanoseconds turns_most{200'000};
+    // Nor does it end its turn before the kernel ends its time slice, while a sleeper that is
+    // called may take it from them at once. Places that take turns have it for less.
+    static constexpr std::chrono::nanoseconds hog_least{1'000'000};
     static constexpr unsigned hogged_most = 64;
     static void rest() noexcept;
     static void pause() noexcept;
@@ -142,7 +144,7 @@ bool spin_budget::spin(Ready&& ready, Core&& core) {
         is_crowded_ =
             is_only_one ? ++alone_count_ % long_every != 0 : is_taken_up && gone < turns_most;
         was_taken_up = was_taken_up || is_taken_up;
-        if (gone >= turns_most) hogged_count_ = hogged_most;
+        if (gone >= hog_least) hogged_count_ = hogged_most;
         if (ready()) {
             budget_ = most;
             return true;
