@@ -220,10 +220,10 @@ class copier {
                "esac; done";
     }
 
-    /// In seconds: a third of a step, at most one, which every sleep can; it may know no parts of
-    /// one.
+    /// In seconds: a sixth of a step, so that who looks for half of one sees it; at most one, which
+    /// every sleep can: it may know no parts of one.
     static std::string busy_interval(std::chrono::milliseconds step) {
-        const auto ms = std::clamp<std::chrono::milliseconds::rep>(step.count() / 3, 1, 1000);
+        const auto ms = std::clamp<std::chrono::milliseconds::rep>(step.count() / 6, 1, 1000);
         return ms == 1000 ? "1" : "0." + std::to_string(1000 + ms).substr(1);
     }
 
@@ -231,7 +231,9 @@ class copier {
     /// where all is there by then; and goes on without it where nothing has grown for half a step.
     /// Where there is no flock, or none on that file system, each copies.
     static std::string lock_script(const std::string& set, std::chrono::milliseconds step) {
-        const auto tries = std::max(step / 2 / lock_interval, std::chrono::milliseconds::rep{1});
+        // The one that sees growth counts as the first.
+        const auto tries =
+            1 + std::max(step / 2 / lock_interval, std::chrono::milliseconds::rep{1});
         return "l=\"$c/.lock." + set +
                "\"; if command -v flock >/dev/null; then exec 9<>\"$l\"; flock -n 9 2>/dev/null; "
                "s=$?; if [ $s = 0 ]; then k=$l; elif [ $s = 1 ]; then o=; i=0; "

@@ -5,6 +5,7 @@
 
 #include <boost/asio/buffer.hpp>
 
+#include <climits>
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
@@ -23,8 +24,8 @@ constexpr std::size_t output_queue_bytes_max = 64 * 1024;
 // Of lines that nobody has read yet.
 constexpr std::size_t waiting_bytes_max = 1024 * 1024;
 constexpr std::chrono::milliseconds reader_patience{100};
-// What a terminal that says so has room for; a pipe has more.
-constexpr std::size_t polled_room = 256;
+// What a terminal that says so has room for.
+constexpr std::size_t terminal_room = 256;
 // Between two looks whether there is room, doubled each time that there is none.
 constexpr std::chrono::milliseconds retry_after_min{1};
 constexpr std::chrono::milliseconds retry_after_max{1000};
@@ -49,6 +50,7 @@ line_printer::line_printer(boost::asio::io_context& io, int to) : to_(to), retry
         const auto path = "/proc/self/fd/" + std::to_string(to);
         own_ = unique_fd{::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
         way_ = own_ ? way::own : way::polled;
+        polled_room_ = S_ISFIFO(facts.st_mode) ? PIPE_BUF : terminal_room;
     }
 }
 
@@ -100,7 +102,7 @@ ssize_t line_printer::write_some(std::string_view text) const noexcept {
         errno = EAGAIN;
         return -1;
     }
-    return ::write(to_, text.data(), std::min(text.size(), polled_room));
+    return ::write(to_, text.data(), std::min(text.size(), polled_room_));
 }
 
 /// Returns: whether all is out.

@@ -36,7 +36,8 @@ class line_printer {
     line_printer(const line_printer&) = delete;
     line_printer& operator=(const line_printer&) = delete;
 
-    /// Writes `[label] line` after all that waits; up to PIPE_BUF as one unit.
+    /// Writes `[label] line` after all that waits; up to PIPE_BUF as one unit, but to a terminal of
+    /// another user.
     /// Blocks: 100 ms at most, and then no more until all is out.
     void print(std::string_view label, std::string_view line) noexcept;
     /// The last call. Blocks: until all is out, or nothing was taken for 100 ms.
@@ -51,6 +52,7 @@ class line_printer {
 
     const int to_;
     enum class way { plain, own, socket, polled } way_;
+    std::size_t polled_room_ = 0;      // of one without those
     unique_fd own_;                    // the same pipe or terminal, with flags of ours
     std::deque<std::string> waiting_;  // lines, the first of them perhaps begun
     std::size_t waiting_bytes_ = 0;

@@ -82,8 +82,8 @@ if [ "$quick" = no ]; then
     with_clang prepare tsan tests/shm/all tests/core/all tests/net/all tests/process/all
     with_clang configure_tests asan
     build_meanwhile asan
-    # What takes two nodes, or hunts for minutes, is left out and not built.  A label nobody carries
-    # is a failure, but a choice on the command line may leave no such test.
+    # What takes two nodes is not built, what hunts for minutes left out.  A label nobody carries is
+    # a failure, but a choice on the command line may leave no such test.
     judged="-L unit|process"
     if [ $# = 0 ]; then check tsan $judged --no-tests=error; else check tsan $judged "$@"; fi
     await_build asan

@@ -4,6 +4,7 @@
 #include "tests/node/newer_object.hpp"
 #include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
+#include "tests/support/missing.hpp"
 #include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
@@ -69,6 +70,7 @@ TEST(facts, of_two_files_differ_though_size_and_times_do_not) {
     for (int i = 0; one.empty() || of_one.st_ctim.tv_sec != of_other.st_ctim.tv_sec ||
                     of_one.st_ctim.tv_nsec != of_other.st_ctim.tv_nsec;
          ++i) {
+        if (i == 10'000) return lacks("a file system whose clock ticks");
         one = put("one" + std::to_string(i));
         other = put("other" + std::to_string(i));
         ASSERT_EQ(::stat(one.c_str(), &of_one), 0);

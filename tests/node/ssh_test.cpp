@@ -239,7 +239,7 @@ TEST_P(ssh, a_copy_whose_check_takes_longer_than_a_step_is_waited_for) {
                                      "/once' 2>/dev/null && sleep 4; "
                                      "exec /usr/bin/sha256sum \"$@\"");
     auto options = options_for(far);
-    options.step_deadline = 2s;
+    options.step_deadline = 3s;
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
     EXPECT_TRUE(files::exists(far.folder() + "/once"));
 }
@@ -265,7 +265,7 @@ TEST_P(ssh, a_host_at_which_a_second_takes_two_says_within_a_short_step_that_it_
     const test_sshd far;
     far.put_program("sleep", "/bin/sleep \"$@\"; exec /bin/sleep \"$@\"");
     far.put_program("sha256sum", "mkdir '" + far.folder() +
-                                     "/once' 2>/dev/null && /bin/sleep 4; "
+                                     "/once' 2>/dev/null && /bin/sleep 6; "
                                      "exec /usr/bin/sha256sum \"$@\"");
     auto options = options_for(far);
     options.step_deadline = 2s;
@@ -766,14 +766,14 @@ TEST_P(ssh_login, by_a_key_of_the_agent_that_nobody_confirms_names_it_and_says_w
     const auto answer = far.folder() + "/answer";
     test_sshd::run({"mkfifo", asked, answer});
     const places::unique_fd unanswered{::open(answer.c_str(), O_RDWR | O_CLOEXEC)};
+    const places::unique_fd asks{::open(asked.c_str(), O_RDWR | O_CLOEXEC)};
     far.put_program("asks", "echo >'" + asked + "'; exec cat '" + answer + "'");
     const key_agent agent(far, far.user_key(), far.bin() + "/asks");
     auto options = options_for(far);
     options.step_deadline = 2s;
     auto pending = test_runtime().spawn_remote_node_async("far", options);
-    std::string line;
-    std::ifstream in(asked);
-    EXPECT_TRUE(std::getline(in, line)) << "it has asked nobody";
+    pollfd question{asks.get(), POLLIN, 0};
+    EXPECT_EQ(::poll(&question, 1, watchdog_ms), 1) << "it has asked nobody";
     const auto text = text_of_error(errc::auth_refused, [&] { (void)pending.get(); });
     EXPECT_NE(text.find("ssh-ed25519 \"by?hand\" of the agent"), text.npos) << text;
     EXPECT_NE(text.find("does it wait for somebody?"), text.npos) << text;

@@ -5,7 +5,7 @@
 # Exit status: the command's; where the kernel allows no such namespace 77, or 1 if the environment
 # has CI, with the reason.
 set -eu
-. "$(dirname "$0")/skip.sh"
+. "${0%/*}/skip.sh"
 
 if [ -z "${BESIDE_SHM_INSIDE:-}" ]; then
     as_root=

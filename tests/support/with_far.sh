@@ -10,7 +10,7 @@
 # CI, with the reason.
 set -eu
 
-. "$(dirname "$0")/skip.sh"
+. "${0%/*}/skip.sh"
 
 if [ -z "${WITH_FAR_INSIDE:-}" ]; then
     [ -x /usr/sbin/sshd ] || skip "there is no sshd: install openssh-server"
