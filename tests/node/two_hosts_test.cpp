@@ -490,7 +490,10 @@ TEST_F(two_hosts, a_cable_that_is_cut_amid_a_start_takes_what_has_been_started_a
     const auto cut = clock_type::now();
     for (const auto& life : lives) EXPECT_TRUE(ends(life));
     std::printf("cut amid the start: gone after %lld ms\n", ms_since(cut));
-    EXPECT_TRUE(files::is_empty(scratch.path() + "/places"));
+    // A small file may have been copied whole by then, and stays.
+    for (const auto& each : files::directory_iterator(scratch.path() + "/places")) {
+        EXPECT_FALSE(each.path().filename().string().starts_with('.')) << each.path();
+    }
 }
 
 TEST_F(two_hosts, an_address_that_nobody_answers_is_unreachable_within_the_deadline) {
