@@ -25,6 +25,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 namespace places::launcher {
 namespace {
@@ -190,6 +191,17 @@ std::optional<ElfW(Ehdr)> header_of(int file) {
     return header;
 }
 
+/// What a header says lies there; empty where it does not, or its entries are none of these.
+template <class Entry>
+std::vector<Entry> table_of(int file, std::uint64_t at, std::size_t count,
+                            std::size_t entry_bytes) {
+    if (entry_bytes != sizeof(Entry)) return {};
+    const auto octets = part_of(file, at, std::uint64_t{count} * sizeof(Entry));
+    std::vector<Entry> entries(octets.size() / sizeof(Entry));
+    std::memcpy(entries.data(), octets.data(), octets.size());
+    return entries;
+}
+
 /// The newest GLIBC_x.y among the versions that a shared object or program needs.
 /// Source: "Symbol Versioning", Linux Standard Base; <elf.h>; glibc's NEWS for 2.36.
 std::string newest_needed(std::string_view needs, std::string_view strings) {
@@ -224,15 +236,12 @@ std::string newest_needed(std::string_view needs, std::string_view strings) {
 
 std::string loader_needed(const std::string& path) {
     const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-    using segment = ElfW(Phdr);
     const auto header = header_of(file.get());
-    if (!header || header->e_phentsize != sizeof(segment)) return {};
-    const auto segments =
-        part_of(file.get(), header->e_phoff, std::uint64_t{header->e_phnum} * sizeof(segment));
-    for (std::size_t at = 0; at < segments.size(); at += sizeof(segment)) {
-        const auto each = struct_at<segment>(segments, at);
-        if (!each || each->p_type != PT_INTERP) continue;
-        const auto name = part_of(file.get(), each->p_offset, each->p_filesz);
+    if (!header) return {};
+    for (const auto& each :
+         table_of<ElfW(Phdr)>(file.get(), header->e_phoff, header->e_phnum, header->e_phentsize)) {
+        if (each.p_type != PT_INTERP) continue;
+        const auto name = part_of(file.get(), each.p_offset, each.p_filesz);
         return name.substr(0, name.find('\0'));
     }
     return {};
@@ -247,19 +256,15 @@ platform this_platform() {
 
 std::string glibc_needed(const std::string& path) {
     const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-    using section = ElfW(Shdr);
     const auto header = header_of(file.get());
-    if (!header || header->e_shentsize != sizeof(section)) return {};
+    if (!header) return {};
     const auto sections =
-        part_of(file.get(), header->e_shoff, std::uint64_t{header->e_shnum} * sizeof(section));
-    for (std::size_t at = 0; at < sections.size(); at += sizeof(section)) {
-        const auto needs = struct_at<section>(sections, at);
-        if (!needs || needs->sh_type != SHT_GNU_verneed) continue;
-        const auto strings =
-            struct_at<section>(sections, std::size_t{needs->sh_link} * sizeof(section));
-        if (!strings) continue;
-        return newest_needed(part_of(file.get(), needs->sh_offset, needs->sh_size),
-                             part_of(file.get(), strings->sh_offset, strings->sh_size));
+        table_of<ElfW(Shdr)>(file.get(), header->e_shoff, header->e_shnum, header->e_shentsize);
+    for (const auto& needs : sections) {
+        if (needs.sh_type != SHT_GNU_verneed || needs.sh_link >= sections.size()) continue;
+        const auto& strings = sections[needs.sh_link];
+        return newest_needed(part_of(file.get(), needs.sh_offset, needs.sh_size),
+                             part_of(file.get(), strings.sh_offset, strings.sh_size));
     }
     return {};
 }

@@ -301,7 +301,7 @@ class copier {
         shell_.say("wait");
     }
     /// What it answers to a question for which it looks through so many bytes there. That it is at
-    /// it, it says each second; with a disk that hangs too, so that counts for a while only.
+    /// it, it says by the way; with a disk that hangs too, so that counts for a while only.
     std::string hear_after(std::uint64_t bytes) {
         const auto until = std::chrono::steady_clock::now() + far_.clock().limit() +
                            std::chrono::seconds(bytes / slowest_bytes_a_second);

@@ -367,6 +367,17 @@ void kill_starter(pid_t pid) {
     (void)::waitid(P_PID, static_cast<id_t>(pid), &how, WEXITED | WNOWAIT);
 }
 
+/// bin()/late is this program, which begins once something is written to a fifo.
+/// Returns: that fifo's path.
+std::string put_late_program(const test_sshd& far) {
+    auto now = far.folder() + "/now";
+    test_sshd::run({"mkfifo", now});
+    far.put_program("late", "read -r _ <'" + now + "'; exec '" +
+                                std::filesystem::read_symlink("/proc/self/exe").string() +
+                                "' \"$@\"");
+    return now;
+}
+
 TEST_F(ssh_end, comes_to_a_detached_node_of_several_that_are_not_all_started) {
     const test_sshd far;
     for (const char* command : {"", "ssh"}) {
@@ -418,11 +429,7 @@ TEST_F(ssh_end, comes_to_all_of_several_of_which_one_cannot_be_told_to_stay) {
         ASSERT_TRUE(ends(life));
     }
     const test_sshd far;
-    const auto now = far.folder() + "/now";
-    test_sshd::run({"mkfifo", now});
-    far.put_program("late", "read -r _ <'" + now + "'; exec '" +
-                                std::filesystem::read_symlink("/proc/self/exe").string() +
-                                "' \"$@\"");
+    const auto now = put_late_program(far);
     auto late = detached(far);
     late.program = far.bin() + "/late";
     late.deadline = 1min;  // it waits for the other's whole start
@@ -468,11 +475,7 @@ TEST_F(ssh_end, comes_to_a_detached_node_that_cannot_be_dialled) {
 
 TEST_F(ssh_end, comes_to_a_node_that_is_ready_too_late) {
     const test_sshd far;
-    const auto now = far.folder() + "/now";
-    test_sshd::run({"mkfifo", now});
-    far.put_program("late", "read -r _ <'" + now + "'; exec '" +
-                                std::filesystem::read_symlink("/proc/self/exe").string() +
-                                "' \"$@\"");
+    const auto now = put_late_program(far);
     for (const char* command : {"", "ssh"}) {
         for (const bool is_detached : {false, true}) {
             auto options = detached(far, command);

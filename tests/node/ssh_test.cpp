@@ -232,14 +232,17 @@ TEST_P(ssh, copies_for_longer_than_its_guard_waits_in_silence) {
     EXPECT_EQ(copies_under_way(far), 0U);
 }
 
+/// As on a disk that is slow: the time itself is what is waited for.
+void slow_down_first_check(const test_sshd& far, int seconds) {
+    far.put_program("sha256sum", "mkdir '" + far.folder() + "/once' 2>/dev/null && /bin/sleep " +
+                                     std::to_string(seconds) + "; exec /usr/bin/sha256sum \"$@\"");
+}
+
 TEST_P(ssh, a_copy_whose_check_takes_longer_than_a_step_is_waited_for) {
     const test_sshd far;
-    // Of a disk that is slow: the time itself is what is waited for.
-    far.put_program("sha256sum", "mkdir '" + far.folder() +
-                                     "/once' 2>/dev/null && sleep 4; "
-                                     "exec /usr/bin/sha256sum \"$@\"");
+    slow_down_first_check(far, 4);
     auto options = options_for(far);
-    options.step_deadline = 3s;
+    options.step_deadline = 2s;
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
     EXPECT_TRUE(files::exists(far.folder() + "/once"));
 }
@@ -249,9 +252,7 @@ TEST_P(ssh, a_copy_whose_check_takes_longer_than_half_a_step_is_not_made_by_othe
     const auto copies = far.folder() + "/copies";
     far.put_program("cat", "echo copy >>'" + copies + "'; exec /bin/cat \"$@\"");
     // Whose octets are all there by then.
-    far.put_program("sha256sum", "mkdir '" + far.folder() +
-                                     "/once' 2>/dev/null && /bin/sleep 5; "
-                                     "exec /usr/bin/sha256sum \"$@\"");
+    slow_down_first_check(far, 5);
     auto options = options_for(far);
     options.step_deadline = 6s;
     const std::vector<places::node_request> requests(3, {"far", options});
@@ -264,11 +265,9 @@ TEST_P(ssh, a_copy_whose_check_takes_longer_than_half_a_step_is_not_made_by_othe
 TEST_P(ssh, a_host_at_which_a_second_takes_two_says_within_a_short_step_that_it_checks) {
     const test_sshd far;
     far.put_program("sleep", "/bin/sleep \"$@\"; exec /bin/sleep \"$@\"");
-    far.put_program("sha256sum", "mkdir '" + far.folder() +
-                                     "/once' 2>/dev/null && /bin/sleep 6; "
-                                     "exec /usr/bin/sha256sum \"$@\"");
+    slow_down_first_check(far, 6);
     auto options = options_for(far);
-    options.step_deadline = 2s;
+    options.step_deadline = 3s;
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
 }
 
