@@ -197,8 +197,10 @@ std::vector<Entry> table_of(int file, std::uint64_t at, std::size_t count,
                             std::size_t entry_bytes) {
     if (entry_bytes != sizeof(Entry)) return {};
     const auto octets = part_of(file, at, std::uint64_t{count} * sizeof(Entry));
-    std::vector<Entry> entries(octets.size() / sizeof(Entry));
-    std::memcpy(entries.data(), octets.data(), octets.size());
+    std::vector<Entry> entries;
+    while (const auto next = struct_at<Entry>(octets, entries.size() * sizeof(Entry))) {
+        entries.push_back(*next);
+    }
     return entries;
 }
 
