@@ -164,7 +164,6 @@ int serve_node(detail::process& home, const node_setting& setting,
         const auto address = order->address.empty() ? address_of_login() : order->address;
         net::listen_command listen{address, order->port, order->key, order->name, order->insecure};
         listen.modules = setting.modules;
-        listen.any_module_on_loopback = !order->is_remote;
         auto bridge = open_bridge(home, listen, ring_bytes_default);
         const auto ready = body_of<net::listening>(detail::await_opened(bridge));
         // As its starter calls it, of whom whoever reads an error will have heard.

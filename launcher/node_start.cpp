@@ -322,8 +322,9 @@ void pending_node::state::begin_dial() {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - looked);
     // At least one: when time is up, it is dialing that says so, naming host and port.
     const auto left_ms = std::max<std::int64_t>(left.count(), 1);
+    const std::string launcher_name(net::launcher_name);
     net::dial_command dial{dialed,           dialed_port,          order.key,
-                           "root",           node->name,           left_ms,
+                           launcher_name,    node->name,           left_ms,
                            options.insecure, !node->is_by_starter, order.is_tunnelled,
                            options.advertise};
     try {

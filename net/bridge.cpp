@@ -108,7 +108,7 @@ class bridge {
     detail::calls_claim calls_claim_;
     const incarnation_id incarnation_ = make_incarnation_id();
     channel_table channels_;
-    module_rule modules_;
+    std::vector<std::string> modules_;  // that may be loaded for peers
     line_printer lines_{io_};
     forwarded_outputs outputs_{io_, lines_, [this] { end_if_done(); }};
     std::unordered_map<std::uint64_t, controller_ptr> controllers_;  // by local channel

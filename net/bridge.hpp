@@ -24,7 +24,7 @@ namespace places::net {
 /// A key besides the launcher's, and what it allows.
 struct allowed_key {
     bytes key;          ///< 32 octets
-    std::string owner;  ///< the only name its holder may claim; empty: any
+    std::string owner;  ///< the only name its holder may claim
     bool may_start = false;
     bool may_stop = false;
     bool may_list = false;
@@ -37,19 +37,15 @@ BOOST_DESCRIBE_STRUCT(allowed_key, (), (key, owner, may_start, may_stop, may_lis
 struct listen_command {
     std::string address;  ///< as numbers, or "localhost"
     std::uint16_t port = 0;
-    bytes key;  ///< 32 octets; whoever has it has every right, under any name
+    bytes key;  ///< 32 octets; whoever has it has every right, and is called launcher_name
     std::string node_name;
     bool insecure = false;  ///< plain TCP, on loopback only
     std::vector<allowed_key> others{};
     /// Shared objects that may be loaded for peers, as these name them.
     std::vector<std::string> modules{};
-    /// Peers on loopback may have any loaded: whoever started this node is the same user, on the
-    /// same disk, and nobody else has the key.
-    bool any_module_on_loopback = false;
 };
 BOOST_DESCRIBE_STRUCT(listen_command, (),
-                      (address, port, key, node_name, insecure, others, modules,
-                       any_module_on_loopback))
+                      (address, port, key, node_name, insecure, others, modules))
 
 /// The longest that dialing may take; none that waits for longer means it.
 inline constexpr std::chrono::milliseconds dial_deadline_max = std::chrono::hours{1};

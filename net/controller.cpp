@@ -58,12 +58,19 @@ void controller::listen(const listen_command& c) {
     options.address = c.address;
     options.port = c.port;
     options.insecure = c.insecure;
-    options.keys = {known_key{key_of(c.key), {}, all_rights, key_kind::launcher}};
+    options.keys = {
+        known_key{key_of(c.key), std::string(launcher_name), all_rights, key_kind::launcher}};
     for (const auto& other : c.others) {
+        if (!is_node_name(other.owner) || other.owner == launcher_name) {
+            throw error(errc::bad_argument, "a key whose owner would be called \"" +
+                                                printable(other.owner) +
+                                                "\": 1 to 255 bytes without control characters, "
+                                                "and not launcher");
+        }
         const rights allowed{other.may_start, other.may_stop, other.may_list, other.may_connect};
         options.keys.push_back({key_of(other.key), other.owner, allowed});
     }
-    modules_ = {c.modules, c.any_module_on_loopback};
+    modules_ = c.modules;
     options.name = c.node_name;
     options.incarnation = incarnation_;
     options.log = [&lines = lines_](std::string line) { lines.print("bridge", line); };

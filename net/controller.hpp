@@ -45,7 +45,7 @@ class controller : public std::enable_shared_from_this<controller> {
     std::uint64_t peer_id() const noexcept { return channel_->peer_id(); }
     bool is_listening() const noexcept { return listener_ != nullptr; }
     /// Of the last listen().
-    const module_rule& modules() const noexcept { return modules_; }
+    const std::vector<std::string>& modules() const noexcept { return modules_; }
 
     // -- the first command --
 
@@ -76,7 +76,7 @@ class controller : public std::enable_shared_from_this<controller> {
     std::unique_ptr<detail::channel_state> channel_;
     handlers handlers_;
     std::unique_ptr<listener> listener_;
-    module_rule modules_;
+    std::vector<std::string> modules_;
     std::weak_ptr<link> dialed_;
     bool is_told_to_end_ = false;  // the node there
 };

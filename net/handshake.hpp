@@ -24,8 +24,8 @@ incarnation_id make_incarnation_id();
 nonce_bytes make_nonce();
 
 struct protocol_range {
-    std::uint16_t min = 3;
-    std::uint16_t max = 3;
+    std::uint16_t min = 4;
+    std::uint16_t max = 4;
 };
 
 /// The other side of a connection, after it has proved the key.

@@ -73,7 +73,7 @@ std::string to_string(const rights& r) {
 }
 
 bool is_owned_by(const known_key& key, std::string_view name) noexcept {
-    return key.owner.empty() || key.owner == name;
+    return !key.owner.empty() && key.owner == name;
 }
 
 std::string key_id(const node_key& key) {

@@ -43,10 +43,14 @@ enum class key_kind {
     peer,      ///< made of the node's own for another node, see make_peer_key()
 };
 
+/// The owner of a node's own key: whoever has started the node, or commands it by hand, is called
+/// so at the other end of the link.
+inline constexpr std::string_view launcher_name = "launcher";
+
 /// A key that a listening node accepts.
 struct known_key {
     node_key key{};
-    std::string owner{};  ///< the only name its holder may claim; empty: any
+    std::string owner{};  ///< the only name its holder may claim; nobody's when empty
     net::rights rights = all_rights;
     key_kind kind = key_kind::granted;
 };

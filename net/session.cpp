@@ -193,12 +193,11 @@ std::optional<std::string> session::denied(const open_frame& f) {
     }
     const auto& m = std::get<start_module>(f.target);
     if (!may.start) return deny("start a place from " + printable(m.library));
-    const auto& rule = shared_.modules;
-    if ((rule.any_on_loopback && link_->peer().is_loopback) ||
-        std::ranges::find(rule.names, m.library) != rule.names.end()) {
-        return std::nullopt;
-    }
-    return deny("load " + printable(m.library) + ": the node was not started with that module");
+    const auto& known = shared_.modules;
+    if (std::ranges::find(known, m.library) != known.end()) return std::nullopt;
+    return deny("load " + printable(m.library) +
+                ": the node was not started with that module, which node_options::modules or "
+                "--module names");
 }
 
 std::string session::shown_peer() const {

@@ -34,21 +34,14 @@ struct route {
 /// By the local channel's id. The bridge's; each session enters what it carries, and takes it out.
 using channel_table = std::unordered_map<std::uint64_t, route>;
 
-/// Which shared objects may be loaded for peers; see listen_command.
-struct module_rule {
-    std::vector<std::string> names;
-    bool any_on_loopback = false;
-};
-
 /// What the sessions of a bridge share. All of it outlives them.
-
 struct session_context {
     detail::process& home;
     boost::asio::io_context& io;
     channel_table& channels;
     line_printer& lines;
     forwarded_outputs& outputs;
-    const module_rule& modules;
+    const std::vector<std::string>& modules;  // that may be loaded for peers
 };
 
 /// Owns the link and the relays. Whoever owns the session keeps it from start() until on_closed, or

@@ -26,7 +26,7 @@ bool ask(const target& to, const net::frame& question, std::chrono::milliseconds
                .port = where.port,
                .insecure = to.insecure,
                .key = read_key_file(to.key_file),
-               .name = "places command",
+               .name = std::string(net::launcher_name),
                .incarnation = net::make_incarnation_id(),
                .deadline = std::min<std::chrono::milliseconds>(deadline, answer_deadline)},
               [&](net::dial_result r) { dialed = std::move(r); });

@@ -15,7 +15,7 @@ node_key key_of(int byte) {
 }
 
 handshake::config config_of(std::string name, int key = 1, protocol_range protocols = {1, 1}) {
-    return {{known_key{key_of(key), {}, all_rights}},
+    return {{known_key{key_of(key), "d", all_rights}},
             std::move(name),
             make_incarnation_id(),
             protocols,
@@ -242,11 +242,11 @@ TEST(handshake, without_tls_takes_one_word_ahead_of_the_hello) {
     EXPECT_TRUE(failed(twice.feed(ping_frame{0})));
 
     handshake with_tls{handshake::role::accepting, config_of("a")};
-    with_tls.secure(known_key{key_of(1), {}, all_rights}, {});
+    with_tls.secure(known_key{key_of(1), "d", all_rights}, {});
     with_tls.start();
     EXPECT_TRUE(failed(with_tls.feed(ping_frame{0})));
     handshake dialing_tls{handshake::role::dialing, config_of("d")};
-    dialing_tls.secure(known_key{key_of(1), {}, all_rights}, {});
+    dialing_tls.secure(known_key{key_of(1), "d", all_rights}, {});
     EXPECT_FALSE(dialing_tls.start().send);
 }
 

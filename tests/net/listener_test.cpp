@@ -57,7 +57,7 @@ class listening : public testing::TestWithParam<bool> {
         return {.address = "127.0.0.1",
                 .port = 0,
                 .insecure = !is_secure,
-                .keys = {known_key{right_key, {}, all_rights}},
+                .keys = {known_key{right_key, "client", all_rights}},
                 .name = "node",
                 .incarnation = make_incarnation_id(),
                 .log = [this](std::string line) { lines.push_back(std::move(line)); },
@@ -233,7 +233,7 @@ TEST_P(listening, wrong_key_is_refused_with_one_line_and_the_client_learns_why) 
 
 TEST_P(listening, no_common_protocol_is_refused_with_both_ranges_at_both_ends) {
     auto with = options();
-    with.protocols = {4, 5};
+    with.protocols = {8, 9};
     listen(std::move(with));
     const auto r = dialed(to(node->port()));
     ASSERT_FALSE(r);
@@ -243,7 +243,7 @@ TEST_P(listening, no_common_protocol_is_refused_with_both_ranges_at_both_ends) {
     const auto ours = std::to_string(own.min) + ".." + std::to_string(own.max);
     for (const std::string& text : {r.error().text, lines[0]}) {
         EXPECT_TRUE(contains(text, ours)) << text;
-        EXPECT_TRUE(contains(text, "4..5")) << text;
+        EXPECT_TRUE(contains(text, "8..9")) << text;
     }
 }
 

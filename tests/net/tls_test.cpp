@@ -43,7 +43,8 @@ class tls : public testing::Test {
     listen_options options() {
         return {.address = "127.0.0.1",
                 .port = 0,
-                .keys = {known_key{launcher, {}, all_rights, key_kind::launcher},
+                .keys = {known_key{launcher, std::string(launcher_name), all_rights,
+                                   key_kind::launcher},
                          known_key{peer, "b", connect_only}},
                 .name = "node",
                 .incarnation = make_incarnation_id(),
@@ -88,7 +89,7 @@ class tls : public testing::Test {
         EXPECT_TRUE(contains(lines[0], "refused a connection from 127.0.0.1:")) << lines[0];
         EXPECT_TRUE(contains(lines[0], cause)) << lines[0];
         lines.clear();
-        expect_in("root", launcher, all_rights);
+        expect_in("launcher", launcher, all_rights);
         EXPECT_TRUE(lines.empty());
     }
 
@@ -123,11 +124,12 @@ class tls : public testing::Test {
 
 TEST_F(tls, gives_each_key_its_rights) {
     listen();
-    expect_in("root", launcher, all_rights);
-    expect_in("any name", launcher, all_rights);
-    expect_in(std::string(255, 'n'), launcher, all_rights);
+    expect_in("launcher", launcher, all_rights);
     expect_in("b", peer, connect_only);
     expect_in("c", make_peer_key(launcher, "c"), connect_only);
+    const std::string longest(255, 'n');
+    expect_in(longest, make_peer_key(launcher, longest), connect_only);
+    expect_in("launcher", make_peer_key(launcher, "launcher"), connect_only);
 }
 
 TEST_F(tls, refuses_a_key_under_the_name_of_somebody_else) {
@@ -136,6 +138,8 @@ TEST_F(tls, refuses_a_key_under_the_name_of_somebody_else) {
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().code, errc::bad_key);
     expect_line("the name 'root' and the key " + key_id(peer) + ", which is another node's");
+    EXPECT_FALSE(dialed("root", launcher));
+    expect_line("the name 'root' and the key " + key_id(launcher) + ", which is another node's");
     const auto made = make_peer_key(launcher, "c");
     EXPECT_FALSE(dialed("root", made));
     expect_line("the name 'root' and the key " + key_id(made));
@@ -184,8 +188,8 @@ TEST_F(tls, refuses_a_key_whose_id_is_right_and_whose_secret_is_not) {
     auto context = make_tls_context();
     static tls_side* shown;
     static tls_side* used;
-    tls_side right{context, launcher, "root"};
-    tls_side wrong{context, make_node_key(), "root"};
+    tls_side right{context, launcher, "launcher"};
+    tls_side wrong{context, make_node_key(), "launcher"};
     shown = &right;
     used = &wrong;
     SSL_CTX_set_psk_use_session_callback(
@@ -255,7 +259,7 @@ TEST_F(tls, refuses_a_node_that_shows_a_certificate_in_place_of_the_key) {
              {.host = "127.0.0.1",
               .port = listening.local_endpoint().port(),
               .key = launcher,
-              .name = "root",
+              .name = "launcher",
               .incarnation = make_incarnation_id()},
              [&](dial_result r) { outcome = std::move(r); });
         const auto context = with_certificate(asio::ssl::context::tlsv13_server, is_expired);
@@ -292,7 +296,7 @@ TEST_F(tls, refuses_a_key_exchange_without_ephemeral_keys) {
     listen();
     auto context = make_tls_context();
     SSL_CTX_set_options(context->native_handle(), SSL_OP_ALLOW_NO_DHE_KEX);
-    tls_side side{context, launcher, "root"};
+    tls_side side{context, launcher, "launcher"};
     auto one = shaken(context, &side);
     ASSERT_FALSE(*one->outcome);
     // Offered both ways, the exchange was made all the same.
@@ -311,7 +315,7 @@ TEST_F(tls, gives_no_ticket_and_takes_no_early_data) {
         ++tickets;
         return 0;
     });
-    tls_side side{context, launcher, "root"};
+    tls_side side{context, launcher, "launcher"};
     auto one = shaken(context, &side);
     ASSERT_FALSE(*one->outcome);
     std::array<char, 4> challenge;  // behind which a ticket would have come
@@ -337,7 +341,7 @@ TEST_F(tls, refuses_early_data_and_goes_on_without_it) {
             *size = early->own_identity().size();
             return 1;
         });
-    tls_side side{context, launcher, "root"};
+    tls_side side{context, launcher, "launcher"};
     early = &side;
     auto socket = raw();
     const std::unique_ptr<SSL, decltype(&SSL_free)> one{SSL_new(context->native_handle()),
@@ -372,7 +376,7 @@ TEST_F(tls, refuses_early_data_and_goes_on_without_it) {
 
 TEST_F(tls, and_plain_tcp_do_not_understand_each_other_and_say_so) {
     listen();
-    const auto plain = dialed("root", launcher, "127.0.0.1", true);
+    const auto plain = dialed("launcher", launcher, "127.0.0.1", true);
     ASSERT_FALSE(plain);
     EXPECT_EQ(plain.error().code, errc::protocol);
     EXPECT_TRUE(contains(plain.error().text,
@@ -383,7 +387,7 @@ TEST_F(tls, and_plain_tcp_do_not_understand_each_other_and_say_so) {
     auto with = options();
     with.insecure = true;
     node.emplace(loop.context, std::move(with));
-    const auto secure = dialed("root", launcher);
+    const auto secure = dialed("launcher", launcher);
     ASSERT_FALSE(secure);
     EXPECT_TRUE(contains(secure.error().text,
                          "a node that is insecure; both sides have to say insecure, or neither"))
@@ -426,7 +430,7 @@ TEST_F(tls, is_what_a_listener_on_any_address_speaks) {
     for (const char* address : {"0.0.0.0", "::1", "::", "localhost"}) {
         SCOPED_TRACE(address);
         listen(address);
-        const auto r = dialed("root", launcher, contains(address, ":") ? "::1" : "127.0.0.1");
+        const auto r = dialed("launcher", launcher, contains(address, ":") ? "::1" : "127.0.0.1");
         EXPECT_TRUE(r) << r.error().text;
     }
 }
@@ -461,7 +465,7 @@ TEST_F(tls, outlives_ten_thousand_random_connections) {
     std::printf("%zu lines for %zu connections\n", lines.size(), connections);
     EXPECT_LT(lines.size(), connections / 2);
     lines.clear();
-    expect_in("root", launcher, all_rights);
+    expect_in("launcher", launcher, all_rights);
 }
 
 }  // namespace

@@ -383,7 +383,7 @@ TEST_F(bridge_test, a_deadline_that_is_none_is_refused_naming_it) {
          {std::int64_t{0}, std::int64_t{-1}, std::int64_t{3'600'001},
           std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::min()}) {
         auto c = ask_bridge(
-            dial_command{"127.0.0.1", port_, {key_.begin(), key_.end()}, "root", "itself", ms});
+            dial_command{"127.0.0.1", port_, {key_.begin(), key_.end()}, "launcher", "itself", ms});
         try {
             (void)detail::await_opened(c);
             ADD_FAILURE() << "dialed within " << ms << " ms";

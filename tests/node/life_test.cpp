@@ -73,7 +73,9 @@ TEST(node, port_0_is_one_that_the_system_chose) {
 }
 
 TEST(node, runs_a_registered_entry_a_server_and_a_library) {
-    auto node = start_node();
+    places::node_options options{.listen_port = 0};
+    options.modules = {NODE_MODULE};
+    auto node = test_runtime().spawn_remote_node("localhost", options);
     auto by_entry = node.supervise_place(echo_entry);
     EXPECT_EQ(echoed(by_entry, "hello"), "hello");
     auto by_type = node.supervise_place<table_server>();

@@ -54,7 +54,7 @@ inline unique_fd accept_by_hand(const unique_fd& listening) {
 class peer {
   public:
     /// Dials.
-    peer(std::uint16_t port, const node_key& key, std::string name = "by hand")
+    peer(std::uint16_t port, const node_key& key, std::string name = std::string(launcher_name))
         : name_(std::move(name)) {
         socket_ = unique_fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
         sockaddr_in where{};
@@ -66,9 +66,11 @@ class peer {
         ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
         shake(handshake::role::dialing, key);
     }
-    /// Has been dialed.
-    peer(unique_fd accepted, const node_key& key, std::string name = "by hand")
+    /// Has been dialed, by `owner`.
+    peer(unique_fd accepted, const node_key& key, std::string name = "by hand",
+         std::string owner = std::string(launcher_name))
         : name_(std::move(name)),
+          owner_(std::move(owner)),
           socket_(std::move(accepted)) {
         shake(handshake::role::accepting, key);
     }
@@ -121,7 +123,7 @@ class peer {
 
   private:
     void shake(handshake::role side, const node_key& key) {
-        handshake one{side, {{known_key{key, {}, {}}}, name_, make_incarnation_id()}};
+        handshake one{side, {{known_key{key, owner_, {}}}, name_, make_incarnation_id()}};
         auto step = one.start();
         while (true) {
             if (step.send) send(*step.send);
@@ -148,6 +150,7 @@ class peer {
     }
 
     std::string name_;
+    std::string owner_;  // of the key, where this side has been dialed
     unique_fd socket_;
     octets body_;
     bool barked_ = false;
@@ -164,7 +167,8 @@ struct dialed_node {
 inline dialed_node be_dialed(const node_key& key, const std::string& label,
                              const std::string& claimed = "by hand") {
     const auto [listening, port] = listen_by_hand();
-    dial_command dial{"127.0.0.1", port, {key.begin(), key.end()}, "root", label, 5000, insecure};
+    dial_command dial{"127.0.0.1", port,    {key.begin(), key.end()}, "launcher", label,
+                      5000,        insecure};
     dial.is_here = true;
     auto events = ask_bridge(dial);
     peer node{accept_by_hand(listening), key, claimed};
@@ -195,17 +199,11 @@ inline octets record_of(const message& m) {
 /// The test's own node listens, and is left as it was.
 class bridge_test : public ::testing::Test {
   protected:
-    /// `others`: keys besides key_. `modules`: that may be loaded; none: any.
+    /// `others`: keys besides key_. `modules`: that may be loaded.
     explicit bridge_test(const std::vector<allowed_key>& others = {},
-                         const std::vector<std::string>& modules = {}) {
-        control_ = ask_bridge(listen_command{"127.0.0.1",
-                                             0,
-                                             {key_.begin(), key_.end()},
-                                             "tested",
-                                             insecure,
-                                             others,
-                                             modules,
-                                             modules.empty()});
+                         const std::vector<std::string>& modules = {NODE_MODULE}) {
+        control_ = ask_bridge(listen_command{
+            "127.0.0.1", 0, {key_.begin(), key_.end()}, "tested", insecure, others, modules});
         const auto opened = detail::await_opened(control_);
         port_ = detail::decode_datum<listening>(opened.bytes())->port;
         pid_ = bridge_of(::getpid());

@@ -75,8 +75,8 @@ TEST(peers, use_one_link_for_both_directions) {
         if (part->is_last) break;
     }
     std::ranges::sort(seen);
-    const std::vector<std::string> expected{"by hand: start stop list connect",
-                                            "root: start stop list connect", "two: connect"};
+    const std::vector<std::string> expected{"launcher: start stop list connect",
+                                            "launcher: start stop list connect", "two: connect"};
     EXPECT_EQ(seen, expected);
 }
 
@@ -189,7 +189,7 @@ TEST(peers, do_not_hold_each_other) {
 /// Its starter and other nodes are made by hand.
 class introduced : public net::bridge_test {
   protected:
-    introduced() : starter_(port_, key_, "starter") {
+    introduced() : starter_(port_, key_) {
         // What has started a place here is asked for other nodes.
         EXPECT_TRUE(starter_.send(net::open_frame{1, net::ring, net::start_entry{"echo", place_}}));
         EXPECT_TRUE(starter_.next<net::opened_frame>());
@@ -223,7 +223,7 @@ TEST_F(introduced, dials_with_the_key_it_was_given_and_allows_connecting_only) {
     auto c = wants_other();
     const auto [listening, port] = net::listen_by_hand();
     ASSERT_TRUE(starter_.send(to_port(port)));
-    peer other{net::accept_by_hand(listening), other_key_};
+    peer other{net::accept_by_hand(listening), other_key_, "by hand", "tested"};
     ASSERT_TRUE(other.is_welcome);
     const auto open = other.next<net::open_frame>();
     ASSERT_TRUE(open);
@@ -289,7 +289,7 @@ TEST_F(introduced, is_told_what_the_starter_says_and_what_becomes_of_the_dial) {
     auto wrong_key = wants_other();
     const auto [listening, there] = net::listen_by_hand();
     ASSERT_TRUE(starter_.send(to_port(there)));
-    peer stranger{net::accept_by_hand(listening), net::make_node_key()};
+    peer stranger{net::accept_by_hand(listening), net::make_node_key(), "by hand", "tested"};
     EXPECT_FALSE(stranger.is_welcome);
     (void)refusal_of(wrong_key, errc::bad_key);
     expect_alive();
@@ -313,7 +313,7 @@ TEST_F(introduced, is_told_when_the_starter_does_not_answer) {
     net::introduction_frame no{.node = "other"};
     no.code = errc::name_not_found;
     ASSERT_TRUE(starter_.send(no));
-    peer other{net::accept_by_hand(listening), other_key_};
+    peer other{net::accept_by_hand(listening), other_key_, "by hand", "tested"};
     const auto open = other.next<net::open_frame>();
     ASSERT_TRUE(open);
     ASSERT_TRUE(other.send(net::opened_frame{open->channel, net::ring, 1}));
@@ -413,13 +413,14 @@ TEST_F(introduced, hangs_up_on_an_answer_that_it_has_not_asked_for) {
     ASSERT_TRUE(starter_.send(net::introduction_frame{.node = "other"}));
     EXPECT_TRUE(starter_.is_closed_by_bridge());
     const auto line = heard("an introduction that was not asked for");
-    EXPECT_TRUE(contains(line, "hung up on 'starter' at 127.0.0.1:")) << line;
+    EXPECT_TRUE(contains(line, "hung up on 'launcher' at 127.0.0.1:")) << line;
     expect_alive();
 }
 
 TEST_F(introduced, hangs_up_on_whoever_dialed_and_asks_for_others) {
     for (const bool is_peer : {false, true}) {
-        peer asks{port_, is_peer ? net::make_peer_key(key_, "other") : key_, "other"};
+        peer asks =
+            is_peer ? peer{port_, net::make_peer_key(key_, "other"), "other"} : peer{port_, key_};
         ASSERT_TRUE(asks.send(net::introduce_frame{"starter"}));
         EXPECT_TRUE(asks.is_closed_by_bridge());
     }

@@ -71,7 +71,7 @@ errc code_of_a_dial(std::uint16_t port, const places::net::node_key& key, bool i
                        .port = port,
                        .insecure = insecure,
                        .key = key,
-                       .name = "stranger",
+                       .name = std::string(places::net::launcher_name),
                        .incarnation = places::net::make_incarnation_id()},
                       [&](places::net::dial_result r) { told = r ? errc{} : r.error().code; });
     io.run();
@@ -113,13 +113,22 @@ TEST(node, an_unknown_entry_is_refused_naming_it_and_what_there_is) {
     EXPECT_TRUE(has(e, "register_entry()")) << e.what();
 }
 
-TEST(node, a_missing_library_or_symbol_is_told_in_the_loaders_words) {
+TEST(node, a_library_that_it_was_not_started_with_is_refused_naming_the_option) {
     auto node = start_node();
-    const auto library = error_of([&] {
-        (void)node.supervise_place(places::library{"./no-such.so", "f"});
-    });
-    EXPECT_EQ(library.code(), errc::load_failed);
-    EXPECT_TRUE(has(library, "no-such.so") && has(library, "No such file")) << library.what();
+    for (const char* each : {"./no-such.so", NODE_MODULE}) {
+        const auto e = error_of([&] {
+            (void)node.supervise_place(places::library{each, "module_greet"});
+        });
+        EXPECT_EQ(e.code(), errc::permission_denied);
+        EXPECT_TRUE(has(e, each) && has(e, "node_options::modules") && has(e, node.name()))
+            << e.what();
+    }
+}
+
+TEST(node, a_missing_symbol_is_told_in_the_loaders_words) {
+    places::node_options options{.listen_port = 0};
+    options.modules = {NODE_MODULE};
+    auto node = test_runtime().spawn_remote_node("localhost", options);
     const auto symbol = error_of([&] {
         (void)node.supervise_place(places::library{NODE_MODULE, "no_symbol"});
     });
@@ -395,7 +404,7 @@ TEST(node, strangers_at_its_port_are_closed_with_one_line_each_and_it_goes_on) {
     EXPECT_EQ(code_of_a_dial(node.port(), wrong_key), errc::bad_key);
     const auto line = heard("[" + node.name() + "] [bridge] refused a connection", 4);
     EXPECT_NE(line.find("127.0.0.1:"), line.npos);
-    EXPECT_EQ(times_heard("it has shown the name 'stranger' and the key " +
+    EXPECT_EQ(times_heard("it has shown the name 'launcher' and the key " +
                           places::net::key_id(wrong_key)),
               1U);
     EXPECT_EQ(times_heard("not the places protocol"), 2U);

@@ -126,7 +126,9 @@ TEST(remote_place, that_was_never_started_has_nothing_to_wait_for) {
 }
 
 TEST(remote_place, counts_its_messages_and_no_word_of_the_bridges) {
-    auto node = start_node();
+    places::node_options options{.listen_port = 0};
+    options.modules = {NODE_MODULE};
+    auto node = test_runtime().spawn_remote_node("localhost", options);
     auto place = node.supervise_place(places::library{NODE_MODULE, "module_greet"});
     EXPECT_EQ(place.received().accepted, 0U);
     ASSERT_EQ(place.put(std::string("you")), status::ok);

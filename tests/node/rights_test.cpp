@@ -176,7 +176,7 @@ TEST_F(rights_test, a_list_tells_places_channels_and_links) {
     EXPECT_EQ(places.front().number, control::root_place_id);
     EXPECT_EQ(channels.size(), 101U);
     ASSERT_EQ(links.size(), 1U);
-    EXPECT_EQ(links[0].peer, "by hand");
+    EXPECT_EQ(links[0].peer, "launcher");
     EXPECT_EQ(links[0].rights, "start stop list connect");
     EXPECT_FALSE(links[0].is_secure);
     EXPECT_EQ(links[0].number, channels[0].link);

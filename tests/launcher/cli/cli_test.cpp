@@ -252,7 +252,7 @@ TEST_F(cli, ls_shows_places_channels_and_links) {
         "LOCAL PLACE PLACE RING STATE\n"
         "\n"
         "LINK PEER ADDRESS AGE TLS RIGHTS\n"
-        "(\\d+ (by hand|places command) A:P T no start stop list connect\n){2}");
+        "(\\d+ launcher A:P T no start stop list connect\n){2}");
     EXPECT_TRUE(std::regex_match(text, whole)) << ls.output();
 
     command json({"ls", address, "--key-file", key, "--insecure", "--json"});
@@ -354,7 +354,7 @@ TEST_F(cli, stop_fails_where_the_node_is_killed_before_it_has_hung_up) {
     auto running = node();
     halt(running->pid);  // so it does not hear that it is to end
     command stop({"stop", address, "--key-file", key});
-    const std::regex both("places command[^]*places command");
+    const std::regex both("launcher[^]*launcher");
     while (true) {
         command ls({"ls", address, "--key-file", key});
         ASSERT_EQ(ls.status(), 0);
@@ -375,7 +375,7 @@ class secure_peer {
         there.host = "127.0.0.1";
         there.port = port;
         there.key = key;
-        there.name = "by hand";
+        there.name = launcher_name;
         net::dial(loop_.context, there, [this](dial_result r) { link_ = std::move(r).value(); });
         EXPECT_TRUE(loop_.run_until([&] { return link_ != nullptr; }));
         link_->start({.on_frame = [this](frame&& f) { seen_.insert(f.index()); },

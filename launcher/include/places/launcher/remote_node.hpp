@@ -29,9 +29,9 @@ struct node_options {
     std::string working_directory{};
     std::vector<std::string> environment{};  ///< NAME=value, besides what is there
     /// Shared objects that it loads as it starts: places are started there from what they register,
-    /// and from their symbols by the same path. To another host they go with the program, and the
-    /// file's name will do, which neither the program, a library nor another module may have; there
-    /// is nothing else that places are loaded from there.
+    /// and from their symbols by the same path; there is nothing else that places are loaded from
+    /// there. To another host they go with the program, and the file's name will do, which neither
+    /// the program, a library nor another module may have.
     std::vector<std::string> modules{};
     /// One address as numbers. Empty: loopback here; on another host the one that the SSH
     /// connection came in at, or loopback for a tunnel.
@@ -116,9 +116,10 @@ class remote_node {
     bool is_up() const noexcept;
 
     /// Starts a place there.
-    /// Throws: error: entry_not_found, name_taken, not_a_connection, load_failed (with the loader's
-    ///         words), start_failed, node_down, bad_argument (a name over 4 KiB, ring_bytes), full
-    ///         (1024 channels to that node are open).
+    /// Throws: error: entry_not_found, name_taken, not_a_connection, permission_denied (a library
+    ///         that is none of node_options::modules), load_failed (a symbol that it lacks, in the
+    ///         loader's words), start_failed, node_down, bad_argument (a name over 4 KiB,
+    ///         ring_bytes), full (1024 channels to that node are open).
     /// Blocks: until the node has answered; inside a router body suspends that body only.
     remote_place supervise_place(const registered& entry, const supervise_options& options = {});
     remote_place supervise_place(const library& entry, const supervise_options& options = {});
