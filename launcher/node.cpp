@@ -49,13 +49,18 @@ std::optional<T> read_order(bool by_ssh) {
     return order ? std::optional(std::move(*order)) : std::nullopt;
 }
 
-/// A pipe's reading end, with all of `octets` in it.
-unique_fd pipe_with(const bytes& octets) {
+/// A pipe's reading end, with all of `keys` in it, which are taken. There is room for 128 of them
+/// in the smallest pipe.
+unique_fd pipe_with(const std::vector<bytes*>& keys) {
     std::array<int, 2> ends;
     checked(::pipe2(ends.data(), O_CLOEXEC), "make a pipe to the bridge");
     unique_fd reader{ends[0]};
     const unique_fd writer{ends[1]};
-    launcher::write_all(writer.get(), octets.data(), octets.size());
+    for (bytes* const key : keys) {
+        launcher::write_all(writer.get(), key->data(), key->size());
+        ::explicit_bzero(key->data(), key->size());
+        key->clear();
+    }
     return reader;
 }
 
@@ -133,13 +138,14 @@ int report_failure(errc code, const std::string& text) {
 
 channel open_bridge(detail::process& home, net::command what, std::size_t ring_bytes,
                     std::vector<int> fds) {
+    std::vector<bytes*> keys;
+    if (auto* const listen = std::get_if<net::listen_command>(&what)) keys = net::keys_of(*listen);
+    if (auto* const dial = std::get_if<net::dial_command>(&what)) keys = net::keys_of(*dial);
     unique_fd pipe;
-    if (auto* const listen = std::get_if<net::listen_command>(&what)) {
-        pipe = pipe_with(std::exchange(listen->key, {}));
-    } else if (auto* const dial = std::get_if<net::dial_command>(&what)) {
-        pipe = pipe_with(std::exchange(dial->key, {}));
+    if (!keys.empty()) {
+        pipe = pipe_with(keys);
+        fds.push_back(pipe.get());
     }
-    if (pipe) fds.push_back(pipe.get());
     auto answer = home.request(control::open_bridge{detail::encode_datum(what), ring_bytes}, fds);
     const auto& grant = std::get<control::granted>(answer.packet.body);
     return channel{home.open(grant, std::move(answer.fds))};
@@ -260,6 +266,7 @@ void remote_node::state::kill() noexcept {
 
 void remote_node::state::went_down(const std::string& reason) {
     if (!std::exchange(up, false)) return;
+    down_reason = reason;
     // Nobody can reach it any more; unless it is ending already, this ends it.
     life.reset();
     if (on_down) on_down(reason);
@@ -271,8 +278,34 @@ bool remote_node::state::next_event() {
         went_down("the bridge of this node has ended: " + event.error().message());
         return false;
     }
-    if (const auto* lost = std::get_if<net::node_lost>(&*event)) went_down(lost->reason);
+    if (const auto* refused = std::get_if<net::exit_denied>(&*event)) {
+        exit_refused.emplace(errc_of(refused->code), "node " + name + ": " + refused->text);
+        exit_asked.reset();
+    }
+    if (const auto* lost = std::get_if<net::node_lost>(&*event)) {
+        if (pid == 0 && exit_asked && lost->in_order) {
+            ended = exit_status{.value = detail::completion_value(*exit_asked)};
+        }
+        went_down(lost->reason);
+    }
     return up;
+}
+
+exit_status remote_node::state::wait_for_link() {
+    auto* const events = detail::state_of::get(bridge);
+    const detail::interest news{events, true};
+    while (up) {
+        // The router may take the event, and another body may wait too.
+        (void)events->home().wait(
+            {&news, 1}, [&] { return !up || exit_refused || events->has_message(); },
+            shm::no_deadline, events->spin());
+        if (exit_refused) throw error(*std::exchange(exit_refused, std::nullopt));
+        if (up && events->has_message()) (void)next_event();
+    }
+    if (ended) return *ended;
+    throw error(errc::node_down, "node " + name +
+                                     ", which was not started here, is not linked to any more (" +
+                                     down_reason + "), so how it ended is not known");
 }
 
 remote_node::remote_node(std::shared_ptr<state> s) noexcept : state_(std::move(s)) {}
@@ -281,7 +314,7 @@ std::uint16_t remote_node::port() const noexcept { return state_->port; }
 int remote_node::pid() const noexcept { return state_->pid; }
 bool remote_node::is_up() const noexcept {
     // A node on another host does not need its starter: its link is enough.
-    if (state_->is_by_starter) return state_->up;
+    if (state_->is_by_starter || state_->pid == 0) return state_->up;
     pollfd life_ends{state_->pidfd.get(), POLLIN, 0};
     return state_->up && !state_->ended && ::poll(&life_ends, 1, 0) == 0;
 }
@@ -400,11 +433,13 @@ channel connect_to_named_place(const std::string& node, const std::string& place
 }
 
 void remote_node::send_exit(int status) {
+    state_->exit_asked = status;
     (void)state_->bridge.put(net::bridge_request{net::end_node{status}});
 }
 
 exit_status remote_node::wait() {
     const auto s = state_;  // another body may drop this handle meanwhile
+    if (s->pid == 0) return s->wait_for_link();
     (void)s->reap(shm::no_deadline);
     return *s->ended;
 }

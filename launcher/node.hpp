@@ -99,7 +99,7 @@ struct remote_node::state {
     std::string name;
     std::string host;
     std::uint16_t port = 0;
-    pid_t pid = 0;
+    pid_t pid = 0;  ///< 0: connected to, nothing of it was started here
     unique_fd pidfd;
     unique_fd life;              ///< the node's standard input; closing it ends the node
     bool is_by_starter = false;  ///< pid is that of a starter: the node runs on another host
@@ -108,6 +108,9 @@ struct remote_node::state {
     channel bridge;                    ///< events of the link
     std::uint64_t link_id = 0;
     bool up = true;
+    std::string down_reason;
+    std::optional<error> exit_refused;
+    std::optional<int> exit_asked;
     std::optional<exit_status> ended;
     std::function<void(const std::string&)> on_down;
 
@@ -126,6 +129,8 @@ struct remote_node::state {
     bool reap_surely(shm::deadline until) noexcept;
     /// One event from the bridge, or the end of the channel. Returns: whether there can be more.
     bool next_event();
+    /// Of one connected to. Throws, Blocks: as remote_node::wait().
+    exit_status wait_for_link();
     void went_down(const std::string& reason);
 };
 
@@ -135,6 +140,9 @@ namespace launcher {
 /// Throws: error{bad_argument}, std::system_error.
 std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std::string& host,
                                                 const node_options& options);
+/// Throws, Blocks: as runtime::connect_node.
+std::shared_ptr<remote_node::state> connect_node(detail::process& home, const std::string& address,
+                                                 const connect_options& options);
 /// Goes on with all of them until each is linked to or has failed; or, if it may not wait, as far
 /// as they are.
 void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool may_wait = true);

@@ -99,6 +99,10 @@ struct runtime::state {
     bool ended = false;
 
     void start_nursery();
+    void enter(const std::shared_ptr<remote_node::state>& node) {
+        std::erase_if(nodes, [](const auto& weak) { return weak.expired(); });
+        nodes.push_back(node);
+    }
     void end_places(bool keep_bridge);
     void end() noexcept;
     router& the_loop() {
@@ -219,11 +223,16 @@ pending_node runtime::spawn_remote_node_async(const std::string& host,
                                               const node_options& options) {
     pending_node pending{launcher::begin_node(*state_->home, host, options)};
     pending.enter_ = [own = state_.get()](std::shared_ptr<remote_node::state> s) {
-        std::erase_if(own->nodes, [](const auto& weak) { return weak.expired(); });
-        own->nodes.push_back(s);
+        own->enter(s);
         return remote_node{std::move(s)};
     };
     return pending;
+}
+
+remote_node runtime::connect_node(const std::string& address, const connect_options& options) {
+    auto node = launcher::connect_node(*state_->home, address, options);
+    state_->enter(node);
+    return remote_node{std::move(node)};
 }
 
 std::vector<remote_node> runtime::spawn_nodes_join(const std::vector<node_request>& requests) {

@@ -93,7 +93,7 @@ class bridge {
     void list(const session_ptr& to, std::uint64_t after);
     void list_locals(const session_ptr& to, std::uint64_t after);
     void list_links(const session_ptr& to);
-    void on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why);
+    void on_lost(std::uint64_t link_id, std::uint64_t controller_id, const node_lost& how);
 
     void begin_finish();
     void give_up_output();
@@ -275,19 +275,18 @@ void bridge::open_remote(std::unique_ptr<detail::channel_state> end, std::uint64
 
 namespace {
 
-/// The key in the pipe that goes with a command, if it comes that way.
-void take_key(command& c, std::vector<unique_fd>& fds) {
-    auto* const listen = std::get_if<listen_command>(&c);
-    auto* const dial = std::get_if<dial_command>(&c);
-    bytes& key = listen ? listen->key : dial->key;
-    if (!key.empty() || fds.empty()) return;
+/// The keys in the pipe that goes with a command, if they come that way.
+void take_keys(const std::vector<bytes*>& keys, std::vector<unique_fd>& fds) {
+    if (!keys.front()->empty() || fds.empty()) return;
     const auto pipe = std::move(fds.back());
     fds.pop_back();
-    key.resize(std::tuple_size_v<node_key>);
     // Written before the command was: a read that would wait finds no key.
     ::fcntl(pipe.get(), F_SETFL, O_NONBLOCK);
-    const auto got = ::read(pipe.get(), key.data(), key.size());
-    key.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    for (bytes* const key : keys) {
+        key->resize(std::tuple_size_v<node_key>);
+        const auto got = ::read(pipe.get(), key->data(), key->size());
+        key->resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    }
 }
 
 }  // namespace
@@ -295,7 +294,8 @@ void take_key(command& c, std::vector<unique_fd>& fds) {
 void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
                   std::vector<unique_fd> fds) {
     const auto id = end->id();
-    take_key(first, fds);
+    if (auto* const listen = std::get_if<listen_command>(&first)) take_keys(keys_of(*listen), fds);
+    if (auto* const dial = std::get_if<dial_command>(&first)) take_keys(keys_of(*dial), fds);
     const auto on_accepted = [this](std::shared_ptr<link> link, std::string label) {
         const bool is_peer = link->peer().key == key_kind::peer;
         // It dials again when it has lost the link that still stands here.
@@ -351,10 +351,11 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
                             std::uint64_t controller_id) {
     const auto id = next_link_++;
     const auto on_exit = [this](std::int32_t status) { on_exit_asked(status); };
-    const auto on_closed = [this, id, controller_id](const std::string& why) {
-        on_lost(id, controller_id, why);
+    const auto on_closed = [this, id, controller_id](const std::string& why, bool in_order) {
+        on_lost(id, controller_id, {why, in_order});
     };
-    const auto on_exit_refused = [this, controller_id](errc code, const std::string& text) {
+    const auto on_exit_refused = [this, controller_id, label](errc code, const std::string& text) {
+        lines_.print("bridge", "'" + printable(label) + "' does not end: " + text);
         if (const auto c = controllers_.find(controller_id); c != controllers_.end()) {
             c->second->tell(exit_denied{static_cast<std::int32_t>(code), text});
         }
@@ -462,12 +463,12 @@ void bridge::list_links(const session_ptr& to) {
     to->answer_list(part);
 }
 
-void bridge::on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why) {
+void bridge::on_lost(std::uint64_t link_id, std::uint64_t controller_id, const node_lost& how) {
     sessions_.erase(link_id);
     directory_.on_lost(link_id);
     tell_links();
     if (const auto c = controllers_.find(controller_id); c != controllers_.end()) {
-        c->second->tell(node_lost{why});
+        c->second->tell(how);
     }
     end_if_done();
 }

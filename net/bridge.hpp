@@ -18,8 +18,8 @@ namespace places::net {
 
 // -- what a process asks with control::open_bridge; the new channel then carries the answer --
 // The first two only the root may ask: whoever may dial or listen speaks for the whole node. A
-// command goes through the nursery, whose memory every place inherits: so where its key is empty,
-// the last descriptor is a pipe with the key.
+// command goes through the nursery, whose memory every place inherits: so where its keys are empty,
+// the last descriptor is a pipe with them, one after the other.
 
 /// A key besides the launcher's, and what it allows.
 struct allowed_key {
@@ -46,6 +46,16 @@ struct listen_command {
 };
 BOOST_DESCRIBE_STRUCT(listen_command, (),
                       (address, port, key, node_name, insecure, others, modules))
+
+/// The keys of a command, which go another way than the command.
+template <class Command>
+std::vector<bytes*> keys_of(Command& c) {
+    std::vector<bytes*> keys{&c.key};
+    if constexpr (requires { c.others; }) {
+        for (auto& each : c.others) keys.push_back(&each.key);
+    }
+    return keys;
+}
 
 /// The longest that dialing may take; none that waits for longer means it.
 inline constexpr std::chrono::milliseconds dial_deadline_max = std::chrono::hours{1};
@@ -119,8 +129,9 @@ BOOST_DESCRIBE_STRUCT(linked, (), (link_id, incarnation))
 /// The link of a dial_command has ended.
 struct node_lost {
     std::string reason;
+    bool in_order = false;  ///< it has hung up, over TLS with a word
 };
-BOOST_DESCRIBE_STRUCT(node_lost, (), (reason))
+BOOST_DESCRIBE_STRUCT(node_lost, (), (reason, in_order))
 
 /// The node that started ours asks it to end.
 struct exit_asked {

@@ -109,7 +109,8 @@ void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
                                 options.key,
                                 c.insecure,
                                 c.is_here || (is_loopback(c.host) && !c.is_tunnelled),
-                                c.is_tunnelled};
+                                c.is_tunnelled,
+                                c.own_name == launcher_name};
     const auto done = [self = shared_from_this(), label = c.label, for_others](dial_result result) {
         if (!result) return self->refuse(result.error().code, result.error().text);
         if (self->channel_->end().is_shut()) return (*result)->close("the launcher has gone");

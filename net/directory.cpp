@@ -183,6 +183,12 @@ introduction_frame directory::answer_introduce(const session& asker,
         return refuse(errc::node_unreachable, "nobody here knows where \"" + node + "\" listens");
     }
     const auto& there = to->second;
+    if (!there.is_own_key) {
+        return refuse(errc::node_unreachable,
+                      "\"" + node +
+                          "\" was connected to with a key of ours, not with its own, so none can "
+                          "be made for others");
+    }
     if (there.is_tunnelled) {
         return refuse(errc::node_unreachable,
                       "\"" + node +

@@ -35,6 +35,7 @@ struct known_node {
     bool insecure = false;
     bool is_here = false;  // it reaches what listens on loopback of this host
     bool is_tunnelled = false;
+    bool is_own_key = true;  // else it makes none for others
 };
 
 /// Gives a channel to a place of a node known by its name: over a link that stands, or one that is

@@ -72,6 +72,23 @@ std::string to_string(const rights& r) {
     return words.empty() ? "-" : words;
 }
 
+std::optional<rights> parse_rights(std::string_view words) {
+    rights r;
+    if (words == "-") return r;
+    while (true) {
+        const auto word = words.substr(0, words.find(' '));
+        bool* const right = word == "start"     ? &r.start
+                            : word == "stop"    ? &r.stop
+                            : word == "list"    ? &r.list
+                            : word == "connect" ? &r.connect
+                                                : nullptr;
+        if (!right) return std::nullopt;
+        *right = true;
+        if (word.size() == words.size()) return r;
+        words.remove_prefix(word.size() + 1);
+    }
+}
+
 bool is_owned_by(const known_key& key, std::string_view name) noexcept {
     return !key.owner.empty() && key.owner == name;
 }

@@ -35,6 +35,8 @@ inline constexpr rights connect_only{false, false, false, true};
 
 /// "start stop list connect", say; "-" for none.
 std::string to_string(const rights& r);
+/// The reverse, in any order. Returns: nothing for another word, or for none.
+std::optional<rights> parse_rights(std::string_view words);
 
 /// What a key is to the node that accepts it.
 enum class key_kind {

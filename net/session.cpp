@@ -5,6 +5,7 @@
 
 #include <places/shm/assert.hpp>
 
+#include <boost/asio/error.hpp>
 #include <boost/asio/steady_timer.hpp>
 
 #include <algorithm>
@@ -66,7 +67,8 @@ void session::start() {
     link_->start(
         {.on_frame = [this](frame&& f) { on_frame(std::move(f)); },
          .on_written = [this] { on_written(); },
-         .on_closed = [this](boost::system::error_code, std::string why) { on_closed(why); }});
+         .on_closed = [this](boost::system::error_code ec,
+                             std::string why) { on_closed(why, ec == boost::asio::error::eof); }});
 }
 
 // -- local side --
@@ -130,11 +132,11 @@ void session::on_written() {
     shared_.outputs.resume();
 }
 
-void session::on_closed(const std::string& why) {
+void session::on_closed(const std::string& why, bool in_order) {
     const auto self = shared_from_this();  // whose owner is about to let it go
     lose_channels("the link to the node has ended: " + why);
     shared_.outputs.resume();
-    handlers_.on_closed(why);
+    handlers_.on_closed(why, in_order);
 }
 
 void session::breach(const char* what) {
@@ -145,8 +147,9 @@ void session::breach(const char* what) {
 
 void session::handle(const open_frame& f) {
     if (ours_ == side::starter) {
-        link_->send(refused_frame{f.channel, errc::bad_argument,
-                                  "a node that was started may not start places on its starter"});
+        link_->send(
+            refused_frame{f.channel, errc::bad_argument,
+                          "a root takes no places and no connections from a node it has dialed"});
         return;
     }
     // Rising, so none is used twice, and nothing has to be remembered for that.

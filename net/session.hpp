@@ -68,9 +68,9 @@ class session : public std::enable_shared_from_this<session> {
         std::function<introduction_frame(const session&, const std::string& node)> on_introduce;
         /// The answer to an ask_introduction().
         std::function<void(const introduction_frame&)> on_introduction;
-        /// Once, last of all, never from inside another call; `why` as link says it. Must not
-        /// throw.
-        std::function<void(const std::string& why)> on_closed;
+        /// Once, last of all, never from inside another call; `why` as link says it, `in_order`
+        /// where the other side has hung up. Must not throw.
+        std::function<void(const std::string& why, bool in_order)> on_closed;
     };
 
     /// `label`: how the node there is called in our log.
@@ -158,7 +158,7 @@ class session : public std::enable_shared_from_this<session> {
     std::string deny(const std::string& what);
     std::string shown_peer() const;
     void on_written();
-    void on_closed(const std::string& why);
+    void on_closed(const std::string& why, bool in_order);
 
     void start_place(const open_frame& f, std::function<void(control::received)> answered);
     void accept(const open_frame& f, control::received answer);

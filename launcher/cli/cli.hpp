@@ -51,12 +51,4 @@ struct target {
 /// ADDR, --key-file and --insecure.
 void add_target(CLI::App& command, target& to);
 
-struct host_and_port {
-    std::string host;
-    std::uint16_t port = 6340;
-};
-/// Shape:  HOST, HOST:PORT, [V6] or [V6]:PORT.
-/// Throws: error{bad_argument}.
-host_and_port parse_address(const std::string& text);
-
 }  // namespace places::cli

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/cli/conversation.hpp"
 
-#include "launcher/cli/key_file.hpp"
+#include "launcher/address.hpp"
+#include "launcher/key_file.hpp"
 #include "net/listener.hpp"
 
 #include <boost/asio/error.hpp>
@@ -17,7 +18,8 @@ namespace places::cli {
 
 bool ask(const target& to, const net::frame& question, std::chrono::milliseconds deadline,
          const std::function<bool(const net::frame&)>& on_frame) {
-    const auto where = parse_address(to.address);
+    const auto where = launcher::parse_address(to.address);
+    const auto held = launcher::read_key_file(to.key_file);
     const auto until = std::chrono::steady_clock::now() + deadline;
     boost::asio::io_context io{1};
     std::optional<net::dial_result> dialed;
@@ -25,8 +27,8 @@ bool ask(const target& to, const net::frame& question, std::chrono::milliseconds
               {.host = where.host,
                .port = where.port,
                .insecure = to.insecure,
-               .key = read_key_file(to.key_file),
-               .name = std::string(net::launcher_name),
+               .key = held.key,
+               .name = held.owner,
                .incarnation = net::make_incarnation_id(),
                .deadline = std::min<std::chrono::milliseconds>(deadline, answer_deadline)},
               [&](net::dial_result r) { dialed = std::move(r); });

@@ -7,7 +7,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include <charconv>
 #include <cstdio>
 #include <exception>
 
@@ -16,32 +15,9 @@ namespace places::cli {
 void add_target(CLI::App& command, target& to) {
     command.add_option("ADDR", to.address, "HOST:PORT or [V6]:PORT of the node; port 6340 if none")
         ->required();
-    command.add_option("--key-file", to.key_file, "The node's key")->required();
+    command.add_option("--key-file", to.key_file, "The node's key, or one that it allows that to")
+        ->required();
     command.add_flag("--insecure", to.insecure, "Plain TCP, to loopback only");
-}
-
-host_and_port parse_address(const std::string& text) {
-    const auto refuse = [&] {
-        throw error{errc::bad_argument,
-                    "\"" + net::printable(text) + "\" is no address: HOST:PORT or [V6]:PORT"};
-    };
-    host_and_port to;
-    std::string_view rest = text;
-    if (rest.starts_with('[')) {
-        const auto end = rest.find(']');
-        if (end == rest.npos) refuse();
-        to.host = rest.substr(1, end - 1);
-        rest.remove_prefix(end + 1);
-    } else {
-        to.host = rest.substr(0, rest.find(':'));
-        rest.remove_prefix(to.host.size());
-    }
-    if (to.host.empty()) refuse();
-    if (rest.empty()) return to;
-    rest.remove_prefix(1);
-    const auto [end, ec] = std::from_chars(rest.data(), rest.data() + rest.size(), to.port);
-    if (ec != std::errc{} || end != rest.data() + rest.size()) refuse();
-    return to;
 }
 
 namespace {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // places node: a node that nobody has started from a program, and that belongs to nobody.
 #include "launcher/cli/cli.hpp"
-#include "launcher/cli/key_file.hpp"
 #include "launcher/cli/notify.hpp"
 
 #include "core/child.hpp"
 #include "core/process.hpp"
+#include "launcher/address.hpp"
+#include "launcher/key_file.hpp"
 #include "launcher/node.hpp"
 #include "net/bridge.hpp"
 #include "net/keys.hpp"
@@ -88,8 +89,26 @@ struct settings {
     std::string key_file;
     std::string name;
     std::vector<std::string> modules;
+    std::vector<std::string> allowed;  // key files
     bool insecure = false;
 };
+
+// What the nursery and the pipe of the keys have room for, whatever the names.
+constexpr std::size_t allowed_max = 100;
+
+/// Throws: error{bad_key_file}, also for a node's own key.
+net::allowed_key read_allowed_key(const std::string& path) {
+    const auto held = launcher::read_key_file(path);
+    if (held.kind == net::key_kind::launcher) {
+        throw error{errc::bad_key_file,
+                    "key file " + path +
+                        ": is a node's own, which has no owner to allow anything to; make one "
+                        "with: places key FILE --owner NAME --allows RIGHT"};
+    }
+    const auto& may = held.rights;
+    return {
+        {held.key.begin(), held.key.end()}, held.owner, may.start, may.stop, may.list, may.connect};
+}
 
 /// Returns: the status that a peer has asked for; nothing for a signal.
 std::optional<int> wait_for_end(detail::process& home, channel& bridge, const termination& end) {
@@ -110,12 +129,22 @@ std::optional<int> wait_for_end(detail::process& home, channel& bridge, const te
 }
 
 int run(const settings& s, int argc, char** argv) {
-    const auto where = parse_address(s.listen);
+    const auto where = launcher::parse_address(s.listen);
+    if (s.allowed.size() > allowed_max) {
+        throw error{errc::bad_argument, "--allow is given " + std::to_string(s.allowed.size()) +
+                                            " times: at most " + std::to_string(allowed_max)};
+    }
     launcher::load_modules(s.modules);
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
     runtime node{argc, argv};
     // Not before the nursery is there: every place inherits its memory.
-    const auto key = read_key_file(s.key_file);
+    const auto held = launcher::read_key_file(s.key_file);
+    if (held.kind != net::key_kind::launcher) {
+        throw error{errc::bad_key_file,
+                    "key file " + s.key_file + ": is for " + net::printable(held.owner) +
+                        ", and not a node's own; make one with: places key FILE"};
+    }
+    const auto& key = held.key;
     ::signal(SIGPIPE, SIG_IGN);
     auto& home = detail::process::current();
 
@@ -125,6 +154,7 @@ int run(const settings& s, int argc, char** argv) {
                                s.name.empty() ? s.listen : s.name,
                                s.insecure};
     listen.modules = s.modules;
+    for (const auto& each : s.allowed) listen.others.push_back(read_allowed_key(each));
     auto bridge = launcher::open_bridge(home, listen, ring_bytes_default);
     const auto listening = launcher::body_of<net::listening>(detail::await_opened(bridge));
     home.tell(control::node_called{listen.node_name});
@@ -164,6 +194,9 @@ void add_node(CLI::App& app, action& chosen) {
     command.add_option("--key-file", s->key_file, "The node's key, for who may command it")
         ->required();
     command.add_option("--module", s->modules, "A shared object with entries; may be repeated");
+    command.add_option("--allow", s->allowed,
+                       "A key file with an owner, who may do with it what it says; may be "
+                       "repeated. Keys made --from the node's need none");
     command.add_option("--name", s->name, "What the node calls itself; what --listen says if none");
     command.add_flag("--insecure", s->insecure, "Plain TCP, on loopback only");
     command.callback(

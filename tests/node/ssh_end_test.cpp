@@ -348,6 +348,25 @@ TEST_F(ssh_end, of_the_handle_leaves_a_detached_node_and_send_exit_takes_it) {
     }
 }
 
+TEST_F(ssh_end, comes_to_a_detached_node_from_whoever_connects_to_it_later) {
+    const test_sshd far;
+    for (const char* command : {"", "ssh"}) {
+        const auto options = detached(far, command);
+        std::string address = "127.0.0.1:";
+        {
+            auto node = test_runtime().spawn_remote_node("far", options);
+            address += std::to_string(node.port());
+            auto place = node.supervise_place<table_server>({.named = "table"});
+            place.set("a", 1);
+        }
+        auto found = test_runtime().connect_node(address, {.key = options.key});
+        EXPECT_EQ(found.connect_to_named_place<table_server>("table").get("a"), 1);
+        found.send_exit(3);
+        EXPECT_EQ(found.wait(), (places::exit_status{false, 3}));
+        EXPECT_TRUE(far.is_left_alone());
+    }
+}
+
 TEST_F(ssh_end, comes_to_a_detached_node_that_is_told_to_though_its_handle_goes_at_once) {
     const test_sshd far;
     for (int i = 0; i < rounds; i += at_once) {

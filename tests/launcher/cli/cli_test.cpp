@@ -120,8 +120,9 @@ class cli : public testing::Test {
         if (found.size() == 2) address = "127.0.0.1:" + found[1].str();
         return one;
     }
-    node_key key_in_file() const {
-        const auto digits = content_of(key);
+    node_key key_in_file() const { return key_in_file(key); }
+    static node_key key_in_file(const std::string& file) {
+        const auto digits = content_of(file);
         node_key made;
         for (std::size_t i = 0; i < made.size(); ++i)
             made[i] = static_cast<std::byte>(std::stoi(digits.substr(2 * i, 2), nullptr, 16));
@@ -166,43 +167,116 @@ TEST_F(cli, a_key_file_that_is_unfit_is_refused_saying_why) {
         EXPECT_NE(refused(key).find("may be read or written by others"), std::string::npos);
     }
     ::chmod(key.c_str(), 0600);
-    for (const std::size_t size : {0, 31, 33, 63, 66}) {
-        std::ofstream(key, std::ios::trunc) << std::string(size, 'a');
-        EXPECT_NE(refused(key).find("holds no key"), std::string::npos) << size;
+    const std::string digits(64, 'a');
+    for (const std::string& content :
+         {std::string(), std::string(31, 'a'), std::string(33, 'x'), std::string(63, 'a'),
+          std::string(66, 'a'), std::string(64, 'x'), digits + "\n\n", digits + "\nname guest\n",
+          digits + "\nowner \n", digits + "\nowner launcher\n",
+          digits + "\nowner guest\nallows all\n", digits + "\nowner guest\nallows list  stop\n",
+          digits + "\nowner guest\nallows list\nmore\n",
+          digits + "\nowner " + std::string(1000, 'n') + "\n",
+          // Cut off: digits in the length of the octets.
+          std::string(32, 'a'), std::string(31, 'a') + "\n"}) {
+        std::ofstream(key, std::ios::trunc) << content;
+        EXPECT_NE(refused(key).find("holds no key"), std::string::npos) << content;
     }
-    std::ofstream(key, std::ios::trunc) << std::string(64, 'x');
-    EXPECT_NE(refused(key).find("holds no key"), std::string::npos);
     EXPECT_NE(refused(folder / "missing").find("No such file"), std::string::npos);
     EXPECT_NE(refused(folder).find("no regular file"), std::string::npos);
 }
 
+TEST_F(cli, a_key_with_an_owner_allows_what_its_file_says) {
+    const auto make = [&](const std::string& name, std::vector<std::string> more) {
+        const auto file = (folder / name).string();
+        more.insert(more.begin(), {"key", file, "--owner", name});
+        command one(more);
+        EXPECT_EQ(one.status(), 0) << one.output();
+        return file;
+    };
+    const auto looks = make("looks", {"--allows", "list"});
+    const auto rules = make("rules", {"--allows", "list,stop"});
+    const auto guest = make("guest", {"--from", key});
+    EXPECT_EQ(content_of(looks).substr(64), "\nowner looks\nallows list\n");
+    EXPECT_EQ(content_of(guest).substr(64), "\nowner guest\nallows connect\n");
+    auto running = node({"--allow", looks, "--allow", rules});
+    const auto ask = [&](const char* what, const std::string& file) {
+        command one({what, address, "--key-file", file});
+        const auto status = one.status();
+        return std::to_string(status) + " " + one.output();
+    };
+    EXPECT_TRUE(
+        std::regex_search(ask("ls", looks), std::regex("^0 [^]*\n\\d+ +looks [^\n]+ list\n")));
+    // The node is not told of it, and knows it.
+    EXPECT_EQ(ask("ls", guest).substr(0, 2), "6 ");
+    for (const auto& file : {looks, guest}) {
+        const auto denied = ask("stop", file);
+        EXPECT_TRUE(
+            std::regex_search(denied, std::regex("^6 .*'(looks|guest)' at .* may not stop")))
+            << denied;
+    }
+    EXPECT_EQ(ask("stop", rules), "0 ");
+    EXPECT_EQ(running->status(), 0);
+}
+
+TEST_F(cli, a_key_is_not_made_or_taken_for_what_it_is_no_good_for) {
+    const auto guest = (folder / "guest.key").string();
+    ASSERT_EQ(command({"key", guest, "--owner", "guest", "--from", key}).status(), 0);
+    const auto fails = [&](std::vector<std::string> words, int status, const std::string& text) {
+        command one(words);
+        EXPECT_EQ(one.status(), status);
+        EXPECT_NE(one.output().find(text), std::string::npos) << one.output();
+    };
+    const auto made = (folder / "made.key").string();
+    fails({"key", made, "--from", guest, "--owner", "b"}, 3, "is no node's own");
+    fails({"key", made, "--owner", "launcher"}, 2, "is no owner");
+    fails({"key", made, "--owner", "two\nlines"}, 2, "is no owner");
+    fails({"key", made, "--owner", "b", "--allows", "all"}, 2, "--allows");
+    fails({"key", made, "--allows", "list"}, 2, "--owner");
+    fails({"key", made, "--from", key}, 2, "--owner");
+    fails({"key", made, "--owner", "b", "--allows", "list", "--from", key}, 2, "excludes");
+    EXPECT_FALSE(std::filesystem::exists(made));
+    const auto runs = [&](std::vector<std::string> more, const std::string& text) {
+        more.insert(more.begin(), {"node", "--listen", "127.0.0.1:0"});
+        fails(more, 3, text);
+    };
+    runs({"--key-file", guest}, "is for guest, and not a node's own");
+    runs({"--key-file", key, "--allow", key}, "is a node's own");
+    std::vector<std::string> many{"node", "--key-file", key};
+    for (int i = 0; i < 101; ++i) many.insert(many.end(), {"--allow", guest});
+    fails(many, 2, "at most 100");
+}
+
 TEST_F(cli, the_key_is_in_no_command_line_environment_or_output) {
-    auto running = node({"--module", NODE_MODULE, "--insecure"});
+    const auto other = (folder / "other.key").string();
+    ASSERT_EQ(command({"key", other, "--owner", "other"}).status(), 0);
+    auto running = node({"--module", NODE_MODULE, "--insecure", "--allow", other});
     // A place too, with what it has inherited.
     peer starter{port(), key_in_file()};
     ASSERT_TRUE(starter.is_welcome);
     ASSERT_TRUE(starter.send(open_frame{1, ring, start_module{NODE_MODULE, "module_greet", ""}}));
     ASSERT_TRUE(starter.next<opened_frame>());
-    const auto digits = content_of(key).substr(0, 64);
-    const auto made = key_in_file();
-    const std::string raw{reinterpret_cast<const char*>(made.data()), made.size()};
+    std::array<std::string, 4> secrets;
+    for (std::size_t i = 0; i < 2; ++i) {
+        const auto made = key_in_file(i == 0 ? key.string() : other);
+        secrets[2 * i] = content_of(i == 0 ? key.string() : other).substr(0, 64);
+        secrets[2 * i + 1] = {reinterpret_cast<const char*>(made.data()), made.size()};
+    }
     std::size_t looked_at = 0;
     const auto expect_absent = [&](pid_t pid) {
         for (const char* file : {"cmdline", "environ", "comm", "stat"}) {
             const auto text = content_of("/proc/" + std::to_string(pid) + "/" + file);
-            EXPECT_EQ(text.find(digits), text.npos) << file;
-            EXPECT_EQ(text.find(raw), text.npos) << file;
+            for (const auto& each : secrets) EXPECT_EQ(text.find(each), text.npos) << file;
         }
         ++looked_at;
     };
     // Nor in the memory of any but root and bridge. A sanitizer keeps what has been freed.
     const auto expect_forgotten = [&](pid_t pid) {
         if (is_sanitized) return;
-        EXPECT_FALSE(holds(pid, raw).value_or(false)) << facts_of(pid).name;
-        EXPECT_FALSE(holds(pid, digits).value_or(false)) << facts_of(pid).name;
+        for (const auto& each : secrets) {
+            EXPECT_FALSE(holds(pid, each).value_or(false)) << facts_of(pid).name;
+        }
     };
     expect_absent(running->pid);
-    EXPECT_TRUE(holds(running->pid, raw).value_or(true));  // the search finds what is there
+    EXPECT_TRUE(holds(running->pid, secrets[1]).value_or(true));  // the search finds what is there
     for (const pid_t nursery : children_of(running->pid)) {
         expect_absent(nursery);
         expect_forgotten(nursery);
@@ -216,8 +290,7 @@ TEST_F(cli, the_key_is_in_no_command_line_environment_or_output) {
     EXPECT_EQ(ls.status(), 0) << ls.output();
     ::kill(running->pid, SIGTERM);
     for (const auto& output : {ls.output(), running->output()}) {
-        EXPECT_EQ(output.find(digits), output.npos);
-        EXPECT_EQ(output.find(raw), output.npos);
+        for (const auto& each : secrets) EXPECT_EQ(output.find(each), output.npos);
     }
 }
 
@@ -522,6 +595,7 @@ TEST_F(cli, a_node_that_cannot_begin_says_why) {
     EXPECT_NE(fails({"--listen", "0.0.0.0:0", "--insecure"}, 2).find("loopback only"),
               std::string::npos);
     EXPECT_NE(fails({"--listen", "127.0.0.1:x"}, 2).find("is no address"), std::string::npos);
+    EXPECT_NE(fails({"--listen", "[::1]x0"}, 2).find("is no address"), std::string::npos);
     EXPECT_NE(fails({"--module", "/no/such.so"}, 1).find("/no/such.so"), std::string::npos);
     EXPECT_EQ(command({"node"}).status(), 2);
     EXPECT_EQ(command({"no-such-command"}).status(), 2);

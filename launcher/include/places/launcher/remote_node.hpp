@@ -71,6 +71,18 @@ struct node_options {
     std::chrono::milliseconds tether_grace{10'000};
 };
 
+/// How to reach a node that runs already.
+struct connect_options {
+    /// As `places key` writes it: the node's own, or one that has an owner and fewer rights. A file
+    /// that others may read is refused.
+    std::string key_file{};
+    bytes key{};                               ///< instead of a file: 32 octets
+    std::string owner{};                       ///< of `key`, where that is not the node's own
+    std::string name{};                        ///< for logs and other nodes; empty: host:port
+    std::chrono::milliseconds deadline{5000};  ///< for all of it; 1 ms to 1 hour
+    bool insecure = false;                     ///< as node_options::insecure
+};
+
 struct supervise_options {
     std::string named{};  ///< registers the place on its node; empty: anonymous
     std::size_t ring_bytes = ring_bytes_default;  ///< of each direction; at most 128 KiB
@@ -97,10 +109,11 @@ class remote_place : public channel {
     bool is_dead() const { return peer_status().has_value(); }
 };
 
-/// A node started by this process. Copies are handles to the same node, which ends when the last
-/// of them is destroyed, or with this process; a detached one only when it is asked to. That waits
-/// for the node's process, two seconds at most; inside a router body it suspends that body only.
-/// Thread: that of the runtime.
+/// A node started by this process, or one that it has connected to. Copies are handles to the same
+/// node. One that was started ends when the last of them is destroyed, or with this process; a
+/// detached one only when it is asked to. That waits for the node's process, two seconds at most;
+/// inside a router body it suspends that body only. Of one connected to the link ends, and it
+/// stays. Thread: that of the runtime.
 class remote_node {
   public:
     struct state;
@@ -109,10 +122,11 @@ class remote_node {
     /// host:port, or the name it was given: by it the places of other nodes find it.
     const std::string& name() const noexcept;
     std::uint16_t port() const noexcept;
-    /// Of the process here: the node, or on another host what holds the connection to it.
+    /// Of the process here: the node, or on another host what holds the connection to it; 0 for one
+    /// connected to.
     int pid() const noexcept;
-    /// Whether its process, if it is on this host, runs and, as far as the router has heard, the
-    /// link to it stands.
+    /// Whether its process, if we have started it on this host, runs and, as far as the router or a
+    /// wait() has heard, the link to it stands.
     bool is_up() const noexcept;
 
     /// Starts a place there.
@@ -144,12 +158,17 @@ class remote_node {
     /// Asks the node to end with `status`, or with 0 where that is not in 0..255; its places are
     /// ended, what they printed is forwarded. To a node that is down already: nothing. It hears of
     /// this though the handle goes at once, but not where the runtime does: wait() first. Its end
-    /// is an event of the router. Blocks: as put.
+    /// is an event of the router. Where our key does not allow that, a line on standard error says
+    /// so, and wait() does. Blocks: as put.
     void send_exit(int status = 0);
-    /// How the node's process ended. Blocks: until it has; inside a router body suspends that body
-    /// only.
+    /// How the node's process ended; of one connected to, what our send_exit() asked for, once it
+    /// has hung up in order (without TLS, at all).
+    /// Throws: error, of one connected to alone: node_down: the link has ended otherwise;
+    ///         permission_denied: it has refused our send_exit(), and is there.
+    /// Blocks: until then; inside a router body suspends that body only.
     exit_status wait();
-    /// Runs, while the router runs, once the node is down; `reason` is one line. Set it before.
+    /// Runs, while the router runs or in a wait() for one connected to, once the node is down;
+    /// `reason` is one line. Set it before.
     void on_down(std::function<void(const std::string& reason)> handler);
 
   private:

@@ -57,6 +57,16 @@ class runtime {
     /// Blocks:  as spawn_remote_node.
     std::vector<remote_node> spawn_nodes_join(const std::vector<node_request>& requests);
 
+    /// Connects to a node that runs already: by `places node`, detached, or another program's. It
+    /// does not end with the handle, nor with this process.
+    /// Shape:  HOST, HOST:PORT, [V6] or [V6]:PORT; port 6340 if none.
+    /// Throws: error: bad_argument, bad_key_file; node_unreachable, bad_key, wrong_version,
+    ///         protocol, naming host and port. What the key does not allow, the calls of the node
+    ///         throw as permission_denied.
+    /// Blocks: until the link stands, at most options.deadline; inside a router body suspends that
+    ///         body only.
+    remote_node connect_node(const std::string& address, const connect_options& options);
+
     /// The message router: watches the nodes and runs the events' bodies until exit() or stop().
     /// Throws: what a body throws.
     /// Blocks: until then.

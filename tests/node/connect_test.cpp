@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nodes that run already, and a program that connects to one. Here it has started it too, so the
+// node has two links to the same root.
+#include "launcher/key_file.hpp"
+#include "tests/node/heard.hpp"
+#include "tests/node/local_node.hpp"
+#include "tests/node/peer.hpp"
+#include "tests/support/error_of.hpp"
+#include "tests/support/scratch.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <optional>
+#include <string>
+
+namespace places {
+namespace {
+
+using namespace std::chrono_literals;
+
+class connected : public ::testing::Test {
+  protected:
+    static remote_node start(const net::node_key& key, bool insecure = false) {
+        node_options options{.listen_port = 0};
+        options.key = {key.begin(), key.end()};
+        options.insecure = insecure;
+        return test_runtime().spawn_remote_node("localhost", options);
+    }
+    std::string address() const { return "127.0.0.1:" + std::to_string(node_.port()); }
+    connect_options own_key(bool insecure = false) const {
+        connect_options options;
+        options.key = {key_.begin(), key_.end()};
+        options.insecure = insecure;
+        return options;
+    }
+    /// One that allows connecting alone.
+    connect_options peer_key(const std::string& owner) const {
+        connect_options options;
+        options.key_file = scratch_.path() + "/" + owner;
+        launcher::write_key_file(options.key_file, {net::make_peer_key(key_, owner), owner,
+                                                    net::connect_only, net::key_kind::granted});
+        return options;
+    }
+    remote_node connect(const connect_options& options) const {
+        return test_runtime().connect_node(address(), options);
+    }
+
+    const scratch_folder scratch_;
+    const net::node_key key_ = net::make_node_key();
+    remote_node node_ = start(key_);
+    remote_place echo_ = node_.supervise_place(echo_entry, {.named = "echo"});
+};
+
+TEST_F(connected, does_with_the_node_what_its_starter_does) {
+    auto there = connect(own_key());
+    EXPECT_EQ(there.name(), address());
+    EXPECT_EQ(there.port(), node_.port());
+    EXPECT_EQ(there.pid(), 0);
+    EXPECT_TRUE(there.is_up());
+    auto found = there.connect_to_named_place("echo");
+    EXPECT_EQ(echoed(found, "hello"), "hello");
+    there.supervise_place<table_server>({.named = "table"}).set("a", 1);
+    EXPECT_EQ(node_.connect_to_named_place<table_server>("table").get("a"), 1);
+    auto place = there.supervise_place(end_with_entry);
+    ASSERT_TRUE(place.get<std::int64_t>());
+    ASSERT_EQ(place.put(std::int64_t{7}), status::ok);
+    EXPECT_EQ(place.wait(), (exit_status{.value = 7}));
+}
+
+TEST_F(connected, leaves_the_node_as_it_was_when_the_handle_goes) {
+    std::optional<remote_place> anonymous;
+    {
+        const auto there = connect(own_key());
+        auto copy = there;
+        anonymous = copy.supervise_place(echo_entry);
+        EXPECT_EQ(echoed(*anonymous, "once"), "once");
+    }
+    EXPECT_FALSE(anonymous->get<std::string>());
+    EXPECT_TRUE(node_.is_up());
+    EXPECT_EQ(echoed(echo_, "still"), "still");
+}
+
+TEST_F(connected, ends_the_node_with_send_exit_and_wait_tells_its_status) {
+    for (const bool insecure : {false, true}) {
+        SCOPED_TRACE(insecure ? "in the clear" : "by TLS");
+        const auto key = net::make_node_key();
+        auto node = start(key, insecure);
+        connect_options options;
+        options.key = {key.begin(), key.end()};
+        options.insecure = insecure;
+        auto there =
+            test_runtime().connect_node("127.0.0.1:" + std::to_string(node.port()), options);
+        there.send_exit(7);
+        EXPECT_EQ(there.wait(), (exit_status{.value = 7}));
+        EXPECT_EQ(there.wait(), (exit_status{.value = 7}));
+        EXPECT_FALSE(there.is_up());
+        EXPECT_EQ(node.wait(), (exit_status{.value = 7}));
+    }
+}
+
+TEST_F(connected, hears_of_an_end_that_it_has_not_asked_for) {
+    auto there = connect(own_key());
+    auto place = there.supervise_place<table_server>();
+    std::string reason;
+    there.on_down([&](const std::string& why) { reason = why; });
+    ::kill(node_.pid(), SIGKILL);
+    const auto text = text_of_error(errc::node_down, [&] { (void)there.wait(); });
+    EXPECT_NE(text.find("node " + address()), text.npos) << text;
+    EXPECT_NE(text.find(reason), text.npos) << text;
+    EXPECT_NE(reason, "");
+    EXPECT_FALSE(there.is_up());
+    EXPECT_EQ(error_of([&] { (void)place.get("a"); }).code(), errc::peer_dead);
+    EXPECT_EQ(error_of([&] { (void)there.connect_to_named_place("echo"); }).code(),
+              errc::node_down);
+    there.send_exit();
+}
+
+TEST_F(connected, is_waited_for_in_bodies_beside_the_router_that_watches_it) {
+    auto there = connect(own_key());
+    int waited = 0;
+    int told = 0;
+    there.on_down([&](const std::string&) { ++told; });
+    const auto wait = [&] {
+        EXPECT_EQ(there.wait(), (exit_status{.value = 3}));
+        if (++waited == 2) test_runtime().stop();
+    };
+    test_runtime().route(there, after(0s, wait), after(0s, wait), after(0s, [&] {
+                             auto late = connect(own_key());  // suspends this body only
+                             EXPECT_TRUE(late.is_up());
+                             there.send_exit(3);
+                         }));
+    EXPECT_EQ(told, 1);
+}
+
+TEST_F(connected, with_another_s_key_connects_to_names_and_is_refused_all_else) {
+    auto there = connect(peer_key("guest"));
+    auto found = there.connect_to_named_place("echo");
+    EXPECT_EQ(echoed(found, "hello"), "hello");
+    for (const auto& e : {error_of([&] { (void)there.supervise_place(echo_entry); }),
+                          error_of([&] { (void)there.supervise_place<table_server>(); })}) {
+        EXPECT_EQ(e.code(), errc::permission_denied);
+        EXPECT_TRUE(has(e, "'guest' at 127.0.0.1:") && has(e, "may not start")) << e.what();
+    }
+    there.send_exit();
+    const auto refused = error_of([&] { (void)there.wait(); });
+    EXPECT_EQ(refused.code(), errc::permission_denied);
+    EXPECT_TRUE(has(refused, "node " + address()) && has(refused, "may not stop"))
+        << refused.what();
+    (void)heard("'" + address() + "' does not end: 'guest' at");
+    EXPECT_TRUE(there.is_up());
+    EXPECT_EQ(echoed(found, "still"), "still");
+}
+
+TEST_F(connected, is_refused_with_a_key_that_is_not_the_node_s_or_not_its_owner_s) {
+    connect_options stranger;
+    stranger.key = bytes(32);
+    auto another = peer_key("guest");
+    const auto made = net::make_peer_key(key_, "guest");
+    another.key_file.clear();
+    another.key = {made.begin(), made.end()};
+    for (const char* owner : {"", "another"}) {
+        another.owner = owner;
+        EXPECT_EQ(error_of([&] { (void)connect(another); }).code(), errc::bad_key);
+    }
+    const auto e = error_of([&] { (void)connect(stranger); });
+    EXPECT_EQ(e.code(), errc::bad_key);
+    EXPECT_TRUE(has(e, address())) << e.what();
+    another.owner = "guest";
+    EXPECT_TRUE(connect(another).is_up());
+}
+
+TEST_F(connected, is_refused_with_options_that_make_no_sense_naming_them) {
+    const auto refused = [&](const connect_options& options, const std::string& text) {
+        const auto e = error_of([&] { (void)connect(options); });
+        EXPECT_EQ(e.code(), errc::bad_argument) << e.what();
+        EXPECT_TRUE(has(e, text)) << e.what();
+    };
+    refused({}, "one of key_file and key");
+    auto both = own_key();
+    both.key_file = "node.key";
+    refused(both, "one of key_file and key");
+    auto owner = peer_key("guest");
+    owner.owner = "guest";
+    refused(owner, "owner beside a key_file");
+    auto odd = own_key();
+    odd.key.pop_back();
+    refused(odd, "a key of 31 bytes");
+    auto name = own_key();
+    name.name = "two\nlines";
+    refused(name, "no name for a node");
+    auto never = own_key();
+    never.deadline = 0ms;
+    refused(never, "a deadline of 0 ms");
+    const auto e = error_of([&] { (void)test_runtime().connect_node("host:x", own_key()); });
+    EXPECT_EQ(e.code(), errc::bad_argument) << e.what();
+    connect_options open;
+    open.key_file = scratch_.put("open.key", std::string(64, 'a'), 0640);
+    EXPECT_EQ(error_of([&] { (void)connect(open); }).code(), errc::bad_key_file);
+    EXPECT_EQ(error_of([&] { (void)connect(own_key(true)); }).code(), errc::protocol);
+}
+
+TEST_F(connected, is_one_of_the_nodes_of_the_root_by_the_name_it_is_given) {
+    auto options = own_key();
+    options.name = "joined";
+    auto there = connect(options);
+    auto found = places::connect_to_named_place("joined", "echo");
+    EXPECT_EQ(echoed(found, "from the root"), "from the root");
+    auto other = test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .name = "other"});
+    auto there_too = other.supervise_place(echo_entry, {.named = "echo"});
+    auto from_other = other.supervise_place<traveller_server>();
+    EXPECT_EQ(from_other.ask("joined", "echo", "to it"), "to it");
+    auto from_it = there.supervise_place<traveller_server>();
+    EXPECT_EQ(from_it.ask("other", "echo", "and back"), "and back");
+}
+
+TEST_F(connected, tells_no_other_node_of_one_that_it_has_no_key_of_for_others) {
+    auto options = peer_key("guest");
+    options.name = "joined";
+    auto there = connect(options);
+    auto found = places::connect_to_named_place("joined", "echo");
+    EXPECT_EQ(echoed(found, "from the root"), "from the root");
+    auto other = test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .name = "other"});
+    auto traveller = other.supervise_place<traveller_server>();
+    const auto e = error_of([&] { (void)traveller.ask("joined", "echo", "to it"); });
+    EXPECT_EQ(e.code(), errc::remote_error);
+    EXPECT_TRUE(has(e, "\"joined\" was connected to with a key of ours")) << e.what();
+}
+
+TEST_F(connected, takes_no_places_and_no_connections_from_the_node) {
+    auto here = spawn(echo_entry, {.named = "mine"});
+    auto options = peer_key("guest");
+    auto there = connect(options);
+    auto traveller = node_.supervise_place<traveller_server>();
+    const auto e = error_of([&] { (void)traveller.ask("guest", "mine", "open up"); });
+    EXPECT_EQ(e.code(), errc::remote_error);
+    EXPECT_TRUE(has(e, "a root takes no places and no connections")) << e.what();
+    EXPECT_TRUE(there.is_up());
+}
+
+}  // namespace
+}  // namespace places
