@@ -60,7 +60,7 @@ std::optional<net::known_key> key_of(std::string_view content) {
     made.owner = owner.substr(owner_word.size());
     made.kind = net::key_kind::granted;
     made.rights = net::connect_only;
-    if (!net::is_node_name(made.owner) || made.owner == net::launcher_name) return std::nullopt;
+    if (!net::is_owner_name(made.owner)) return std::nullopt;
     if (content.empty()) return made;
     const auto allows = take_line(content);
     if (!allows.starts_with(allows_word) || !content.empty()) return std::nullopt;

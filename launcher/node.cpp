@@ -138,15 +138,19 @@ int report_failure(errc code, const std::string& text) {
 
 channel open_bridge(detail::process& home, net::command what, std::size_t ring_bytes,
                     std::vector<int> fds) {
-    std::vector<bytes*> keys;
-    if (auto* const listen = std::get_if<net::listen_command>(&what)) keys = net::keys_of(*listen);
-    if (auto* const dial = std::get_if<net::dial_command>(&what)) keys = net::keys_of(*dial);
+    const auto keys = net::keys_of(what);
     unique_fd pipe;
     if (!keys.empty()) {
         pipe = pipe_with(keys);
         fds.push_back(pipe.get());
     }
-    auto answer = home.request(control::open_bridge{detail::encode_datum(what), ring_bytes}, fds);
+    auto octets = detail::encode_datum(what);
+    if (octets.size() > control::payload_bytes_max) {
+        throw error(errc::bad_argument, "names, modules and owners of keys take " +
+                                            std::to_string(octets.size()) + " bytes, at most " +
+                                            std::to_string(control::payload_bytes_max));
+    }
+    auto answer = home.request(control::open_bridge{std::move(octets), ring_bytes}, fds);
     const auto& grant = std::get<control::granted>(answer.packet.body);
     return channel{home.open(grant, std::move(answer.fds))};
 }
@@ -280,11 +284,10 @@ bool remote_node::state::next_event() {
     }
     if (const auto* refused = std::get_if<net::exit_denied>(&*event)) {
         exit_refused.emplace(errc_of(refused->code), "node " + name + ": " + refused->text);
-        exit_asked.reset();
     }
     if (const auto* lost = std::get_if<net::node_lost>(&*event)) {
-        if (pid == 0 && exit_asked && lost->in_order) {
-            ended = exit_status{.value = detail::completion_value(*exit_asked)};
+        if (!is_started_here && lost->told_to_end) {
+            ended = exit_status{.value = detail::completion_value(*lost->told_to_end)};
         }
         went_down(lost->reason);
     }
@@ -299,7 +302,7 @@ exit_status remote_node::state::wait_for_link() {
         (void)events->home().wait(
             {&news, 1}, [&] { return !up || exit_refused || events->has_message(); },
             shm::no_deadline, events->spin());
-        if (exit_refused) throw error(*std::exchange(exit_refused, std::nullopt));
+        if (exit_refused) throw error(*exit_refused);
         if (up && events->has_message()) (void)next_event();
     }
     if (ended) return *ended;
@@ -314,7 +317,7 @@ std::uint16_t remote_node::port() const noexcept { return state_->port; }
 int remote_node::pid() const noexcept { return state_->pid; }
 bool remote_node::is_up() const noexcept {
     // A node on another host does not need its starter: its link is enough.
-    if (state_->is_by_starter || state_->pid == 0) return state_->up;
+    if (state_->is_by_starter || !state_->is_started_here) return state_->up;
     pollfd life_ends{state_->pidfd.get(), POLLIN, 0};
     return state_->up && !state_->ended && ::poll(&life_ends, 1, 0) == 0;
 }
@@ -433,13 +436,13 @@ channel connect_to_named_place(const std::string& node, const std::string& place
 }
 
 void remote_node::send_exit(int status) {
-    state_->exit_asked = status;
+    state_->exit_refused.reset();
     (void)state_->bridge.put(net::bridge_request{net::end_node{status}});
 }
 
 exit_status remote_node::wait() {
     const auto s = state_;  // another body may drop this handle meanwhile
-    if (s->pid == 0) return s->wait_for_link();
+    if (!s->is_started_here) return s->wait_for_link();
     (void)s->reap(shm::no_deadline);
     return *s->ended;
 }

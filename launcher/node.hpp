@@ -99,7 +99,8 @@ struct remote_node::state {
     std::string name;
     std::string host;
     std::uint16_t port = 0;
-    pid_t pid = 0;  ///< 0: connected to, nothing of it was started here
+    bool is_started_here = true;  ///< else connected to, and there is no process of ours
+    pid_t pid = 0;
     unique_fd pidfd;
     unique_fd life;              ///< the node's standard input; closing it ends the node
     bool is_by_starter = false;  ///< pid is that of a starter: the node runs on another host
@@ -109,8 +110,7 @@ struct remote_node::state {
     std::uint64_t link_id = 0;
     bool up = true;
     std::string down_reason;
-    std::optional<error> exit_refused;
-    std::optional<int> exit_asked;
+    std::optional<error> exit_refused;  ///< since the last send_exit()
     std::optional<exit_status> ended;
     std::function<void(const std::string&)> on_down;
 

@@ -7,6 +7,7 @@
 #include "net/keys.hpp"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 namespace places::launcher {
@@ -29,9 +30,8 @@ net::known_key key_for(const std::string& where, const connect_options& options)
     }
     std::ranges::copy(options.key, made.key.begin());
     made.owner = options.owner.empty() ? std::string(net::launcher_name) : options.owner;
-    if (!net::is_node_name(made.owner)) {
-        refuse("\"" + net::printable(made.owner) +
-               "\" is no owner of a key: 1 to 255 bytes without control characters");
+    if (!options.owner.empty() && !net::is_owner_name(options.owner)) {
+        refuse("\"" + net::printable(options.owner) + "\" " + net::owner_rule);
     }
     return made;
 }
@@ -44,6 +44,7 @@ std::shared_ptr<remote_node::state> connect_node(detail::process& home, const st
     const bool is_v6 = to.host.find(':') != to.host.npos;
     const auto where = (is_v6 ? "[" + to.host + "]" : to.host) + ":" + std::to_string(to.port);
     auto node = std::make_shared<remote_node::state>();
+    node->is_started_here = false;
     node->name = options.name.empty() ? where : options.name;
     node->host = to.host;
     node->port = to.port;
@@ -65,6 +66,8 @@ std::shared_ptr<remote_node::state> connect_node(detail::process& home, const st
         node->link_id = body_of<net::linked>(detail::await_opened(node->bridge)).link_id;
     } catch (const error& e) {
         throw error(e.code(), "node " + where + ": " + e.what());
+    } catch (const std::system_error& e) {
+        throw error(errc::start_failed, "node " + where + ": " + e.what());
     }
     return node;
 }

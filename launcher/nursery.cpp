@@ -362,8 +362,7 @@ void nursery::answer(resident& from, std::uint64_t request, control::open_bridge
 /// any good alone, so there is a channel only once the offer is on its way.
 void nursery::offer(resident& to, resident& from, std::uint64_t request, std::size_t ring_bytes,
                     bytes payload, std::vector<unique_fd> extra) {
-    // The rest of the packet is small, and fits into the other half.
-    if (payload.size() > control::packet_bytes_max / 2 ||
+    if (payload.size() > control::payload_bytes_max ||
         extra.size() + end_fds > control::packet_fds_max) {
         residents_.send(
             from, failure(request, errc::too_large, "what goes with a new channel is too large"));

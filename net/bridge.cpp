@@ -93,7 +93,8 @@ class bridge {
     void list(const session_ptr& to, std::uint64_t after);
     void list_locals(const session_ptr& to, std::uint64_t after);
     void list_links(const session_ptr& to);
-    void on_lost(std::uint64_t link_id, std::uint64_t controller_id, const node_lost& how);
+    void on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why,
+                 bool in_order);
 
     void begin_finish();
     void give_up_output();
@@ -276,8 +277,9 @@ void bridge::open_remote(std::unique_ptr<detail::channel_state> end, std::uint64
 namespace {
 
 /// The keys in the pipe that goes with a command, if they come that way.
-void take_keys(const std::vector<bytes*>& keys, std::vector<unique_fd>& fds) {
-    if (!keys.front()->empty() || fds.empty()) return;
+void take_keys(command& c, std::vector<unique_fd>& fds) {
+    const auto keys = keys_of(c);
+    if (keys.empty() || !keys.front()->empty() || fds.empty()) return;
     const auto pipe = std::move(fds.back());
     fds.pop_back();
     // Written before the command was: a read that would wait finds no key.
@@ -294,28 +296,35 @@ void take_keys(const std::vector<bytes*>& keys, std::vector<unique_fd>& fds) {
 void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
                   std::vector<unique_fd> fds) {
     const auto id = end->id();
-    if (auto* const listen = std::get_if<listen_command>(&first)) take_keys(keys_of(*listen), fds);
-    if (auto* const dial = std::get_if<dial_command>(&first)) take_keys(keys_of(*dial), fds);
+    take_keys(first, fds);
     const auto on_accepted = [this](std::shared_ptr<link> link, std::string label) {
         const bool is_peer = link->peer().key == key_kind::peer;
         // It dials again when it has lost the link that still stands here.
         for (const auto& [number, s] : sessions_) {
             const bool is_its =
                 s->ours() == session::side::accepting_peer && s->peer().name == link->peer().name;
-            if (is_peer && is_its) s->hang_up("the same node has dialed again");
+            if (!is_peer || !is_its) continue;
+            lines_.print("bridge", "hung up on '" + printable(label) + "' at " + s->peer().address +
+                                       ": the same node has dialed again");
+            s->hang_up("the same node has dialed again");
         }
         adopt(std::move(link), is_peer ? session::side::accepting_peer : session::side::started,
               std::move(label), 0);
     };
     const auto on_dialed = [this, id](std::shared_ptr<link> link, std::string label,
-                                      known_node node) {
-        const auto link_id = adopt(std::move(link), session::side::starter, std::move(label), id);
-        directory_.add(link_id, std::move(node));
+                                      std::optional<known_node> node) {
+        const auto side = node ? session::side::starter : session::side::guest;
+        const auto link_id = adopt(std::move(link), side, std::move(label), id);
+        if (node) directory_.add(link_id, *std::move(node));
         return link_id;
+    };
+    const auto on_end_node = [this](std::uint64_t link_id, std::int32_t status) {
+        const auto found = sessions_.find(link_id);
+        return found != sessions_.end() && found->second->ask_exit(status);
     };
     const auto c = std::make_shared<controller>(
         io_, incarnation_, lines_, std::move(end),
-        controller::handlers{on_accepted, on_dialed, [this] { begin_finish(); }});
+        controller::handlers{on_accepted, on_dialed, on_end_node, [this] { begin_finish(); }});
     controllers_.emplace(id, c);
     try {
         if (const auto* listen = std::get_if<listen_command>(&first)) {
@@ -352,7 +361,7 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
     const auto id = next_link_++;
     const auto on_exit = [this](std::int32_t status) { on_exit_asked(status); };
     const auto on_closed = [this, id, controller_id](const std::string& why, bool in_order) {
-        on_lost(id, controller_id, {why, in_order});
+        on_lost(id, controller_id, why, in_order);
     };
     const auto on_exit_refused = [this, controller_id, label](errc code, const std::string& text) {
         lines_.print("bridge", "'" + printable(label) + "' does not end: " + text);
@@ -387,11 +396,11 @@ void bridge::tell_listening(const bridge_event& e) {
     }
 }
 
-// A node is held by those who command it: its peers are held by others.
+// A node is held by those who command it: its peers are held by others, its guests by nobody.
 void bridge::tell_links() {
-    const auto peers =
-        std::ranges::count_if(sessions_, [](auto& s) { return s.second->is_peer_link(); });
-    tell_listening(links_changed{sessions_.size() - static_cast<std::size_t>(peers)});
+    const auto holding =
+        std::ranges::count_if(sessions_, [](auto& s) { return s.second->is_to_launcher(); });
+    tell_listening(links_changed{static_cast<std::uint64_t>(holding)});
 }
 
 namespace {
@@ -463,12 +472,13 @@ void bridge::list_links(const session_ptr& to) {
     to->answer_list(part);
 }
 
-void bridge::on_lost(std::uint64_t link_id, std::uint64_t controller_id, const node_lost& how) {
+void bridge::on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why,
+                     bool in_order) {
     sessions_.erase(link_id);
     directory_.on_lost(link_id);
     tell_links();
     if (const auto c = controllers_.find(controller_id); c != controllers_.end()) {
-        c->second->tell(how);
+        c->second->tell_lost(why, in_order);
     }
     end_if_done();
 }
@@ -501,6 +511,16 @@ void bridge::end_if_done() {
 }
 
 }  // namespace
+
+std::vector<bytes*> keys_of(command& c) {
+    std::vector<bytes*> keys;
+    if (auto* const dial = std::get_if<dial_command>(&c)) keys.push_back(&dial->key);
+    if (auto* const listen = std::get_if<listen_command>(&c)) {
+        keys.push_back(&listen->key);
+        for (auto& each : listen->others) keys.push_back(&each.key);
+    }
+    return keys;
+}
 
 int bridge_main(detail::process& home) { return bridge{home}.run(); }
 

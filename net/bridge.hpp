@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -47,16 +48,6 @@ struct listen_command {
 BOOST_DESCRIBE_STRUCT(listen_command, (),
                       (address, port, key, node_name, insecure, others, modules))
 
-/// The keys of a command, which go another way than the command.
-template <class Command>
-std::vector<bytes*> keys_of(Command& c) {
-    std::vector<bytes*> keys{&c.key};
-    if constexpr (requires { c.others; }) {
-        for (auto& each : c.others) keys.push_back(&each.key);
-    }
-    return keys;
-}
-
 /// The longest that dialing may take; none that waits for longer means it.
 inline constexpr std::chrono::milliseconds dial_deadline_max = std::chrono::hours{1};
 
@@ -66,8 +57,8 @@ inline constexpr std::chrono::milliseconds dial_deadline_max = std::chrono::hour
 struct dial_command {
     std::string host;
     std::uint16_t port = 0;
-    bytes key;  ///< 32 octets
-    std::string own_name;
+    bytes key;                        ///< 32 octets
+    std::string own_name;             ///< the key's owner
     std::string label;                ///< how the node is called in our log
     std::int64_t deadline_ms = 5000;  ///< 1 .. dial_deadline_max
     bool insecure = false;            ///< plain TCP, to loopback only
@@ -97,6 +88,9 @@ struct connect_command {
 BOOST_DESCRIBE_STRUCT(connect_command, (), (link_id, name, node))
 
 using command = std::variant<listen_command, dial_command, start_command, connect_command>;
+
+/// Those that go another way than the command.
+std::vector<bytes*> keys_of(command& c);
 
 /// A channel to another node carries records that fit one frame: no larger rings than this.
 inline constexpr std::size_t remote_ring_bytes_max = 128 * 1024;
@@ -129,9 +123,10 @@ BOOST_DESCRIBE_STRUCT(linked, (), (link_id, incarnation))
 /// The link of a dial_command has ended.
 struct node_lost {
     std::string reason;
-    bool in_order = false;  ///< it has hung up, over TLS with a word
+    /// It was told to end with that, and has hung up, over TLS with a word.
+    std::optional<std::int32_t> told_to_end{};
 };
-BOOST_DESCRIBE_STRUCT(node_lost, (), (reason, in_order))
+BOOST_DESCRIBE_STRUCT(node_lost, (), (reason, told_to_end))
 
 /// The node that started ours asks it to end.
 struct exit_asked {
@@ -139,7 +134,7 @@ struct exit_asked {
 };
 BOOST_DESCRIBE_STRUCT(exit_asked, (), (status))
 
-/// To the channel that listens: so many nodes are linked to ours now, peers not counted.
+/// To the channel that listens: so many that have our own key are linked to us now.
 struct links_changed {
     std::uint64_t count = 0;
 };

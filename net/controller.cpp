@@ -61,14 +61,18 @@ void controller::listen(const listen_command& c) {
     options.keys = {
         known_key{key_of(c.key), std::string(launcher_name), all_rights, key_kind::launcher}};
     for (const auto& other : c.others) {
-        if (!is_node_name(other.owner) || other.owner == launcher_name) {
-            throw error(errc::bad_argument, "a key whose owner would be called \"" +
-                                                printable(other.owner) +
-                                                "\": 1 to 255 bytes without control characters, "
-                                                "and not launcher");
+        if (!is_owner_name(other.owner)) {
+            throw error(errc::bad_argument, "\"" + printable(other.owner) + "\" " + owner_rule);
         }
         const rights allowed{other.may_start, other.may_stop, other.may_list, other.may_connect};
-        options.keys.push_back({key_of(other.key), other.owner, allowed});
+        const known_key held{key_of(other.key), other.owner, allowed};
+        for (const auto& each : options.keys) {
+            if (each.key != held.key) continue;
+            throw error(errc::bad_argument, "the key of '" + printable(held.owner) +
+                                                "' is that of '" + printable(each.owner) +
+                                                "' too: whoever shows one has to be one of them");
+        }
+        options.keys.push_back(held);
     }
     modules_ = c.modules;
     options.name = c.node_name;
@@ -109,14 +113,17 @@ void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
                                 options.key,
                                 c.insecure,
                                 c.is_here || (is_loopback(c.host) && !c.is_tunnelled),
-                                c.is_tunnelled,
-                                c.own_name == launcher_name};
-    const auto done = [self = shared_from_this(), label = c.label, for_others](dial_result result) {
+                                c.is_tunnelled};
+    const bool is_own_key = c.own_name == launcher_name;
+    const auto done = [self = shared_from_this(), label = c.label, for_others,
+                       is_own_key](dial_result result) {
         if (!result) return self->refuse(result.error().code, result.error().text);
         if (self->channel_->end().is_shut()) return (*result)->close("the launcher has gone");
         self->dialed_ = *result;
         const auto incarnation = hexadecimal((*result)->peer().incarnation);
-        self->answer(linked{self->handlers_.on_dialed(*result, label, for_others), incarnation});
+        self->link_id_ = self->handlers_.on_dialed(
+            *result, label, is_own_key ? std::optional(for_others) : std::nullopt);
+        self->answer(linked{self->link_id_, incarnation});
     };
     net::dial(io_, std::move(options), done);
 }
@@ -152,8 +159,7 @@ status controller::serve() {
 
 void controller::request_given(const bridge_request& r) {
     if (const auto* end = std::get_if<end_node>(&r)) {
-        is_told_to_end_ = true;
-        if (const auto l = dialed_.lock()) l->send(exit_frame{end->status});
+        if (handlers_.on_end_node(link_id_, end->status)) told_to_end_ = end->status;
     } else if (is_listening()) {
         listener_->close();
         handlers_.on_finish();
@@ -167,12 +173,16 @@ void controller::tell(const bridge_event& e) {
     if (told != status::ok) channel_->end().shut(shm::half_state::closed);
 }
 
+void controller::tell_lost(const std::string& why, bool in_order) {
+    tell(node_lost{why, in_order ? told_to_end_ : std::nullopt});
+}
+
 void controller::close() {
     channel_->end().shut(shm::half_state::closed);
     const auto l = dialed_.lock();
     if (!l) return;
     const auto* const why = "the launcher let the node go";
-    if (!is_told_to_end_) return l->close(why);
+    if (!told_to_end_) return l->close(why);
     // What tells it may still be queued.
     l->finish(why);
     const auto timer = std::make_shared<boost::asio::steady_timer>(io_, node_hang_up_limit);

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace places::net {
@@ -32,9 +33,13 @@ class controller : public std::enable_shared_from_this<controller> {
     /// What is done with links that are not started yet, and how each is called in our log.
     struct handlers {
         std::function<void(std::shared_ptr<link>, std::string label)> on_accepted;
-        /// `node`: how others reach it. Returns: the number of the link.
-        std::function<std::uint64_t(std::shared_ptr<link>, std::string label, known_node node)>
+        /// `node`: how others reach it; none where our key is not its own. Returns: the number of
+        /// the link.
+        std::function<std::uint64_t(std::shared_ptr<link>, std::string label,
+                                    std::optional<known_node> node)>
             on_dialed;
+        /// Returns: whether the node behind that link is told to end.
+        std::function<bool(std::uint64_t link_id, std::int32_t status)> on_end_node;
         /// Every place has ended, and no links are accepted any more.
         std::function<void()> on_finish;
     };
@@ -62,6 +67,8 @@ class controller : public std::enable_shared_from_this<controller> {
     /// Returns: empty: and parked, the next one calls | any other: the root has let go.
     status serve();
     void tell(const bridge_event& e);
+    /// Of the dialed link: it has ended, in order where the node has hung up.
+    void tell_lost(const std::string& why, bool in_order);
     /// Lets go of the channel and of the dialed link.
     void close();
 
@@ -78,7 +85,8 @@ class controller : public std::enable_shared_from_this<controller> {
     std::unique_ptr<listener> listener_;
     std::vector<std::string> modules_;
     std::weak_ptr<link> dialed_;
-    bool is_told_to_end_ = false;  // the node there
+    std::uint64_t link_id_ = 0;                // of that link
+    std::optional<std::int32_t> told_to_end_;  // the node there, with that status
 };
 
 }  // namespace places::net

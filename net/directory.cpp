@@ -37,19 +37,21 @@ session_table::const_iterator directory::find_peer_link(const std::string& node)
     return find_session([&](const session& s) { return s.may_open() && s.is_peer_link_to(node); });
 }
 
-std::vector<session_table::const_iterator> directory::started(const std::string& node) const {
+std::vector<session_table::const_iterator> directory::called(const std::string& node,
+                                                             bool or_guest) const {
     std::vector<session_table::const_iterator> found;
     for (auto each = sessions_.begin(); each != sessions_.end(); ++each) {
         const auto& s = *each->second;
-        const bool is_ours = s.ours() == session::side::starter && s.may_open();
-        if (is_ours && s.label() == node) found.push_back(each);
+        const bool is_ours =
+            s.ours() == session::side::starter || (or_guest && s.ours() == session::side::guest);
+        if (is_ours && s.may_open() && s.label() == node) found.push_back(each);
     }
     return found;
 }
 
 void directory::connect(const std::string& node, std::unique_ptr<detail::channel_state> local,
                         open_frame request) {
-    const auto ours = started(node);
+    const auto ours = called(node, true);
     if (ours.size() > 1) {
         return relay{std::move(local), 0}.refuse(errc::name_taken, ambiguous(node));
     }
@@ -164,14 +166,14 @@ introduction_frame directory::answer_introduce(const session& asker,
         f.text = text;
         return f;
     };
-    const auto all = started(node);
+    const auto all = called(node);
     if (all.empty()) {
         return refuse(errc::name_not_found, "no node is called \"" + printable(node) +
                                                 "\"; those there are: " + names_of_started());
     }
     for (const auto& name : {node, asker.label()}) {
-        if (started(name).size() > 1) return refuse(errc::name_taken, ambiguous(name));
-        if (is_node_name(name)) continue;
+        if (called(name).size() > 1) return refuse(errc::name_taken, ambiguous(name));
+        if (is_owner_name(name)) continue;
         return refuse(errc::bad_argument, "a node called \"" + printable(name) +
                                               "\" cannot be told of others; give it a .name");
     }
@@ -183,12 +185,6 @@ introduction_frame directory::answer_introduce(const session& asker,
         return refuse(errc::node_unreachable, "nobody here knows where \"" + node + "\" listens");
     }
     const auto& there = to->second;
-    if (!there.is_own_key) {
-        return refuse(errc::node_unreachable,
-                      "\"" + node +
-                          "\" was connected to with a key of ours, not with its own, so none can "
-                          "be made for others");
-    }
     if (there.is_tunnelled) {
         return refuse(errc::node_unreachable,
                       "\"" + node +

@@ -35,7 +35,6 @@ struct known_node {
     bool insecure = false;
     bool is_here = false;  // it reaches what listens on loopback of this host
     bool is_tunnelled = false;
-    bool is_own_key = true;  // else it makes none for others
 };
 
 /// Gives a channel to a place of a node known by its name: over a link that stands, or one that is
@@ -65,7 +64,7 @@ class directory {
     /// The link has ended: nobody is told about the node there, nobody waits for its answer.
     void on_lost(std::uint64_t link_id);
 
-    // -- for the nodes that we have started --
+    // -- for the nodes whose own key we have: those that we have started, or joined by it --
 
     /// Until on_lost().
     void add(std::uint64_t link_id, known_node node) { known_[link_id] = std::move(node); }
@@ -87,8 +86,9 @@ class directory {
     session_table::const_iterator find_session(
         const std::function<bool(const session&)>& is_it) const;
     session_table::const_iterator find_peer_link(const std::string& node) const;
-    /// Those we have started and call so.
-    std::vector<session_table::const_iterator> started(const std::string& node) const;
+    /// Those whose own key we have and that we call so; or where we are a guest.
+    std::vector<session_table::const_iterator> called(const std::string& node,
+                                                      bool or_guest = false) const;
     void ask(const std::string& node);
     void dial(const introduction_frame& f);
     std::vector<waiting> take(const std::string& node);

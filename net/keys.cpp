@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <iterator>
 #include <memory>
+#include <utility>
 
 namespace places::net {
 namespace {
@@ -89,6 +90,10 @@ std::optional<rights> parse_rights(std::string_view words) {
     }
 }
 
+bool is_owner_name(std::string_view name) noexcept {
+    return is_node_name(name) && name != launcher_name;
+}
+
 bool is_owned_by(const known_key& key, std::string_view name) noexcept {
     return !key.owner.empty() && key.owner == name;
 }
@@ -105,15 +110,23 @@ node_key make_peer_key(const node_key& key, std::string_view name) {
     return derive(key, "places/1 peer " + std::string(name));
 }
 
+node_key make_guest_key(const node_key& key, std::string_view name) {
+    return derive(key, "places/1 guest " + std::string(name));
+}
+
 std::optional<known_key> find_key(std::span<const known_key> keys, std::string_view name,
                                   const std::function<bool(const node_key&)>& is_it) {
     for (const auto& each : keys) {
         if (is_it(each.key)) return each;
     }
+    if (!is_owner_name(name)) return std::nullopt;
     for (const auto& each : keys) {
         if (each.kind != key_kind::launcher) continue;
-        const auto made = make_peer_key(each.key, name);
-        if (is_it(made)) return known_key{made, std::string(name), connect_only, key_kind::peer};
+        const std::array made{std::pair{make_peer_key(each.key, name), key_kind::peer},
+                              std::pair{make_guest_key(each.key, name), key_kind::guest}};
+        for (const auto& [key, kind] : made) {
+            if (is_it(key)) return known_key{key, std::string(name), connect_only, kind};
+        }
     }
     return std::nullopt;
 }

@@ -43,11 +43,18 @@ enum class key_kind {
     granted,   ///< to somebody, with the rights that go with it
     launcher,  ///< the node's own, which makes peer keys
     peer,      ///< made of the node's own for another node, see make_peer_key()
+    guest,     ///< made of the node's own for somebody who is no node, see make_guest_key()
 };
 
 /// The owner of a node's own key: whoever has started the node, or commands it by hand, is called
 /// so at the other end of the link.
 inline constexpr std::string_view launcher_name = "launcher";
+
+/// Whether any other key may be owned by that name: that of a node, but not launcher_name.
+bool is_owner_name(std::string_view name) noexcept;
+inline constexpr const char* owner_rule =
+    "is no owner of a key: 1 to 255 bytes without control characters, and not launcher, who owns "
+    "each node's own";
 
 /// A key that a listening node accepts.
 struct known_key {
@@ -63,8 +70,11 @@ struct known_key {
 /// fails.
 node_key make_peer_key(const node_key& key, std::string_view name);
 
-/// The first for which `is_it` holds, of `keys` and then of the peer keys for `name` that the
-/// launcher's among them make. Throws: as make_peer_key.
+/// The same for whoever connects from a program, and is no node that others could mistake it for.
+node_key make_guest_key(const node_key& key, std::string_view name);
+
+/// The first for which `is_it` holds, of `keys` and then of the peer and guest keys for `name` that
+/// the launcher's among them make. Throws: as make_peer_key.
 std::optional<known_key> find_key(std::span<const known_key> keys, std::string_view name,
                                   const std::function<bool(const node_key&)>& is_it);
 

@@ -146,7 +146,7 @@ void session::breach(const char* what) {
 }
 
 void session::handle(const open_frame& f) {
-    if (ours_ == side::starter) {
+    if (is_root()) {
         link_->send(
             refused_frame{f.channel, errc::bad_argument,
                           "a root takes no places and no connections from a node it has dialed"});
@@ -340,7 +340,7 @@ void session::handle(const place_died_frame& f) {
 }
 
 void session::handle(const log_frame& f) {
-    if (ours_ != side::starter) return breach("a log is for the starter of a node");
+    if (!is_root()) return breach("a log is for the starter of a node");
     control::log_note note;
     note.severity = from_syslog(f.severity);
     note.time_ns = f.time_ns;
@@ -351,7 +351,7 @@ void session::handle(const log_frame& f) {
 }
 
 void session::handle(const output_frame& f) {
-    if (ours_ != side::starter) return breach("output is for the starter of a node");
+    if (!is_root()) return breach("output is for the starter of a node");
     if (f.line.find('\n') != f.line.npos) return breach("two lines in one");
     shared_.lines.print(label_ + "/" + printable(f.place), f.line);
 }
@@ -365,8 +365,16 @@ void session::handle(const exit_frame& f) {
     handlers_.on_exit(f.status);
 }
 
+bool session::ask_exit(std::int32_t status) {
+    if (!link_->is_open()) return false;
+    ++exits_asked_;
+    link_->send(exit_frame{status});
+    return true;
+}
+
 void session::handle(const exit_refused_frame& f) {
-    if (ours_ != side::starter) return breach("an exit that was not asked for is refused");
+    if (exits_asked_ == 0) return breach("an exit that was not asked for is refused");
+    --exits_asked_;
     handlers_.on_exit_refused(f.code, printable(f.text));
 }
 

@@ -54,17 +54,19 @@ struct session_context {
 ///          being started for the peer is told by the end that is dropped.
 class session : public std::enable_shared_from_this<session> {
   public:
-    /// The starter opens channels, the started node says what its places print and log. Peers are
-    /// two nodes of one starter: each may connect to the named places of the other.
-    enum class side { starter, started, dialing_peer, accepting_peer };
+    /// The starter, or whoever else has the node's own key, opens channels; the node says what the
+    /// places that it has started for them print and log. A guest has dialed with another key:
+    /// the same, but that neither tells the other of other nodes. Peers are two nodes of one
+    /// starter: each may connect to the named places of the other.
+    enum class side { starter, guest, started, dialing_peer, accepting_peer };
     struct handlers {
         /// Our starter wants our node to end.
         std::function<void(std::int32_t status)> on_exit;
-        /// The node that we have started refuses to end.
+        /// The node that we have asked to end refuses to.
         std::function<void(errc code, const std::string& text)> on_exit_refused;
         /// The peer may ask for a list, and waits for answer_list().
         std::function<void(const std::shared_ptr<session>&)> on_list_asked;
-        /// The node that we have started asks where another is. Returns: the answer.
+        /// The node whose own key we have asks where another is. Returns: the answer.
         std::function<introduction_frame(const session&, const std::string& node)> on_introduce;
         /// The answer to an ask_introduction().
         std::function<void(const introduction_frame&)> on_introduction;
@@ -100,6 +102,12 @@ class session : public std::enable_shared_from_this<session> {
     bool is_to_starter() const noexcept {
         return wants_log() && link_->peer().key == key_kind::launcher;
     }
+    /// Whether the peer has our node's own key.
+    bool is_to_launcher() const noexcept {
+        return ours_ == side::started && link_->peer().key == key_kind::launcher;
+    }
+    /// Asks the node there to end. Returns: whether that is on its way.
+    bool ask_exit(std::int32_t status);
     /// A part of the list that the peer has asked for.
     void answer_list(const list_answer_frame& f);
     list_answer_frame::link listed_link(std::uint64_t number) const;
@@ -150,9 +158,8 @@ class session : public std::enable_shared_from_this<session> {
         link_->close("a frame of the handshake after the handshake");
     }
     void breach(const char* what);
-    bool has_dialed() const noexcept {
-        return ours_ == side::starter || ours_ == side::dialing_peer;
-    }
+    bool has_dialed() const noexcept { return is_root() || ours_ == side::dialing_peer; }
+    bool is_root() const noexcept { return ours_ == side::starter || ours_ == side::guest; }
     /// Why an open is not allowed, or nothing; logged.
     std::optional<std::string> denied(const open_frame& f);
     std::string deny(const std::string& what);
@@ -182,6 +189,7 @@ class session : public std::enable_shared_from_this<session> {
     std::deque<relay_ptr> ready_;                          // may have something to send
     std::uint64_t dropped_logs_ = 0;
     std::size_t denials_ = 0;
+    std::size_t exits_asked_ = 0;          // and not refused
     bool is_listing_ = false;              // asked for, not answered to the end
     std::deque<std::string> introducing_;  // asked by us, not answered yet
     const std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();

@@ -134,7 +134,7 @@ SSL_SESSION* tls_side::find_session(std::string_view identity) {
                                 [&](const node_key& key) { return key_id(key) == parts->key_id; });
     if (!found) return nullptr;
     if (!is_owned_by(*found, parts->name)) {
-        shown_ += ", which is another node's";
+        shown_ += ", which is another owner's";
         return nullptr;
     }
     used_ = found;

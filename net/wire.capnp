@@ -31,11 +31,11 @@
 # absolute, they may be said twice.
 #
 # Rights: whoever dialed may ask for what its key allows: to start places, to connect to those that
-# have a name, to stop the node, to list what is on it. The launcher's key allows all of it, that of
-# another node connecting only. What the key does not allow is answered with permissionDenied, and
-# one line in the log. Whoever accepted may send `log`, `output` and `introduce`. An `open` of the
-# other side is refused, any other frame of the wrong side is a breach. So is asking on and on
-# without reading the answers.
+# have a name, to stop the node, to list what is on it. The node's own key allows all of it, that of
+# another node or a guest connecting only. What the key does not allow is answered with
+# permissionDenied, and one line in the log. Whoever accepted may send `log` and `output`, and
+# `introduce` to who has its own key. An `open` of the other side is refused, any other frame of the
+# wrong side is a breach. So is asking on and on without reading the answers.
 #
 # Peers: over a link on a peer key (see the handshake) both sides may ask to connect, and that is
 # all that either may ask for.
@@ -100,9 +100,13 @@ struct Frame {
 #   in welcome only: the chosen protocol, accepting name and incarnation
 # Proofs are compared in constant time. The key itself never travels here.
 #
+# Owners: each key belongs to one name, and lets in nobody under another: a node's own to
+# "launcher", and any other to a name that is not this one.
+#
 # Peer keys: besides its own a node accepts, from each node N, HKDF-SHA256 of its key with the label
 # "places/1 peer " and N's name. Such a key belongs to that name, and allows connecting only. It is
-# handed out by whoever has started both nodes, in an `introduction`.
+# handed out by who has the own keys of both nodes, in an `introduction`.
+# Guest keys: the same with "places/1 guest ", for who is no node and is not asked for places.
 
 struct Challenge {
   # Accepting side, first of all, unasked.
@@ -116,7 +120,7 @@ struct Challenge {
 struct Hello {
   # Dialing side, after `challenge`.
   # Check: min <= max, the ranges meet, name of 1..255 bytes without control characters, lengths,
-  # proof. Nothing is started, mapped or logged by name for a peer whose proof failed: `reject` with
+  # proof, the name that of the key's owner. Nothing is started, mapped or logged by name for a peer whose proof failed: `reject` with
   # badKey, and close.
   protocolMin @0 :UInt16;
   protocolMax @1 :UInt16;
@@ -277,12 +281,13 @@ struct Exit {
 
 struct ExitRefused {
   # Answers an `exit` that the peer may not ask for; one that it may is answered by the end.
+  # Check: there is such an `exit` that it has not answered yet, else a breach.
   code @0 :UInt16;
   text @1 :Text;
 }
 
 struct Introduce {
-  # Accepting side, to whoever has started it: a place here wants a channel to a node of that name.
+  # Accepting side, to who has its own key: a place here wants a channel to a node of that name.
   # Answered by `introduction`, in the order of the asks.
   # Check: a name as in `hello`, else a breach.
   node @0 :Text;

@@ -24,11 +24,8 @@ net::known_key key_asked_for(const settings& s) {
         return {net::make_node_key(), std::string(net::launcher_name), net::all_rights,
                 net::key_kind::launcher};
     }
-    if (!net::is_node_name(s.owner) || s.owner == net::launcher_name) {
-        throw error{errc::bad_argument,
-                    "\"" + net::printable(s.owner) +
-                        "\" is no owner: 1 to 255 bytes without control characters, and not " +
-                        std::string(net::launcher_name) + ", who owns each node's own key"};
+    if (!net::is_owner_name(s.owner)) {
+        throw error{errc::bad_argument, "\"" + net::printable(s.owner) + "\" " + net::owner_rule};
     }
     if (s.from.empty()) {
         std::string words;
@@ -41,7 +38,7 @@ net::known_key key_asked_for(const settings& s) {
         throw error{errc::bad_key_file,
                     "key file " + s.from + ": is no node's own, and makes no keys for others"};
     }
-    return {net::make_peer_key(node.key, s.owner), s.owner, net::connect_only,
+    return {net::make_guest_key(node.key, s.owner), s.owner, net::connect_only,
             net::key_kind::granted};
 }
 
@@ -68,7 +65,7 @@ void add_key(CLI::App& app, action& chosen) {
     command
         .add_option("--from", s->from,
                     "The own key of a node, for which this one is then made, to connect to its "
-                    "named places; the node need not be told. One connection at a time has it")
+                    "named places; the node need not be told, and forgets it with its own key")
         ->needs(owner)
         ->excludes(allows);
     command.callback([s, &chosen] {

@@ -93,7 +93,7 @@ struct settings {
     bool insecure = false;
 };
 
-// What the nursery and the pipe of the keys have room for, whatever the names.
+// A pipe has room for so many keys, whatever is set for this user.
 constexpr std::size_t allowed_max = 100;
 
 /// Throws: error{bad_key_file}, also for a node's own key.

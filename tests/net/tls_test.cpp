@@ -129,7 +129,7 @@ TEST_F(tls, gives_each_key_its_rights) {
     expect_in("c", make_peer_key(launcher, "c"), connect_only);
     const std::string longest(255, 'n');
     expect_in(longest, make_peer_key(launcher, longest), connect_only);
-    expect_in("launcher", make_peer_key(launcher, "launcher"), connect_only);
+    expect_in("c", make_guest_key(launcher, "c"), connect_only);
 }
 
 TEST_F(tls, refuses_a_key_under_the_name_of_somebody_else) {
@@ -137,12 +137,15 @@ TEST_F(tls, refuses_a_key_under_the_name_of_somebody_else) {
     const auto r = dialed("root", peer);
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().code, errc::bad_key);
-    expect_line("the name 'root' and the key " + key_id(peer) + ", which is another node's");
+    expect_line("the name 'root' and the key " + key_id(peer) + ", which is another owner's");
     EXPECT_FALSE(dialed("root", launcher));
-    expect_line("the name 'root' and the key " + key_id(launcher) + ", which is another node's");
+    expect_line("the name 'root' and the key " + key_id(launcher) + ", which is another owner's");
     const auto made = make_peer_key(launcher, "c");
     EXPECT_FALSE(dialed("root", made));
     expect_line("the name 'root' and the key " + key_id(made));
+    // Nobody but the holder of the node's own key is called so.
+    EXPECT_FALSE(dialed("launcher", make_peer_key(launcher, "launcher")));
+    expect_line("the name 'launcher' and the key " + key_id(make_peer_key(launcher, "launcher")));
     // Only the keys that are said to make some do.
     EXPECT_FALSE(dialed("b", make_peer_key(peer, "b")));
     expect_line("the name 'b' and the key " + key_id(make_peer_key(peer, "b")));

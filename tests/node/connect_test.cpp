@@ -36,10 +36,10 @@ class connected : public ::testing::Test {
         return options;
     }
     /// One that allows connecting alone.
-    connect_options peer_key(const std::string& owner) const {
+    connect_options guest_key(const std::string& owner) const {
         connect_options options;
         options.key_file = scratch_.path() + "/" + owner;
-        launcher::write_key_file(options.key_file, {net::make_peer_key(key_, owner), owner,
+        launcher::write_key_file(options.key_file, {net::make_guest_key(key_, owner), owner,
                                                     net::connect_only, net::key_kind::granted});
         return options;
     }
@@ -78,8 +78,10 @@ TEST_F(connected, leaves_the_node_as_it_was_when_the_handle_goes) {
         EXPECT_EQ(echoed(*anonymous, "once"), "once");
     }
     EXPECT_FALSE(anonymous->get<std::string>());
-    EXPECT_TRUE(node_.is_up());
     EXPECT_EQ(echoed(echo_, "still"), "still");
+    auto again = connect(own_key());
+    auto found = again.connect_to_named_place("echo");
+    EXPECT_EQ(echoed(found, "again"), "again");
 }
 
 TEST_F(connected, ends_the_node_with_send_exit_and_wait_tells_its_status) {
@@ -126,16 +128,61 @@ TEST_F(connected, is_waited_for_in_bodies_beside_the_router_that_watches_it) {
         EXPECT_EQ(there.wait(), (exit_status{.value = 3}));
         if (++waited == 2) test_runtime().stop();
     };
+    bool is_dialed = false;
+    bool has_run_meanwhile = false;
     test_runtime().route(there, after(0s, wait), after(0s, wait), after(0s, [&] {
-                             auto late = connect(own_key());  // suspends this body only
+                             test_runtime().add(after(0s, [&] { has_run_meanwhile = !is_dialed; }));
+                             auto late = connect(own_key());
+                             is_dialed = true;
                              EXPECT_TRUE(late.is_up());
                              there.send_exit(3);
                          }));
+    EXPECT_TRUE(has_run_meanwhile);
     EXPECT_EQ(told, 1);
 }
 
+TEST_F(connected, tells_no_status_of_an_end_that_others_have_asked_for) {
+    auto there = connect(own_key());
+    auto other = connect(own_key());
+    other.send_exit(3);
+    EXPECT_EQ(other.wait(), (exit_status{.value = 3}));
+    EXPECT_EQ(node_.wait(), (exit_status{.value = 3}));
+    // Until our bridge has seen the link end.
+    while (error_of([&] { (void)there.connect_to_named_place("echo"); }).code() !=
+           errc::node_down) {
+    }
+    there.send_exit(7);
+    EXPECT_EQ(error_of([&] { (void)there.wait(); }).code(), errc::node_down);
+}
+
+TEST_F(connected, hears_of_the_end_of_our_own_bridge) {
+    auto there = connect(own_key());
+    errc told{};
+    test_runtime().route(
+        after(0s,
+              [&] {
+                  told = static_cast<errc>(error_of([&] { (void)there.wait(); }).code().value());
+                  test_runtime().stop();
+              }),
+        after(0s, [&] { ::kill(bridge_of(::getpid()), SIGKILL); }));
+    EXPECT_EQ(told, errc::node_down);
+    EXPECT_TRUE(connect(own_key()).is_up());
+}
+
+TEST_F(connected, tells_every_body_that_waits_that_the_node_refuses_to_end) {
+    auto there = connect(guest_key("guest"));
+    int told = 0;
+    const auto wait = [&] {
+        EXPECT_EQ(error_of([&] { (void)there.wait(); }).code(), errc::permission_denied);
+        if (++told == 2) test_runtime().stop();
+    };
+    test_runtime().route(after(0s, wait), after(0s, wait), after(0s, [&] { there.send_exit(); }));
+    EXPECT_EQ(error_of([&] { (void)there.wait(); }).code(), errc::permission_denied);
+    EXPECT_TRUE(there.is_up());
+}
+
 TEST_F(connected, with_another_s_key_connects_to_names_and_is_refused_all_else) {
-    auto there = connect(peer_key("guest"));
+    auto there = connect(guest_key("guest"));
     auto found = there.connect_to_named_place("echo");
     EXPECT_EQ(echoed(found, "hello"), "hello");
     for (const auto& e : {error_of([&] { (void)there.supervise_place(echo_entry); }),
@@ -156,8 +203,8 @@ TEST_F(connected, with_another_s_key_connects_to_names_and_is_refused_all_else) 
 TEST_F(connected, is_refused_with_a_key_that_is_not_the_node_s_or_not_its_owner_s) {
     connect_options stranger;
     stranger.key = bytes(32);
-    auto another = peer_key("guest");
-    const auto made = net::make_peer_key(key_, "guest");
+    auto another = guest_key("guest");
+    const auto made = net::make_guest_key(key_, "guest");
     another.key_file.clear();
     another.key = {made.begin(), made.end()};
     for (const char* owner : {"", "another"}) {
@@ -181,7 +228,7 @@ TEST_F(connected, is_refused_with_options_that_make_no_sense_naming_them) {
     auto both = own_key();
     both.key_file = "node.key";
     refused(both, "one of key_file and key");
-    auto owner = peer_key("guest");
+    auto owner = guest_key("guest");
     owner.owner = "guest";
     refused(owner, "owner beside a key_file");
     auto odd = own_key();
@@ -215,8 +262,8 @@ TEST_F(connected, is_one_of_the_nodes_of_the_root_by_the_name_it_is_given) {
     EXPECT_EQ(from_it.ask("other", "echo", "and back"), "and back");
 }
 
-TEST_F(connected, tells_no_other_node_of_one_that_it_has_no_key_of_for_others) {
-    auto options = peer_key("guest");
+TEST_F(connected, is_none_of_the_nodes_of_the_root_with_a_guest_s_key) {
+    auto options = guest_key("guest");
     options.name = "joined";
     auto there = connect(options);
     auto found = places::connect_to_named_place("joined", "echo");
@@ -225,18 +272,22 @@ TEST_F(connected, tells_no_other_node_of_one_that_it_has_no_key_of_for_others) {
     auto traveller = other.supervise_place<traveller_server>();
     const auto e = error_of([&] { (void)traveller.ask("joined", "echo", "to it"); });
     EXPECT_EQ(e.code(), errc::remote_error);
-    EXPECT_TRUE(has(e, "\"joined\" was connected to with a key of ours")) << e.what();
+    EXPECT_TRUE(has(e, "no node is called \"joined\"; those there are: ")) << e.what();
+    EXPECT_FALSE(has(e, ", \"joined\"")) << e.what();
 }
 
-TEST_F(connected, takes_no_places_and_no_connections_from_the_node) {
-    auto here = spawn(echo_entry, {.named = "mine"});
-    auto options = peer_key("guest");
-    auto there = connect(options);
+TEST_F(connected, lets_in_as_many_guests_as_have_one_key_and_takes_none_for_a_node) {
+    const auto key = guest_key("worker");
+    auto one = connect(key);
+    auto found = one.connect_to_named_place("echo");
+    auto two = connect(key);
+    auto again = two.connect_to_named_place("echo");
+    EXPECT_EQ(echoed(found, "still"), "still");
+    EXPECT_EQ(echoed(again, "still"), "still");
+    // The node asks its root for a node of that name, and not the guest.
     auto traveller = node_.supervise_place<traveller_server>();
-    const auto e = error_of([&] { (void)traveller.ask("guest", "mine", "open up"); });
-    EXPECT_EQ(e.code(), errc::remote_error);
-    EXPECT_TRUE(has(e, "a root takes no places and no connections")) << e.what();
-    EXPECT_TRUE(there.is_up());
+    const auto e = error_of([&] { (void)traveller.ask("worker", "echo", ""); });
+    EXPECT_TRUE(has(e, "no node is called \"worker\"")) << e.what();
 }
 
 }  // namespace

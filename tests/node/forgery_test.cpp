@@ -276,6 +276,41 @@ TEST_F(forging_node, cannot_announce_a_place_that_does_not_announce_itself) {
     EXPECT_TRUE(is_hung_up_on());
 }
 
+TEST_F(forging_node, cannot_refuse_more_ends_than_it_was_asked_for) {
+    ASSERT_EQ(events_.put(bridge_request{end_node{3}}), status::ok);
+    ASSERT_TRUE(node_->next<exit_frame>());
+    const exit_refused_frame no{errc::permission_denied, "no"};
+    ASSERT_TRUE(node_->send(no));
+    const auto event = events_.get<bridge_event>();
+    ASSERT_TRUE(event && std::holds_alternative<exit_denied>(*event));
+    ASSERT_TRUE(node_->send(no));
+    EXPECT_TRUE(is_hung_up_on());
+}
+
+TEST_F(forging_node, is_told_nothing_of_other_nodes_by_a_guest) {
+    auto host = be_dialed(make_node_key(), "host", "by hand", "guest");
+    ASSERT_TRUE(host.node.send(introduce_frame{"forger"}));
+    EXPECT_TRUE(host.node.is_closed_by_bridge());
+    const auto event = host.events.get<bridge_event>();
+    const auto* lost = event ? std::get_if<node_lost>(&*event) : nullptr;
+    ASSERT_TRUE(lost);
+    EXPECT_NE(lost->reason.find("broke the protocol"), std::string::npos) << lost->reason;
+    // Nor are others told of it.
+    ASSERT_TRUE(node_->send(introduce_frame{"host"}));
+    const auto answer = node_->next<introduction_frame>();
+    EXPECT_TRUE(answer && answer->code == errc::name_not_found);
+}
+
+TEST_F(forging_node, opens_nothing_to_whoever_has_dialed_it) {
+    const auto here = spawn_server<table_server>({.named = "mine"});
+    auto host = be_dialed(make_node_key(), "host", "by hand", "guest");
+    for (peer* each : {&*node_, &host.node}) {
+        ASSERT_TRUE(each->send(open_frame{2, ring, connect_name{"mine"}}));
+        const auto refused = each->next<refused_frame>();
+        EXPECT_TRUE(refused && refused->code == errc::bad_argument);
+    }
+}
+
 TEST_F(forging_node, cannot_hide_in_a_pack_what_it_may_not_say) {
     for (const kind hidden : {kind::opened, kind::refused, kind::part}) {
         SCOPED_TRACE(static_cast<int>(hidden));

@@ -163,15 +163,15 @@ struct dialed_node {
     std::uint64_t link_id = 0;
     std::uint16_t port = 0;
 };
-/// `label`: how its starter calls it. `claimed`: how it calls itself.
+/// `label`: how its starter calls it. `claimed`: how it calls itself. `owner`: of the key.
 inline dialed_node be_dialed(const node_key& key, const std::string& label,
-                             const std::string& claimed = "by hand") {
+                             const std::string& claimed = "by hand",
+                             const std::string& owner = std::string(launcher_name)) {
     const auto [listening, port] = listen_by_hand();
-    dial_command dial{"127.0.0.1", port,    {key.begin(), key.end()}, "launcher", label,
-                      5000,        insecure};
+    dial_command dial{"127.0.0.1", port, {key.begin(), key.end()}, owner, label, 5000, insecure};
     dial.is_here = true;
     auto events = ask_bridge(dial);
-    peer node{accept_by_hand(listening), key, claimed};
+    peer node{accept_by_hand(listening), key, claimed, owner};
     EXPECT_TRUE(node.is_welcome);
     const auto opened = detail::await_opened(events);
     const auto link_id = detail::decode_datum<linked>(opened.bytes())->link_id;

@@ -229,6 +229,7 @@ TEST_F(cli, a_key_is_not_made_or_taken_for_what_it_is_no_good_for) {
     fails({"key", made, "--from", guest, "--owner", "b"}, 3, "is no node's own");
     fails({"key", made, "--owner", "launcher"}, 2, "is no owner");
     fails({"key", made, "--owner", "two\nlines"}, 2, "is no owner");
+    fails({"key", made, "--owner", std::string(256, 'n')}, 2, "is no owner");
     fails({"key", made, "--owner", "b", "--allows", "all"}, 2, "--allows");
     fails({"key", made, "--allows", "list"}, 2, "--owner");
     fails({"key", made, "--from", key}, 2, "--owner");
@@ -240,9 +241,26 @@ TEST_F(cli, a_key_is_not_made_or_taken_for_what_it_is_no_good_for) {
     };
     runs({"--key-file", guest}, "is for guest, and not a node's own");
     runs({"--key-file", key, "--allow", key}, "is a node's own");
+    const auto ops = (folder / "ops.key").string();
+    const auto same = (folder / "same.key").string();
+    ASSERT_EQ(command({"key", ops, "--owner", "ops"}).status(), 0);
+    std::ofstream(same) << content_of(ops).substr(0, 65) << "owner others\n";
+    std::filesystem::permissions(same, std::filesystem::perms::owner_read);
+    fails({"node", "--listen", "127.0.0.1:0", "--key-file", key, "--allow", ops, "--allow", same},
+          2, "the key of 'others' is that of 'ops' too");
     std::vector<std::string> many{"node", "--key-file", key};
     for (int i = 0; i < 101; ++i) many.insert(many.end(), {"--allow", guest});
     fails(many, 2, "at most 100");
+    std::vector<std::string> longest{"node", "--key-file", key};
+    for (int i = 0; i < 100; ++i) {
+        const auto number = std::to_string(100 + i);
+        const auto file = (folder / number).string();
+        std::ofstream(file) << std::string(61, 'a') << number << "\nowner " << number
+                            << std::string(252, 'n') << "\n";
+        std::filesystem::permissions(file, std::filesystem::perms::owner_read);
+        longest.insert(longest.end(), {"--allow", file});
+    }
+    fails(longest, 2, "owners of keys take ");
 }
 
 TEST_F(cli, the_key_is_in_no_command_line_environment_or_output) {

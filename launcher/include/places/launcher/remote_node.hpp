@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Another node, started by this process, and the places on it; from any place, the places of all
-// nodes of the same root.
+// Another node, started by this process or connected to, and the places on it; from any place, the
+// places of all nodes of the same root.
 #pragma once
 
 #include <places/core/channel.hpp>
@@ -74,11 +74,14 @@ struct node_options {
 /// How to reach a node that runs already.
 struct connect_options {
     /// As `places key` writes it: the node's own, or one that has an owner and fewer rights. A file
-    /// that others may read is refused.
+    /// that others may read is refused. With its own key the node is one of this root's: its places
+    /// may connect to named ones of the other nodes.
     std::string key_file{};
-    bytes key{};                               ///< instead of a file: 32 octets
-    std::string owner{};                       ///< of `key`, where that is not the node's own
-    std::string name{};                        ///< for logs and other nodes; empty: host:port
+    bytes key{};          ///< instead of a file: 32 octets
+    std::string owner{};  ///< of `key`, where that is not the node's own
+    /// For logs, and with its own key for other nodes; of those that meet at one node, also from
+    /// several roots, each needs one of its own. Empty: host:port.
+    std::string name{};
     std::chrono::milliseconds deadline{5000};  ///< for all of it; 1 ms to 1 hour
     bool insecure = false;                     ///< as node_options::insecure
 };
@@ -119,7 +122,8 @@ class remote_node {
     struct state;
     explicit remote_node(std::shared_ptr<state> s) noexcept;
 
-    /// host:port, or the name it was given: by it the places of other nodes find it.
+    /// host:port, or the name it was given: by it this root finds it, and unless we are its guest,
+    /// the places of other nodes do.
     const std::string& name() const noexcept;
     std::uint16_t port() const noexcept;
     /// Of the process here: the node, or on another host what holds the connection to it; 0 for one
@@ -145,7 +149,8 @@ class remote_node {
     }
 
     /// A new connection to the place of that name there.
-    /// Throws: error: name_not_found naming place and node, node_down.
+    /// Throws: error: name_not_found naming place and node, node_down; permission_denied where our
+    ///         key does not allow it.
     /// Blocks: as supervise_place.
     channel connect_to_named_place(const std::string& place,
                                    std::size_t ring_bytes = ring_bytes_default);
@@ -162,9 +167,10 @@ class remote_node {
     /// so, and wait() does. Blocks: as put.
     void send_exit(int status = 0);
     /// How the node's process ended; of one connected to, what our send_exit() asked for, once it
-    /// has hung up in order (without TLS, at all).
+    /// has hung up in order (without TLS, at all); where several have asked it, it is the first
+    /// that it has heard.
     /// Throws: error, of one connected to alone: node_down: the link has ended otherwise;
-    ///         permission_denied: it has refused our send_exit(), and is there.
+    ///         permission_denied: it has refused our last send_exit(), and is there.
     /// Blocks: until then; inside a router body suspends that body only.
     exit_status wait();
     /// Runs, while the router runs or in a wait() for one connected to, once the node is down;
