@@ -20,6 +20,10 @@ namespace ssl = boost::asio::ssl;
 constexpr const char* cipher_suites = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
 constexpr std::array<unsigned char, 2> session_suite{0x13, 0x01};  // the first of them
 constexpr std::string_view binding_label = "EXPORTER-places-1-hello";
+// A node shows one in its hello, and again where it is asked for another hello.
+constexpr std::size_t identities_max = 2;
+constexpr const char* too_many_keys =
+    "not the places protocol: it shows key after key, which no node does";
 
 // Where a connection keeps its tls_side; OpenSSL numbers such places once for the process. Asio has
 // taken the one that needs no number.
@@ -123,6 +127,7 @@ void tls_side::attach(SSL* connection) {
 }
 
 SSL_SESSION* tls_side::find_session(std::string_view identity) {
+    if (++identities_ > identities_max) throw error{errc::protocol, too_many_keys};
     used_.reset();
     const auto parts = parse_identity(identity);
     if (!parts) {
@@ -160,6 +165,7 @@ failure tls_side::explain(boost::system::error_code ec, bool nothing_came) const
         ec == boost::asio::error::connection_reset)
         return {errc::node_unreachable,
                 nothing_came ? "hung up without a word" : "hung up during the TLS handshake"};
+    if (identities_ > identities_max) return {errc::protocol, too_many_keys};
     if (ec == errc::too_large)
         return {errc::protocol, "not the places protocol: more bytes than a handshake has"};
     if (ec.category() != boost::asio::error::get_ssl_category())

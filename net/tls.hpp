@@ -9,7 +9,7 @@
 #include <boost/asio/ssl/context.hpp>
 #include <boost/system/error_code.hpp>
 
-#include <cstdint>
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
@@ -51,7 +51,10 @@ class tls_side {
 
     // -- for OpenSSL's callbacks --
 
+    /// Each costs a derivation or more for every key that is known, so only two are looked at.
     /// Returns: the session for that identity, to be freed; null for none.
+    /// Throws:  error{protocol} for a third, which ends the handshake; {start_failed} if the crypto
+    ///          library fails.
     SSL_SESSION* find_session(std::string_view identity);
     SSL_SESSION* own_session() const;
     const std::string& own_identity() const noexcept { return own_identity_; }
@@ -62,7 +65,8 @@ class tls_side {
     std::vector<known_key> keys_;
     std::string own_identity_;  // of the dialing side
     SSL* connection_ = nullptr;
-    std::string shown_;  // the last identity that the peer has shown, as text for people
+    std::size_t identities_ = 0;  // that the peer has shown
+    std::string shown_;           // the last identity that the peer has shown, as text for people
     std::optional<known_key> used_;
     std::string shown_name_;  // with used_
 };

@@ -208,6 +208,73 @@ TEST_F(tls, refuses_a_key_whose_id_is_right_and_whose_secret_is_not) {
     expect_line("does not hold the node's key");
 }
 
+// A hello of OpenSSL's that shows `identities` in place of its own one, each with a binder that
+// proves nothing.
+std::string hello_that_shows(const std::vector<std::string>& identities) {
+    const auto u16 = [](std::size_t n) {
+        return std::string{static_cast<char>(n >> 8), static_cast<char>(n & 0xFF)};
+    };
+    auto context = make_tls_context();
+    tls_side side{context, make_node_key(), "x"};
+    const std::unique_ptr<SSL, decltype(&SSL_free)> one{SSL_new(context->native_handle()),
+                                                        SSL_free};
+    side.attach(one.get());
+    SSL_set_connect_state(one.get());
+    BIO* const out = BIO_new(BIO_s_mem());
+    SSL_set_bio(one.get(), BIO_new(BIO_s_mem()), out);
+    (void)SSL_do_handshake(one.get());
+    char* bytes = nullptr;
+    const auto size = BIO_get_mem_data(out, &bytes);
+    std::string hello{bytes, static_cast<std::size_t>(size)};
+
+    // The identity and its age, a binder of SHA-256, and each list after its length.
+    const auto list_bytes = 2 + side.own_identity().size() + 4;
+    const auto keys_bytes = 2 + list_bytes + 2 + 1 + 32;
+    hello.resize(hello.size() - keys_bytes - 2);
+    std::string shown;
+    std::string binders;
+    for (const auto& each : identities) {
+        shown += u16(each.size()) + each + std::string(4, '\0');
+        binders += std::string(1, '\x20') + std::string(32, '\0');
+    }
+    const auto lists = u16(shown.size()) + shown + u16(binders.size()) + binders;
+    hello += u16(lists.size()) + lists;
+    // Where the extensions begin: behind the headers of record and hello, version, random, session,
+    // suites and compression.
+    const auto at = [&](std::size_t i) { return static_cast<unsigned char>(hello[i]); };
+    std::size_t extensions = 5 + 4 + 2 + 32;
+    extensions += 1U + at(extensions);
+    extensions += 2U + at(extensions) * 256U + at(extensions + 1);
+    extensions += 1U + at(extensions);
+    hello.replace(3, 2, u16(hello.size() - 5));
+    hello.replace(7, 2, u16(hello.size() - 9));
+    hello.replace(extensions, 2, u16(hello.size() - extensions - 2));
+    return hello;
+}
+
+TEST_F(tls, looks_at_no_more_than_two_of_the_keys_that_one_client_shows) {
+    listen();
+    const auto good = psk_identity("launcher", launcher);
+    const auto unknown = psk_identity("launcher", make_node_key());
+    auto two = raw();
+    asio::write(two, asio::buffer(hello_that_shows({unknown, unknown})));
+    expect_line("it has shown the name 'launcher' and the key ");
+    auto three = raw();
+    asio::write(three, asio::buffer(hello_that_shows({unknown, unknown, good})));
+    expect_line("shows key after key, which no node does");
+}
+
+TEST_F(tls, lets_in_whoever_it_had_to_ask_for_another_hello) {
+    listen();
+    auto context = make_tls_context();
+    SSL_CTX_set1_groups_list(context->native_handle(), "P-521:X25519");  // a share of the first
+    tls_side side{context, launcher, "launcher"};
+    auto one = shaken(context, &side);
+    ASSERT_FALSE(*one->outcome) << one->outcome->message();
+    EXPECT_EQ(SSL_get_negotiated_group(one->connection.native_handle()), NID_X25519);
+    EXPECT_TRUE(lines.empty());
+}
+
 TEST_F(tls, refuses_a_client_without_a_key) {
     listen();
     auto one = shaken(std::make_shared<asio::ssl::context>(asio::ssl::context::tlsv13_client));
