@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/listener.hpp"
 
-#include <boost/asio/connect.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -456,13 +455,6 @@ class attempt : public std::enable_shared_from_this<attempt> {
           done_(std::move(done)) {}
 
     void start() {
-        timer_.expires_at(deadline_);
-        timer_.async_wait([self = shared_from_this()](error_code ec) {
-            if (!ec)
-                self->fail(errc::node_unreachable,
-                           "no answer within the deadline; is the host up, and is the port open in "
-                           "its firewall?");
-        });
         error_code ec;
         const auto address = asio::ip::make_address(options_.host, ec);
         if (!ec) return connect({{address, options_.port}});
@@ -470,15 +462,26 @@ class attempt : public std::enable_shared_from_this<attempt> {
         if (options_.host == "localhost")
             return connect({{asio::ip::address_v4::loopback(), options_.port},
                             {asio::ip::address_v6::loopback(), options_.port}});
+        look_up();
+    }
+
+  private:
+    void look_up() {
+        timer_.expires_at(deadline_);
+        timer_.async_wait([self = shared_from_this()](error_code ec) {
+            if (!ec && self->endpoints_.empty())
+                self->fail(errc::node_unreachable,
+                           "no answer within the deadline; is the host up, and is the port open in "
+                           "its firewall?");
+        });
         resolver_.async_resolve(
             options_.host, std::to_string(options_.port),
-            [self = shared_from_this()](error_code resolve_ec, tcp::resolver::results_type found) {
-                if (resolve_ec) return self->on_error(resolve_ec);
+            [self = shared_from_this()](error_code ec, tcp::resolver::results_type found) {
+                if (ec) return self->fail(errc::node_unreachable, ec.message());
                 self->connect({found.begin(), found.end()});
             });
     }
 
-  private:
     void connect(std::vector<tcp::endpoint> endpoints) {
         if (over_) return;
         if (options_.insecure) {
@@ -486,11 +489,35 @@ class attempt : public std::enable_shared_from_this<attempt> {
             if (endpoints.empty()) return fail(errc::bad_argument, loopback_only);
         }
         endpoints_ = std::move(endpoints);
-        asio::async_connect(socket_, endpoints_,
-                            [self = shared_from_this()](error_code ec, const tcp::endpoint& to) {
-                                if (ec) return self->on_error(ec);
-                                self->greet(to);
-                            });
+        connect_next();
+    }
+
+    // An address that leads nowhere leaves time for those behind it.
+    void connect_next() {
+        const auto left = static_cast<std::int64_t>(endpoints_.size() - tried_);
+        const auto to = endpoints_[tried_];
+        close_socket();
+        timer_.expires_after((deadline_ - clock::now()) / left);
+        timer_.async_wait([self = shared_from_this(), at = tried_](error_code ec) {
+            if (!ec && self->tried_ == at) self->close_socket();
+        });
+        socket_.async_connect(to, [self = shared_from_this(), to](error_code ec) {
+            if (self->over_) return;
+            ++self->tried_;
+            if (!ec) return self->greet(to);
+            self->on_refused(to, ec);
+        });
+    }
+
+    void on_refused(const tcp::endpoint& to, error_code ec) {
+        if (!causes_.empty()) causes_ += ", ";
+        if (to_string(to) != where_) causes_ += to_string(to) + ": ";
+        const bool is_late = ec == asio::error::operation_aborted;
+        causes_ += is_late ? "no answer in time" : ec.message();
+        if (tried_ < endpoints_.size()) return connect_next();
+        if (is_late) causes_ += "; is the host up, and is the port open in its firewall?";
+        if (ec == asio::error::connection_refused) causes_ += "; is the node running?";
+        fail(errc::node_unreachable, causes_);
     }
 
     void greet(const tcp::endpoint& to) {
@@ -527,18 +554,16 @@ class attempt : public std::enable_shared_from_this<attempt> {
                 std::make_unique<tls_side>(make_tls_context(), options_.key, options_.name)};
     }
 
-    void on_error(error_code ec) {
-        std::string hint;
-        if (ec == asio::error::connection_refused) hint = "; is the node running?";
-        fail(errc::node_unreachable, ec.message() + hint);
-    }
-
     void fail(errc code, const std::string& text) {
         if (over_) return;
         resolver_.cancel();
+        close_socket();
+        finish(failure{code, "no link to " + where_ + ": " + text});
+    }
+
+    void close_socket() {
         error_code ignored;
         socket_.close(ignored);
-        finish(failure{code, "no link to " + where_ + ": " + text});
     }
 
     void finish(dial_result r) {
@@ -554,7 +579,9 @@ class attempt : public std::enable_shared_from_this<attempt> {
     tcp::resolver resolver_;
     tcp::socket socket_;
     asio::steady_timer timer_;
-    std::vector<tcp::endpoint> endpoints_;
+    std::vector<tcp::endpoint> endpoints_;  // of the host; empty until its name is looked up
+    std::size_t tried_ = 0;                 // of them
+    std::string causes_;                    // why there is no connection to those
     std::function<void(dial_result)> done_;
     bool over_ = false;
 };
