@@ -458,6 +458,15 @@ TEST_F(cli, stop_fails_where_the_node_is_killed_before_it_has_hung_up) {
     EXPECT_NE(stop.output().find("hung up without a word"), std::string::npos) << stop.output();
 }
 
+TEST_F(cli, ends_at_the_deadline_while_the_name_of_the_host_is_still_being_looked_up) {
+    if (is_sanitized) GTEST_SKIP() << "a sanitizer has to be loaded before anything else";
+    command stop({"stop", "some.host:1", "--key-file", key, "--wait", "1"},
+                 {"LD_PRELOAD=" SILENT_NAMES});
+    EXPECT_EQ(stop.status(), 4);
+    EXPECT_NE(stop.output().find("places: no link to some.host:1: "), std::string::npos)
+        << stop.output();
+}
+
 /// Reads only while it is asked to.
 class secure_peer {
   public:
