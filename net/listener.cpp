@@ -471,8 +471,8 @@ class attempt : public std::enable_shared_from_this<attempt> {
         timer_.async_wait([self = shared_from_this()](error_code ec) {
             if (!ec && self->endpoints_.empty())
                 self->fail(errc::node_unreachable,
-                           "no answer within the deadline; is the host up, and is the port open in "
-                           "its firewall?");
+                           "the name was not looked up in time; does the name server answer? An "
+                           "address as numbers needs none");
         });
         resolver_.async_resolve(
             options_.host, std::to_string(options_.port),

@@ -96,7 +96,9 @@ using dial_result = boost::system::result<std::shared_ptr<link>, failure>;
 /// Connects to a node and shakes hands. `done` is called once, never from inside dial(); not at all
 /// if the io_context ends first. It must not throw.
 /// Blocks:  never. A name that is neither an address nor "localhost" is looked up on a thread of
-///          Asio's, which may keep the io_context running past the deadline.
+///          Asio's, which may keep the io_context running past the deadline. There is one such
+///          thread: while a name server is silent about one name, other names wait behind it, and
+///          may run out of their time; addresses do not.
 /// Throws:  std::bad_alloc.
 /// Thread:  the one that runs the io_context.
 void dial(boost::asio::io_context& context, dial_options options,
