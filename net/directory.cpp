@@ -68,7 +68,7 @@ void directory::ask(const std::string& node) {
     if (!is_node_name(node)) {
         return refuse_all(node, errc::bad_argument,
                           "no node can be called \"" + printable(node) +
-                              "\": a name has 1 to 255 bytes and no control characters");
+                              "\": a name has 1 to 255 bytes of UTF-8 and no control characters");
     }
     const auto starter = find_session([](const session& s) { return s.is_to_starter(); });
     if (starter == sessions_.end()) {

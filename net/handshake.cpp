@@ -25,7 +25,7 @@ Bytes random_bytes() {
 
 std::string no_node_name(std::string_view name) {
     std::string text = printable(name);
-    text += " is no name for a node: 1 to 255 bytes without control characters";
+    text += " is no name for a node: 1 to 255 bytes of UTF-8 without control characters";
     return text;
 }
 

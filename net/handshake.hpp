@@ -56,7 +56,7 @@ class handshake {
 
     struct config {
         std::vector<known_key> keys;  // accepting: any of them lets its owner in; dialing: one
-        std::string name;             // what this node calls itself, 1..255 printable bytes
+        std::string name;             // what this node calls itself, see is_node_name()
         incarnation_id incarnation;   // of this node
         protocol_range protocols{};
         std::string expected_name{};  // dialing: the peer must be called so; empty: any

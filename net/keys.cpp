@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/keys.hpp"
 
+#include "net/utf8.hpp"
+
 #include <boost/algorithm/hex.hpp>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
@@ -8,7 +10,6 @@
 #include <openssl/params.h>
 #include <openssl/rand.h>
 
-#include <algorithm>
 #include <iterator>
 #include <memory>
 #include <utility>
@@ -19,7 +20,12 @@ namespace {
 constexpr std::size_t node_name_bytes_max = 255;
 constexpr std::size_t key_id_bytes = 8;
 
-bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
+// Not for people to read: what a terminal obeys, a line ends at, or the order is turned round by.
+bool is_control(char32_t c) noexcept {
+    return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x2028 && c <= 0x202E) ||
+           (c >= 0x2066 && c <= 0x2069);
+}
+bool is_shown(const utf8_character& c) noexcept { return c.code && !is_control(*c.code); }
 
 [[noreturn]] void crypto_failed(const char* what) {
     throw error{errc::start_failed, std::string{what} + " failed in the crypto library"};
@@ -149,19 +155,30 @@ std::optional<identity_parts> parse_identity(std::string_view identity) {
     if (at == identity.npos) return std::nullopt;
     const auto name = identity.substr(0, at);
     const auto id = identity.substr(at + 1);
-    if (!is_node_name(name) || id.size() != 2 * key_id_bytes) return std::nullopt;
+    if (!is_node_name(name) || id.size() != 2 * key_id_bytes ||
+        id.find_first_not_of("0123456789abcdef") != id.npos)
+        return std::nullopt;
     return identity_parts{std::string{name}, std::string{id}};
 }
 
 bool is_node_name(std::string_view name) noexcept {
-    return !name.empty() && name.size() <= node_name_bytes_max &&
-           std::ranges::none_of(name, is_control);
+    if (name.empty() || name.size() > node_name_bytes_max) return false;
+    while (!name.empty()) {
+        const auto next = first_character(name);
+        if (!is_shown(next)) return false;
+        name.remove_prefix(next.bytes);
+    }
+    return true;
 }
 
 std::string printable(std::string_view text, std::size_t bytes_max) {
-    std::string line{text.substr(0, bytes_max)};
-    std::ranges::replace_if(line, is_control, '?');
-    if (text.size() > bytes_max) line += "...";
+    std::string line;
+    for (std::size_t at = 0; at < text.size();) {
+        const auto next = first_character(text.substr(at));
+        if (at + next.bytes > bytes_max) return line + "...";
+        line += is_shown(next) ? text.substr(at, next.bytes) : "?";
+        at += next.bytes;
+    }
     return line;
 }
 

@@ -104,10 +104,12 @@ struct identity_parts {
 /// Returns: nothing for what is no such identity.
 std::optional<identity_parts> parse_identity(std::string_view identity);
 
-/// Whether a node may be called so: 1..255 bytes without control characters.
+/// Whether a node may be called so: 1..255 bytes of UTF-8 without what printable() replaces.
 bool is_node_name(std::string_view name) noexcept;
 
-/// `text` as one line for a log: control bytes become '?', cut after `bytes_max` bytes.
+/// `text` as one line for a log: each control character, of C0 or C1 or for lines, paragraphs or
+/// the direction of text, becomes one '?', and so does each byte that is no UTF-8. Cut before the
+/// character that does not end within `bytes_max` bytes.
 std::string printable(std::string_view text, std::size_t bytes_max = 200);
 
 }  // namespace places::net

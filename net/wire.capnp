@@ -119,9 +119,9 @@ struct Challenge {
 
 struct Hello {
   # Dialing side, after `challenge`.
-  # Check: min <= max, the ranges meet, name of 1..255 bytes without control characters, lengths,
-  # proof, the name that of the key's owner. Nothing is started, mapped or logged by name for a peer whose proof failed: `reject` with
-  # badKey, and close.
+  # Check: min <= max, the ranges meet, name of 1..255 bytes of UTF-8 without control
+  # characters (keys.hpp) and that of the key's owner, lengths, proof. Nothing is started, mapped or
+  # logged by name for a peer whose proof failed: `reject` with badKey, and close.
   protocolMin @0 :UInt16;
   protocolMax @1 :UInt16;
   nodeName @2 :Text;             # what the peer calls itself; believed because the proof covers it,
