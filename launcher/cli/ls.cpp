@@ -2,9 +2,9 @@
 // places ls ADDR
 #include "launcher/cli/cli.hpp"
 #include "launcher/cli/conversation.hpp"
+#include "net/utf8.hpp"
 
 #include <boost/json.hpp>
-#include <boost/locale/utf.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -81,17 +81,11 @@ void print(const net::list_answer_frame& list) {
 
 /// JSON is UTF-8, and a name is any octets: those that are no character become U+FFFD each.
 boost::json::string as_utf8(std::string_view text) {
-    using utf = boost::locale::utf::utf_traits<char>;
     boost::json::string made;
     while (!text.empty()) {
-        const auto* at = text.begin();
-        if (boost::locale::utf::is_valid_codepoint(utf::decode(at, text.end()))) {
-            made.append(text.begin(), at);
-        } else {
-            made.append("\xEF\xBF\xBD");
-            at = text.begin() + 1;
-        }
-        text.remove_prefix(static_cast<std::size_t>(at - text.begin()));
+        const auto next = net::first_character(text);
+        made.append(next.code ? text.substr(0, next.bytes) : "\xEF\xBF\xBD");
+        text.remove_prefix(next.bytes);
     }
     return made;
 }
