@@ -49,6 +49,13 @@ bool is_loopback(const asio::ip::address& address) {
     return address.is_loopback();
 }
 
+// A socket that is closed with something unread takes back what it has just sent.
+void drop_what_came(tcp::socket& socket) {
+    std::array<std::byte, 4096> unread;
+    error_code ignored;
+    (void)socket.receive(asio::buffer(unread), 0, ignored);
+}
+
 // -- one handshake over one connection --
 
 // Owns the connection until the handshake is over, within a deadline and a budget of bytes; keeps
@@ -104,18 +111,11 @@ class greeting : public std::enable_shared_from_this<greeting> {
         asio::async_write(stream_.socket(), asio::buffer(out_),
                           [self = shared_from_this()](error_code, std::size_t) {
                               if (self->over_) return;
-                              self->drop_what_came();
+                              drop_what_came(self->stream_.socket());
                               self->fail(errc::protocol,
                                          "not the places protocol: bytes that are not TLS; a "
                                          "node that dials as insecure, perhaps");
                           });
-    }
-
-    // A socket that is closed with something unread takes back what it has just sent.
-    void drop_what_came() {
-        std::array<std::byte, 4096> unread;
-        error_code ignored;
-        (void)stream_.socket().receive(asio::buffer(unread), 0, ignored);
     }
 
     void shake() {
@@ -339,9 +339,7 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
 
     void greet(tcp::socket socket, const tcp::endpoint& peer) {
         const auto address = to_string(peer);
-        if (pending_.size() >= options_.pending_max)
-            return refused(address, std::to_string(pending_.size()) +
-                                        " handshakes are under way already; try again later");
+        if (pending_.size() >= options_.pending_max) return turn_away(socket, address);
         try {
             auto shared = std::make_shared<std::weak_ptr<greeting>>();
             auto connection =
@@ -359,6 +357,21 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         } catch (const std::exception& e) {
             refused(address, e.what());
         }
+    }
+
+    void turn_away(tcp::socket& socket, const std::string& address) {
+        const auto why =
+            std::to_string(pending_.size()) + " handshakes are under way already; try again later";
+        // TLS has no such word before its handshake.
+        if (!tls_) {
+            const auto [min, max] = options_.protocols;
+            const auto word = encode(reject_frame{errc::full, why, min, max});
+            error_code ignored;
+            socket.non_blocking(true, ignored);
+            (void)socket.send(asio::buffer(word), 0, ignored);
+            drop_what_came(socket);
+        }
+        refused(address, why);
     }
 
     void on_greeted(const std::string& address, dial_result r) {
@@ -526,7 +539,10 @@ class attempt : public std::enable_shared_from_this<attempt> {
         const auto done = [self = shared_from_this()](dial_result r) {
             if (!r) {
                 const bool is_mute = r.error().code == errc::node_unreachable;
-                const char* const advice = is_mute ? "; is it a node that listens there?" : "";
+                const char* const advice =
+                    is_mute ? "; is it a node that listens there? One that has as many handshakes "
+                              "under way as it takes hangs up too: try again later"
+                            : "";
                 return self->fail(r.error().code, r.error().text + advice);
             }
             self->finish(std::move(r));

@@ -36,7 +36,7 @@ struct listen_options {
 
     protocol_range protocols{};
     std::chrono::milliseconds handshake_deadline{5000};
-    std::size_t pending_max = 64;          // handshakes at a time; one more is closed at once
+    std::size_t pending_max = 64;          // handshakes at a time; one more is turned away at once
     std::size_t refusals_logged_max = 10;  // per log_window; the rest share a line at its end
     std::chrono::milliseconds log_window{1000};
 };

@@ -332,6 +332,23 @@ TEST_P(listening, hundred_pending_connections_do_not_keep_a_good_client_out) {
     expect_that_a_good_client_works();
 }
 
+TEST_P(listening, with_as_many_handshakes_as_it_takes_tells_whoever_dials_to_try_again) {
+    auto with = options();
+    with.pending_max = 2;
+    listen(std::move(with));
+    std::vector<tcp::socket> crowd;
+    for (int i = 0; i < 2; ++i) crowd.push_back(raw());
+    const auto r = dialed(to(node->port()));
+    ASSERT_FALSE(r);
+    // Without TLS it can say so itself.
+    EXPECT_EQ(r.error().code, is_secure ? errc::node_unreachable : errc::full);
+    EXPECT_TRUE(contains(
+        r.error().text,
+        is_secure ? "has as many handshakes under way as it takes hangs up too: try again later"
+                  : "2 handshakes are under way already; try again later"))
+        << r.error().text;
+}
+
 TEST_P(listening, good_client_gets_in_while_others_are_pending) {
     listen();
     std::vector<tcp::socket> crowd;
