@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace places::net {
@@ -98,9 +99,24 @@ TEST_F(rights_test, each_key_allows_what_it_is_for_and_nothing_else) {
             ASSERT_TRUE(refused);
             EXPECT_EQ(refused->code, errc::permission_denied);
         }
+        // Each denial is one line of the log, and nothing else is.
+        const auto who = "denied: '" + h.name() + "' at 127.0.0.1:";
+        std::size_t denials = 0;
+        for (const auto& [is_allowed, what] : {std::pair{h.allowed.start, "start \"echo\""},
+                                               {h.allowed.start, "start a place from "},
+                                               {h.allowed.connect, "connect to \"known at "},
+                                               {h.allowed.list, "list the node"},
+                                               {h.allowed.stop, "stop the node"}}) {
+            if (is_allowed) continue;
+            ++denials;
+            const auto line = heard(who, denials);
+            EXPECT_NE(line.find(std::string{" may not "} + what), line.npos) << line;
+            EXPECT_NE(line.find("(its key allows: " + to_string(h.allowed) + ")"), line.npos);
+        }
         // Nothing of this has cost it the link.
         ASSERT_TRUE(p.send(ping_frame{7}));
         EXPECT_TRUE(p.next<pong_frame>());
+        EXPECT_EQ(times_heard(who), denials);
     }
     expect_alive();
 }
@@ -119,6 +135,10 @@ TEST_F(with_one_module, nothing_else_is_loaded_whatever_the_key_allows) {
         const auto refused = p.next<refused_frame>();
         ASSERT_TRUE(refused);
         EXPECT_EQ(refused->code, errc::permission_denied) << refused->text;
+        const auto line = heard("denied: 'launcher' at 127.0.0.1:", (channel + 1) / 2);
+        EXPECT_NE(line.find(" may not load " + other + ": the node was not started with that"),
+                  line.npos)
+            << line;
         channel += 2;
     }
     ASSERT_TRUE(p.send(open_frame{channel, ring, start_module{NODE_MODULE, "module_greet", ""}}));
