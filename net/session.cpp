@@ -27,8 +27,9 @@ constexpr std::size_t link_queue_bytes_max = 256 * 1024;
 constexpr std::size_t log_queue_bytes_max = 1024 * 1024;
 // Only a peer that asks and asks and never reads gets us here.
 constexpr std::size_t answer_queue_bytes_max = 4 * 1024 * 1024;
-// Of a link, each on a line of its own; whoever goes on asking fills no log.
+// Of a link and within this time, each on a line of its own; whoever goes on asking fills no log.
 constexpr std::size_t denials_logged_max = 10;
+constexpr std::chrono::seconds denial_window{1};
 // How long the `close` of a place's channel waits for the place's end.
 constexpr std::chrono::seconds obituary_limit{1};
 
@@ -134,6 +135,7 @@ void session::on_written() {
 
 void session::on_closed(const std::string& why, bool in_order) {
     const auto self = shared_from_this();  // whose owner is about to let it go
+    tell_unlogged_denials();
     lose_channels("the link to the node has ended: " + why);
     shared_.outputs.resume();
     handlers_.on_closed(why, in_order);
@@ -209,14 +211,26 @@ std::string session::shown_peer() const {
 }
 
 std::string session::deny(const std::string& what) {
-    const auto why = shown_peer() + " may not " + what +
-                     " (its key allows: " + to_string(link_->peer().rights) + ")";
-    if (++denials_ < denials_logged_max) shared_.lines.print("bridge", "denied: " + why);
-    if (denials_ == denials_logged_max) {
-        shared_.lines.print("bridge",
-                            "denied: " + why + "; what else this link asks for is not logged");
+    auto why = shown_peer() + " may not " + what +
+               " (its key allows: " + to_string(link_->peer().rights) + ")";
+    const auto now = std::chrono::steady_clock::now();
+    if (now - denials_since_ >= denial_window) {
+        tell_unlogged_denials();
+        denials_since_ = now;
+    }
+    if (++denials_ <= denials_logged_max) {
+        shared_.lines.print("bridge", "denied: " + why);
+    } else {
+        last_unlogged_ = why;
     }
     return why;
+}
+
+void session::tell_unlogged_denials() {
+    const auto all = std::exchange(denials_, 0);
+    if (all <= denials_logged_max) return;
+    shared_.lines.print("bridge", std::to_string(all - denials_logged_max) +
+                                      " more denied; the last: " + last_unlogged_);
 }
 
 void session::start_place(const open_frame& f, std::function<void(control::received)> answered) {

@@ -163,6 +163,8 @@ class session : public std::enable_shared_from_this<session> {
     /// Why an open is not allowed, or nothing; logged.
     std::optional<std::string> denied(const open_frame& f);
     std::string deny(const std::string& what);
+    /// With the first denial after their second, or at the end of the link.
+    void tell_unlogged_denials();
     std::string shown_peer() const;
     void on_written();
     void on_closed(const std::string& why, bool in_order);
@@ -188,7 +190,9 @@ class session : public std::enable_shared_from_this<session> {
     std::unordered_map<std::uint64_t, relay_ptr> relays_;  // by id on the wire
     std::deque<relay_ptr> ready_;                          // may have something to send
     std::uint64_t dropped_logs_ = 0;
-    std::size_t denials_ = 0;
+    std::chrono::steady_clock::time_point denials_since_{};
+    std::size_t denials_ = 0;              // from then on
+    std::string last_unlogged_;            // of those that were too many
     std::size_t exits_asked_ = 0;          // and not refused
     bool is_listing_ = false;              // asked for, not answered to the end
     std::deque<std::string> introducing_;  // asked by us, not answered yet

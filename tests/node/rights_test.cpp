@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 #include <vector>
@@ -64,6 +65,18 @@ class rights_test : public bridge_test {
         }
         ADD_FAILURE() << "the bridge has hung up";
         return false;
+    }
+
+    /// So many denied connections, sent in one piece so that they come in one second.
+    void ask_at_once(peer& p, const std::string& name, int count) {
+        octets all;
+        for (int i = 0; i < count; ++i) {
+            next_ += 2;
+            const auto each = encode(open_frame{next_, ring, connect_name{name}});
+            all.insert(all.end(), each.begin(), each.end());
+        }
+        EXPECT_TRUE(p.send_bytes(all));
+        for (int i = 0; i < count; ++i) EXPECT_TRUE(p.next<refused_frame>());
     }
 
     /// A place that the launcher has started; each test's has a name of its own.
@@ -148,13 +161,35 @@ TEST_F(with_one_module, nothing_else_is_loaded_whatever_the_key_allows) {
 
 TEST_F(rights_test, a_denial_is_one_line_in_the_log_and_a_flood_of_them_is_not) {
     const auto& none = holders().front();
-    peer p{port_, none.key, none.name()};
-    for (int i = 0; i < 100; ++i) EXPECT_FALSE(opens(p, connect_name{"flooded"}));
-    const auto line = heard("may not connect to \"flooded\"", 10);
-    EXPECT_NE(line.find("denied: '" + none.name() + "' at 127.0.0.1:"), line.npos) << line;
-    EXPECT_NE(line.find("not logged"), line.npos) << line;
+    const auto one = "denied: '" + none.name() + "' at 127.0.0.1:";
+    const auto more = " more denied; the last: '" + none.name() + "' at 127.0.0.1:";
+    {
+        peer p{port_, none.key, none.name()};
+        ask_at_once(p, "flooded", 100);
+        const auto line = heard("may not connect to \"flooded\"", 10);
+        EXPECT_NE(line.find(one), line.npos) << line;
+    }
+    // The end of the link tells the rest.
+    const auto rest = heard(more);
+    EXPECT_NE(rest.find("90 more denied"), rest.npos) << rest;
+    EXPECT_EQ(times_heard(one), 10U);
     expect_alive();
-    EXPECT_EQ(times_heard("may not connect to \"flooded\""), 10U);
+}
+
+TEST_F(rights_test, a_denial_after_a_flood_of_them_is_logged_again) {
+    const auto& none = holders().front();
+    peer p{port_, none.key, none.name()};
+    ask_at_once(p, "crowded", 100);
+    // In the line that the first ones share perhaps, and then in one of its own.
+    const std::string later = "may not connect to \"later\"";
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+    while (times_heard(later) < 2 && std::chrono::steady_clock::now() < until) {
+        EXPECT_FALSE(opens(p, connect_name{"later"}));
+    }
+    const auto line = heard(later, 2);
+    EXPECT_NE(line.find("denied: '" + none.name() + "' at 127.0.0.1:"), line.npos) << line;
+    EXPECT_GT(times_heard(" more denied; the last: '" + none.name()), 0U);
+    expect_alive();
 }
 
 TEST_F(rights_test, a_key_does_not_let_in_another_than_its_owner) {
