@@ -26,6 +26,11 @@ forker::forker(unique_fd board)
     for (const int s : {SIGINT, SIGHUP, SIGQUIT}) {
         checked(::sigaction(s, &ignore, nullptr), "sigaction");
     }
+    // Held back, not ignored: one for a place that has not its own mask yet is not to be lost.
+    sigset_t held_back;
+    ::sigemptyset(&held_back);
+    ::sigaddset(&held_back, SIGTERM);
+    checked(::sigprocmask(SIG_BLOCK, &held_back, nullptr), "sigprocmask");
 }
 
 newborn forker::fork(birth_plan plan) {
@@ -61,6 +66,7 @@ void forker::become(birth_plan& plan, pid_t nursery, unique_fd control, unique_f
     ::prctl(PR_SET_NAME, plan.shown_name.c_str());
     ::sigaction(SIGPIPE, &root_pipe_, nullptr);
     ::sigaction(SIGCHLD, &root_child_, nullptr);
+    if (plan.ignores_sigterm) ::signal(SIGTERM, SIG_IGN);
     ::sigprocmask(SIG_SETMASK, &root_mask_, nullptr);
     // Its standard input is at its end from the start.
     if (::dup2(null_.get(), STDIN_FILENO) < 0) ::_exit(1);

@@ -338,6 +338,7 @@ void nursery::answer(resident& from, std::uint64_t request, control::connect& wh
 
 void nursery::start_bridge(const resident& first_user) {
     birth_plan plan;
+    plan.ignores_sigterm = true;
     plan.run = [this](detail::process::birth birth) {
         detail::run_child(std::move(birth), bridge_main_);
     };

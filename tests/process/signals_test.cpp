@@ -60,13 +60,38 @@ TEST(signals, of_a_terminal_reach_the_root_and_end_no_place) {
     EXPECT_EQ(places::spawn([] { return 3; }).wait().value, 3);
 }
 
-TEST(signals, of_a_terminal_are_ignored_by_the_bridge) {
+TEST(signals, of_a_terminal_and_sigterm_are_ignored_by_the_bridge) {
     auto answer = places::detail::process::current().request(
         places::control::open_bridge{{}, places::ring_bytes_default});
     const auto grant = std::get<places::control::granted>(answer.packet.body);
     ASSERT_TRUE(grant.peer_is_bridge);
+    // It runs, and refuses a channel that is for nothing.
+    places::channel to_bridge{
+        places::detail::process::current().open(grant, std::move(answer.fds))};
+    (void)to_bridge.receive();
     const auto of_a_terminal = bit(SIGINT) | bit(SIGHUP) | bit(SIGQUIT);
     EXPECT_EQ(signals_of(grant.peer_pid, "SigIgn") & of_a_terminal, of_a_terminal);
+    // And the one that a manager sends to all, for the root to end them in order.
+    EXPECT_NE(signals_of(grant.peer_pid, "SigIgn") & bit(SIGTERM), 0U);
+}
+
+TEST(signals, sigterm_to_the_whole_group_ends_the_places_and_not_their_nursery) {
+    const auto before = std::signal(SIGTERM, [](int) { ++handled; });
+    auto p = spawn_begun();
+    const int count = handled;
+    ASSERT_EQ(::kill(0, SIGTERM), 0);
+    while (handled == count) ::sched_yield();
+    EXPECT_EQ(p.wait(), (places::exit_status{.signalled = true, .value = SIGTERM}));
+    EXPECT_EQ(places::spawn([] { return 3; }).wait().value, 3);
+    std::signal(SIGTERM, before);
+}
+
+TEST(signals, sigterm_ends_a_place_that_has_hardly_begun) {
+    for (int i = 0; i < 100; ++i) {
+        auto p = places::spawn(echo);
+        ::kill(p.pid(), SIGTERM);
+        ASSERT_EQ(p.wait(), (places::exit_status{.signalled = true, .value = SIGTERM}));
+    }
 }
 
 TEST(signals, of_a_terminal_are_the_places_own_when_it_asks_for_them) {

@@ -9,6 +9,7 @@
 #include "tests/support/sanitized.hpp"
 #include "tests/support/scratch.hpp"
 
+#include <boost/asio/error.hpp>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -20,6 +21,7 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <regex>
 #include <set>
 #include <spawn.h>
@@ -34,7 +36,8 @@
 namespace places::net {
 namespace {
 
-/// A process of the command, both of its streams read together.
+/// A process of the command, both of its streams read together. It leads a process group of its
+/// own, as a shell's job does.
 class command {
   public:
     explicit command(std::vector<std::string> arguments,
@@ -55,8 +58,12 @@ class command {
         std::vector<char*> env;
         for (auto& v : variables) env.push_back(v.data());
         env.push_back(nullptr);
-        EXPECT_EQ(::posix_spawn(&pid, PLACES_COMMAND, &actions, nullptr, argv.data(), env.data()),
-                  0);
+        posix_spawnattr_t attributes;
+        ::posix_spawnattr_init(&attributes);
+        ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+        EXPECT_EQ(
+            ::posix_spawn(&pid, PLACES_COMMAND, &actions, &attributes, argv.data(), env.data()), 0);
+        ::posix_spawnattr_destroy(&attributes);
         ::posix_spawn_file_actions_destroy(&actions);
     }
     ~command() {
@@ -480,17 +487,23 @@ class secure_peer {
         net::dial(loop_.context, there, [this](dial_result r) { link_ = std::move(r).value(); });
         EXPECT_TRUE(loop_.run_until([&] { return link_ != nullptr; }));
         link_->start({.on_frame = [this](frame&& f) { seen_.insert(f.index()); },
-                      .on_closed = [](auto, const auto&) {}});
+                      .on_closed = [this](auto ec, const auto&) { ended_ = ec; }});
     }
     void send(const frame& f) { link_->send(f); }
     template <class Frame>
     bool reads() {
         return loop_.run_until([&] { return seen_.contains(frame{Frame{}}.index()); });
     }
+    /// Whether the other side hangs up, and in order.
+    bool is_left_in_order() {
+        return loop_.run_until([&] { return ended_.has_value(); }) &&
+               *ended_ == boost::asio::error::eof;
+    }
 
   private:
     event_loop loop_;
     std::set<std::size_t> seen_;
+    std::optional<boost::system::error_code> ended_;
     std::shared_ptr<link> link_;
 };
 
@@ -593,6 +606,16 @@ TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_and_ends_in_order_on_sigte
     EXPECT_EQ(told(), "STOPPING=1");
     EXPECT_EQ(running->status(), 0);
     for (const auto& each : all) EXPECT_TRUE(ends(each));
+}
+
+TEST_F(cli, a_node_ends_in_order_on_a_sigterm_that_all_of_its_processes_get) {
+    auto running = node({"--module", NODE_MODULE});
+    secure_peer starter{port(), key_in_file()};
+    starter.send(open_frame{1, ring, start_entry{"module-greet", "greeter"}});
+    ASSERT_TRUE(starter.reads<opened_frame>());
+    ASSERT_EQ(::kill(-running->pid, SIGTERM), 0);
+    EXPECT_TRUE(starter.is_left_in_order());
+    EXPECT_EQ(running->status(), 0) << running->output();
 }
 
 TEST_F(cli, a_node_that_has_lost_its_bridge_or_nursery_says_so_by_its_status) {
