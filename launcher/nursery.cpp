@@ -14,6 +14,7 @@
 
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <string>
 #include <sys/prctl.h>
@@ -533,6 +534,8 @@ void nursery::check_ended() {
 void run_nursery(nursery_start start) {
     ::prctl(PR_SET_NAME, "places-nursery");
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    // Stopped, it could not end what its root leaves.
+    ::prctl(PR_SET_PDEATHSIG, SIGCONT);
     try {
         nursery{std::move(start)}.run();
     } catch (const std::exception& e) {

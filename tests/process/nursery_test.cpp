@@ -3,6 +3,7 @@
 // after the nursery itself was killed: the kernel then has nobody to give them to.
 #include "launcher/nursery.hpp"
 #include "core/process.hpp"
+#include "tests/support/halt.hpp"
 #include "tests/support/node_main.hpp"
 #include "tests/support/sanitized.hpp"
 #include "processes.hpp"
@@ -125,6 +126,15 @@ TEST(nursery, is_not_forked_from_a_program_that_has_begun_a_thread) {
 TEST(nursery, ends_every_process_when_its_root_is_killed) {
     doomed_root root{"return"};
     ASSERT_EQ(root.process_count(), 7U);
+    ::kill(root.pid(), SIGKILL);
+    EXPECT_EQ(root.wait(), SIGKILL);
+    root.await_all();
+}
+
+TEST(nursery, ends_every_process_when_its_root_is_killed_while_it_is_stopped) {
+    doomed_root root{"return"};
+    ASSERT_EQ(root.process_count(), 7U);
+    halt(root.nursery());
     ::kill(root.pid(), SIGKILL);
     EXPECT_EQ(root.wait(), SIGKILL);
     root.await_all();
