@@ -3,6 +3,7 @@
 
 #include "core/child.hpp"
 #include "launcher/cargo.hpp"
+#include "launcher/end_limit.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/tether.hpp"
 #include "net/handshake.hpp"
@@ -195,13 +196,10 @@ int serve_node(detail::process& home, const node_setting& setting,
             }
             const auto* asked = std::get_if<net::exit_asked>(&*event);
             if (!asked) continue;
-            // That is under way and bounded, and the status is the one asked for.
+            // From now on this bounds it, and the status is the one asked for.
+            limit_end();
             life->let_go();
-            end_places();
-            (void)bridge.put(net::bridge_request{net::finish{}});
-            // It hangs up when all is forwarded, and ends.
-            while (bridge.receive()) {
-            }
+            end_in_order(end_places, bridge);
             return detail::completion_value(asked->status);
         }
     } catch (const error& e) {

@@ -86,7 +86,8 @@ void load_modules(std::span<const std::string> modules);
 int report_failure(errc code, const std::string& text);
 
 /// Serves as a node until its starter asks it to end, or has ended. `end_places` ends all places
-/// but the bridge, which still forwards what they have printed.
+/// but the bridge, which still forwards what they have printed. Asked to, the node ends within
+/// end_limit.
 /// Returns: the exit code of the node.  Process: a fresh one, its nursery forked.
 int serve_node(detail::process& home, const node_setting& setting,
                const std::function<void()>& end_places);

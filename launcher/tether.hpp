@@ -44,7 +44,7 @@ class tether {
     void hold();
     /// So many nodes are linked to this one.
     void set_links(std::size_t count);
-    /// The node ends in order; nothing here may end it before.
+    /// The node ends in order, which limit_end() bounds; nothing here may end it before.
     void let_go();
 
   private:

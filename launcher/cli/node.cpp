@@ -6,6 +6,7 @@
 #include "core/child.hpp"
 #include "core/process.hpp"
 #include "launcher/address.hpp"
+#include "launcher/end_limit.hpp"
 #include "launcher/key_file.hpp"
 #include "launcher/node.hpp"
 #include "net/bridge.hpp"
@@ -16,6 +17,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -30,17 +32,35 @@
 namespace places::cli {
 namespace {
 
-// Written to by the signal handler, which is given nothing but the signal's number.
-volatile std::sig_atomic_t signal_pipe = -1;
+using clock = std::chrono::steady_clock;
 
-extern "C" void on_signal(int) {
+// Sooner than this a second signal is the first: timeout(1) sends its own twice.
+constexpr std::chrono::seconds same_signal{1};
+
+// For the signal handler, which is given nothing but the signal's number.
+volatile std::sig_atomic_t signal_pipe = -1;
+std::atomic<clock::rep> first_signal_at = 0;
+static_assert(std::atomic<clock::rep>::is_always_lock_free);
+
+extern "C" void on_signal(int which) {
     const int cause = errno;
+    const auto now = clock::now().time_since_epoch();
+    clock::rep first = 0;
+    // relaxed: only this one number.
+    if (!first_signal_at.compare_exchange_strong(first, now.count(), std::memory_order_relaxed) &&
+        now - clock::duration{first} >= same_signal) {
+        ::signal(which, SIG_DFL);
+        (void)::raise(which);
+    }
+    // Here, for whoever is to take note of it may hang already.
+    launcher::limit_end();
     (void)!::write(signal_pipe, "", 1);
     errno = cause;
 }
 
-/// While it lives, SIGTERM and SIGINT do not end this process: they set has_come() and wake whoever
-/// waits with `home`. Made after the nursery, whose places keep what they have.
+/// From when it is made the first SIGTERM or SIGINT does not end this process: it sets has_come()
+/// and wakes whoever waits with `home`. That or the end of this one limits the end of the process;
+/// a second signal ends it at once. Made after the nursery, whose places keep what they have.
 /// Process: one at a time.
 class termination {
   public:
@@ -65,9 +85,8 @@ class termination {
         ::sigaction(SIGINT, &act, nullptr);
     }
     ~termination() {
-        // From now on a second one does nothing: the end is under way, and bounded.
-        ::signal(SIGTERM, SIG_IGN);
-        ::signal(SIGINT, SIG_IGN);
+        launcher::limit_end();
+        signal_pipe = -1;
         writer_.reset();
         watch_.join();
     }
@@ -169,11 +188,7 @@ int run(const settings& s, int argc, char** argv) {
         status = wait_for_end(home, bridge, end);
     }
     notify_manager("STOPPING=1");
-    (void)home.request(control::end_places{true});
-    (void)bridge.put(net::bridge_request{net::finish{}});
-    // It hangs up when all is forwarded, and ends.
-    while (bridge.receive()) {
-    }
+    launcher::end_in_order([&] { (void)home.request(control::end_places{true}); }, bridge);
     return status.value_or(done);
 }
 

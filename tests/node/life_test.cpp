@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // How nodes, and places on them, begin and end, and what their users are told.
+#include "launcher/end_limit.hpp"
+#include "launcher/node.hpp"
 #include "launcher/spawned.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/local_node.hpp"
+#include "tests/node/peer.hpp"
 #include "tests/node/processes.hpp"
 #include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
@@ -250,6 +253,48 @@ TEST(node, send_exit_ends_it_with_the_status_asked_for_and_reaps_it) {
         EXPECT_FALSE(node.is_up());
         EXPECT_NE(heard("[" + node.name() + "/table] last words of " + std::to_string(status)), "");
     }
+}
+
+TEST(node, ends_after_send_exit_though_its_nursery_hangs) {
+    auto node = start_node();
+    for (const pid_t nursery : children_of(node.pid())) halt(nursery);
+    node.send_exit(7);
+    EXPECT_EQ(node.wait(), (places::exit_status{false, places::launcher::given_up_status}));
+}
+
+TEST(node, ends_when_it_is_asked_to_though_its_bridge_hangs) {
+    // Started by hand, so that a peer can say when the bridge has passed that on.
+    namespace net = places::net;
+    const auto node = places::launcher::spawn_self(places::launcher::node_argument);
+    const auto tell = [&](const places::bytes& octets) {
+        const auto length = static_cast<std::uint32_t>(octets.size());
+        places::launcher::write_all(node.in.get(), &length, sizeof length);
+        places::launcher::write_all(node.in.get(), octets.data(), octets.size());
+    };
+    const auto key = net::make_node_key();
+    places::launcher::node_order order;
+    order.address = "127.0.0.1";
+    order.key = {key.begin(), key.end()};
+    order.insecure = true;
+    tell(places::detail::encode_datum(places::launcher::node_setting{}));
+    tell(places::detail::encode_datum(order));
+    std::string line;
+    for (char c = 0; ::read(node.out.get(), &c, 1) == 1 && c != '\n';) line += c;
+    unsigned port = 0;
+    ASSERT_EQ(std::sscanf(line.c_str(), "places-node-ready port=%u", &port), 1) << line;
+
+    net::peer starter{static_cast<std::uint16_t>(port), key};
+    halt(node.pid);
+    ASSERT_TRUE(starter.send(net::exit_frame{7}));
+    ASSERT_TRUE(starter.send(net::list_ask_frame{}));
+    ASSERT_TRUE(starter.next<net::list_answer_frame>());
+    halt(bridge_of(node.pid));
+    ::kill(node.pid, SIGCONT);
+    EXPECT_EQ(places::launcher::reap(node.pid, node.pidfd, watchdog_ms),
+              (places::exit_status{false, places::launcher::given_up_status}));
+    std::array<char, 100> said{};
+    EXPECT_GT(::read(node.err.get(), said.data(), said.size() - 1), 0);
+    EXPECT_STREQ(said.data(), "places: the end is given up: the bridge hangs\n");
 }
 
 TEST(node, everything_printed_before_its_end_is_forwarded) {

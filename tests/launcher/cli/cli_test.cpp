@@ -22,6 +22,7 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <poll.h>
 #include <regex>
 #include <set>
 #include <spawn.h>
@@ -613,9 +614,45 @@ TEST_F(cli, a_node_ends_in_order_on_a_sigterm_that_all_of_its_processes_get) {
     secure_peer starter{port(), key_in_file()};
     starter.send(open_frame{1, ring, start_entry{"module-greet", "greeter"}});
     ASSERT_TRUE(starter.reads<opened_frame>());
+    // As timeout(1) does: to its child, and then to all.
+    ASSERT_EQ(::kill(running->pid, SIGTERM), 0);
     ASSERT_EQ(::kill(-running->pid, SIGTERM), 0);
     EXPECT_TRUE(starter.is_left_in_order());
     EXPECT_EQ(running->status(), 0) << running->output();
+}
+
+TEST_F(cli, a_node_ends_on_sigterm_though_its_bridge_or_nursery_hangs) {
+    const std::pair<const char*, std::unique_ptr<command>> both[] = {{"nursery", node()},
+                                                                     {"bridge", node()}};
+    std::vector<unique_fd> all;
+    for (const auto& [hanging, running] : both) {
+        for (const pid_t each : family_of(running->pid)) {
+            if (each != running->pid) all.push_back(watch(each));
+            if (facts_of(each).name == std::string("places-") + hanging) halt(each);
+        }
+        ::kill(running->pid, SIGTERM);
+    }
+    EXPECT_EQ(all.size(), 4U);
+    for (const auto& [hanging, running] : both) {
+        EXPECT_EQ(running->status(), 11);
+        EXPECT_NE(running->output().find(std::string("the ") + hanging + " hangs"),
+                  std::string::npos)
+            << running->output();
+    }
+    for (const auto& each : all) EXPECT_TRUE(ends(each));
+}
+
+TEST_F(cli, a_node_that_hangs_in_its_end_ends_by_a_second_signal) {
+    for (const int second : {SIGTERM, SIGINT}) {
+        auto running = node();
+        halt(bridge_of(running->pid));
+        const auto life = watch(running->pid);
+        ::kill(running->pid, SIGTERM);
+        // Not by one that comes at once.
+        pollfd end{life.get(), POLLIN, 0};
+        while (::poll(&end, 1, 10) == 0) ::kill(running->pid, second);
+        EXPECT_EQ(running->status(), 256 + second);
+    }
 }
 
 TEST_F(cli, a_node_that_has_lost_its_bridge_or_nursery_says_so_by_its_status) {
