@@ -328,6 +328,14 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         if (ec == asio::error::address_in_use)
             refuse(errc::address_in_use,
                    ec.message() + "; choose another port, or 0 for any that is free");
+        if (ec == boost::system::errc::address_not_available)
+            refuse(errc::node_unreachable,
+                   ec.message() +
+                       "; it is not, or not yet an address of this host: choose one that is, or "
+                       "0.0.0.0 or [::] for all");
+        if (ec == asio::error::access_denied)
+            refuse(errc::node_unreachable,
+                   ec.message() + "; low ports take CAP_NET_BIND_SERVICE: choose one from 1024 on");
         if (ec) refuse(errc::node_unreachable, ec.message());
         if (!has_name) options_.name = to_string(options_.address, endpoint_.port());
     }

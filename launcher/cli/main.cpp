@@ -56,6 +56,9 @@ int main(int argc, char** argv) {
     }
     try {
         return chosen(argc, argv);
+    } catch (const cli::listen_error& e) {
+        std::fprintf(stderr, "places: %s\n", e.what());
+        return cli::cannot_listen;
     } catch (const places::error& e) {
         std::fprintf(stderr, "places: %s\n", e.what());
         return cli::exit_code_of(e);

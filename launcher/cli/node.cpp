@@ -129,6 +129,17 @@ net::allowed_key read_allowed_key(const std::string& path) {
         {held.key.begin(), held.key.end()}, held.owner, may.start, may.stop, may.list, may.connect};
 }
 
+/// Throws: listen_error where the system refuses the address; error.
+net::listening await_listening(channel& bridge) {
+    try {
+        return launcher::body_of<net::listening>(detail::await_opened(bridge));
+    } catch (const error& e) {
+        const auto code = net::code_of(e);
+        if (code != errc::address_in_use && code != errc::node_unreachable) throw;
+        throw listen_error{code, e.what()};
+    }
+}
+
 /// Returns: the status that a peer has asked for; nothing for a signal.
 std::optional<int> wait_for_end(detail::process& home, channel& bridge, const termination& end) {
     auto* const events = detail::state_of::get(bridge);
@@ -175,7 +186,7 @@ int run(const settings& s, int argc, char** argv) {
     listen.modules = s.modules;
     for (const auto& each : s.allowed) listen.others.push_back(read_allowed_key(each));
     auto bridge = launcher::open_bridge(home, listen, ring_bytes_default);
-    const auto listening = launcher::body_of<net::listening>(detail::await_opened(bridge));
+    const auto listening = await_listening(bridge);
     home.tell(control::node_called{listen.node_name});
 
     std::optional<int> status;

@@ -20,6 +20,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <linux/capability.h>
 #include <memory>
 #include <optional>
 #include <poll.h>
@@ -28,6 +29,7 @@
 #include <spawn.h>
 #include <string>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -679,7 +681,11 @@ TEST_F(cli, a_node_that_cannot_begin_says_why) {
         return one.output();
     };
     auto running = node();
-    EXPECT_NE(fails({"--listen", address}, 1).find("Address already in use"), std::string::npos);
+    EXPECT_NE(fails({"--listen", address}, 10).find("Address already in use"), std::string::npos);
+    // An address for documents, which no host has.
+    const auto elsewhere = fails({"--listen", "192.0.2.1:0"}, 10);
+    EXPECT_NE(elsewhere.find("cannot listen on 192.0.2.1:0"), std::string::npos) << elsewhere;
+    EXPECT_NE(elsewhere.find("not yet an address of this host"), std::string::npos) << elsewhere;
     EXPECT_NE(fails({"--listen", "0.0.0.0:0", "--insecure"}, 2).find("loopback only"),
               std::string::npos);
     EXPECT_NE(fails({"--listen", "127.0.0.1:x"}, 2).find("is no address"), std::string::npos);
@@ -687,6 +693,19 @@ TEST_F(cli, a_node_that_cannot_begin_says_why) {
     EXPECT_NE(fails({"--module", "/no/such.so"}, 1).find("/no/such.so"), std::string::npos);
     EXPECT_EQ(command({"node"}).status(), 2);
     EXPECT_EQ(command({"no-such-command"}).status(), 2);
+}
+
+TEST_F(cli, a_node_that_has_no_right_to_its_port_says_what_it_takes) {
+    int first = 0;  // that anybody may listen on
+    std::ifstream("/proc/sys/net/ipv4/ip_unprivileged_port_start") >> first;
+    if (first < 2) GTEST_SKIP() << "here anybody may listen anywhere";
+    // What root executes from now on has not got it. Others have no such right to begin with.
+    (void)::prctl(PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE, 0, 0, 0);
+    command one({"node", "--key-file", key, "--listen", "127.0.0.1:" + std::to_string(first - 1)});
+    EXPECT_EQ(one.status(), 10);
+    EXPECT_NE(one.output().find("Permission denied; low ports take CAP_NET_BIND_SERVICE"),
+              std::string::npos)
+        << one.output();
 }
 
 TEST_F(cli, every_command_has_help_that_names_the_exit_statuses) {
