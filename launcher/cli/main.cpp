@@ -5,10 +5,16 @@
 #include "net/frame.hpp"
 #include "net/keys.hpp"
 
+#include <places/shm/unique_fd.hpp>
+
 #include <CLI/CLI.hpp>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <fcntl.h>
+#include <unistd.h>
 
 namespace places::cli {
 
@@ -36,6 +42,24 @@ int exit_code_of(const error& e) {
     }
 }
 
+/// A standard stream that is closed stays one that nobody can write to: what is opened next does
+/// not get its number.
+void keep_closed_streams() {
+    while (true) {
+        unique_fd fd = checked_fd(::open("/dev/null", O_RDONLY | O_CLOEXEC), "open /dev/null");
+        if (fd.get() > STDERR_FILENO) return;
+        (void)fd.release();
+    }
+}
+
+/// Returns: `status`; failed, having said why, where what was printed has gone nowhere.
+int once_written(int status) {
+    errno = 0;
+    if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return status;
+    std::fprintf(stderr, "places: standard output: %s\n", std::strerror(errno ? errno : EIO));
+    return failed;
+}
+
 }  // namespace
 }  // namespace places::cli
 
@@ -52,10 +76,13 @@ int main(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? cli::done : cli::usage;
+        return app.exit(e) == 0 ? cli::once_written(cli::done) : cli::usage;
     }
     try {
-        return chosen(argc, argv);
+        cli::keep_closed_streams();
+        const int status = chosen(argc, argv);
+        // A node has no result to print, and lives on where nobody reads what it says.
+        return app.got_subcommand("node") ? status : cli::once_written(status);
     } catch (const cli::listen_error& e) {
         std::fprintf(stderr, "places: %s\n", e.what());
         return cli::cannot_listen;

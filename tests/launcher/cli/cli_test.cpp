@@ -39,19 +39,26 @@
 namespace places::net {
 namespace {
 
-/// A process of the command, both of its streams read together. It leads a process group of its
-/// own, as a shell's job does.
+/// A process of the command, both of its streams read together; unless its standard output goes to
+/// the file `sink`, or for null is closed. It leads a process group of its own, as a shell's job
+/// does.
 class command {
   public:
     explicit command(std::vector<std::string> arguments,
-                     const std::vector<std::string>& environment = {}) {
+                     const std::vector<std::string>& environment = {}, const char* sink = "") {
         int ends[2];
         EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
         reader_ = unique_fd{ends[0]};
         const unique_fd writer{ends[1]};
         posix_spawn_file_actions_t actions;
         ::posix_spawn_file_actions_init(&actions);
-        ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 1);
+        if (!sink) {
+            ::posix_spawn_file_actions_addclose(&actions, 1);
+        } else if (*sink != '\0') {
+            ::posix_spawn_file_actions_addopen(&actions, 1, sink, O_WRONLY, 0);
+        } else {
+            ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 1);
+        }
         ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 2);
         arguments.insert(arguments.begin(), PLACES_COMMAND);
         std::vector<char*> argv;
@@ -706,6 +713,28 @@ TEST_F(cli, a_node_that_has_no_right_to_its_port_says_what_it_takes) {
     EXPECT_NE(one.output().find("Permission denied; low ports take CAP_NET_BIND_SERVICE"),
               std::string::npos)
         << one.output();
+}
+
+TEST_F(cli, a_result_that_cannot_be_written_is_a_failure_and_says_why) {
+    auto running = node();
+    const auto fails = [](const std::vector<std::string>& arguments, const char* sink) {
+        command one(arguments, {}, sink);
+        EXPECT_EQ(one.status(), 1) << arguments.front();
+        return one.output();
+    };
+    const std::vector<std::vector<std::string>> all{{"ls", address, "--key-file", key},
+                                                    {"ls", address, "--key-file", key, "--json"},
+                                                    {"key", folder / "another.key"},
+                                                    {"--help"}};
+    for (const auto& each : all) {
+        EXPECT_EQ(fails(each, "/dev/full"), "places: standard output: No space left on device\n");
+        std::filesystem::remove(folder / "another.key");
+        EXPECT_EQ(fails(each, nullptr), "places: standard output: Bad file descriptor\n");
+        std::filesystem::remove(folder / "another.key");
+    }
+    // It says nothing, so nothing is lost.
+    command stop({"stop", address, "--key-file", key}, {}, nullptr);
+    EXPECT_EQ(stop.status(), 0) << stop.output();
 }
 
 TEST_F(cli, every_command_has_help_that_names_the_exit_statuses) {
