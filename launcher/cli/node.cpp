@@ -103,6 +103,10 @@ class termination {
     std::thread watch_;
 };
 
+// Of ours, with a manager that has no room: its own ends much later, and a signal meanwhile leaves
+// enough of end_limit.
+constexpr std::chrono::seconds manager_patience{3};
+
 struct settings {
     std::string listen = "127.0.0.1:6340";
     std::string key_file;
@@ -195,10 +199,13 @@ int run(const settings& s, int argc, char** argv) {
         std::printf("node %s listens on %s port %u, key %s%s\n", listen.node_name.c_str(),
                     where.host.c_str(), listening.port, net::key_id(key).c_str(),
                     s.insecure ? ", insecure" : "");
-        notify_manager("READY=1");
+        if (const auto untold = notify_manager("READY=1", manager_patience)) {
+            std::fprintf(stderr, "places: the service manager could not be told READY=1: %s\n",
+                         untold.message().c_str());
+        }
         status = wait_for_end(home, bridge, end);
     }
-    notify_manager("STOPPING=1");
+    (void)notify_manager("STOPPING=1", std::chrono::seconds{0});
     launcher::end_in_order([&] { (void)home.request(control::end_places{true}); }, bridge);
     return status.value_or(done);
 }

@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -592,20 +593,51 @@ TEST_F(cli, a_node_of_another_version_is_told_apart_naming_what_both_speak) {
         << ls.output();
 }
 
-TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_and_ends_in_order_on_sigterm) {
-    const unique_fd manager{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
-    sockaddr_un here{};
-    here.sun_family = AF_UNIX;
-    const auto path = (folder / "notify").string();
-    path.copy(here.sun_path, sizeof here.sun_path - 1);
-    ASSERT_EQ(::bind(manager.get(), reinterpret_cast<sockaddr*>(&here), sizeof here), 0);
-    const auto told = [&] {
+/// The socket of a service manager.
+class manager {
+  public:
+    explicit manager(std::string path) : path_(std::move(path)) {
+        const auto here = address();
+        EXPECT_EQ(
+            ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&here.first), here.second), 0);
+        const timeval watchdog{watchdog_ms / 1000, 0};
+        ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &watchdog, sizeof watchdog);
+    }
+    std::string variable() const { return "NOTIFY_SOCKET=" + path_; }
+    /// The next that it has been told; nothing once the watchdog has barked.
+    std::string told() {
         std::array<char, 100> text{};
-        const auto got = ::recv(manager.get(), text.data(), text.size(), 0);
-        return std::string(text.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
-    };
-    auto running = node({}, {"NOTIFY_SOCKET=" + path});
-    EXPECT_EQ(told(), "READY=1");
+        const auto got = ::recv(socket_.get(), text.data(), text.size(), 0);
+        return {text.data(), got > 0 ? static_cast<std::size_t>(got) : 0};
+    }
+    /// From now on there is no room in its queue. Returns: how many have filled it.
+    int fill() {
+        const unique_fd other{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+        const auto here = address();
+        int count = 0;
+        while (::sendto(other.get(), "X=1", 3, MSG_DONTWAIT,
+                        reinterpret_cast<const sockaddr*>(&here.first), here.second) > 0) {
+            ++count;
+        }
+        EXPECT_EQ(errno, EAGAIN);
+        return count;
+    }
+
+  private:
+    std::pair<sockaddr_un, socklen_t> address() const {
+        sockaddr_un here{};
+        here.sun_family = AF_UNIX;
+        path_.copy(here.sun_path, sizeof here.sun_path - 1);
+        return {here, sizeof here};
+    }
+    std::string path_;
+    unique_fd socket_{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+};
+
+TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_and_ends_in_order_on_sigterm) {
+    manager one{folder / "notify"};
+    auto running = node({}, {one.variable()});
+    EXPECT_EQ(one.told(), "READY=1");
     std::vector<unique_fd> all;
     for (const pid_t nursery : children_of(running->pid)) {
         all.push_back(watch(nursery));
@@ -613,9 +645,41 @@ TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_and_ends_in_order_on_sigte
     }
     EXPECT_EQ(all.size(), 2U);
     ::kill(running->pid, SIGTERM);
-    EXPECT_EQ(told(), "STOPPING=1");
+    EXPECT_EQ(one.told(), "STOPPING=1");
     EXPECT_EQ(running->status(), 0);
     for (const auto& each : all) EXPECT_TRUE(ends(each));
+}
+
+TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_once_that_has_room_to_hear_it) {
+    manager busy{folder / "notify"};
+    int queued = busy.fill();
+    ASSERT_GT(queued, 0);
+    auto running = node({}, {busy.variable()});
+    // It has had its chance to give up.
+    ASSERT_EQ(command({"ls", address, "--key-file", key}).status(), 0);
+    while (queued-- > 0) EXPECT_EQ(busy.told(), "X=1");
+    EXPECT_EQ(busy.told(), "READY=1");
+    EXPECT_EQ(command({"stop", address, "--key-file", key}).status(), 0);
+    EXPECT_EQ(running->status(), 0);
+    EXPECT_EQ(running->output().find("manager"), std::string::npos) << running->output();
+}
+
+TEST_F(cli, a_node_that_cannot_tell_its_manager_that_it_is_ready_says_so_and_runs) {
+    manager deaf{folder / "notify"};
+    ASSERT_GT(deaf.fill(), 0);
+    auto unheard = node({}, {deaf.variable()});
+    EXPECT_NE(unheard->wait_for("manager").find("READY=1"), std::string::npos);
+    EXPECT_EQ(command({"stop", address, "--key-file", key}).status(), 0);
+    EXPECT_EQ(unheard->status(), 0);
+
+    auto ended = node({}, {deaf.variable()});
+    ::kill(ended->pid, SIGTERM);
+    EXPECT_EQ(ended->status(), 0);
+
+    auto alone = node({}, {"NOTIFY_SOCKET=" + (folder / "nobody").string()});
+    EXPECT_NE(alone->wait_for("manager").find("No such file or directory"), std::string::npos);
+    EXPECT_EQ(command({"stop", address, "--key-file", key}).status(), 0);
+    EXPECT_EQ(alone->status(), 0);
 }
 
 TEST_F(cli, a_node_ends_in_order_on_a_sigterm_that_all_of_its_processes_get) {
