@@ -435,6 +435,35 @@ TEST_F(cli, ls_makes_json_of_names_that_are_no_text) {
     }
 }
 
+TEST_F(cli, ls_prints_nothing_of_a_list_that_is_cut) {
+    const auto printed = [&](std::vector<std::string> more, bool in_order) {
+        const auto [listening, number] = listen_by_hand();
+        more.insert(more.begin(),
+                    {"ls", "127.0.0.1:" + std::to_string(number), "--key-file", key, "--insecure"});
+        command ls(more);
+        {
+            auto socket = accept_by_hand(listening);
+            const linger reset{in_order ? 0 : 1, 0};
+            ::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+            peer there{std::move(socket), key_in_file()};
+            EXPECT_TRUE(there.next<list_ask_frame>());
+            list_answer_frame half;
+            half.is_last = false;
+            half.places.push_back({1, ::getpid(), "named", "", 0, "running"});
+            EXPECT_TRUE(there.send(half));
+        }
+        EXPECT_EQ(ls.status(), 4) << in_order;
+        return ls.output();
+    };
+    const std::regex only_why("places: [^\n]+\n");
+    for (const bool in_order : {true, false}) {
+        for (const auto& more : {std::vector<std::string>{}, {"--json"}}) {
+            const auto text = printed(more, in_order);
+            EXPECT_TRUE(std::regex_match(text, only_why)) << text;
+        }
+    }
+}
+
 TEST_F(cli, stop_ends_a_node_with_the_status_asked_for) {
     auto running = node();
     EXPECT_EQ(command({"stop", address, "--key-file", key, "--status", "7"}).status(), 0);
