@@ -82,15 +82,12 @@ class ssh_program final : public far_side {
           settings_(std::move(settings)) {}
 
     std::unique_ptr<far_stream> start(const std::string& command) override {
-        auto argv = ssh_arguments(settings_, deadline_s());
+        auto argv = arguments();
         argv.push_back(command);
         return keep(spawn_program(argv));
     }
     std::unique_ptr<far_stream> connect(const std::string& to, std::uint16_t port) override {
-        auto argv = ssh_arguments(settings_, deadline_s());
-        const auto name = std::find(argv.begin(), argv.end(), "--");
-        argv.insert(name, {"-W", "[" + to + "]:" + std::to_string(port)});
-        return keep(spawn_program(argv));
+        return keep(spawn_program(arguments({"-W", "[" + to + "]:" + std::to_string(port)})));
     }
     bool put_file(int, std::uint64_t, const std::string&, const progress&) override {
         return false;
@@ -127,8 +124,20 @@ class ssh_program final : public far_side {
     int deadline_s() {
         return static_cast<int>(std::chrono::ceil<std::chrono::seconds>(clock().limit()).count());
     }
+    /// `more`: options, which go before the host's name.
+    std::vector<std::string> arguments(const std::vector<std::string>& more = {});
+    /// Sees to it that a changed key is refused.
+    void settle_checking();
+    /// What the configuration says of StrictHostKeyChecking; empty: the command does not tell.
+    std::string checking_in_force();
     /// Of a host that ssh does not know, of which it says no more than that.
     std::string ask_host_key();
+    struct output {
+        std::string out;
+        std::string err;
+    };
+    /// Runs a command that asks for something to its end. Throws: error, starter_unwanted.
+    output ask(const std::vector<std::string>& argv);
     std::unique_ptr<far_stream> keep(spawned process) {
         auto stream = std::make_unique<program_stream>(*this, std::move(process));
         streams_.push_back(stream.get());
@@ -136,6 +145,7 @@ class ssh_program final : public far_side {
     }
 
     ssh_program_settings settings_;
+    bool has_settled_ = false;
     std::vector<program_stream*> streams_;
     std::string said_;
 };
@@ -179,27 +189,69 @@ bool program_stream::has_ended() {
     return true;
 }
 
+std::vector<std::string> ssh_program::arguments(const std::vector<std::string>& more) {
+    if (!std::exchange(has_settled_, true)) settle_checking();
+    auto argv = ssh_arguments(settings_, deadline_s());
+    argv.insert(std::find(argv.begin(), argv.end(), "--"), more.begin(), more.end());
+    return argv;
+}
+
+void ssh_program::settle_checking() {
+    const auto is_off = [](std::string_view how) {
+        return how == "no" || how == "off" || how == "false";
+    };
+    const auto how = checking_in_force();
+    if (how.empty()) settings_.host_key_checking = "yes";
+    if (!is_off(how)) return;
+    settings_.host_key_checking = "accept-new";
+    if (!is_off(checking_in_force())) return;
+    throw error(errc::bad_argument,
+                settings_.command +
+                    ": with this StrictHostKeyChecking it logs in where a host's key has changed; "
+                    "accept-new takes unknown hosts alone");
+}
+
+std::string ssh_program::checking_in_force() {
+    std::istringstream lines(ask(arguments({"-G"})).out);
+    std::string name;
+    std::string value;
+    for (std::string line; std::getline(lines, line);) {
+        std::istringstream words(line);
+        if (words >> name >> value && name == "stricthostkeychecking") return value;
+    }
+    return {};
+}
+
 std::string ssh_program::ask_host_key() {
-    const auto before = std::exchange(said_, {});
     try {
         clock().moved();
-        auto argv = ssh_arguments(settings_, deadline_s());
-        const auto more = host_key_arguments();
-        argv.insert(std::find(argv.begin(), argv.end(), "--"), more.begin(), more.end());
+        auto argv = arguments(host_key_arguments());
         argv.push_back("exit");  // should it be known by now
-        program_stream asked(*this, spawn_program(argv));
-        asked.end_input();
-        std::array<char, 4096> buffer;
+        return told_host_key(ask(argv).err);
+    } catch (const std::exception&) {
+        return {};  // then it is not told
+    }
+}
+
+ssh_program::output ssh_program::ask(const std::vector<std::string>& argv) {
+    auto before = std::exchange(said_, {});
+    std::string out;
+    program_stream asked(*this, spawn_program(argv));
+    asked.end_input();
+    std::array<char, 4096> buffer;
+    try {
         while (!asked.is_silent()) {
             std::vector<pollfd> news;
             asked.add_interests(news);
             clock().wait(news);
-            for (const int stream : {1, 2}) (void)asked.read(stream, buffer);
+            out.append(buffer.data(), asked.read(1, buffer));
+            (void)asked.read(2, buffer);
         }
-    } catch (const std::exception&) {
-        // Then it is not told.
+    } catch (...) {
+        said_ = std::move(before);
+        throw;
     }
-    return told_host_key(std::exchange(said_, before));
+    return {std::move(out), std::exchange(said_, std::move(before))};
 }
 
 std::string known_hosts_option(const ssh_program_settings& settings) {
@@ -250,6 +302,9 @@ std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int
     if (!settings.identity_files.empty()) option("IdentitiesOnly=yes");
     for (const auto& each : settings.identity_files) add({"-i", each});
     if (!settings.known_hosts_files.empty()) option(known_hosts_option(settings));
+    if (!settings.host_key_checking.empty()) {
+        option("StrictHostKeyChecking=" + settings.host_key_checking);
+    }
     add({"--", settings.host});
     return argv;
 }

@@ -21,10 +21,14 @@ struct ssh_program_settings {
     std::string config{};
     std::vector<std::string> identity_files{};
     std::vector<std::string> known_hosts_files{};
+    std::string host_key_checking{};  ///< StrictHostKeyChecking instead of the configuration's
 };
 
-/// Each stream is a process of its own, with a login of its own.
-/// Throws: nothing yet: the first stream's end tells what is wrong.
+/// Each stream is a process of its own, with a login of its own. Before the first, another one
+/// tells what StrictHostKeyChecking is in force (`ssh -G`): with `no`, by which a changed key is no
+/// more than a warning, all are told accept-new, which adds unknown hosts just as well; where
+/// nothing is told, yes.
+/// Throws: nothing yet: the first stream tells what is wrong.
 std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_clock& clock);
 
 /// The ssh command's arguments up to and without the remote command.

@@ -69,6 +69,15 @@ class ssh_refusal : public both_ways {
         }
         return true;
     }
+    /// With one more line of configuration, for these options alone.
+    static places::node_options options_with(const test_sshd& far, const std::string& line) {
+        auto options = options_for(far);
+        options.ssh_config = far.folder() + "/config with a line";
+        std::filesystem::copy_file(far.config(), *options.ssh_config,
+                                   std::filesystem::copy_options::overwrite_existing);
+        std::ofstream(*options.ssh_config, std::ios::app) << "    " << line << "\n";
+        return options;
+    }
     static void edit_config(const test_sshd& far, const std::string& line) {
         std::ifstream in(far.config());
         const std::string all(std::istreambuf_iterator<char>(in), {});
@@ -150,8 +159,27 @@ TEST_P(ssh_refusal, of_a_changed_host_key_names_the_line_that_has_another) {
         EXPECT_TRUE(has(text, far.known_hosts() + ":2")) << text;
     }
     // Not even where unknown hosts are welcome.
-    edit_config(far, "StrictHostKeyChecking accept-new");
-    (void)refused(far, errc::host_key_changed);
+    for (const char* checking : {"accept-new", "no", "off"}) {
+        SCOPED_TRACE(checking);
+        const auto options = options_with(far, std::string("StrictHostKeyChecking ") + checking);
+        (void)refused(far, errc::host_key_changed, options);
+    }
+}
+
+TEST_P(ssh_refusal, of_a_changed_host_key_by_a_command_that_would_go_on_names_its_option) {
+    if (uses_library()) return;
+    const test_sshd far;
+    auto options = options_for(far);
+    options.ssh_command = "ssh -o StrictHostKeyChecking=no";
+    const auto text = refused(far, errc::bad_argument, options);
+    EXPECT_TRUE(has(text, "StrictHostKeyChecking") && has(text, "accept-new")) << text;
+    // One that does not say what is in force is told to take known hosts alone.
+    far.put_program("untold", "case $* in *-G*) exit 1;; esac; exec ssh \"$@\"");
+    options = options_with(far, "StrictHostKeyChecking no");
+    options.ssh_command = far.bin() + "/untold";
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+    test_sshd::write_file(far.known_hosts(), "");
+    (void)refused(far, errc::host_key_unknown, options);
 }
 
 TEST_P(ssh_refusal, of_another_kind_of_key_for_a_known_host_whatever_is_set) {
