@@ -258,7 +258,8 @@ TEST(ssh_command, gets_what_was_said_and_asks_for_nothing) {
     EXPECT_TRUE(has({"-F", "/c"}) && has({"-p", "22"}) && has({"-l", "joe"}) && has({"-i", "/k"}));
     EXPECT_TRUE(has({"-o", "UserKnownHostsFile=\"/h\""}));
     EXPECT_TRUE(has({"-o", "IdentitiesOnly=yes"}));
-    for (const char* each : {"ControlPath=none", "ClearAllForwardings=yes", "RemoteCommand=none"}) {
+    for (const char* each :
+         {"ControlPath=none", "ClearAllForwardings=yes", "RemoteCommand=none", "LogLevel=INFO"}) {
         EXPECT_TRUE(has({"-o", each})) << each;
     }
     EXPECT_EQ(argv[argv.size() - 2], "--");

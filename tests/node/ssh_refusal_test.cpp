@@ -182,6 +182,25 @@ TEST_P(ssh_refusal, of_a_changed_host_key_by_a_command_that_would_go_on_names_it
     (void)refused(far, errc::host_key_unknown, options);
 }
 
+TEST_P(ssh_refusal, by_a_command_that_is_set_to_say_nothing_has_the_same_code) {
+    if (uses_library()) return;
+    for (const char* level : {"QUIET", "FATAL"}) {
+        SCOPED_TRACE(level);
+        const test_sshd far;
+        edit_config(far, std::string("Host *\n    LogLevel ") + level);
+        const auto known = "[127.0.0.1]:" + std::to_string(far.port()) + " ";
+        test_sshd::write_file(far.known_hosts(), "");
+        EXPECT_TRUE(has(refused(far, errc::host_key_unknown), "add this line: " + known));
+        test_sshd::write_file(far.known_hosts(), known + public_key(far.user_key() + ".pub"));
+        EXPECT_FALSE(has(refused(far, errc::host_key_changed), "add this line"));
+        test_sshd::write_file(far.known_hosts(), known + public_key(far.folder() + "/host.pub"));
+        std::filesystem::rename(far.user_key(), far.folder() + "/elsewhere");
+        (void)refused(far, errc::auth_refused);
+        const auto silent = make_port(false);
+        (void)refused(far, errc::port_refused, options_for(far), silent.host());
+    }
+}
+
 TEST_P(ssh_refusal, of_another_kind_of_key_for_a_known_host_whatever_is_set) {
     if (!uses_library()) return;
     const test_sshd far;
