@@ -120,6 +120,8 @@ class ssh_session final : public far_side {
 
     LIBSSH2_SESSION* raw() const noexcept { return session_.get(); }
     [[noreturn]] void lost(const std::string& doing);
+    /// Whether the connection has gone, of which libssh2 does not tell with every code.
+    bool is_cut() const noexcept;
     /// For destructors: what fails here has ended the connection, as whoever uses it next hears.
     void close_later(LIBSSH2_CHANNEL* channel) noexcept {
         try {
@@ -318,8 +320,10 @@ void ssh_session::shake_hands(const known_hosts& known) {
     }
     ::libssh2_session_method_pref(raw(), LIBSSH2_METHOD_HOSTKEY, list.c_str());
     const int failed = finish([&] { return ::libssh2_session_handshake(raw(), socket_.get()); });
-    if (failed == LIBSSH2_ERROR_KEX_FAILURE || failed == LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE ||
-        failed == LIBSSH2_ERROR_METHOD_NONE) {
+    // Where the methods are what fails, the server may have hung up for that as well.
+    const bool has_failed_later = failed == LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE;
+    if (failed == LIBSSH2_ERROR_KEX_FAILURE || failed == LIBSSH2_ERROR_METHOD_NONE ||
+        (has_failed_later && !is_cut())) {
         throw error(errc::ssh_lost, where(settings_) +
                                         ": the SSH library and this server have no method in "
                                         "common: " +
@@ -453,8 +457,11 @@ bool ssh_session::try_agent(LIBSSH2_AGENT* agent, bool named) {
         const int failed =
             finish([&] { return ::libssh2_agent_userauth(agent, settings_.user.c_str(), key); });
         if (!failed) return true;
-        if (failed == LIBSSH2_ERROR_SOCKET_DISCONNECT) lost("logging in");
-        if (failed == LIBSSH2_ERROR_AUTHENTICATION_FAILED) refused_.insert(blob);
+        if (failed == LIBSSH2_ERROR_AUTHENTICATION_FAILED) {
+            refused_.insert(blob);
+        } else if (is_cut()) {
+            lost("logging in");
+        }
     }
     return false;
 }
@@ -487,10 +494,7 @@ bool ssh_session::try_key(const std::string& file, const ask_passphrase& ask) {
     });
     ::explicit_bzero(passphrase.data(), passphrase.size());
     if (!failed) return true;
-    if (failed == LIBSSH2_ERROR_SOCKET_DISCONNECT || failed == LIBSSH2_ERROR_SOCKET_RECV ||
-        failed == LIBSSH2_ERROR_SOCKET_SEND) {
-        lost("logging in");
-    }
+    if (failed != LIBSSH2_ERROR_AUTHENTICATION_FAILED && is_cut()) lost("logging in");
     if (failed == LIBSSH2_ERROR_FILE || failed == LIBSSH2_ERROR_METHOD_NONE) {
         tried_ += " (" + last_words() + ")";
     }
@@ -529,6 +533,18 @@ bool ssh_session::knows_method(const std::string& method) const {
     const bool knows = std::find(names, names + count, method) != names + count;
     ::libssh2_free(raw(), names);
     return knows;
+}
+
+bool ssh_session::is_cut() const noexcept {
+    if (!disconnect_.empty()) return true;
+    const int failed = ::libssh2_session_last_errno(session_.get());
+    if (failed == LIBSSH2_ERROR_SOCKET_DISCONNECT || failed == LIBSSH2_ERROR_SOCKET_RECV ||
+        failed == LIBSSH2_ERROR_SOCKET_SEND) {
+        return true;
+    }
+    char octet = 0;
+    const auto got = ::recv(socket_.get(), &octet, 1, MSG_PEEK | MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
 }
 
 void ssh_session::lost(const std::string& doing) {

@@ -3,6 +3,7 @@
 // takes no longer than its deadline, and leaves nothing.
 #include "net/handshake.hpp"
 #include "tests/node/by_ssh.hpp"
+#include "tests/node/cutting_relay.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/newer_object.hpp"
@@ -699,6 +700,34 @@ void lose_while(const test_sshd& far, const std::string& program,
     std::printf("%s\n", e.what());
     // What stands still on the far side does so because of this test.
     ::kill(stopped, SIGKILL);
+    EXPECT_TRUE(far.is_left_alone());
+}
+
+TEST_P(ssh_refusal, of_a_connection_that_is_cut_anywhere_before_the_node_is_lost_and_nothing_else) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.ssh_config = "/dev/null";
+    options.identity_files = {far.user_key()};
+    options.known_hosts_files = {far.folder() + "/known without a port"};
+    test_sshd::write_file(options.known_hosts_files[0],
+                          "127.0.0.1 " + public_key(far.folder() + "/host.pub") + "\n");
+    options.program = "/no/such/program";
+    const auto at_host = far.host().substr(0, far.host().rfind(':') + 1);
+    constexpr std::size_t step = 89;
+    int lost_count = 0;
+    for (std::size_t most = 0;; most += step) {
+        SCOPED_TRACE(most);
+        const cutting_relay relay(far.port(), most);
+        const auto host = at_host + std::to_string(relay.port());
+        const auto e = error_of([&] { (void)test_runtime().spawn_remote_node(host, options); });
+        if (e.code() == errc::program_not_found) break;
+        ++lost_count;
+        EXPECT_EQ(e.code(), errc::ssh_lost) << e.what();
+        if (uses_library()) {
+            EXPECT_TRUE(has(e.what(), "was lost while")) << e.what();
+        }
+    }
+    EXPECT_GT(lost_count, 10);
     EXPECT_TRUE(far.is_left_alone());
 }
 

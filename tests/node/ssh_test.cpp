@@ -657,18 +657,22 @@ TEST_P(ssh_login, that_waits_for_a_passphrase_costs_no_other_node_its_time) {
     EXPECT_TRUE(local.get().is_up());
 }
 
-/// A real agent that holds one key, and that whoever looks for one finds meanwhile.
+/// A real agent that holds keys, and that whoever looks for one finds meanwhile.
 class key_agent {
   public:
     /// `confirming`: the program that it asks before it uses the key; empty: it asks nobody.
     key_agent(const test_sshd& far, const std::string& key, const std::string& confirming = {})
+        : key_agent(far, std::vector{key}, confirming) {}
+    key_agent(const test_sshd& far, const std::vector<std::string>& keys,
+              const std::string& confirming = {})
         : end_(far.folder() + "/end") {
         const auto socket = far.folder() + "/agent";
         const auto added = far.folder() + "/added";
         test_sshd::run({"mkfifo", added, end_});
         // It ends with the shell that it runs.
-        const auto script = std::string("ssh-add -q ") + (confirming.empty() ? "" : "-c ") + "'" +
-                            key + "' && echo > '" + added + "' && cat '" + end_ + "'";
+        std::string script = std::string("ssh-add -q") + (confirming.empty() ? "" : " -c");
+        for (const auto& each : keys) script += " '" + each + "'";
+        script += " && echo > '" + added + "' && cat '" + end_ + "'";
         test_sshd::run({"sh", "-c",
                         "SSH_ASKPASS='" + confirming +
                             "' SSH_ASKPASS_REQUIRE=force ssh-agent -a '" + socket + "' sh -c \"" +
@@ -737,6 +741,22 @@ TEST_P(ssh_login, by_identities_only_asks_the_agent_for_those_that_are_named) {
     const auto text = text_of_error(
         errc::auth_refused, [&] { (void)test_runtime().spawn_remote_node("far", options); });
     EXPECT_EQ(text.find("of the agent"), text.npos) << text;
+}
+
+TEST_P(ssh_login, that_the_host_has_cut_after_too_many_keys_says_so) {
+    const test_sshd far;
+    std::vector<std::string> others;
+    for (int i = 0; i < 7; ++i) {
+        others.push_back(far.folder() + "/other" + std::to_string(i));
+        test_sshd::run({"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", others.back()});
+    }
+    const key_agent agent(far, others);
+    write_config(far, " IdentityFile " + far.user_key() + "\n");
+    const auto text = text_of_error(errc::auth_refused, [&] { (void)start(far); });
+    EXPECT_NE(text.find("Too many authentication failures"), text.npos) << text;
+    EXPECT_NE(text.find("IdentitiesOnly yes"), text.npos) << text;
+    write_config(far, " IdentityFile " + far.user_key() + "\n IdentitiesOnly yes\n");
+    EXPECT_TRUE(start(far).is_up());
 }
 
 TEST_P(ssh_login, that_the_host_has_refused_by_the_agent_asks_for_no_passphrase) {
