@@ -44,7 +44,10 @@ class program_stream final : public far_stream {
         const without_sigpipe guard;
         const auto taken = ::write(process_.in.get(), octets.data(), octets.size());
         if (taken >= 0) return static_cast<std::size_t>(taken);
-        if (errno == EAGAIN || errno == EINTR) return 0;
+        if (errno == EAGAIN || errno == EINTR) {
+            is_full_ = true;
+            return 0;
+        }
         process_.in.reset();
         return octets.size();
     }
@@ -58,7 +61,10 @@ class program_stream final : public far_stream {
     bool is_silent() const noexcept { return !process_.out && !process_.err; }
     std::optional<exit_status> status() override { return status_; }
 
+    /// Whoever has more to write does so at any news, and is told again whether there is room.
+    void look() noexcept { is_full_ = false; }
     void add_interests(std::vector<pollfd>& to) const {
+        if (process_.in && is_full_) to.push_back({process_.in.get(), POLLOUT, 0});
         if (process_.out && out_) to.push_back({process_.out.get(), POLLIN, 0});
         if (process_.err && err_) to.push_back({process_.err.get(), POLLIN, 0});
         if (is_silent() && !status_) {
@@ -73,6 +79,7 @@ class program_stream final : public far_stream {
     bool is_in_ = false;  // ssh itself writes nothing to standard output
     bool out_ = true;     // listened to
     bool err_ = true;
+    bool is_full_ = false;  // the last write took nothing
 };
 
 class ssh_program final : public far_side {
@@ -97,7 +104,9 @@ class ssh_program final : public far_side {
         for (const auto* each : streams_) each->add_interests(all);
         return all;
     }
-    void look() override {}
+    void look() override {
+        for (auto* each : streams_) each->look();
+    }
     std::string address() const override { return {}; }
     std::string said() const override { return said_; }
 
