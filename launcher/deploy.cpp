@@ -506,8 +506,11 @@ started_stream start_deployed(far_side& far, const freight& what, bool show_prog
     far.clock().begin(errc::ssh_lost, "looking for the program there");
     first_answers answers;
     for (const bool copied : {false, true}) {
-        far_shell shell(far, first_script(what.set));
-        if (is_starting(shell, answers)) return shell.release();
+        {
+            // Gone before the copy: a host may allow for two sessions on a connection.
+            far_shell shell(far, first_script(what.set));
+            if (is_starting(shell, answers)) return shell.release();
+        }
         if (copied && !answers.barred.empty()) {
             throw error(errc::no_permission,
                         "the host does not run " + answers.barred +

@@ -33,6 +33,10 @@ constexpr std::chrono::milliseconds connect_limit{4000};
 // How long a cut without a word may go unnoticed.
 constexpr int silence_s = 3;
 constexpr std::size_t copy_bytes = 256 * 1024;
+// sshd counts a session until it has reaped what ran in it, and says nothing of that. A refused one
+// is asked for so often, each time after that part of what is left of the step.
+constexpr int session_tries = 6;
+constexpr std::size_t session_parts = 50;
 // From this version on (1.11) RSA keys sign with SHA-2, which current servers ask for.
 constexpr int rsa_sha2_version = 0x010b00;
 
@@ -134,6 +138,7 @@ class ssh_session final : public far_side {
     void close_some();
 
   private:
+    LIBSSH2_CHANNEL* open_session();
     std::string last_words() const;
     bool knows_method(const std::string& method) const;
     void begin_login(errc code, const std::string& how);
@@ -562,9 +567,25 @@ void ssh_session::lost(const std::string& doing) {
 
 // -- as a far side --
 
+LIBSSH2_CHANNEL* ssh_session::open_session() {
+    for (int tries_left = session_tries - 1;; --tries_left) {
+        auto* channel = finish_pointer([&] { return ::libssh2_channel_open_session(raw()); });
+        if (channel) return channel;
+        if (::libssh2_session_last_errno(raw()) != LIBSSH2_ERROR_CHANNEL_FAILURE || is_cut()) {
+            lost("opening a channel");
+        }
+        if (tries_left == 0) break;
+        (void)clock().wait_part({}, session_parts);
+    }
+    throw error(errc::ssh_lost,
+                "the SSH connection to " + where(settings_) +
+                    " stands, and no other session can be had on it: " + last_words() +
+                    "; MaxSessions in its sshd_config has to allow for two, or .ssh_command = "
+                    "\"ssh\" logs in for each");
+}
+
 std::unique_ptr<far_stream> ssh_session::start(const std::string& command) {
-    auto* channel = finish_pointer([&] { return ::libssh2_channel_open_session(raw()); });
-    if (!channel) lost("opening a channel");
+    auto* channel = open_session();
     auto stream = std::make_unique<ssh_channel>(*this, channel);
     const int failed = finish([&] { return ::libssh2_channel_exec(channel, command.c_str()); });
     if (failed) lost("starting a command");

@@ -504,6 +504,29 @@ TEST_P(ssh_refusal, does_not_happen_to_a_host_of_32_bits_that_has_the_program_s_
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
 }
 
+TEST_P(ssh_refusal, does_not_happen_to_a_host_that_allows_for_two_sessions_on_a_connection) {
+    if (!uses_library()) return;
+    for (const bool has_sftp : {true, false}) {
+        SCOPED_TRACE(has_sftp);
+        const test_sshd far({.lines = {"MaxSessions 2"}, .has_sftp = has_sftp});
+        auto options = options_for(far);
+        options.modules = {NODE_MODULE, LINKED_MODULE};
+        options.tunnel = true;
+        EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+    }
+}
+
+TEST_P(ssh_refusal, of_a_second_session_on_a_connection_says_so_and_names_the_command) {
+    const test_sshd far({.lines = {"MaxSessions 1"}});
+    if (uses_library()) {
+        const auto text = refused(far, errc::ssh_lost);
+        EXPECT_TRUE(has(text, "MaxSessions") && has(text, ".ssh_command")) << text;
+        EXPECT_FALSE(has(text, "was lost")) << text;
+    } else {
+        EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
+    }
+}
+
 TEST_P(ssh_refusal, of_a_module_for_a_newer_c_library_gives_the_words_of_the_loader_there) {
     const test_sshd far;
     auto options = options_for(far);
