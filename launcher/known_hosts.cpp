@@ -12,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
+#include <filesystem>
 #include <fstream>
 #include <sys/stat.h>
 #include <system_error>
@@ -123,6 +124,8 @@ std::string known_hosts_line(std::string_view host, std::uint16_t port, std::str
 }
 
 void add_known_host(const std::string& file, const std::string& line) {
+    // Where it is not there yet: whoever has never used ssh has no ~/.ssh.
+    (void)::mkdir(std::filesystem::path(file).parent_path().c_str(), 0700);
     const unique_fd to{::open(file.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600)};
     checked(to.get(), ("open " + file).c_str());
     struct stat facts {};

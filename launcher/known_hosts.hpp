@@ -53,7 +53,8 @@ class known_hosts {
 std::string known_hosts_name(std::string_view host, std::uint16_t port);
 /// The line that makes the key known.
 std::string known_hosts_line(std::string_view host, std::uint16_t port, std::string_view key);
-/// Adds the line to the file, which is made if need be, as a line of its own.
+/// Adds the line to the file, which is made if need be, as a line of its own; so is the folder that
+/// it is in, for its owner alone.
 /// Throws: std::system_error naming the file.
 void add_known_host(const std::string& file, const std::string& line);
 /// `SHA256:…`, as other programs show it.

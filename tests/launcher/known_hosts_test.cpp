@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 using namespace places::launcher;
 using verdict = known_hosts::verdict;
 
@@ -103,6 +105,17 @@ TEST(known_hosts, are_added_as_lines_of_their_own_or_the_file_is_named) {
     } catch (const std::system_error& e) {
         EXPECT_NE(std::string(e.what()).find("/no/such/file"), std::string::npos) << e.what();
     }
+}
+
+TEST(known_hosts, are_added_in_a_folder_that_is_made_for_them_and_for_nobody_else) {
+    const scratch_folder home;
+    const auto folder = home.path() + "/.ssh";
+    add_known_host(folder + "/known_hosts", known_hosts_line("a", 22, one));
+    EXPECT_EQ(known_hosts({folder + "/known_hosts"}, "a", 22).check(one), verdict::known);
+    EXPECT_EQ(std::filesystem::status(folder).permissions(), std::filesystem::perms::owner_all);
+    // Of others than the last one somebody else has to know.
+    EXPECT_THROW(add_known_host(home.path() + "/no/such/file", "x"), std::system_error);
+    EXPECT_FALSE(std::filesystem::exists(home.path() + "/no"));
 }
 
 TEST(known_hosts, quotes_in_a_line_are_octets_like_others) {
