@@ -32,7 +32,9 @@ std::string_view advice_for(errc code) noexcept {
             return "; somebody may be in between: ask whoever runs it, and if it has a new key, "
                    "replace that line";
         case errc::bad_key_file: return "; chmod 600 takes it away from others";
-        case errc::auth_refused: return "; nobody can type a password here: use a key";
+        case errc::auth_refused:
+            return "; nobody can type a password here: use a key, and ssh-add one that has a "
+                   "passphrase";
         case errc::no_space: return "; make room there";
         case errc::no_permission: return "; XDG_CACHE_HOME says where to";
         default: return {};

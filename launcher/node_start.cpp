@@ -391,6 +391,11 @@ void check_options(const std::string& where, const node_options& options, bool b
                    "user@localhost goes by it");
         }
     }
+    if (options.passphrase && !options.ssh_command.empty()) {
+        refuse(
+            ".passphrase is not for .ssh_command, which asks nobody; ssh-add gives the key to "
+            "an agent");
+    }
     using ms = std::chrono::milliseconds;
     check_time("deadline", options.deadline, ms{1});
     check_time("step_deadline", options.step_deadline, ms{1});

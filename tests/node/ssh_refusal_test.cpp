@@ -460,6 +460,18 @@ TEST_P(ssh_refusal, of_an_rsa_key_says_what_the_library_cannot_do_and_the_comman
     }
 }
 
+TEST_P(ssh_refusal, of_a_passphrase_for_the_command_which_asks_for_none_names_the_agent) {
+    if (uses_library()) return;
+    const test_sshd far;
+    auto options = options_for(far);
+    options.passphrase = [](const std::string&) { return "open sesame"; };
+    const auto text = refused(far, errc::bad_argument, options);
+    EXPECT_TRUE(has(text, ".passphrase") && has(text, "ssh-add")) << text;
+    // Nor is there anybody to type it.
+    test_sshd::run({"ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", far.user_key()});
+    EXPECT_TRUE(has(refused(far, errc::auth_refused), "ssh-add"));
+}
+
 TEST_P(ssh_refusal, of_what_only_the_ssh_command_can_do_names_it) {
     const test_sshd far;
     edit_config(far, "ProxyCommand sh -c 'exec nc %h %p'");

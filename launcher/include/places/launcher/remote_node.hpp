@@ -51,7 +51,7 @@ struct node_options {
     /// Instead of ~/.ssh/config and /etc/ssh/ssh_config; "none": no file.
     std::optional<std::string> ssh_config{};
     /// Called with the file of a key that is locked; empty: not known. Runs in the call that
-    /// starts the node.
+    /// starts the node. Not with ssh_command: there a locked key has to be in an agent.
     std::function<std::string(const std::string& key_file)> passphrase{};
     /// "ssh", say: logs in with that command instead of the library, for jump hosts, certificates
     /// and RSA keys. It reads the configuration itself, and asks for nothing.
