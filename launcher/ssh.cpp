@@ -138,6 +138,7 @@ class ssh_session final : public far_side {
     void close_some();
 
   private:
+    int try_address(const addrinfo& to, std::size_t addresses_left);
     LIBSSH2_CHANNEL* open_session();
     std::string last_words() const;
     bool knows_method(const std::string& method) const;
@@ -251,6 +252,17 @@ ssh_session::ssh_session(const ssh_settings& settings, step_clock& clock)
                                    reinterpret_cast<void*>(on_disconnect));
 }
 
+// Of an address that has not answered in its part of the step.
+constexpr int too_late = -1;
+
+/// Of two addresses' errors. Those without a route come last, and tell nothing of the others.
+bool tells_more(int cause, int than) {
+    const auto weight = [](int each) {
+        return each == ECONNREFUSED ? 2 : each == ETIMEDOUT ? 1 : 0;
+    };
+    return weight(cause) > weight(than);
+}
+
 void ssh_session::connect_socket() {
     clock().begin(errc::host_unreachable, "connecting to " + where(settings_), connect_limit);
     addrinfo hints{};
@@ -267,46 +279,48 @@ void ssh_session::connect_socket() {
     }
     const std::unique_ptr<addrinfo, address_deleter> list(found);
     int cause = 0;
+    std::string there;
+    bool is_late = false;
     std::size_t addresses_left = 0;
     for (const auto* each = found; each; each = each->ai_next) ++addresses_left;
     for (const auto* each = found; each; each = each->ai_next, --addresses_left) {
-        socket_ =
-            unique_fd{::socket(each->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
-        if (!socket_) {
-            cause = errno;
-            continue;
-        }
         std::array<char, NI_MAXHOST> text{};
         ::getnameinfo(each->ai_addr, each->ai_addrlen, text.data(), text.size(), nullptr, 0,
                       NI_NUMERICHOST);
         address_ = text.data();
-        cause = 0;
-        if (::connect(socket_.get(), each->ai_addr, each->ai_addrlen) != 0) {
-            cause = errno;
-            if (cause == EINPROGRESS) {
-                std::array<pollfd, 1> done{pollfd{socket_.get(), POLLOUT, 0}};
-                // One that leads nowhere leaves time for the others.
-                if (addresses_left > 1 && !clock().wait_part(done, addresses_left)) {
-                    cause = ETIMEDOUT;
-                    continue;
-                }
-                if (addresses_left == 1) clock().wait(done);
-                socklen_t size = sizeof cause;
-                ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &cause, &size);
-            }
+        const int outcome = try_address(*each, addresses_left);
+        if (outcome == 0) {
+            const int on = 1;
+            ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+            return;
         }
-        if (cause == 0) break;
+        is_late = outcome == too_late;
+        const int how = is_late ? ETIMEDOUT : outcome;
+        if (there.empty() || tells_more(how, cause)) {
+            cause = how;
+            there = address_;
+        }
     }
-    if (cause == 0 && socket_) {
-        const int on = 1;
-        ::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        return;
-    }
-    const auto text = where(settings_) + ": " + std::strerror(cause);
-    if (cause == ECONNREFUSED) {
-        throw error(errc::port_refused, text + std::string(advice_for(errc::port_refused)));
-    }
-    throw error(errc::host_unreachable, text + std::string(advice_for(errc::host_unreachable)));
+    if (is_late && cause == ETIMEDOUT) clock().wait({});  // which says so
+    const auto text = where(settings_) + (there == settings_.host_name ? "" : " (" + there + ")") +
+                      ": " + std::strerror(cause);
+    const auto code = cause == ECONNREFUSED ? errc::port_refused : errc::host_unreachable;
+    throw error(code, text + std::string(advice_for(code)));
+}
+
+/// Returns: 0, an errno, or too_late.
+int ssh_session::try_address(const addrinfo& to, std::size_t addresses_left) {
+    socket_ = unique_fd{::socket(to.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+    if (!socket_) return errno;
+    if (::connect(socket_.get(), to.ai_addr, to.ai_addrlen) == 0) return 0;
+    if (errno != EINPROGRESS) return errno;
+    std::array<pollfd, 1> done{pollfd{socket_.get(), POLLOUT, 0}};
+    // One that leads nowhere leaves time for the others.
+    if (!clock().wait_part(done, addresses_left)) return too_late;
+    int cause = 0;
+    socklen_t size = sizeof cause;
+    ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &cause, &size);
+    return cause;
 }
 
 void ssh_session::shake_hands(const known_hosts& known) {

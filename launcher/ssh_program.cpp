@@ -24,6 +24,12 @@ constexpr int end_wait_ms = 200;
 
 void make_non_blocking(int fd) { checked(::fcntl(fd, F_SETFL, O_NONBLOCK), "fcntl"); }
 
+/// Whether no route leads to the address that it has tried last.
+bool lacks_route(std::string_view words) {
+    return words.find("No route to host") != words.npos ||
+           words.find("Network is unreachable") != words.npos;
+}
+
 class ssh_program;
 
 class program_stream final : public far_stream {
@@ -119,7 +125,13 @@ class ssh_program final : public far_side {
     [[noreturn]] void lost(bool is_in) {
         std::string words;
         for (const char c : said_) words += c == '\n' || c == '\r' ? ' ' : c;
-        const auto code = is_in ? errc::ssh_lost : code_of_ssh_words(words);
+        auto code = is_in ? errc::ssh_lost : code_of_ssh_words(words);
+        if (code == errc::host_unreachable && lacks_route(words)) {
+            if (const auto refused = ask_refusal(); !refused.empty()) {
+                code = errc::port_refused;
+                words += "; " + refused;
+            }
+        }
         auto advice = std::string(advice_for(code));
         if (code == errc::host_key_unknown) {
             const auto key = ask_host_key();
@@ -141,6 +153,9 @@ class ssh_program final : public far_side {
     std::string checking_in_force();
     /// Of a host that ssh does not know, of which it says no more than that.
     std::string ask_host_key();
+    /// Of a host with several addresses ssh tells what the last one led to, which may be one that
+    /// no route leads to. Returns: its words of another one, where nobody listens; or empty.
+    std::string ask_refusal();
     struct output {
         std::string out;
         std::string err;
@@ -240,6 +255,23 @@ std::string ssh_program::ask_host_key() {
     } catch (const std::exception&) {
         return {};  // then it is not told
     }
+}
+
+std::string ssh_program::ask_refusal() {
+    try {
+        clock().moved();
+        auto argv = arguments({"-v"});
+        argv.push_back("exit");  // should it be reached by now
+        std::istringstream lines(ask(argv).err);
+        for (std::string line; std::getline(lines, line);) {
+            const auto at = line.find("connect to address ");
+            if (at == line.npos || line.find("Connection refused") == line.npos) continue;
+            return line.substr(at, line.find_last_not_of("\r\n") + 1 - at);
+        }
+    } catch (const std::exception&) {
+        // Then it is not told.
+    }
+    return {};
 }
 
 ssh_program::output ssh_program::ask(const std::vector<std::string>& argv) {

@@ -24,6 +24,7 @@
 #include <fstream>
 #include <gnu/libc-version.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -290,6 +291,39 @@ TEST_P(ssh_refusal, of_a_port_where_nobody_listens) {
     const test_sshd far;
     const auto silent = make_port(false);
     (void)refused(far, errc::port_refused, options_for(far), silent.host());
+}
+
+/// Another text in a file of this host's, for this process and whatever it starts.
+class covered_file {
+  public:
+    covered_file(const test_sshd& far, const std::string& path, const std::string& text)
+        : path_(path) {
+        const auto by = far.folder() + "/" + std::filesystem::path(path).filename().string();
+        test_sshd::write_file(by, text);
+        covers_ = ::unshare(CLONE_NEWNS) == 0 &&
+                  ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                  ::mount(by.c_str(), path_.c_str(), nullptr, MS_BIND, nullptr) == 0;
+    }
+    ~covered_file() {
+        if (covers_) ::umount2(path_.c_str(), MNT_DETACH);
+    }
+    covered_file(const covered_file&) = delete;
+    covered_file& operator=(const covered_file&) = delete;
+    bool covers() const noexcept { return covers_; }
+
+  private:
+    std::string path_;
+    bool covers_ = false;
+};
+
+TEST_P(ssh_refusal, of_a_port_by_one_address_counts_whatever_the_others_of_the_host_lead_to) {
+    const test_sshd far;
+    const covered_file hosts(far, "/etc/hosts", "127.0.0.1 two.test\n2001:db8::1 two.test\n");
+    if (!hosts.covers()) return lacks("no mount namespace here");
+    const auto silent = make_port(false);
+    const auto host = "two.test:" + std::to_string(silent.number);
+    const auto text = refused(far, errc::port_refused, options_for(far), host);
+    EXPECT_TRUE(has(text, "two.test") && has(text, "127.0.0.1")) << text;
 }
 
 TEST_P(ssh_refusal, of_a_host_that_no_name_server_knows) {
