@@ -28,7 +28,8 @@ namespace places::launcher {
 namespace {
 
 // Name server and host: with a signal's delay and the start of two processes it is to be known in
-// five seconds that nobody is there. TCP has asked three times by then.
+// five seconds that nobody is there, unless more is allowed for than by default. TCP has asked
+// three times by then.
 constexpr std::chrono::milliseconds connect_limit{4000};
 // How long a cut without a word may go unnoticed.
 constexpr int silence_s = 3;
@@ -264,7 +265,8 @@ bool tells_more(int cause, int than) {
 }
 
 void ssh_session::connect_socket() {
-    clock().begin(errc::host_unreachable, "connecting to " + where(settings_), connect_limit);
+    clock().begin(errc::host_unreachable, "asking for the address of " + settings_.host_name,
+                  connect_limit);
     addrinfo hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
@@ -278,6 +280,7 @@ void ssh_session::connect_socket() {
                         "SSH configuration?");
     }
     const std::unique_ptr<addrinfo, address_deleter> list(found);
+    clock().go_on("connecting to " + where(settings_));
     int cause = 0;
     std::string there;
     bool is_late = false;

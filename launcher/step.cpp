@@ -23,6 +23,8 @@ constexpr std::chrono::milliseconds signal_delay{500};
 constexpr std::chrono::milliseconds tell_interval{500};
 constexpr std::chrono::milliseconds goodbye_room{1000};
 
+std::chrono::milliseconds limit_default() { return node_options{}.step_deadline; }
+
 }  // namespace
 
 step_clock::step_clock(std::chrono::milliseconds limit, int life) : limit_(limit), life_(life) {
@@ -51,14 +53,32 @@ std::string step_clock::too_late() const {
     const auto* question = "; is the host up and the way to it free?";
     if (code_ == errc::load_failed) question = "; does its disk answer?";
     if (code_ == errc::auth_refused) question = "; does it wait for somebody?";
+    const auto above =
+        step_limit_ == limit_ ? "" : ", above " + std::to_string(limit_default().count()) + " ms,";
     return "nothing moved for " + std::to_string(step_limit_.count()) + " ms while " + what_ +
-           question + (step_limit_ == limit_ ? " step_deadline allows for more time" : "");
+           question + " step_deadline" + above + " allows for more time";
 }
 
 void step_clock::begin(errc code, std::string what, std::chrono::milliseconds most) {
     end();
-    step_limit_ = std::min(limit_, most);
+    step_limit_ = limit_ > limit_default() ? limit_ : std::min(limit_, most);
     code_ = code;
+    say(std::move(what));
+    told_ = {};
+    moved();
+}
+
+void step_clock::go_on(std::string what) {
+    end();
+    say(std::move(what));
+    if (hushed_) return;
+    arm();
+    told_ = clock_type::now();
+    say_line(std::string(step_marker) + what_);
+}
+
+/// While the timer is off: its signal writes the last words.
+void step_clock::say(std::string what) {
     what_ = std::move(what);
     std::ranges::replace_if(what_, is_control, '?');
     const auto words = std::string(failed_marker) + std::to_string(static_cast<int>(code_)) + " " +
@@ -66,8 +86,6 @@ void step_clock::begin(errc code, std::string what, std::chrono::milliseconds mo
     last_words_size_ = std::min(words.size(), last_words_.size());
     std::memcpy(last_words_.data(), words.data(), last_words_size_);
     last_words_[last_words_size_ - 1] = '\n';
-    told_ = {};
-    moved();
 }
 
 void step_clock::moved() {
@@ -81,7 +99,8 @@ void step_clock::moved() {
 }
 
 void step_clock::arm() {
-    const auto after = step_limit_ + signal_delay;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until_ - clock_type::now());
+    const auto after = std::max(left, std::chrono::milliseconds{0}) + signal_delay;
     itimerspec when{};
     when.it_value.tv_sec = after.count() / 1000;
     when.it_value.tv_nsec = after.count() % 1000 * 1'000'000;

@@ -32,10 +32,12 @@ class step_clock {
     step_clock& operator=(const step_clock&) = delete;
 
     /// `what` completes "while …", and may quote others; `code` is what running out of time is.
-    /// `most`: for a step that has less time than others. Also tells the starter's starter, so that
-    /// it grants as much again.
+    /// `most`: for a step that has less time than others, unless limit() is more than by default.
+    /// Also tells the starter's starter, so that it grants as much again.
     void begin(errc code, std::string what,
                std::chrono::milliseconds most = std::chrono::milliseconds::max());
+    /// The same step is now at something else, for which it has the rest of its time.
+    void go_on(std::string what);
     /// Something has moved: the deadline starts over.
     void moved();
     /// Waits until one of `fds` has news, and says so in them.
@@ -58,6 +60,7 @@ class step_clock {
 
   private:
     std::string too_late() const;
+    void say(std::string what);
     bool wait_until(std::span<pollfd> fds, std::chrono::steady_clock::time_point until);
     void arm();
 

@@ -24,11 +24,14 @@
 #include <fstream>
 #include <gnu/libc-version.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <thread>
 #include <unistd.h>
 
 using namespace std::chrono_literals;
@@ -341,6 +344,87 @@ TEST_P(ssh_refusal, of_an_address_that_no_route_leads_to) {
     if (uses_library()) {
         EXPECT_TRUE(has(text, "224.0.0.1:22")) << text;
     }
+}
+
+/// Has the address 127.0.0.1 for whatever name it is asked for; another that says nothing is asked
+/// first. Its thread ends with it.
+class name_servers {
+  public:
+    static constexpr const char* configuration = "nameserver 127.53.0.1\nnameserver 127.53.0.2\n";
+    name_servers() {
+        bind(silent_, 1);
+        bind(answering_, 2);
+        if (are_there_) thread_ = std::thread([this] { answer(); });
+    }
+    ~name_servers() {
+        ::eventfd_write(end_.get(), 1);
+        if (thread_.joinable()) thread_.join();
+    }
+    name_servers(const name_servers&) = delete;
+    name_servers& operator=(const name_servers&) = delete;
+    bool are_there() const noexcept { return are_there_; }
+
+  private:
+    void bind(places::unique_fd& socket, std::uint32_t last) {
+        socket = places::unique_fd{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+        sockaddr_in where{};
+        where.sin_family = AF_INET;
+        where.sin_addr.s_addr = htonl(0x7f350000U + last);
+        where.sin_port = htons(53);
+        are_there_ = are_there_ &&
+                     ::bind(socket.get(), reinterpret_cast<sockaddr*>(&where), sizeof where) == 0;
+    }
+    /// Source: RFC 1035, 4.1: a header of 12 octets, then the question, then answers.
+    void answer() const {
+        std::array<pollfd, 2> news{pollfd{end_.get(), POLLIN, 0},
+                                   pollfd{answering_.get(), POLLIN, 0}};
+        while (::poll(news.data(), news.size(), -1) > 0 && !news[0].revents) {
+            std::string message(512, '\0');
+            sockaddr_in who{};
+            socklen_t size = sizeof who;
+            const auto got = ::recvfrom(answering_.get(), message.data(), message.size(), 0,
+                                        reinterpret_cast<sockaddr*>(&who), &size);
+            if (got < 17) continue;
+            message.resize(std::min(static_cast<std::size_t>(got), message.find('\0', 12) + 5));
+            const bool wants_ipv4 = message[message.size() - 3] == 1;
+            message[2] = '\x81';  // an answer, to a question that asks for recursion
+            message[3] = '\x80';
+            message.replace(6, 6, std::string(6, '\0'));
+            if (wants_ipv4) {
+                message[7] = 1;
+                message += std::string("\xc0\x0c\0\1\0\1\0\0\0\0\0\4\x7f\0\0\1", 16);
+            }
+            ::sendto(answering_.get(), message.data(), message.size(), 0,
+                     reinterpret_cast<sockaddr*>(&who), size);
+        }
+    }
+
+    bool are_there_ = true;
+    places::unique_fd silent_;
+    places::unique_fd answering_;
+    places::unique_fd end_{::eventfd(0, EFD_CLOEXEC)};
+    std::thread thread_;
+};
+
+TEST_P(ssh_refusal, of_a_name_that_is_told_late_ends_with_a_step_deadline_that_allows_for_it) {
+    if (!uses_library()) return;
+    const name_servers servers;
+    if (!servers.are_there()) return lacks("port 53 is not to be had here");
+    const test_sshd far;
+    const covered_file resolving(far, "/etc/resolv.conf", name_servers::configuration);
+    if (!resolving.covers()) return lacks("no mount namespace here");
+    const auto host = "late.test:" + std::to_string(far.port());
+    auto options = options_for(far);
+    options.identity_files = {far.user_key()};
+    options.known_hosts_files = {far.folder() + "/known late"};
+    test_sshd::write_file(options.known_hosts_files[0],
+                          "late.test " + public_key(far.folder() + "/host.pub") + "\n");
+    // The second one is asked after five seconds.
+    const auto text = refused(far, errc::host_unreachable, options, host);
+    EXPECT_TRUE(has(text, "4000 ms while asking for the address of late.test")) << text;
+    EXPECT_TRUE(has(text, "step_deadline")) << text;
+    options.step_deadline = 11s;
+    EXPECT_TRUE(test_runtime().spawn_remote_node(host, options).is_up());
 }
 
 TEST_P(ssh_refusal, of_a_host_that_does_not_answer_waits_for_less_than_a_whole_step) {
