@@ -453,13 +453,15 @@ TEST_F(two_hosts, a_cable_that_is_cut_amid_a_start_takes_what_has_been_started_a
     const scratch_folder scratch;
     const auto fifo = scratch.path() + "/reached";
     ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+    // For writing too: opened anew for each, it could end with the writer before.
+    std::fstream told(fifo);
     std::vector<places::pending_node> begun;
     std::vector<places::unique_fd> lives;
     const auto begin = [&](const places::node_options& options) {
         // Nobody looks at it, so nobody gives it its orders.
         begun.push_back(test_runtime().spawn_remote_node_async("far", options));
         pid_t reached = 0;
-        ASSERT_TRUE(std::ifstream(fifo) >> reached);
+        ASSERT_TRUE(told >> reached);
         lives.push_back(watch(reached));
         ASSERT_TRUE(lives.back());
     };
