@@ -575,6 +575,7 @@ std::shared_ptr<remote_node::state> take_node(pending_node::state& pending) {
 pending_node::pending_node(std::shared_ptr<state> s) noexcept : state_(std::move(s)) {}
 
 bool pending_node::is_ready() {
+    if (!state_) return true;  // get() throws at once
     launcher::settle({&state_, 1}, false);
     return launcher::is_settled(*state_);
 }

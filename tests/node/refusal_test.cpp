@@ -333,6 +333,16 @@ TEST(node, that_never_reads_its_order_leaves_the_other_bodies_of_a_router_alone)
     EXPECT_EQ(order, (std::vector<std::string>{"another body", "the start has ended"}));
 }
 
+TEST(node, that_is_pending_no_more_is_ready_to_say_so) {
+    auto pending = test_runtime().spawn_remote_node_async("localhost", {.listen_port = 0});
+    auto moved = std::move(pending);
+    EXPECT_TRUE(pending.is_ready());
+    EXPECT_EQ(error_of([&] { (void)pending.get(); }).code(), errc::bad_argument);
+    EXPECT_TRUE(moved.get().is_up());
+    EXPECT_TRUE(moved.is_ready());
+    EXPECT_EQ(error_of([&] { (void)moved.get(); }).code(), errc::bad_argument);
+}
+
 TEST(node, whose_options_are_too_long_is_refused_before_anything_is_started) {
     const auto before = children_of(::getpid());
     places::node_options options{.listen_port = 0};
