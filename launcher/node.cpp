@@ -132,7 +132,7 @@ void load_modules(std::span<const std::string> modules) {
 }
 
 int report_failure(errc code, const std::string& text) {
-    std::printf("%s%d %s\n", failed_marker.data(), static_cast<int>(code), text.c_str());
+    std::printf("\n%s%d %s\n", failed_marker.data(), static_cast<int>(code), text.c_str());
     std::fflush(stdout);
     return 1;
 }
@@ -181,7 +181,7 @@ int serve_node(detail::process& home, const node_setting& setting,
         home.tell(control::node_called{
             order->name.empty() ? order->host + ":" + std::to_string(ready.port) : order->name});
         const auto reached = order->is_remote ? reached_at(address, order->is_tunnelled) : address;
-        std::printf("%sport=%u incarnation=%s protocol=%u version=%s address=%s\n",
+        std::printf("\n%sport=%u incarnation=%s protocol=%u version=%s address=%s\n",
                     ready_marker.data(), ready.port, ready.incarnation.c_str(),
                     net::protocol_range{}.max, PLACES_VERSION, reached.c_str());
         std::fflush(stdout);

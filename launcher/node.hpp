@@ -68,7 +68,8 @@ BOOST_DESCRIBE_STRUCT(node_order, (),
                       (address, port, key, name, host, insecure, is_remote, is_detached,
                        is_tunnelled, grace_ms))
 
-/// What a node answers, as one line of its standard output that starts with the marker.
+/// What a node answers, as one line of its standard output that starts with the marker. The program
+/// may have begun a line that it has not ended: a line feed comes first.
 inline constexpr std::string_view ready_marker = "places-node-ready ";
 inline constexpr std::string_view failed_marker = "places-node-failed ";
 

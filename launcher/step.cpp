@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <string_view>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -24,6 +25,12 @@ constexpr std::chrono::milliseconds tell_interval{500};
 constexpr std::chrono::milliseconds goodbye_room{1000};
 
 std::chrono::milliseconds limit_default() { return node_options{}.step_deadline; }
+
+/// The program may have begun one that it has not ended.
+std::string line_of(std::string_view text) {
+    std::string whole(1, '\n');
+    return whole.append(text).append(1, '\n');
+}
 
 }  // namespace
 
@@ -81,8 +88,8 @@ void step_clock::go_on(std::string what) {
 void step_clock::say(std::string what) {
     what_ = std::move(what);
     std::ranges::replace_if(what_, is_control, '?');
-    const auto words = std::string(failed_marker) + std::to_string(static_cast<int>(code_)) + " " +
-                       too_late() + "\n";
+    const auto words = line_of(std::string(failed_marker) +
+                               std::to_string(static_cast<int>(code_)) + " " + too_late());
     last_words_size_ = std::min(words.size(), last_words_.size());
     std::memcpy(last_words_.data(), words.data(), last_words_size_);
     last_words_[last_words_size_ - 1] = '\n';
@@ -172,7 +179,7 @@ bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < ' ' ||
 
 void say_line(std::string_view line) noexcept {
     try {
-        const auto whole = std::string(line) + "\n";
+        const auto whole = line_of(line);
         std::string_view left = whole;
         while (!left.empty()) {
             const auto written = ::write(STDOUT_FILENO, left.data(), left.size());

@@ -104,6 +104,19 @@ TEST(node, starts_places_from_what_its_modules_register) {
         << failure.what();
 }
 
+TEST(node, a_line_that_was_begun_before_it_was_ready_is_heard_and_hides_no_word_of_its_own) {
+    ::setenv("BROKEN_NODE", "unfinished", 1);
+    auto node = start_node();
+    EXPECT_EQ(heard("[localhost:0] no line feed"), "[localhost:0] no line feed");
+    const auto failure = error_of([&] {
+        (void)test_runtime().spawn_remote_node("localhost",
+                                               {.listen_port = 0, .modules = {"./no-such.so"}});
+    });
+    ::unsetenv("BROKEN_NODE");
+    EXPECT_EQ(failure.code(), errc::load_failed);
+    EXPECT_TRUE(node.is_up());
+}
+
 TEST(node, connections_to_one_name_share_its_state_and_get_their_own_answers) {
     auto node = start_node();
     node.supervise_place<table_server>({.named = "table"});

@@ -448,6 +448,15 @@ TEST_P(ssh, noise_of_the_hosts_rc_files_is_passed_on_and_breaks_nothing) {
     }
 }
 
+TEST_P(ssh, a_line_that_the_starter_has_begun_is_passed_on_and_breaks_nothing) {
+    const test_sshd far;
+    ::setenv("BROKEN_NODE", "unfinished", 1);
+    auto pending = test_runtime().spawn_remote_node_async("far", options_for(far));
+    ::unsetenv("BROKEN_NODE");
+    EXPECT_TRUE(pending.get().is_up());
+    EXPECT_EQ(heard("[far] no line feed"), "[far] no line feed");
+}
+
 TEST_P(ssh, a_tunnel_carries_the_link) {
     const test_sshd far;
     auto options = options_for(far);
