@@ -58,6 +58,9 @@ constexpr std::uint64_t slowest_bytes_a_second = 1024 * 1024;
 // More often than this nobody sees a bar move.
 constexpr std::chrono::milliseconds progress_interval{100};
 
+// What becomes start.<h> comes by this name, which deployed_name() gives no file.
+constexpr const char* start_cargo = ".start";
+
 // $c is the cache, and $h names the host in it: several may share a home. As in the XDG
 // specification a path that is not absolute does not count.
 constexpr const char* cache_script =
@@ -209,7 +212,9 @@ class copier {
                "text) l=$(line) && printf \"%s\" \"$l\" >\"$t/$a\";; "
                "keep) begin; s=$(sha256sum <\"$t/$d\") && s=${s%% *}; "
                "if [ \"$s\" != \"$b\" ]; then r=\"damaged $s\"; "
-               "elif n=$d && { [ \"$d\" != start ] || n=$d.$h; } && chmod 700 \"$t/$d\" && "
+               "elif n=$d && { [ \"$d\" != " +
+               start_cargo +
+               " ] || n=start.$h; } && chmod 700 \"$t/$d\" && "
                "{ sync \"$t/$d\" 2>/dev/null || sync; } && mkdir -p \"$c/$a\" && "
                "mv \"$t/$d\" \"$c/$a/$n\"; "
                "then r=kept; else r=refused; fi; end; echo \"places-$r\";; "
@@ -460,7 +465,7 @@ void copy_all(far_side& far, const freight& what, const platform& there, bool sh
             throw error(errc::load_failed, "the host's loader goes on missing " + missing.front());
         }
     }
-    copies.put_text(start_script(program, libraries), "start", set);
+    copies.put_text(start_script(program, libraries), start_cargo, set);
 }
 
 struct first_answers {

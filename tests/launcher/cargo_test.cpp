@@ -32,6 +32,7 @@ TEST(cargo, is_a_file_with_the_digest_of_its_content_and_a_plain_name) {
     EXPECT_EQ(c.digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     EXPECT_EQ(c.bytes, 3U);
     EXPECT_EQ(c.name, "a_b_c.so");
+    EXPECT_EQ(deployed_name("/a/.start"), "_.start");
     EXPECT_EQ(sha256_of(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     const auto text = text_of_error(errc::load_failed, [&] { (void)cargo_of(folder.path()); });
     EXPECT_NE(text.find(folder.path()), text.npos);

@@ -408,6 +408,28 @@ TEST_P(ssh, carries_the_program_that_runs_though_its_file_is_gone) {
     EXPECT_TRUE(far.is_left_alone());
 }
 
+TEST_P(ssh, carries_a_program_and_a_module_whatever_they_are_called) {
+    const test_sshd far;
+    const auto name = far.folder() + "/start";
+    files::copy_file(NODE_MODULE, name);
+    auto options = options_for(far);
+    options.modules = {name};
+    {
+        auto node = test_runtime().spawn_remote_node("far", options);
+        auto place = node.supervise_place(places::library{name, "module_greet"});
+        EXPECT_EQ(echoed(place, "hello"), "module says hello");
+    }
+    files::copy_file(DOOMED_ROOT, name, files::copy_options::overwrite_existing);
+    const auto root =
+        places::launcher::spawn_program({name, "far", far.config(), "100", "tethered", GetParam()});
+    std::string printed;
+    for (char c = 0; c != '\n' && ::read(root.out.get(), &c, 1) == 1;) printed += c;
+    EXPECT_NE(std::atoi(printed.c_str()), 0) << printed;
+    ::kill(root.pid, SIGKILL);
+    EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));
+    EXPECT_TRUE(far.is_left_alone());
+}
+
 TEST_P(ssh, a_module_that_is_not_there_is_refused_naming_it) {
     const test_sshd far;
     auto options = options_for(far);
