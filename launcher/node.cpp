@@ -442,7 +442,10 @@ exit_status remote_node::wait() {
     const auto s = state_;  // another body may drop this handle meanwhile
     if (!s->is_started_here) return s->wait_for_link();
     (void)s->reap(shm::no_deadline);
-    return *s->ended;
+    if (*s->ended != launcher::unknown_status) return *s->ended;
+    throw error(errc::node_down, "node " + s->name +
+                                     " has ended, and how is not known: this program ignores "
+                                     "SIGCHLD, or something else in it has waited for the node");
 }
 
 void remote_node::on_down(std::function<void(const std::string&)> handler) {

@@ -86,6 +86,14 @@ log_record record_of(const control::log_note& note) {
     return r;
 }
 
+/// Ignored, as a program may have been started, it would have the kernel reap what we start before
+/// we know how that ended.
+void heed_children() {
+    struct sigaction now {};
+    checked(::sigaction(SIGCHLD, nullptr, &now), "sigaction");
+    if (now.sa_handler == SIG_IGN) ::signal(SIGCHLD, SIG_DFL);
+}
+
 }  // namespace
 
 struct runtime::state {
@@ -185,6 +193,7 @@ void runtime::state::end() noexcept {
 }
 
 runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
+    heed_children();
     const auto is_told = [&](const char* what) {
         return argc == 2 && std::strcmp(argv[1], what) == 0;
     };

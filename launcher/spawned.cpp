@@ -52,6 +52,7 @@ spawned spawn(const std::string& file, const std::vector<std::string>& argv, int
     sigset_t defaults;
     ::sigemptyset(&defaults);
     ::sigaddset(&defaults, SIGPIPE);
+    ::sigaddset(&defaults, SIGCHLD);
     ::posix_spawnattr_setsigdefault(&attributes, &defaults);
     std::vector<std::string> words = argv;
     std::vector<char*> pointers;
@@ -107,7 +108,7 @@ std::optional<exit_status> reap(pid_t pid, const unique_fd& pidfd, int wait_ms) 
     if (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED) == 0) {
         return exit_status{info.si_code != CLD_EXITED, info.si_status};
     }
-    return exit_status{};  // somebody else has waited for it
+    return unknown_status;
 }
 
 std::optional<exit_status> reap(const spawned& process) noexcept {

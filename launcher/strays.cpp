@@ -17,7 +17,8 @@ namespace {
 bool has_been_reaped(pid_t stray) { return ::waitpid(stray, nullptr, WNOHANG) != 0; }
 
 unique_fd open_signals() {
-    // Ignored, as the root may have it, the kernel would reap places before we know how they ended.
+    // By SA_NOCLDWAIT, which the root may have, the kernel would reap places before we know how
+    // they ended.
     struct sigaction as_usual {};
     as_usual.sa_handler = SIG_DFL;
     as_usual.sa_flags = SA_NOCLDSTOP;

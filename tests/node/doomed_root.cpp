@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A program that life_test and ssh_end_test start and kill: a root with a node, and a place on each
 // side. Told to wait, it first reads a line. Prints one line: the node (or its starter), its place,
-// the local place, both bridges, the node's port.
-//     doomed_root [wait] [HOST CONFIG GRACE_MS tethered|detached [SSH_COMMAND]]
+// the local place, both bridges, the node's port. Told to exit, it then has the node do so with 3.
+// Ends with the node's status.
+//     doomed_root [wait|exit] [HOST CONFIG GRACE_MS tethered|detached [SSH_COMMAND]]
 #include "entries.hpp"
 #include "processes.hpp"
 
@@ -12,8 +13,9 @@
 
 int main(int argc, char** argv) {
     places::runtime runtime{argc, argv};
-    if (argc > 1 && std::string(argv[1]) == "wait") {
-        std::cin.get();
+    const std::string told = argc > 1 ? argv[1] : "";
+    if (told == "wait") std::cin.get();
+    if (told == "wait" || told == "exit") {
         --argc;
         ++argv;
     }
@@ -32,5 +34,6 @@ int main(int argc, char** argv) {
     std::cout << node.pid() << ' ' << remote.pid() << ' ' << local.pid() << ' '
               << bridge_of(::getpid()) << ' ' << bridge_of(node.pid()) << ' ' << node.port()
               << std::endl;
-    (void)node.wait();
+    if (told == "exit") node.send_exit(3);
+    return node.wait().value;
 }

@@ -203,6 +203,26 @@ TEST(node, of_a_root_whose_file_is_gone_runs_the_same_program) {
     EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));
 }
 
+TEST(node, of_a_root_that_was_started_to_ignore_its_children_ends_with_a_status_all_the_same) {
+    const auto root = places::launcher::spawn_program(
+        {"env", "--ignore-signal=CHLD", DOOMED_ROOT, "exit"});
+    EXPECT_EQ(places::launcher::reap(root.pid, root.pidfd, watchdog_ms),
+              (places::exit_status{false, 3}));
+}
+
+TEST(node, whose_status_the_root_lets_nobody_know_is_said_to_have_an_unknown_one) {
+    auto node = start_node();
+    const auto before = std::signal(SIGCHLD, SIG_IGN);
+    node.send_exit(3);
+    for (int i = 0; i < 2; ++i) {
+        const auto failure = error_of([&] { (void)node.wait(); });
+        EXPECT_EQ(failure.code(), errc::node_down);
+        EXPECT_TRUE(has(failure, node.name()) && has(failure, "SIGCHLD")) << failure.what();
+    }
+    std::signal(SIGCHLD, before);
+    EXPECT_FALSE(node.is_up());
+}
+
 TEST(node, has_its_key_neither_in_its_words_nor_in_its_environment) {
     const std::string key = "thirty-two octets that are a key";
     ASSERT_EQ(key.size(), 32U);

@@ -430,6 +430,24 @@ TEST_P(ssh, carries_a_program_and_a_module_whatever_they_are_called) {
     EXPECT_TRUE(far.is_left_alone());
 }
 
+TEST_P(ssh, tells_a_root_that_was_started_to_ignore_its_children_how_they_end) {
+    const test_sshd far;
+    const auto status_of = [&](const std::string& config, std::string& words) {
+        const auto root = places::launcher::spawn_program(
+            {"sh", "-c", "ulimit -c 0; exec env --ignore-signal=CHLD \"$0\" exit \"$@\"",
+             DOOMED_ROOT, "far", config, "100", "tethered", GetParam()});
+        for (char c = 0; ::read(root.err.get(), &c, 1) == 1;) words += c;
+        return places::launcher::reap(root.pid, root.pidfd, watchdog_ms);
+    };
+    std::string words;
+    EXPECT_EQ(status_of(far.config(), words), (places::exit_status{false, 3})) << words;
+    const auto config = far.folder() + "/nobody";
+    test_sshd::write_file(config, "Host far\n HostName 127.0.0.1\n Port 1\n");
+    words.clear();
+    EXPECT_EQ(status_of(config, words), (places::exit_status{true, SIGABRT}));
+    EXPECT_NE(words.find("does sshd run there"), words.npos) << words;
+}
+
 TEST_P(ssh, a_module_that_is_not_there_is_refused_naming_it) {
     const test_sshd far;
     auto options = options_for(far);

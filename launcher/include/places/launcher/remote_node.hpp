@@ -169,9 +169,11 @@ class remote_node {
     void send_exit(int status = 0);
     /// How the node's process ended; of one connected to, what our send_exit() asked for, once it
     /// has hung up in order (without TLS, at all); where several have asked it, it is the first
-    /// that it has heard.
-    /// Throws: error, of one connected to alone: node_down: the link has ended otherwise;
-    ///         permission_denied: it has refused our last send_exit(), and is there.
+    /// that it has heard. 11: its end has taken longer than five seconds, and was given up.
+    /// Throws: error: node_down: how it ended is not known, as this program ignores SIGCHLD, or
+    ///         something else in it has waited for that process. Of one connected to: node_down:
+    ///         the link has ended otherwise; permission_denied: it has refused our last
+    ///         send_exit(), and is there.
     /// Blocks: until then; inside a router body suspends that body only.
     exit_status wait();
     /// Runs, while the router runs or in a wait() for one connected to, once the node is down;

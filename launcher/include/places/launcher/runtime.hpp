@@ -27,6 +27,8 @@ struct log_record {
 /// this process ends for any reason, everything of the node ends within a second.
 /// In a process started as a node by another, the constructor does not return: it serves the node
 /// and ends the process.
+/// SIGCHLD that is ignored, as whoever started the program may have left it, gets its default back,
+/// here and so in places: who ignores it is not told how a node has ended. A handler is left alone.
 /// Exactly one at a time. Thread: the main one.
 class runtime {
   public:
