@@ -170,9 +170,11 @@ bool pending_node::state::take(std::size_t stream) {
         const auto got = ::read(streams[stream].get(), &c, 1);
         if (got <= 0) {
             ended[stream] = true;
-        } else if (c != '\n') {
-            line[stream] += c;
-        } else {
+            continue;
+        }
+        const bool is_end = c == '\n';
+        if (!is_end) line[stream] += c;
+        if (is_end || line[stream].size() == net::line_bytes_max) {
             take_line(stream, std::exchange(line[stream], {}));
         }
     }
@@ -262,7 +264,11 @@ void pending_node::state::draw(std::string_view progress) {
 
 void pending_node::state::print(const std::string& text) {
     if (text.empty()) return;
-    if (printed.size() < printed_bytes_max) printed += (printed.empty() ? "" : "; ") + text;
+    if (printed.size() <= printed_bytes_max) {
+        printed += (printed.empty() ? "" : "; ") + text;
+        if (printed.size() > printed_bytes_max)
+            printed.replace(printed_bytes_max, text.npos, "...");
+    }
     net::print_line(where, text);
 }
 

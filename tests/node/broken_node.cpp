@@ -26,6 +26,15 @@ __attribute__((constructor)) void fail_as_told(int argc, char** argv) {
         while (words.size() < 60'000) words += "a flood of words" + std::string(1000, '.') + "\n";
         while (::write(STDERR_FILENO, words.data(), words.size()) > 0) ::close(STDOUT_FILENO);
     }
+    if (std::strcmp(line, "long line") == 0) {
+        const std::string words(100'000, 'x');
+        for (std::size_t at = 0; at < words.size();) {
+            const auto taken = ::write(STDOUT_FILENO, words.data() + at, words.size() - at);
+            if (taken < 0) break;
+            at += static_cast<std::size_t>(taken);
+        }
+        ::_exit(1);
+    }
     const bool is_whole = std::strncmp(line, "places-node-", 12) == 0;
     std::printf("%s%s\n", is_whole ? "" : "places-node-failed ", line);
     std::fflush(stdout);

@@ -3,6 +3,7 @@
 #include "net/handshake.hpp"
 #include "net/keys.hpp"
 #include "net/listener.hpp"
+#include "net/output.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/local_node.hpp"
@@ -294,6 +295,16 @@ TEST(node, one_that_is_not_ready_in_time_is_reported_and_leaves_no_process) {
 TEST(node, that_has_closed_its_output_and_never_stops_talking_is_reported_and_leaves_no_process) {
     const auto e = refusal_of_broken("flood", 3s);
     EXPECT_TRUE(has(e, "ended before it was ready") && has(e, "a flood of words")) << e.what();
+}
+
+TEST(node, that_prints_one_long_line_is_reported_with_the_first_4_KiB_of_it) {
+    const auto e = refusal_of_broken("long line", 60s);
+    const std::string kept(4096, 'x');
+    EXPECT_TRUE(has(e, "it printed: " + kept + "...")) << e.what();
+    // It is passed on in parts, as is what places print.
+    const std::string part(places::net::line_bytes_max, 'x');
+    EXPECT_FALSE(heard("[localhost:0] " + part, 6).empty());
+    EXPECT_EQ(times_heard(part + "x"), 0U);
 }
 
 TEST(node, that_never_reads_its_order_is_reported_in_time_however_long_that_is) {
