@@ -532,6 +532,7 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
         std::vector<pollfd> fds;
         auto next = clock_type::time_point::max();
         bool moved = false;
+        bool is_starting = false;
         for (const auto& each : nodes) {
             bool has_news = false;
             for (const std::size_t stream : {1, 0}) {
@@ -550,15 +551,17 @@ void settle(std::span<const std::shared_ptr<pending_node::state>> nodes, bool ma
             // At once: those that are ready first must not wait for the last one's start.
             if (each->at == phase::ready) each->begin_dial();
             if (each->at >= phase::ready) continue;
+            is_starting = true;
             next = std::min(next, each->until);
             if (!each->unsent.empty()) fds.push_back({each->node->life.get(), POLLOUT, 0});
             for (std::size_t i = 0; i < each->streams.size(); ++i) {
                 if (!each->ended[i]) fds.push_back({each->streams[i].get(), POLLIN, 0});
             }
         }
-        if (moved) continue;
-        if (fds.empty()) break;
+        if (!is_starting) break;
+        // One that prints without end would have more each time.
         if (!may_wait) return look();
+        if (moved) continue;
         detail::poll_until(fds, next);
         look();
     }

@@ -307,6 +307,14 @@ TEST(node, that_prints_one_long_line_is_reported_with_the_first_4_KiB_of_it) {
     EXPECT_EQ(times_heard(part + "x"), 0U);
 }
 
+TEST(node, that_never_stops_talking_as_it_starts_is_asked_after_without_waiting_for_its_end) {
+    ::setenv("BROKEN_NODE", "endless", 1);
+    auto pending =
+        test_runtime().spawn_remote_node_async("localhost", {.listen_port = 0, .deadline = 60s});
+    ::unsetenv("BROKEN_NODE");
+    while (times_heard("endless words") < 20) ASSERT_FALSE(pending.is_ready());
+}
+
 TEST(node, that_never_reads_its_order_is_reported_in_time_however_long_that_is) {
     const auto before = children_of(::getpid());
     places::node_options options{.listen_port = 0, .deadline = 500ms};
