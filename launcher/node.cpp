@@ -2,13 +2,11 @@
 #include "launcher/node.hpp"
 
 #include "core/child.hpp"
-#include "launcher/cargo.hpp"
 #include "launcher/end_limit.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/tether.hpp"
 #include "net/handshake.hpp"
 
-#include <algorithm>
 #include <arpa/inet.h>
 #include <array>
 #include <cerrno>
@@ -322,11 +320,9 @@ bool remote_node::is_up() const noexcept {
 
 namespace {
 
-/// What has gone there with the program is found by its name: its folder is in the loader's path.
 std::string path_there(const remote_node::state& node, const std::string& path) {
-    const auto& gone = node.modules;
-    if (std::find(gone.begin(), gone.end(), path) == gone.end()) return path;
-    return launcher::deployed_name(path);
+    const auto found = node.modules.find(path);
+    return found == node.modules.end() ? path : found->second;
 }
 
 void check_ring(std::size_t ring_bytes) {

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -107,8 +108,8 @@ struct remote_node::state {
     unique_fd life;              ///< the node's standard input; closing it ends the node
     bool is_by_starter = false;  ///< pid is that of a starter: the node runs on another host
     bool is_detached = false;
-    std::vector<std::string> modules;  ///< that were copied to the node's host
-    channel bridge;                    ///< events of the link
+    std::map<std::string, std::string> modules;  ///< as we call them, and as it does
+    channel bridge;                              ///< events of the link
     std::uint64_t link_id = 0;
     bool up = true;
     std::string down_reason;

@@ -19,7 +19,9 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <iterator>
+#include <map>
 #include <poll.h>
 #include <span>
 #include <sys/random.h>
@@ -444,6 +446,22 @@ starter_order starter_order_of(const host_words& host, const node_options& optio
     return o;
 }
 
+/// What the node calls each module. Copied, they are found by name; with a program that is there
+/// already, so are they. On this host the node's directory may be another than ours.
+std::map<std::string, std::string> names_there(const node_options& options, bool by_ssh) {
+    std::map<std::string, std::string> names;
+    for (const auto& each : options.modules) {
+        auto& name = names[each] = each;
+        std::error_code none;
+        if (by_ssh) {
+            if (options.program.empty()) name = deployed_name(each);
+        } else if (std::filesystem::is_regular_file(each, none)) {
+            name = std::filesystem::absolute(each);
+        }
+    }
+    return names;
+}
+
 }  // namespace
 
 std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std::string& host,
@@ -455,12 +473,9 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     auto s = std::make_shared<pending_node::state>(home);
     s->where = where;
     s->options = options;
-    // Copied, they are found by name; with a program that is there already, so are they.
-    const bool are_copied = by_ssh && options.program.empty();
-    node_setting setting{options.working_directory, options.environment, options.modules};
-    if (are_copied) {
-        for (auto& each : setting.modules) each = deployed_name(each);
-    }
+    s->node->modules = names_there(options, by_ssh);
+    node_setting setting{options.working_directory, options.environment, {}};
+    for (const auto& each : options.modules) setting.modules.push_back(s->node->modules.at(each));
     auto& order = s->order;
     const bool on_loopback = !by_ssh || options.tunnel;
     order.address = !options.listen_address.empty() ? options.listen_address
@@ -500,7 +515,6 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     s->node->life = std::move(process.in);
     s->node->is_by_starter = by_ssh;
     s->node->is_detached = order.is_detached;
-    if (are_copied) s->node->modules = options.modules;
     s->streams = {std::move(process.out), std::move(process.err)};
     // From here on, leaving by an exception ends the process through ~state.
     checked(::fcntl(s->node->life.get(), F_SETFL, O_NONBLOCK), "fcntl");

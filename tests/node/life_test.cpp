@@ -104,6 +104,31 @@ TEST(node, starts_places_from_what_its_modules_register) {
         << failure.what();
 }
 
+TEST(node, finds_relative_modules_from_the_directory_of_its_root_wherever_its_own_is) {
+    namespace files = std::filesystem;
+    const files::path module = NODE_MODULE;
+    const auto relative = "./" + files::relative(module).string();
+    places::node_options options{.listen_port = 0, .working_directory = "/proc"};
+    const auto greets = [&](const std::string& path) {
+        auto node = test_runtime().spawn_remote_node("localhost", options);
+        auto place = node.supervise_place(places::library{path, "module_greet"});
+        return echoed(place, "hello");
+    };
+    options.modules = {relative};
+    EXPECT_EQ(greets(relative), "module says hello");
+    EXPECT_EQ(greets(files::absolute(relative).string()), "module says hello");
+    const auto before = files::current_path();
+    files::current_path(module.parent_path());
+    const auto name = module.filename().string();
+    options.modules = {name, "./" + name};
+    EXPECT_EQ(greets(name), "module says hello");
+    EXPECT_EQ(greets("./" + name), "module says hello");
+    files::current_path(before);
+    // One that is no file there is the loader's to find.
+    options.modules = {"libm.so.6", NODE_MODULE};
+    EXPECT_EQ(greets(NODE_MODULE), "module says hello");
+}
+
 TEST(node, a_line_that_was_begun_before_it_was_ready_is_heard_and_hides_no_word_of_its_own) {
     ::setenv("BROKEN_NODE", "unfinished", 1);
     auto node = start_node();

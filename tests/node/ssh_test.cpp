@@ -382,6 +382,12 @@ TEST_P(ssh, carries_modules_and_finds_them_by_the_same_path_and_by_name) {
     }
     auto by_entry = node.supervise_place(places::registered{"module-greet"});
     EXPECT_EQ(echoed(by_entry, "hello"), "module says hello");
+    // A relative one is found from here, as on this host.
+    options.modules = {"./" + files::relative(NODE_MODULE).string()};
+    options.working_directory = "/proc";
+    auto other = test_runtime().spawn_remote_node("far", options);
+    auto by_relative = other.supervise_place(places::library{options.modules[0], "module_greet"});
+    EXPECT_EQ(echoed(by_relative, "hello"), "module says hello");
     // What did not go with the program is code that nobody chose for the node.
     const auto text = text_of_error(errc::permission_denied, [&] {
         (void)node.supervise_place(places::library{"./" + name, "module_greet"});

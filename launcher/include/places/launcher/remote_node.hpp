@@ -30,8 +30,10 @@ struct node_options {
     std::vector<std::string> environment{};  ///< NAME=value, besides what is there
     /// Shared objects that it loads as it starts: places are started there from what they register,
     /// and from their symbols by the same path; there is nothing else that places are loaded from
-    /// there. To another host they go with the program, and the file's name will do, which neither
-    /// the program, a library nor another module may have.
+    /// there. A relative path is from this program's directory, not the node's; of a node on this
+    /// host, its loader looks for what is no file there. To another host they go with the program,
+    /// and the file's name will do, which neither the program, a library nor another module may
+    /// have.
     std::vector<std::string> modules{};
     /// One address as numbers. Empty: loopback here; on another host the one that the SSH
     /// connection came in at, or loopback for a tunnel.
