@@ -204,6 +204,12 @@ std::vector<Entry> table_of(int file, std::uint64_t at, std::size_t count,
     return entries;
 }
 
+/// One of the texts of a string table; empty beyond its end.
+std::string_view text_at(std::string_view strings, std::size_t at) {
+    strings.remove_prefix(std::min(at, strings.size()));
+    return strings.substr(0, strings.find('\0'));
+}
+
 /// The newest GLIBC_x.y among the versions that a shared object or program needs.
 /// Source: "Symbol Versioning", Linux Standard Base; <elf.h>; glibc's NEWS for 2.36.
 std::string newest_needed(std::string_view needs, std::string_view strings) {
@@ -218,8 +224,7 @@ std::string newest_needed(std::string_view needs, std::string_view strings) {
         for (int i = 0; i < file->vn_cnt; ++i) {
             const auto aux = struct_at<ElfW(Vernaux)>(needs, aux_at);
             if (!aux) break;
-            auto name = strings.substr(std::min<std::size_t>(aux->vna_name, strings.size()));
-            name = name.substr(0, name.find('\0'));
+            const auto name = text_at(strings, aux->vna_name);
             // A weak one the loader does without.
             if (name.starts_with(prefix) && !(aux->vna_flags & VER_FLG_WEAK)) {
                 auto version = name.substr(prefix.size());
@@ -247,6 +252,30 @@ std::string loader_needed(const std::string& path) {
         return name.substr(0, name.find('\0'));
     }
     return {};
+}
+
+std::vector<std::string> needed_by_path(const std::string& path) {
+    const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    const auto header = header_of(file.get());
+    if (!header) return {};
+    const auto sections =
+        table_of<ElfW(Shdr)>(file.get(), header->e_shoff, header->e_shnum, header->e_shentsize);
+    std::vector<std::string> paths;
+    for (const auto& dynamic : sections) {
+        if (dynamic.sh_type != SHT_DYNAMIC || dynamic.sh_link >= sections.size()) continue;
+        const auto& table = sections[dynamic.sh_link];
+        const auto strings = part_of(file.get(), table.sh_offset, table.sh_size);
+        for (const auto& each :
+             table_of<ElfW(Dyn)>(file.get(), dynamic.sh_offset, dynamic.sh_size / sizeof(ElfW(Dyn)),
+                                 dynamic.sh_entsize)) {
+            if (each.d_tag == DT_NULL) break;
+            if (each.d_tag != DT_NEEDED) continue;
+            const auto name = text_at(strings, each.d_un.d_val);
+            if (name.find('/') != name.npos) paths.emplace_back(name);
+        }
+        break;
+    }
+    return paths;
 }
 
 platform this_platform() {

@@ -49,6 +49,9 @@ platform this_platform();
 /// The loader that a program names, by which the kernel starts it; empty: none, or it is no program
 /// of our own word size.
 std::string loader_needed(const std::string& path);
+/// The shared objects that a program or shared object needs by their path, since they had no soname
+/// when it was linked. A loader looks for such a one nowhere else.
+std::vector<std::string> needed_by_path(const std::string& path);
 /// The newest version of glibc that a program or shared object asks for, `2.34` say; empty: none,
 /// or it is neither.
 std::string glibc_needed(const std::string& path);

@@ -117,6 +117,12 @@ class copier {
         folder_ = answer.substr(7);
     }
 
+    /// Whether something lies there at that very path.
+    bool has_at(const std::string& path) {
+        far_.clock().begin(errc::ssh_lost, "looking for " + path + " there");
+        shell_.say("at - - " + path);
+        return shell_.hear() == "yes";
+    }
     /// A file here that is to be put there.
     cargo read(const std::string& path) {
         far_.clock().begin(errc::load_failed, "reading " + path);
@@ -209,6 +215,7 @@ class copier {
                "has) s=; if [ -f \"$c/$a/$b\" ]; then begin; s=$(sha256sum <\"$c/$a/$b\"); end; "
                "fi; "
                "if [ \"${s%% *}\" = \"$a\" ]; then echo places-yes; else echo places-no; fi;; "
+               "at) if [ -e \"$d\" ]; then echo places-yes; else echo places-no; fi;; "
                "text) l=$(line) && printf \"%s\" \"$l\" >\"$t/$a\";; "
                "keep) begin; s=$(sha256sum <\"$t/$d\") && s=${s%% *}; "
                "if [ \"$s\" != \"$b\" ]; then r=\"damaged $s\"; "
@@ -419,10 +426,18 @@ void check_c_library(const cargo& what, const platform& there) {
     if (!why.empty()) throw error(errc::wrong_architecture, why);
 }
 
+constexpr const char* why_by_path =
+    "; a library is copied if it is needed by name: link it by -l, or give it a soname";
+
 void copy_all(far_side& far, const freight& what, const platform& there, bool show_progress) {
-    const auto& [program, modules, here, set] = what;
+    const auto& [program, modules, here, paths, set] = what;
     far.clock().begin(errc::ssh_lost, "copying " + program.name);
     copier copies(far, set, show_progress);
+    for (const auto& [path, needed_by] : paths) {
+        if (copies.has_at(path)) continue;
+        throw error(errc::load_failed, needed_by + " needs " + path +
+                                           " by that path, and the host lacks it" + why_by_path);
+    }
     copies.put(program, program.digest);
     for (const auto& each : modules) copies.put(each, each.digest);
 
@@ -445,6 +460,10 @@ void copy_all(far_side& far, const freight& what, const platform& there, bool sh
         if (missing.empty()) break;
         bool sent = false;
         for (const auto& name : missing) {
+            if (name.find('/') != name.npos) {
+                throw error(errc::load_failed, "the host lacks " + name +
+                                                   ", which is needed by that path" + why_by_path);
+            }
             const bool has_gone = std::ranges::any_of(
                 libraries, [&](const cargo& each) { return each.name == deployed_name(name); });
             if (has_gone) continue;
@@ -495,11 +514,17 @@ bool is_starting(far_shell& shell, first_answers& answers) {
 }  // namespace
 
 freight gather(const std::vector<std::string>& modules, step_clock& clock) {
-    freight all{this_program(clock), {}, loaded_libraries(), {}};
+    freight all{this_program(clock), {}, loaded_libraries(), {}, {}};
     for (const auto& each : modules) all.modules.push_back(read_through(each, clock));
     if (!modules.empty()) {
         clock.begin(errc::load_failed, "asking for the libraries of the modules");
         all.libraries.merge(loader_report_of(modules).found);
+    }
+    for (const auto& path : needed_by_path(all.program.path)) {
+        all.paths.emplace(path, all.program.path);
+    }
+    for (const auto& each : all.modules) {
+        for (const auto& path : needed_by_path(each.path)) all.paths.emplace(path, each.path);
     }
     check_names(all);
     all.set = set_digest(all);

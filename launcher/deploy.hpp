@@ -27,6 +27,8 @@ struct freight {
     std::vector<cargo> modules;
     /// What these need here, name to path; what of it the host lacks goes as well.
     std::map<std::string, std::string> libraries;
+    /// What program and modules need by its path, which does not go: the path to one that needs it.
+    std::map<std::string, std::string> paths;
     std::string set;  ///< names all of it in the cache, whatever turns out to be missing there
 };
 
@@ -38,7 +40,8 @@ freight gather(const std::vector<std::string>& modules, step_clock& clock);
 /// Runs this program on the far side as a node, after copying what is not there yet.
 /// Returns: the node, which reads its orders next.
 /// Throws: error: wrong_architecture naming both sides' processor or C library, no_space,
-///         no_permission, load_failed for what neither side has, ssh_lost, and as far_side.
+///         no_permission, load_failed for what neither side has, or is needed by a path at which
+///         the host lacks it, ssh_lost, and as far_side.
 started_stream start_deployed(far_side& far, const freight& what, bool show_progress);
 /// Makes the next start copy again what is not whole, after one by which nothing has run.
 /// Throws: as far_side.

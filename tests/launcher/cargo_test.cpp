@@ -137,6 +137,7 @@ TEST(platform, needed_by_a_file_is_read_within_its_bounds_where_it_is_cut_or_cha
     for (std::size_t size = 0; size < whole.size(); size += whole.size() / 64) {
         (void)glibc_needed(folder.put("cut", whole.substr(0, size)));
         (void)loader_needed(folder.path() + "/cut");
+        (void)needed_by_path(folder.path() + "/cut");
     }
     const auto seed = std::random_device{}();
     std::printf("seed %u\n", seed);
@@ -148,6 +149,7 @@ TEST(platform, needed_by_a_file_is_read_within_its_bounds_where_it_is_cut_or_cha
         for (int j = 0; j < 4; ++j) changed[random() % span] = static_cast<char>(random());
         (void)glibc_needed(folder.put("changed", changed));
         (void)loader_needed(folder.path() + "/changed");
+        (void)needed_by_path(folder.path() + "/changed");
     }
 }
 
@@ -192,6 +194,15 @@ TEST(platform, needed_by_a_file_is_the_newest_that_it_names_and_of_packed_reloca
     EXPECT_EQ(needed({"GLIBC_2.4", "GLIBC_2.34", "GLIBC_2.9", "OTHER_9.9"}), "2.34");
     EXPECT_EQ(needed({"GLIBC_2.34", "GLIBC_ABI_DT_RELR", "GLIBC_2.4"}), "2.36");
     EXPECT_EQ(needed({"GLIBC_ABI_DT_RELR", "GLIBC_2.38"}), "2.38");
+}
+
+TEST(cargo, that_needs_another_by_its_path_is_told_from_one_that_needs_it_by_name) {
+    const std::vector<std::string> none;
+    EXPECT_EQ(needed_by_path(PATH_MODULE), std::vector<std::string>{NO_SONAME});
+    EXPECT_FALSE(glibc_needed(SHARED_OBJECT).empty());
+    EXPECT_EQ(needed_by_path(SHARED_OBJECT), none);
+    EXPECT_EQ(needed_by_path("/proc/self/exe"), none);
+    EXPECT_EQ(needed_by_path("/no/such"), none);
 }
 
 TEST(platform, c_library_is_found_in_what_programs_print) {

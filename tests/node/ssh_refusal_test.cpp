@@ -8,6 +8,7 @@
 #include "tests/node/heard.hpp"
 #include "tests/node/newer_object.hpp"
 #include "tests/node/processes.hpp"
+#include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
 #include "tests/support/missing.hpp"
 
@@ -670,6 +671,33 @@ TEST_P(ssh_refusal, of_a_library_that_neither_side_has_names_it) {
     const test_sshd far;
     far.put_program("ldd", "echo '\tlibnowhere.so.1 => not found'");
     EXPECT_TRUE(has(refused(far, errc::load_failed), "libnowhere.so.1"));
+}
+
+TEST_P(ssh_refusal, of_a_module_that_needs_a_library_by_its_path_says_so_and_copies_nothing) {
+    const test_sshd far;
+    auto options = options_for(far);
+    options.modules = {PATH_MODULE};
+    // Where the host has it at that path, it is found.
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+    std::filesystem::remove_all(far.cache());
+    const std::string known = NO_SONAME;
+    const auto unknown = known.substr(0, known.size() - 3) + ".no";
+    auto octets = content_of(PATH_MODULE);
+    ASSERT_NE(octets.find(known), octets.npos);
+    octets.replace(octets.find(known), known.size(), unknown);
+    options.modules = {far.folder() + "/module.so"};
+    test_sshd::write_file(options.modules[0], octets);
+    const auto text = refused(far, errc::load_failed, options);
+    EXPECT_TRUE(has(text, options.modules[0] + " needs " + unknown)) << text;
+    EXPECT_TRUE(has(text, "soname")) << text;
+    EXPECT_TRUE(std::filesystem::is_empty(far.cache()));
+}
+
+TEST_P(ssh_refusal, of_a_library_that_another_needs_by_its_path_says_so) {
+    const test_sshd far;
+    far.put_program("ldd", "echo '\t/nowhere/libnowhere.so => not found'");
+    const auto text = refused(far, errc::load_failed);
+    EXPECT_TRUE(has(text, "/nowhere/libnowhere.so") && has(text, "soname")) << text;
 }
 
 TEST_P(ssh_refusal, does_not_happen_to_a_library_that_only_this_side_has) {
