@@ -21,9 +21,10 @@ constexpr std::size_t node_name_bytes_max = 255;
 constexpr std::size_t key_id_bytes = 8;
 
 // Not for people to read: what a terminal obeys, a line ends at, or the order is turned round by.
+// Source: the last are Bidi_Control of Unicode, UAX #9.
 bool is_control(char32_t c) noexcept {
-    return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x2028 && c <= 0x202E) ||
-           (c >= 0x2066 && c <= 0x2069);
+    return c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0x61C || c == 0x200E || c == 0x200F ||
+           (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
 }
 bool is_shown(const utf8_character& c) noexcept { return c.code && !is_control(*c.code); }
 

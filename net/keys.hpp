@@ -53,7 +53,8 @@ inline constexpr std::string_view launcher_name = "launcher";
 /// Whether any other key may be owned by that name: that of a node, but not launcher_name.
 bool is_owner_name(std::string_view name) noexcept;
 inline constexpr const char* owner_rule =
-    "is no owner of a key: 1 to 255 bytes without control characters, and not launcher, who owns "
+    "is no owner of a key: 1 to 255 bytes of UTF-8 without control characters, and not launcher, "
+    "who owns "
     "each node's own";
 
 /// A key that a listening node accepts.

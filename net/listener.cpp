@@ -463,6 +463,10 @@ bool is_loopback(const std::string& host) {
 
 namespace {
 
+// Of many addresses each has at least this, and at most half of what is left: the kernel asks for a
+// connection for the second time after a second.
+constexpr clock::duration share_min = std::chrono::milliseconds{1200};
+
 // One attempt, which keeps itself alive until `done` was called.
 class attempt : public std::enable_shared_from_this<attempt> {
   public:
@@ -505,6 +509,7 @@ class attempt : public std::enable_shared_from_this<attempt> {
 
     void connect(std::vector<tcp::endpoint> endpoints) {
         if (over_) return;
+        if (endpoints.empty()) return fail(errc::node_unreachable, "its name has no address");
         if (options_.insecure) {
             std::erase_if(endpoints, [](const auto& e) { return !is_loopback(e.address()); });
             if (endpoints.empty()) return fail(errc::bad_argument, loopback_only);
@@ -513,47 +518,53 @@ class attempt : public std::enable_shared_from_this<attempt> {
         connect_next();
     }
 
-    // An address that leads nowhere leaves time for those behind it.
+    // An address that leads nowhere, or to who says nothing, leaves time for those behind it.
     void connect_next() {
-        const auto left = static_cast<std::int64_t>(endpoints_.size() - tried_);
+        const auto behind = static_cast<std::int64_t>(endpoints_.size() - tried_);
+        const auto left = std::max(deadline_ - clock::now(), clock::duration::zero());
+        const auto until = clock::now() + std::max(left / behind, std::min(left / 2, share_min));
         const auto to = endpoints_[tried_];
-        close_socket();
-        timer_.expires_after((deadline_ - clock::now()) / left);
+        // One that a greeting has taken is none.
+        socket_ = tcp::socket{resolver_.get_executor()};
+        timer_.expires_at(until);
         timer_.async_wait([self = shared_from_this(), at = tried_](error_code ec) {
             if (!ec && self->tried_ == at) self->close_socket();
         });
-        socket_.async_connect(to, [self = shared_from_this(), to](error_code ec) {
+        socket_.async_connect(to, [self = shared_from_this(), to, until](error_code ec) {
             if (self->over_) return;
             ++self->tried_;
-            if (!ec) return self->greet(to);
-            self->on_refused(to, ec);
+            if (!ec) return self->greet(to, until);
+            const bool is_late = ec == asio::error::operation_aborted;
+            const bool is_refused = ec == asio::error::connection_refused;
+            self->on_mute(to, is_late ? "no answer in time" : ec.message(),
+                          is_late      ? "; is the host up, and is the port open in its firewall?"
+                          : is_refused ? "; is the node running?"
+                                       : "");
         });
     }
 
-    void on_refused(const tcp::endpoint& to, error_code ec) {
-        if (!causes_.empty()) causes_ += ", ";
-        if (to_string(to) != where_) causes_ += to_string(to) + ": ";
-        const bool is_late = ec == asio::error::operation_aborted;
-        causes_ += is_late ? "no answer in time" : ec.message();
+    void on_mute(const tcp::endpoint& to, const std::string& why, const char* advice) {
+        note(to, why);
         if (tried_ < endpoints_.size()) return connect_next();
-        if (is_late) causes_ += "; is the host up, and is the port open in its firewall?";
-        if (ec == asio::error::connection_refused) causes_ += "; is the node running?";
-        fail(errc::node_unreachable, causes_);
+        fail(errc::node_unreachable, causes_ + advice);
     }
 
-    void greet(const tcp::endpoint& to) {
+    void note(const tcp::endpoint& to, const std::string& why) {
+        if (!causes_.empty()) causes_ += ", ";
+        if (to_string(to) != where_) causes_ += to_string(to) + ": ";
+        causes_ += why;
+    }
+
+    void greet(const tcp::endpoint& to, clock::time_point until) {
         if (over_) return;
         timer_.cancel();
-        const auto done = [self = shared_from_this()](dial_result r) {
-            if (!r) {
-                const bool is_mute = r.error().code == errc::node_unreachable;
-                const char* const advice =
-                    is_mute ? "; is it a node that listens there? One that has as many handshakes "
-                              "under way as it takes hangs up too: try again later"
-                            : "";
-                return self->fail(r.error().code, r.error().text + advice);
-            }
-            self->finish(std::move(r));
+        const auto done = [self = shared_from_this(), to](dial_result r) {
+            if (r) return self->finish(std::move(r));
+            const auto& [code, text] = r.error();
+            if (code == errc::node_unreachable)
+                return self->on_mute(to, text, "; is it a node that listens there?");
+            self->note(to, text);
+            self->fail(code, self->causes_);
         };
         try {
             handshake shake{handshake::role::dialing,
@@ -564,7 +575,7 @@ class attempt : public std::enable_shared_from_this<attempt> {
                              options_.expected_name,
                              options_.granted}};
             const auto one = std::make_shared<greeting>(connection(), to, std::move(shake), done);
-            one->start(deadline_);
+            one->start(until);
         } catch (const error& e) {
             fail(code_of(e), e.what());
         } catch (const std::exception& e) {

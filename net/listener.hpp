@@ -83,14 +83,16 @@ struct dial_options {
     std::string expected_name{};  // the node there must be called so; empty: any
     rights granted{};             // what the node there may ask of this one
     protocol_range protocols{};
-    // For all of it; each of a name's addresses has its share of what those before it have left.
+    // For all of it; each of a name's addresses, its handshake included, has its share of what
+    // those before it have left.
     std::chrono::milliseconds deadline{5000};
 };
 
 /// A link that is not started yet, or why there is none: node_unreachable (nobody there, hung up,
-/// or too late), bad_key, wrong_version, protocol, bad_argument, or what the node's reject said.
-/// The text names host, port and cause, for each of a name's addresses. value() throws
-/// places::error.
+/// or too late), bad_key, wrong_version, protocol, bad_argument, or what the node's reject said
+/// (full: it has as many handshakes under way as it takes). The text names host, port and cause,
+/// for each of a name's addresses that was tried: the next one is where nobody answers at the last.
+/// value() throws places::error.
 using dial_result = boost::system::result<std::shared_ptr<link>, failure>;
 
 /// Connects to a node and shakes hands. `done` is called once, never from inside dial(); not at all

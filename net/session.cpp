@@ -110,6 +110,7 @@ void session::send_log(const control::log_note& note) {
 }
 
 void session::lose_channels(const std::string& why) {
+    tell_unlogged_denials();
     for (auto& [id, r] : relays_) {
         r->lose(why);
         shared_.channels.erase(r->local().id());
@@ -135,7 +136,6 @@ void session::on_written() {
 
 void session::on_closed(const std::string& why, bool in_order) {
     const auto self = shared_from_this();  // whose owner is about to let it go
-    tell_unlogged_denials();
     lose_channels("the link to the node has ended: " + why);
     shared_.outputs.resume();
     handlers_.on_closed(why, in_order);

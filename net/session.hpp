@@ -129,7 +129,7 @@ class session : public std::enable_shared_from_this<session> {
     void finish() { link_->finish("the node has ended"); }
     /// Ends at once, for a reason of ours.
     void hang_up(const std::string& why) { link_->close(why); }
-    /// Ends every channel; no handler is called.
+    /// Ends every channel, as the link does; no handler is called.
     void lose_channels(const std::string& why);
 
   private:

@@ -164,7 +164,10 @@ failure tls_side::explain(boost::system::error_code ec, bool nothing_came) const
     if (ec == boost::asio::error::eof || ec == ssl::error::stream_truncated ||
         ec == boost::asio::error::connection_reset)
         return {errc::node_unreachable,
-                nothing_came ? "hung up without a word" : "hung up during the TLS handshake"};
+                !nothing_came ? "hung up during the TLS handshake"
+                : is_dialing_ ? "hung up without a word (so does a node that has as many "
+                                "handshakes under way as it takes: try again later)"
+                              : "hung up without a word"};
     if (identities_ > identities_max) return {errc::protocol, too_many_keys};
     if (ec == errc::too_large)
         return {errc::protocol, "not the places protocol: more bytes than a handshake has"};

@@ -30,7 +30,8 @@ namespace {
 
 int exit_code_of(const error& e) {
     switch (net::code_of(e)) {
-        case errc::node_unreachable: return unreachable;
+        case errc::node_unreachable:
+        case errc::full: return unreachable;
         case errc::node_down: return broken;
         case errc::bad_key_file: return bad_key_file;
         case errc::bad_key: return key_refused;

@@ -11,9 +11,10 @@ namespace {
 // What a terminal obeys, a line ends at, or changes the order of what is read; and no UTF-8: a cut
 // character, one of more octets than it needs, half a pair, and one beyond the last.
 const std::string controls[] = {
-    std::string(1, '\0'), "\n",           "\x1B",         "\x7F",         "\xC2\x80",
-    "\xC2\x9B",           "\xC2\x9F",     "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAA",
-    "\xE2\x80\xAE",       "\xE2\x81\xA6", "\xE2\x81\xA9"};
+    std::string(1, '\0'), "\n",           "\x1B",         "\x7F",
+    "\xC2\x80",           "\xC2\x9B",     "\xC2\x9F",     "\xE2\x80\xA8",
+    "\xE2\x80\xA9",       "\xE2\x80\xAA", "\xE2\x80\xAE", "\xE2\x81\xA6",
+    "\xE2\x81\xA9",       "\xD8\x9C",     "\xE2\x80\x8E", "\xE2\x80\x8F"};
 const std::string no_utf8[] = {"\x80",     "\x9B",         "\xFF",
                                "\xE2\x82", "\xC0\xAF",     "\xED\xA0\x80",
                                "\xC1\x9B", "\xE0\x82\x9B", "\xF4\x90\x80\x80"};

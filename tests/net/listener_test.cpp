@@ -344,7 +344,7 @@ TEST_P(listening, with_as_many_handshakes_as_it_takes_tells_whoever_dials_to_try
     EXPECT_EQ(r.error().code, is_secure ? errc::node_unreachable : errc::full);
     EXPECT_TRUE(contains(
         r.error().text,
-        is_secure ? "has as many handshakes under way as it takes hangs up too: try again later"
+        is_secure ? "so does a node that has as many handshakes under way as it takes: try again"
                   : "2 handshakes are under way already; try again later"))
         << r.error().text;
 }
@@ -533,6 +533,34 @@ TEST_P(listening, at_the_second_address_of_a_name_is_found_when_the_first_is_sil
     const auto r = dialed(both);
     ASSERT_TRUE(r) << r.error().text;
     EXPECT_EQ((*r)->peer().address, "[::1]:" + std::to_string(first.port()));
+}
+
+TEST_P(listening, at_the_second_address_of_a_name_is_found_when_the_first_says_nothing) {
+    tcp::acceptor first{loop.context, {asio::ip::address_v4::loopback(), 0}};
+    tcp::socket mute{loop.context};
+    first.async_accept(mute, [](boost::system::error_code) {});
+    const auto port = first.local_endpoint().port();
+    auto with = options();
+    with.address = "::1";
+    with.port = port;
+    listen(std::move(with));
+    auto both = to(port);
+    both.host = "localhost";
+    both.deadline = 1600ms;
+    const auto r = dialed(both);
+    ASSERT_TRUE(r) << r.error().text;
+    EXPECT_EQ((*r)->peer().address, "[::1]:" + std::to_string(port));
+}
+
+TEST_P(listening, at_a_second_address_is_not_looked_for_when_the_first_knows_another_key) {
+    listen();
+    auto both = to(node->port());
+    both.host = "localhost";
+    both.key = wrong_key;
+    const auto r = dialed(both);
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, errc::bad_key);
+    EXPECT_FALSE(contains(r.error().text, "[::1]")) << r.error().text;
 }
 
 TEST_P(listening, at_no_address_of_a_name_makes_dial_say_what_each_has_answered) {

@@ -163,16 +163,22 @@ TEST_F(rights_test, a_denial_is_one_line_in_the_log_and_a_flood_of_them_is_not) 
     const auto& none = holders().front();
     const auto one = "denied: '" + none.name() + "' at 127.0.0.1:";
     const auto more = " more denied; the last: '" + none.name() + "' at 127.0.0.1:";
+    std::size_t seconds = 0;
     {
+        const auto begun = std::chrono::steady_clock::now();
         peer p{port_, none.key, none.name()};
         ask_at_once(p, "flooded", 100);
         const auto line = heard("may not connect to \"flooded\"", 10);
         EXPECT_NE(line.find(one), line.npos) << line;
+        seconds = static_cast<std::size_t>((std::chrono::steady_clock::now() - begun) /
+                                           std::chrono::seconds{1});
     }
-    // The end of the link tells the rest.
+    // The end of the link tells the rest: of 100 within a second 90, and ten less for each more.
     const auto rest = heard(more);
-    EXPECT_NE(rest.find("90 more denied"), rest.npos) << rest;
-    EXPECT_EQ(times_heard(one), 10U);
+    if (seconds == 0) {
+        EXPECT_NE(rest.find("90 more denied"), rest.npos) << rest;
+    }
+    EXPECT_LE(times_heard(one), 10 * (seconds + 1));
     expect_alive();
 }
 

@@ -63,9 +63,10 @@ class runtime {
     /// does not end with the handle, nor with this process.
     /// Shape:  HOST, HOST:PORT, [V6] or [V6]:PORT; port 6340 if none.
     /// Throws: error, naming host and port: bad_argument, bad_key_file; node_unreachable, bad_key,
-    ///         wrong_version, protocol; start_failed: no descriptors, or our bridge ended;
-    ///         node_down: our nursery did. What the key does not allow, the calls of the node throw
-    ///         as permission_denied.
+    ///         wrong_version, protocol; full: it is busy with others;
+    ///         start_failed: no descriptors,
+    ///         or our bridge ended; node_down: our nursery did. What the key does not allow, the
+    ///         calls of the node throw as permission_denied.
     /// Dying:  the end of this process or of its bridge ends the link, and with it the channels.
     /// Blocks: until the link stands, at most options.deadline; inside a router body suspends that
     ///         body only.
