@@ -17,11 +17,13 @@ inline constexpr std::chrono::seconds end_limit{5};
 /// What a node exits with whose end has taken longer.
 inline constexpr int given_up_status = 11;
 
+/// Before limit_end(): takes this process's SIGALRM, which this thread does not block from now on.
+/// Throws: never.  Thread: one that lives as long as the process.  Process: a node's root.
+void prepare_end() noexcept;
 /// The end has begun: this process has end_limit for it, from the first call on. Then it says on
 /// standard error, where that takes a line now, what it still waits for, and exits with
 /// given_up_status. What is left then ends as when it is killed.
 /// Blocks: never.  Throws: never.  Thread: any, in a handler of a signal too.
-/// Process: a node's root, whose SIGALRM it takes.
 void limit_end() noexcept;
 
 /// Has `end_places` end all places but the bridge, and then the bridge finish: it forwards what

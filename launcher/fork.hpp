@@ -35,7 +35,8 @@ struct birth_plan {
 /// Forks the processes of the node. A child has no descriptor but those of its plan, and no map of
 /// the nursery's. A terminal's signals (SIGINT, SIGHUP, SIGQUIT) it ignores, as they are for the
 /// root, with which everybody ends; it may ask for them. A program that it executes inherits that.
-/// All other signals, and the mask, are as the root had them when it made its runtime. A SIGTERM to
+/// All other signals, but for a plan that ignores SIGTERM, and the mask, are as the root had them
+/// when it made its runtime. A SIGTERM to
 /// all of the process group ends no nursery: the root may handle it, and then needs one.
 /// Dying: a child ends with the nursery, by the kernel's hand (PR_SET_PDEATHSIG).
 class forker {

@@ -195,6 +195,7 @@ int serve_node(detail::process& home, const node_setting& setting,
             const auto* asked = std::get_if<net::exit_asked>(&*event);
             if (!asked) continue;
             // From now on this bounds it, and the status is the one asked for.
+            prepare_end();
             limit_end();
             life->let_go();
             end_in_order(end_places, bridge);

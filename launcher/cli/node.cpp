@@ -38,9 +38,10 @@ using clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds same_signal{1};
 
 // For the signal handler, which is given nothing but the signal's number.
-volatile std::sig_atomic_t signal_pipe = -1;
+std::atomic<int> signal_pipe = -1;
 std::atomic<clock::rep> first_signal_at = 0;
-static_assert(std::atomic<clock::rep>::is_always_lock_free);
+static_assert(std::atomic<int>::is_always_lock_free &&
+              std::atomic<clock::rep>::is_always_lock_free);
 
 extern "C" void on_signal(int which) {
     const int cause = errno;
@@ -68,8 +69,8 @@ class termination {
         int ends[2];
         checked(::pipe2(ends, O_CLOEXEC), "make a pipe for signals");
         reader_ = unique_fd{ends[0]};
-        writer_ = unique_fd{ends[1]};
-        signal_pipe = writer_.get();
+        signal_pipe = ends[1];  // as long as the process: a signal may come at any time
+        launcher::prepare_end();
         watch_ = std::thread([this, &home] {
             char which;
             while (::read(reader_.get(), &which, 1) < 0 && errno == EINTR) {
@@ -86,8 +87,7 @@ class termination {
     }
     ~termination() {
         launcher::limit_end();
-        signal_pipe = -1;
-        writer_.reset();
+        (void)!::write(signal_pipe, "", 1);
         watch_.join();
     }
     termination(const termination&) = delete;
@@ -98,7 +98,6 @@ class termination {
 
   private:
     unique_fd reader_;
-    unique_fd writer_;
     std::atomic<bool> has_come_ = false;
     std::thread watch_;
 };
@@ -199,7 +198,8 @@ int run(const settings& s, int argc, char** argv) {
         std::printf("node %s listens on %s port %u, key %s%s\n", listen.node_name.c_str(),
                     where.host.c_str(), listening.port, net::key_id(key).c_str(),
                     s.insecure ? ", insecure" : "");
-        if (const auto untold = notify_manager("READY=1", manager_patience)) {
+        const auto untold = notify_manager("READY=1", manager_patience);
+        if (untold && untold != std::errc::interrupted) {
             std::fprintf(stderr, "places: the service manager could not be told READY=1: %s\n",
                          untold.message().c_str());
         }

@@ -36,6 +36,7 @@ inline bool ends(const places::unique_fd& pidfd) {
 
 struct process_facts {
     std::string name;
+    char state = '?';  ///< of its main thread: R running, S asleep, T stopped
     pid_t parent = 0;
 };
 inline process_facts facts_of(pid_t pid) {
@@ -45,7 +46,7 @@ inline process_facts facts_of(pid_t pid) {
     const auto open = text.find('(');
     const auto close = text.rfind(')');
     if (open == text.npos || close == text.npos) return {};
-    process_facts facts{text.substr(open + 1, close - open - 1), 0};
+    process_facts facts{text.substr(open + 1, close - open - 1), text[close + 2], 0};
     const char* parent = text.data() + close + 4;
     std::from_chars(parent, text.data() + text.size(), facts.parent);
     return facts;

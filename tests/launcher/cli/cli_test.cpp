@@ -684,8 +684,9 @@ TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_once_that_has_room_to_hear
     int queued = busy.fill();
     ASSERT_GT(queued, 0);
     auto running = node({}, {busy.variable()});
-    // It has had its chance to give up.
-    ASSERT_EQ(command({"ls", address, "--key-file", key}).status(), 0);
+    // It has said that it listens, and now it waits for room.
+    while (facts_of(running->pid).state != 'S') {
+    }
     while (queued-- > 0) EXPECT_EQ(busy.told(), "X=1");
     EXPECT_EQ(busy.told(), "READY=1");
     EXPECT_EQ(command({"stop", address, "--key-file", key}).status(), 0);
@@ -742,6 +743,26 @@ TEST_F(cli, a_node_ends_on_sigterm_though_its_bridge_or_nursery_hangs) {
             << running->output();
     }
     for (const auto& each : all) EXPECT_TRUE(ends(each));
+}
+
+TEST_F(cli, a_node_whose_root_hangs_ends_on_sigterm_though_it_was_begun_with_alarms_blocked) {
+    sigset_t alarm;
+    sigset_t before;
+    ::sigemptyset(&alarm);
+    ::sigaddset(&alarm, SIGALRM);
+    ::pthread_sigmask(SIG_BLOCK, &alarm, &before);
+    manager deaf{folder / "notify"};
+    ASSERT_GT(deaf.fill(), 0);
+    command running({"node", "--listen", "127.0.0.1:0", "--key-file", key}, {deaf.variable()});
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    (void)running.wait_for("listens");
+    for (const pid_t each : family_of(running.pid)) {
+        if (facts_of(each).name == "places-nursery") halt(each);
+    }
+    ::kill(running.pid, SIGTERM);
+    EXPECT_EQ(running.status(), 11);
+    EXPECT_NE(running.output().find("the nursery hangs"), std::string::npos) << running.output();
+    EXPECT_EQ(running.output().find("manager"), std::string::npos) << running.output();
 }
 
 TEST_F(cli, a_node_that_hangs_in_its_end_ends_by_a_second_signal) {
