@@ -9,6 +9,7 @@
 #include "launcher/step.hpp"
 #include "net/frame.hpp"
 #include "net/handshake.hpp"
+#include "net/keys.hpp"
 #include "net/output.hpp"
 
 #include <algorithm>
@@ -285,10 +286,8 @@ void pending_node::state::fail(boost::system::error_code code, const std::string
     finish_lines();
     if (std::exchange(has_bar, false)) std::fputc('\n', stderr);
     // It quotes the other side, and may be shown on a terminal.
-    auto words = "node " + where + text;
-    std::ranges::replace_if(
-        words, [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
-    failure.emplace(code, words);
+    const auto words = "node " + where + text;
+    failure.emplace(code, net::printable(words, words.size()));
     at = phase::settled;
     node->begin_end();
 }
@@ -410,7 +409,7 @@ void check_options(const std::string& where, const node_options& options, bool b
     check_time("tether_grace", options.tether_grace, ms{0});
     if (!options.name.empty() && !net::is_node_name(options.name)) {
         refuse("\"" + net::printable(options.name) +
-               "\" is no name for a node: 1 to 255 bytes without control characters");
+               "\" is no name for a node: 1 to 255 bytes of UTF-8 without control characters");
     }
     if (!options.key.empty() && options.key.size() != 32) {
         refuse("a key of " + std::to_string(options.key.size()) + " bytes: 32 are one");

@@ -10,6 +10,7 @@
 #include "launcher/ssh_program.hpp"
 #include "launcher/step.hpp"
 #include "launcher/tether.hpp"
+#include "net/keys.hpp"
 
 #include <algorithm>
 #include <array>
@@ -571,7 +572,7 @@ int serve_starter() {
     const auto report = [](errc code, std::string text) {
         // It quotes the other side, and may be shown on a terminal.
         std::ranges::replace(text, '\n', ' ');
-        std::ranges::replace_if(text, is_control, '?');
+        text = net::printable(text, text.size());
         say_line(std::string(failed_marker) + std::to_string(static_cast<int>(code)) + " " + text);
         return 1;
     };

@@ -2,6 +2,7 @@
 #include "launcher/step.hpp"
 
 #include "launcher/node.hpp"
+#include "net/keys.hpp"
 
 #include <places/shm/unique_fd.hpp>
 
@@ -86,8 +87,7 @@ void step_clock::go_on(std::string what) {
 
 /// While the timer is off: its signal writes the last words.
 void step_clock::say(std::string what) {
-    what_ = std::move(what);
-    std::ranges::replace_if(what_, is_control, '?');
+    what_ = net::printable(what, what.size());
     const auto words = line_of(std::string(failed_marker) +
                                std::to_string(static_cast<int>(code_)) + " " + too_late());
     last_words_size_ = std::min(words.size(), last_words_.size());
@@ -174,8 +174,6 @@ bool step_clock::wait_for_room(int fd) {
         return false;
     }
 }
-
-bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }
 
 void say_line(std::string_view line) noexcept {
     try {

@@ -85,8 +85,6 @@ inline constexpr std::string_view start_marker = "places-ssh-start";
 inline constexpr std::string_view passphrase_marker = "places-ssh-passphrase ";
 inline constexpr std::string_view progress_marker = "places-ssh-progress ";
 
-/// Where a line quotes others, such a character would end it, or command a terminal.
-bool is_control(char c) noexcept;
 /// Writes a line to standard output as one unit, after a line feed, as another may be begun there.
 void say_line(std::string_view line) noexcept;
 
