@@ -224,11 +224,10 @@ void ssh_program::settle_checking() {
     const auto is_off = [](std::string_view how) {
         return how == "no" || how == "off" || how == "false";
     };
+    // Told, whatever it is: a `Match exec` may find something else by the time of the login.
     const auto how = checking_in_force();
-    if (how.empty()) settings_.host_key_checking = "yes";
-    if (!is_off(how)) return;
-    settings_.host_key_checking = "accept-new";
-    if (!is_off(checking_in_force())) return;
+    settings_.host_key_checking = is_off(how) ? "accept-new" : how.empty() ? "yes" : how;
+    if (!is_off(how) || !is_off(checking_in_force())) return;
     throw error(errc::bad_argument,
                 settings_.command +
                     ": with this StrictHostKeyChecking it logs in where a host's key has changed; "
@@ -236,7 +235,9 @@ void ssh_program::settle_checking() {
 }
 
 std::string ssh_program::checking_in_force() {
-    std::istringstream lines(ask(arguments({"-G"})).out);
+    auto argv = arguments({"-G"});
+    argv.push_back("exit");  // a command, as every other time
+    std::istringstream lines(ask(argv).out);
     std::string name;
     std::string value;
     for (std::string line; std::getline(lines, line);) {

@@ -25,9 +25,9 @@ struct ssh_program_settings {
 };
 
 /// Each stream is a process of its own, with a login of its own. Before the first, another one
-/// tells what StrictHostKeyChecking is in force (`ssh -G`): with `no`, by which a changed key is no
-/// more than a warning, all are told accept-new, which adds unknown hosts just as well; where
-/// nothing is told, yes.
+/// tells what StrictHostKeyChecking is in force (`ssh -G`), and that is what all are told: instead
+/// of `no`, by which a changed key is no more than a warning, accept-new, which adds unknown hosts
+/// just as well; where nothing is told, yes.
 /// Throws: nothing yet: the first stream tells what is wrong.
 std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_clock& clock);
 
