@@ -215,9 +215,7 @@ bool program_stream::has_ended() {
 
 std::vector<std::string> ssh_program::arguments(const std::vector<std::string>& more) {
     if (!std::exchange(has_settled_, true)) settle_checking();
-    auto argv = ssh_arguments(settings_, deadline_s());
-    argv.insert(std::find(argv.begin(), argv.end(), "--"), more.begin(), more.end());
-    return argv;
+    return ssh_arguments(settings_, deadline_s(), more);
 }
 
 void ssh_program::settle_checking() {
@@ -318,7 +316,8 @@ std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_c
     return std::make_unique<ssh_program>(std::move(settings), clock);
 }
 
-std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int deadline_s) {
+std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int deadline_s,
+                                       const std::vector<std::string>& options) {
     auto argv = quoted_words_of(settings.command);
     if (argv.empty()) throw error(errc::bad_argument, "the ssh command is empty");
     const auto add = [&](std::initializer_list<std::string> words) {
@@ -348,6 +347,7 @@ std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int
     if (!settings.host_key_checking.empty()) {
         option("StrictHostKeyChecking=" + settings.host_key_checking);
     }
+    argv.insert(argv.end(), options.begin(), options.end());
     add({"--", settings.host});
     return argv;
 }

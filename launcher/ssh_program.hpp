@@ -31,8 +31,9 @@ struct ssh_program_settings {
 /// Throws: nothing yet: the first stream tells what is wrong.
 std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_clock& clock);
 
-/// The ssh command's arguments up to and without the remote command.
-std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int deadline_s);
+/// The ssh command's arguments up to and without the remote command; `options` are further ones.
+std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int deadline_s,
+                                       const std::vector<std::string>& options = {});
 
 /// A line of shell by which somebody connects to the same host, and has its key added where the
 /// command looks for it.

@@ -262,6 +262,16 @@ TEST_P(ssh_refusal, does_not_happen_to_an_unknown_host_where_new_ones_are_accept
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options_for(far)).is_up());
 }
 
+TEST_P(ssh_refusal, does_not_happen_to_a_command_whose_own_words_end_the_options_of_another) {
+    if (uses_library()) return;
+    const test_sshd far;
+    test_sshd::write_file(far.known_hosts(), "");
+    auto options = options_with(far, "StrictHostKeyChecking accept-new");
+    options.ssh_command = "env -- ssh";
+    options.tunnel = true;
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+}
+
 TEST_P(ssh_refusal, does_not_happen_to_an_unknown_host_where_nobody_looks_at_its_key) {
     const test_sshd far;
     test_sshd::write_file(far.known_hosts(), "");
