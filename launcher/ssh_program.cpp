@@ -65,6 +65,12 @@ class program_stream final : public far_stream {
     void listen_to(int stream, bool is_news) override { (stream == 1 ? out_ : err_) = is_news; }
     bool has_ended() override;
     bool is_silent() const noexcept { return !process_.out && !process_.err; }
+    bool has_told() const noexcept { return !process_.out; }
+    bool has_exited() noexcept {
+        if (!status_) status_ = launcher::reap(process_);
+        return status_.has_value();
+    }
+    pollfd life() const noexcept { return {process_.pidfd.get(), POLLIN, 0}; }
     std::optional<exit_status> status() override { return status_; }
 
     /// Whoever has more to write does so at any news, and is told again whether there is room.
@@ -73,9 +79,7 @@ class program_stream final : public far_stream {
         if (process_.in && is_full_) to.push_back({process_.in.get(), POLLOUT, 0});
         if (process_.out && out_) to.push_back({process_.out.get(), POLLIN, 0});
         if (process_.err && err_) to.push_back({process_.err.get(), POLLIN, 0});
-        if (is_silent() && !status_) {
-            to.push_back({process_.pidfd.get(), POLLIN, 0});
-        }
+        if (is_silent() && !status_) to.push_back(life());
     }
 
   private:
@@ -93,6 +97,9 @@ class ssh_program final : public far_side {
     ssh_program(ssh_program_settings settings, step_clock& clock)
         : far_side(clock),
           settings_(std::move(settings)) {}
+
+    /// Sees to it that a changed key is refused. Throws: error.
+    void settle_checking();
 
     std::unique_ptr<far_stream> start(const std::string& command) override {
         auto argv = arguments();
@@ -134,7 +141,8 @@ class ssh_program final : public far_side {
         }
         auto advice = std::string(advice_for(code));
         if (code == errc::host_key_unknown) {
-            const auto key = ask_host_key();
+            // Of a host that it does not know ssh says no more than that.
+            const auto key = told_host_key(ask_again(host_key_arguments()));
             advice = key.empty() ? advice + ": " + ssh_by_hand(settings_) : key;
         }
         throw error(code, settings_.command + " " + settings_.host + ": " +
@@ -146,22 +154,24 @@ class ssh_program final : public far_side {
         return static_cast<int>(std::chrono::ceil<std::chrono::seconds>(clock().limit()).count());
     }
     /// `more`: options, which go before the host's name.
-    std::vector<std::string> arguments(const std::vector<std::string>& more = {});
-    /// Sees to it that a changed key is refused.
-    void settle_checking();
+    std::vector<std::string> arguments(const std::vector<std::string>& more = {}) {
+        return ssh_arguments(settings_, deadline_s(), more);
+    }
     /// What the configuration says of StrictHostKeyChecking; empty: the command does not tell.
     std::string checking_in_force();
-    /// Of a host that ssh does not know, of which it says no more than that.
-    std::string ask_host_key();
     /// Of a host with several addresses ssh tells what the last one led to, which may be one that
     /// no route leads to. Returns: its words of another one, where nobody listens; or empty.
     std::string ask_refusal();
+    /// What the command says to standard error with these options, which make it tell more of what
+    /// has failed. Empty: that cannot be had.
+    std::string ask_again(const std::vector<std::string>& options);
     struct output {
         std::string out;
         std::string err;
     };
-    /// Runs a command that asks for something to its end. Throws: error, starter_unwanted.
-    output ask(const std::vector<std::string>& argv);
+    /// Runs the command with these options until it ends its standard output or exits: what it has
+    /// started may keep the other stream, or both. Throws: error, starter_unwanted.
+    output ask(const std::vector<std::string>& options);
     std::unique_ptr<far_stream> keep(spawned process) {
         auto stream = std::make_unique<program_stream>(*this, std::move(process));
         streams_.push_back(stream.get());
@@ -169,7 +179,6 @@ class ssh_program final : public far_side {
     }
 
     ssh_program_settings settings_;
-    bool has_settled_ = false;
     std::vector<program_stream*> streams_;
     std::string said_;
 };
@@ -206,22 +215,16 @@ std::size_t program_stream::read(int stream, std::span<char> into) {
 }
 
 bool program_stream::has_ended() {
-    if (!is_silent()) return false;
-    if (!status_) status_ = launcher::reap(process_);
-    if (!status_) return false;
+    if (!is_silent() || !has_exited()) return false;
     if (!status_->signalled && status_->value == failed_status) owner_.lost(is_in_);
     return true;
-}
-
-std::vector<std::string> ssh_program::arguments(const std::vector<std::string>& more) {
-    if (!std::exchange(has_settled_, true)) settle_checking();
-    return ssh_arguments(settings_, deadline_s(), more);
 }
 
 void ssh_program::settle_checking() {
     const auto is_off = [](std::string_view how) {
         return how == "no" || how == "off" || how == "false";
     };
+    clock().begin(errc::ssh_lost, "asking what " + settings_.command + " has in force");
     // Told, whatever it is: a `Match exec` may find something else by the time of the login.
     const auto how = checking_in_force();
     settings_.host_key_checking = is_off(how) ? "accept-new" : how.empty() ? "yes" : how;
@@ -233,9 +236,7 @@ void ssh_program::settle_checking() {
 }
 
 std::string ssh_program::checking_in_force() {
-    auto argv = arguments({"-G"});
-    argv.push_back("exit");  // a command, as every other time
-    std::istringstream lines(ask(argv).out);
+    std::istringstream lines(ask({"-G"}).out);
     std::string name;
     std::string value;
     for (std::string line; std::getline(lines, line);) {
@@ -245,51 +246,47 @@ std::string ssh_program::checking_in_force() {
     return {};
 }
 
-std::string ssh_program::ask_host_key() {
-    try {
-        clock().moved();
-        auto argv = arguments(host_key_arguments());
-        argv.push_back("exit");  // should it be known by now
-        return told_host_key(ask(argv).err);
-    } catch (const std::exception&) {
-        return {};  // then it is not told
-    }
-}
-
 std::string ssh_program::ask_refusal() {
-    try {
-        clock().moved();
-        auto argv = arguments({"-v"});
-        argv.push_back("exit");  // should it be reached by now
-        std::istringstream lines(ask(argv).err);
-        for (std::string line; std::getline(lines, line);) {
-            const auto at = line.find("connect to address ");
-            if (at == line.npos || line.find("Connection refused") == line.npos) continue;
-            return line.substr(at, line.find_last_not_of("\r\n") + 1 - at);
-        }
-    } catch (const std::exception&) {
-        // Then it is not told.
+    std::istringstream lines(ask_again({"-v"}));
+    for (std::string line; std::getline(lines, line);) {
+        const auto at = line.find("connect to address ");
+        if (at == line.npos || line.find("Connection refused") == line.npos) continue;
+        return line.substr(at, line.find_last_not_of("\r\n") + 1 - at);
     }
     return {};
 }
 
-ssh_program::output ssh_program::ask(const std::vector<std::string>& argv) {
+std::string ssh_program::ask_again(const std::vector<std::string>& options) {
+    try {
+        clock().moved();
+        return ask(options).err;
+    } catch (const std::exception&) {
+        return {};
+    }
+}
+
+ssh_program::output ssh_program::ask(const std::vector<std::string>& options) {
+    auto argv = arguments(options);
+    argv.push_back("exit");  // a command, as every other time
     auto before = std::exchange(said_, {});
     std::string out;
     program_stream asked(*this, spawn_program(argv));
     asked.end_input();
     std::array<char, 4096> buffer;
     try {
-        while (!asked.is_silent()) {
-            std::vector<pollfd> news;
+        for (bool is_over = false; !is_over;) {
+            std::vector<pollfd> news{asked.life()};
             asked.add_interests(news);
             clock().wait(news);
-            out.append(buffer.data(), asked.read(1, buffer));
-            (void)asked.read(2, buffer);
+            is_over = asked.has_exited();
+            while (const auto got = asked.read(1, buffer)) out.append(buffer.data(), got);
+            is_over = is_over || asked.has_told();
+            while (asked.read(2, buffer) > 0) {
+            }
         }
-    } catch (...) {
-        said_ = std::move(before);
-        throw;
+    } catch (const error& e) {
+        const auto words = std::exchange(said_, std::move(before));
+        throw error(e.code(), words.empty() ? e.what() : e.what() + ("; it has said: " + words));
     }
     return {std::move(out), std::exchange(said_, std::move(before))};
 }
@@ -313,7 +310,9 @@ std::string readable_shell_word(const std::string& text) {
 }  // namespace
 
 std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_clock& clock) {
-    return std::make_unique<ssh_program>(std::move(settings), clock);
+    auto program = std::make_unique<ssh_program>(std::move(settings), clock);
+    program->settle_checking();
+    return program;
 }
 
 std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int deadline_s,

@@ -272,6 +272,31 @@ TEST_P(ssh_refusal, does_not_happen_to_a_command_whose_own_words_end_the_options
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
 }
 
+TEST_P(ssh_refusal, does_not_happen_to_a_command_that_starts_what_keeps_its_streams) {
+    if (uses_library()) return;
+    const test_sshd far;
+    const auto helper = far.folder() + "/helper";
+    far.put_program(
+        "helped", "case $* in *-G*) sleep 1000 & echo $! >" + helper + ";; esac; exec ssh \"$@\"");
+    auto options = options_for(far);
+    options.ssh_command = far.bin() + "/helped";
+    EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
+    pid_t waiting = 0;
+    ASSERT_TRUE(std::ifstream(helper) >> waiting);
+    EXPECT_EQ(::kill(waiting, SIGKILL), 0) << "it has been ended with the command";
+}
+
+TEST_P(ssh_refusal, of_a_command_that_does_not_say_what_it_has_in_force_gives_its_words) {
+    if (uses_library()) return;
+    const test_sshd far;
+    far.put_program("asking", "echo what now >&2; exec sleep 1000");
+    auto options = options_for(far);
+    options.ssh_command = far.bin() + "/asking";
+    options.step_deadline = 500ms;
+    const auto text = refused(far, errc::ssh_lost, options);
+    EXPECT_TRUE(has(text, "500 ms while asking what") && has(text, "what now")) << text;
+}
+
 TEST_P(ssh_refusal, does_not_happen_to_an_unknown_host_where_nobody_looks_at_its_key) {
     const test_sshd far;
     test_sshd::write_file(far.known_hosts(), "");
