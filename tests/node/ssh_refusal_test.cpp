@@ -200,6 +200,15 @@ TEST_P(ssh_refusal, of_a_changed_host_key_does_not_wait_for_the_command_to_find_
     (void)refused(far, errc::host_key_changed);
 }
 
+TEST_P(ssh_refusal, of_a_changed_host_key_does_not_spare_this_host) {
+    if (uses_library()) return;
+    const test_sshd far;
+    test_sshd::write_file(far.known_hosts(), "[127.0.0.1]:" + std::to_string(far.port()) + " " +
+                                                 public_key(far.user_key() + ".pub") + "\n");
+    edit_config(far, "NoHostAuthenticationForLocalhost yes");
+    (void)refused(far, errc::host_key_changed);
+}
+
 TEST_P(ssh_refusal, by_a_command_that_is_set_to_say_nothing_has_the_same_code) {
     if (uses_library()) return;
     for (const char* level : {"QUIET", "FATAL"}) {
