@@ -325,7 +325,7 @@ std::vector<std::string> ssh_arguments(const ssh_program_settings& settings, int
     const auto option = [&](const std::string& text) { add({"-o", text}); };
     add({"-T"});
     option("BatchMode=yes");
-    option("LogLevel=INFO");  // below that it does not say what is wrong
+    option("LogLevel=ERROR");  // less does not say what is wrong, more says what is not
     option("ConnectTimeout=" + std::to_string(deadline_s));
     // A cut without a word ends it after three seconds.
     option("ServerAliveInterval=1");

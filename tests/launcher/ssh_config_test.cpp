@@ -259,7 +259,7 @@ TEST(ssh_command, gets_what_was_said_and_asks_for_nothing) {
     EXPECT_TRUE(has({"-o", "UserKnownHostsFile=\"/h\""}));
     EXPECT_TRUE(has({"-o", "IdentitiesOnly=yes"}));
     for (const char* each :
-         {"ControlPath=none", "ClearAllForwardings=yes", "RemoteCommand=none", "LogLevel=INFO"}) {
+         {"ControlPath=none", "ClearAllForwardings=yes", "RemoteCommand=none", "LogLevel=ERROR"}) {
         EXPECT_TRUE(has({"-o", each})) << each;
     }
     EXPECT_EQ(argv[argv.size() - 2], "--");

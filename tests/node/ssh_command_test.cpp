@@ -2,6 +2,7 @@
 // What only the ssh command can do: nodes behind a jump host, and certificates.
 #include "tests/node/by_ssh.hpp"
 #include "tests/node/entries.hpp"
+#include "tests/node/heard.hpp"
 #include "tests/support/error_of.hpp"
 
 #include <gtest/gtest.h>
@@ -52,6 +53,18 @@ TEST_F(ssh_command, starts_a_node_behind_a_jump_host_and_a_tunnel_carries_the_li
     }
     EXPECT_TRUE(far.is_left_alone());
     EXPECT_TRUE(jump.is_left_alone());
+}
+
+TEST_F(ssh_command, passes_on_the_hosts_noise_without_its_banner) {
+    const scratch_folder texts;
+    const auto banner = texts.path() + "/banner";
+    test_sshd::write_file(banner, "whoever is not expected here\n");
+    const test_sshd far({.lines = {"Banner " + banner}});
+    test_sshd::write_file(far.home() + "/.bashrc", "echo noisy error >&2\n");
+    auto node = start(far.config(), "ssh");
+    expect_use(node);
+    EXPECT_FALSE(heard("[far] noisy error").empty());
+    EXPECT_EQ(times_heard("whoever is not expected"), 0U);
 }
 
 TEST_F(ssh_command, shows_a_certificate_and_believes_that_of_the_host) {
