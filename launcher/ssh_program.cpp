@@ -4,6 +4,7 @@
 #include "launcher/text_parts.hpp"
 
 #include <algorithm>
+#include <arpa/inet.h>
 #include <array>
 #include <cctype>
 #include <cerrno>
@@ -23,6 +24,12 @@ constexpr int failed_status = 255;  // of ssh itself, not of the remote command
 constexpr int end_wait_ms = 200;
 
 void make_non_blocking(int fd) { checked(::fcntl(fd, F_SETFL, O_NONBLOCK), "fcntl"); }
+
+/// Whether it is one address, and no name that may stand for several.
+bool is_address(const std::string& host) {
+    in_addr ignored{};
+    return host.find(':') != host.npos || ::inet_aton(host.c_str(), &ignored) != 0;
+}
 
 /// Whether no route leads to the address that it has tried last.
 bool lacks_route(std::string_view words) {
@@ -127,13 +134,18 @@ class ssh_program final : public far_side {
         said_ += words;
         if (said_.size() > said_bytes_max) said_.erase(0, said_.size() - said_bytes_max);
     }
+    /// A command has run there.
+    void note_in(program_stream* stream) noexcept {
+        if (std::ranges::find(streams_, stream) != streams_.end()) has_been_in_ = true;
+    }
     void forget(program_stream* stream) { std::erase(streams_, stream); }
-    /// `is_in`: a command has run there, and what it says is not ssh's.
+    /// `is_in`: what the stream's command says is not ssh's.
     [[noreturn]] void lost(bool is_in) {
         std::string words;
         for (const char c : said_) words += c == '\n' || c == '\r' ? ' ' : c;
         auto code = is_in ? errc::ssh_lost : code_of_ssh_words(words);
-        if (code == errc::host_unreachable && lacks_route(words)) {
+        const bool may_have_others = !has_one_address_ && !has_been_in_;
+        if (code == errc::host_unreachable && may_have_others && lacks_route(words)) {
             if (const auto refused = ask_refusal(); !refused.empty()) {
                 code = errc::port_refused;
                 words += "; " + refused;
@@ -157,8 +169,12 @@ class ssh_program final : public far_side {
     std::vector<std::string> arguments(const std::vector<std::string>& more = {}) {
         return ssh_arguments(settings_, deadline_s(), more);
     }
-    /// What the configuration says of StrictHostKeyChecking; empty: the command does not tell.
-    std::string checking_in_force();
+    /// What the configuration says; empty: the command does not tell.
+    struct in_force {
+        std::string checking;   ///< StrictHostKeyChecking
+        std::string host_name;  ///< HostName
+    };
+    in_force ask_in_force();
     /// Of a host with several addresses ssh tells what the last one led to, which may be one that
     /// no route leads to. Returns: its words of another one, where nobody listens; or empty.
     std::string ask_refusal();
@@ -179,6 +195,8 @@ class ssh_program final : public far_side {
     }
 
     ssh_program_settings settings_;
+    bool has_one_address_ = false;  // of the host
+    bool has_been_in_ = false;      // by any stream that was kept
     std::vector<program_stream*> streams_;
     std::string said_;
 };
@@ -209,7 +227,10 @@ std::size_t program_stream::read(int stream, std::span<char> into) {
         return 0;
     }
     const std::string_view words(into.data(), static_cast<std::size_t>(got));
-    if (stream == 1) is_in_ = true;
+    if (stream == 1) {
+        is_in_ = true;
+        owner_.note_in(this);
+    }
     if (stream == 2) owner_.hear(words);
     return words.size();
 }
@@ -226,24 +247,29 @@ void ssh_program::settle_checking() {
     };
     clock().begin(errc::ssh_lost, "asking what " + settings_.command + " has in force");
     // Told, whatever it is: a `Match exec` may find something else by the time of the login.
-    const auto how = checking_in_force();
+    const auto all = ask_in_force();
+    has_one_address_ = is_address(all.host_name.empty() ? settings_.host : all.host_name);
+    const auto& how = all.checking;
     settings_.host_key_checking = is_off(how) ? "accept-new" : how.empty() ? "yes" : how;
-    if (!is_off(how) || !is_off(checking_in_force())) return;
+    if (!is_off(how) || !is_off(ask_in_force().checking)) return;
     throw error(errc::bad_argument,
                 settings_.command +
                     ": with this StrictHostKeyChecking it logs in where a host's key has changed; "
                     "accept-new takes unknown hosts alone");
 }
 
-std::string ssh_program::checking_in_force() {
+ssh_program::in_force ssh_program::ask_in_force() {
     std::istringstream lines(ask({"-G"}).out);
+    in_force all;
     std::string name;
     std::string value;
     for (std::string line; std::getline(lines, line);) {
         std::istringstream words(line);
-        if (words >> name >> value && name == "stricthostkeychecking") return value;
+        if (!(words >> name >> value)) continue;
+        if (name == "stricthostkeychecking") all.checking = value;
+        if (name == "hostname") all.host_name = value;
     }
-    return {};
+    return all;
 }
 
 std::string ssh_program::ask_refusal() {

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/ssh_program.hpp"
+#include "tests/support/error_of.hpp"
 #include "tests/support/scratch.hpp"
 
 #include <places/shm/unique_fd.hpp>
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <fcntl.h>
+#include <filesystem>
 #include <string>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +20,27 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto watchdog = 60s;  // of several processes
+
+/// Runs commands by it until one fails.
+void expect_end(const std::string& command, places::errc code) {
+    step_clock clock(watchdog, -1);
+    clock.hush();
+    const auto far = open_ssh_program({.command = command, .host = "far"}, clock);
+    const auto e = error_of([&] {
+        while (true) {
+            clock.begin(places::errc::ssh_lost, "starting");
+            const auto stream = far->start("");
+            std::array<char, 64> octets;
+            while (!stream->has_ended()) {
+                far->wait();
+                (void)stream->read(1, octets);
+                (void)stream->read(2, octets);
+            }
+        }
+    });
+    EXPECT_EQ(e.code(), code) << e.what();
+    clock.end();
+}
 
 TEST(ssh_program, tells_whoever_waits_that_its_input_has_room_again) {
     const scratch_folder folder;
@@ -40,6 +64,35 @@ TEST(ssh_program, tells_whoever_waits_that_its_input_has_room_again) {
     far->wait();
     EXPECT_GT(stream->write(octets), 0U);
     clock.end();
+}
+
+TEST(ssh_program, asks_what_a_name_without_a_route_leads_to_and_of_an_address_nothing_more) {
+    for (const char* name : {"far.test", "192.0.2.1", "2001:db8::1", "fe80::1%eth0"}) {
+        SCOPED_TRACE(name);
+        const scratch_folder folder;
+        const auto asked = folder.path() + "/asked";
+        const auto command = folder.put("command",
+                                        "#!/bin/sh\ncase \" $* \" in *' -G '*) echo hostname '" +
+                                            std::string(name) + "'; exit;; *' -v '*) : >'" + asked +
+                                            "';; esac\necho No route to host >&2\nexit 255\n",
+                                        0700);
+        expect_end(command, places::errc::host_unreachable);
+        EXPECT_EQ(std::filesystem::exists(asked), name == std::string("far.test"));
+    }
+}
+
+TEST(ssh_program, asks_nothing_more_of_a_name_that_it_has_been_at) {
+    const scratch_folder folder;
+    const auto asked = folder.path() + "/asked";
+    const auto once = folder.path() + "/once";
+    const auto command =
+        folder.put("command",
+                   "#!/bin/sh\ncase \" $* \" in *' -G '*) exit;; *' -v '*) : >'" + asked +
+                       "';; esac\nmkdir '" + once +
+                       "' 2>/dev/null && echo in && exit\necho No route to host >&2\nexit 255\n",
+                   0700);
+    expect_end(command, places::errc::host_unreachable);
+    EXPECT_FALSE(std::filesystem::exists(asked));
 }
 
 }  // namespace
