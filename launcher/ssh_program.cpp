@@ -32,7 +32,7 @@ bool is_address(const std::string& host) {
 }
 
 /// Whether no route leads to the address that it has tried last.
-bool lacks_route(std::string_view words) {
+bool lacks_route(std::string_view words) noexcept {
     return words.find("No route to host") != words.npos ||
            words.find("Network is unreachable") != words.npos;
 }
@@ -165,9 +165,8 @@ class ssh_program final : public far_side {
     int deadline_s() {
         return static_cast<int>(std::chrono::ceil<std::chrono::seconds>(clock().limit()).count());
     }
-    /// `more`: options, which go before the host's name.
-    std::vector<std::string> arguments(const std::vector<std::string>& more = {}) {
-        return ssh_arguments(settings_, deadline_s(), more);
+    std::vector<std::string> arguments(const std::vector<std::string>& options = {}) {
+        return ssh_arguments(settings_, deadline_s(), options);
     }
     /// What the configuration says; empty: the command does not tell.
     struct in_force {
@@ -432,8 +431,7 @@ errc code_of_ssh_words(std::string_view words) noexcept {
         return errc::auth_refused;
     }
     if (has("Connection refused")) return errc::port_refused;
-    if (has("Could not resolve hostname") || has("No route to host") ||
-        has("Network is unreachable") || has("Connection timed out") ||
+    if (lacks_route(words) || has("Could not resolve hostname") || has("Connection timed out") ||
         has("Operation timed out")) {
         return errc::host_unreachable;
     }
