@@ -35,9 +35,9 @@ constexpr std::chrono::milliseconds connect_limit{4000};
 constexpr int silence_s = 3;
 constexpr std::size_t copy_bytes = 256 * 1024;
 // sshd counts a session until it has reaped what ran in it, and says nothing of that. A refused one
-// is asked for so often, each time after that part of what is left of the step.
+// is asked for so often, within the step.
 constexpr int session_tries = 6;
-constexpr std::size_t session_parts = 50;
+constexpr std::chrono::milliseconds session_interval{200};
 // From this version on (1.11) RSA keys sign with SHA-2, which current servers ask for.
 constexpr int rsa_sha2_version = 0x010b00;
 
@@ -162,6 +162,7 @@ class ssh_session final : public far_side {
     bool tried_rsa_ = false;
     bool tried_other_ = false;
     bool has_open_ = false;  // a key that others may read, and that is not tried for that
+    bool has_had_session_ = false;
     std::vector<LIBSSH2_CHANNEL*> closing_;
 };
 
@@ -587,16 +588,20 @@ void ssh_session::lost(const std::string& doing) {
 LIBSSH2_CHANNEL* ssh_session::open_session() {
     for (int tries_left = session_tries - 1;; --tries_left) {
         auto* channel = finish_pointer([&] { return ::libssh2_channel_open_session(raw()); });
-        if (channel) return channel;
+        if (channel) {
+            has_had_session_ = true;
+            return channel;
+        }
         if (::libssh2_session_last_errno(raw()) != LIBSSH2_ERROR_CHANNEL_FAILURE || is_cut()) {
             lost("opening a channel");
         }
         if (tries_left == 0) break;
-        (void)clock().wait_part({}, session_parts);
+        clock().pause(session_interval);
     }
     throw error(errc::ssh_lost,
-                "the SSH connection to " + where(settings_) +
-                    " stands, and no other session can be had on it: " + last_words() +
+                "the SSH connection to " + where(settings_) + " stands, and no " +
+                    (has_had_session_ ? "other " : "") +
+                    "session can be had on it: " + last_words() +
                     "; MaxSessions in its sshd_config has to allow for two, or .ssh_command = "
                     "\"ssh\" logs in for each");
 }

@@ -131,6 +131,10 @@ bool step_clock::wait_part(std::span<pollfd> fds, std::size_t parts) {
     return wait_until(fds, now + (until_ - now) / static_cast<long>(parts));
 }
 
+void step_clock::pause(std::chrono::milliseconds duration) {
+    (void)wait_until({}, std::min(clock_type::now() + duration, until_));
+}
+
 bool step_clock::wait_until(std::span<pollfd> fds, clock_type::time_point until) {
     std::vector<pollfd> all(fds.begin(), fds.end());
     all.push_back({life_, 0, 0});

@@ -46,6 +46,9 @@ class step_clock {
     /// The same for one of `parts` equal parts of what is left of the step.
     /// Returns: false: there was no news. Throws: starter_unwanted.
     bool wait_part(std::span<pollfd> fds, std::size_t parts);
+    /// Waits so long, or for what is left of the step where that is less.
+    /// Throws: starter_unwanted.
+    void pause(std::chrono::milliseconds duration);
     /// What wait() does besides, each time that nothing has come for so long. Empty: nothing.
     void meanwhile(std::chrono::milliseconds interval, std::function<void()> what);
     /// Waits for room in a connection that a packet is half into, at most limit(), whatever is left

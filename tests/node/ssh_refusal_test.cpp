@@ -714,6 +714,13 @@ TEST_P(ssh_refusal, of_a_second_session_on_a_connection_says_so_and_names_the_co
     }
 }
 
+TEST_P(ssh_refusal, of_every_session_on_a_connection_does_not_speak_of_another) {
+    if (!uses_library()) return;
+    const test_sshd far({.lines = {"MaxSessions 0"}});
+    const auto text = refused(far, errc::ssh_lost);
+    EXPECT_TRUE(has(text, "no session") && has(text, "MaxSessions")) << text;
+}
+
 TEST_P(ssh_refusal, of_a_module_for_a_newer_c_library_gives_the_words_of_the_loader_there) {
     const test_sshd far;
     auto options = options_for(far);
