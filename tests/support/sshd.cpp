@@ -93,6 +93,18 @@ std::string test_sshd::host() const {
     return user_name() + "@" + options_.address + ":" + std::to_string(port_);
 }
 
+/// Whether this sshd takes such a line: of one that it does not know it refuses to start.
+bool test_sshd::knows(const std::string& line) const {
+    const auto file = folder() + "/sshd_line";
+    write_file(file, "HostKey " + folder() + "/host\n" + line + "\n");
+    try {
+        run({"sh", "-c", std::string(sshd_path) + " -t -f '" + file + "' 2>&-"});
+        return true;
+    } catch (const std::runtime_error&) {
+        return false;
+    }
+}
+
 std::string test_sshd::try_start() {
     port_ = unused_port(options_.address);
     std::string text;
@@ -105,6 +117,7 @@ std::string test_sshd::try_start() {
             "SetEnv HOME=" +
             home() + " PLACES_RUN=" + marker_ + " PATH=" + bin() +
             ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n";
+    if (knows("PerSourcePenalties no")) text += "PerSourcePenalties no\n";
     if (options_.has_sftp) text += "Subsystem sftp internal-sftp\n";
     write_file(folder() + "/sshd_config", text);
 

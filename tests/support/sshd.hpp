@@ -63,6 +63,7 @@ class test_sshd {
 
   private:
     std::string try_start();
+    bool knows(const std::string& line) const;
     void remember_host() const;
     void end() noexcept;
 
