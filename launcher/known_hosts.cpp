@@ -123,9 +123,11 @@ std::string known_hosts_line(std::string_view host, std::uint16_t port, std::str
     return known_hosts_name(host, port) + " " + kind_of_key(key) + " " + to_base64(key);
 }
 
-void add_known_host(const std::string& file, const std::string& line) {
-    // Where it is not there yet: whoever has never used ssh has no ~/.ssh.
-    (void)::mkdir(std::filesystem::path(file).parent_path().c_str(), 0700);
+void add_known_host(const std::string& file, const std::string& line,
+                    const std::string& ssh_folder) {
+    // Whoever has never used ssh has none yet. Another folder that is not there is spelt wrong.
+    const auto folder = std::filesystem::path(file).parent_path();
+    if (folder == std::filesystem::path(ssh_folder)) (void)::mkdir(folder.c_str(), 0700);
     const unique_fd to{::open(file.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600)};
     checked(to.get(), ("open " + file).c_str());
     struct stat facts {};

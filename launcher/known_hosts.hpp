@@ -54,9 +54,11 @@ std::string known_hosts_name(std::string_view host, std::uint16_t port);
 /// The line that makes the key known.
 std::string known_hosts_line(std::string_view host, std::uint16_t port, std::string_view key);
 /// Adds the line to the file, which is made if need be, as a line of its own; so is the folder that
-/// it is in, for its owner alone.
+/// it is in where that is `ssh_folder`, for its owner alone.
 /// Throws: std::system_error naming the file.
-void add_known_host(const std::string& file, const std::string& line);
+/// Source: ssh makes ~/.ssh and no other folder.
+void add_known_host(const std::string& file, const std::string& line,
+                    const std::string& ssh_folder);
 /// `SHA256:…`, as other programs show it.
 std::string fingerprint_of(std::string_view key);
 /// `ssh-ed25519`, say; empty for what is no key.

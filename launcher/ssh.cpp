@@ -410,7 +410,7 @@ void ssh_session::check_host(const known_hosts& known) {
     std::string not_added;
     if (strict == checking::accept_new) {
         try {
-            add_known_host(files.front(), line);
+            add_known_host(files.front(), line, settings_.ssh_folder);
             return;
         } catch (const std::system_error& e) {
             not_added = std::string("; to add it has failed: ") + e.what();

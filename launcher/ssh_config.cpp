@@ -338,11 +338,12 @@ ssh_settings read_ssh_config(const host_words& said, const std::optional<std::st
     ssh_settings s;
     s.user = said.user;
     s.port = said.port;
+    s.ssh_folder = home + "/.ssh";
     reader r{s, said.host, home, local_user};
     if (!file) {
-        (void)r.read(home + "/.ssh/config", home + "/.ssh");
+        (void)r.read(s.ssh_folder + "/config", s.ssh_folder);
         (void)r.read("/etc/ssh/ssh_config", "/etc/ssh");
-    } else if (*file != "none" && !r.read(*file, home + "/.ssh")) {
+    } else if (*file != "none" && !r.read(*file, s.ssh_folder)) {
         throw error(errc::bad_argument, "the SSH configuration " + *file + " cannot be read");
     }
     if (s.user.empty()) s.user = local_user;

@@ -29,6 +29,7 @@ struct ssh_settings {
     std::uint16_t port = 0;
     std::vector<std::string> identity_files{};
     std::vector<std::string> known_hosts_files{};
+    std::string ssh_folder{};  ///< ~/.ssh
     /// What to do about a host that is not known: only these two do anything but refuse.
     enum class checking { refuse, accept_new, off } strict = checking::refuse;
     bool identities_only = false;  ///< of the agent's keys only those that the files name

@@ -96,26 +96,32 @@ TEST(known_hosts, tells_the_line_of_the_kind_that_is_asked_for) {
 TEST(known_hosts, are_added_as_lines_of_their_own_or_the_file_is_named) {
     const scratch_folder folder;
     const auto file = folder.put("known_hosts", "b ssh-rsa " + to_base64(rsa));  // no line feed
-    add_known_host(file, known_hosts_line("a", 22, one));
+    add_known_host(file, known_hosts_line("a", 22, one), "/none");
     EXPECT_EQ(known_hosts({file}, "a", 22).check(one), verdict::known);
     EXPECT_EQ(known_hosts({file}, "b", 22).check(rsa), verdict::known);
     try {
-        add_known_host("/no/such/file", "x");
+        add_known_host("/no/such/file", "x", "/none");
         FAIL() << "there is no such folder";
     } catch (const std::system_error& e) {
         EXPECT_NE(std::string(e.what()).find("/no/such/file"), std::string::npos) << e.what();
     }
 }
 
-TEST(known_hosts, are_added_in_a_folder_that_is_made_for_them_and_for_nobody_else) {
+TEST(known_hosts, are_added_in_the_folder_of_ssh_that_is_made_for_them_and_for_nobody_else) {
     const scratch_folder home;
     const auto folder = home.path() + "/.ssh";
-    add_known_host(folder + "/known_hosts", known_hosts_line("a", 22, one));
+    add_known_host(folder + "/known_hosts", known_hosts_line("a", 22, one), folder);
     EXPECT_EQ(known_hosts({folder + "/known_hosts"}, "a", 22).check(one), verdict::known);
     EXPECT_EQ(std::filesystem::status(folder).permissions(), std::filesystem::perms::owner_all);
-    // Of others than the last one somebody else has to know.
-    EXPECT_THROW(add_known_host(home.path() + "/no/such/file", "x"), std::system_error);
-    EXPECT_FALSE(std::filesystem::exists(home.path() + "/no"));
+}
+
+TEST(known_hosts, are_not_added_in_another_folder_that_is_not_there) {
+    const scratch_folder home;
+    const auto folder = home.path() + "/.ssh";
+    for (const char* each : {"/.shh/known_hosts", "/no/such/known_hosts"}) {
+        EXPECT_THROW(add_known_host(home.path() + each, "x", folder), std::system_error);
+    }
+    EXPECT_TRUE(std::filesystem::is_empty(home.path()));
 }
 
 TEST(known_hosts, quotes_in_a_line_are_octets_like_others) {
