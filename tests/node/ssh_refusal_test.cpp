@@ -376,9 +376,12 @@ class covered_file {
     bool covers_ = false;
 };
 
+// A group of hosts: TCP knows no way there, whatever the routes; it is tried after the other.
+constexpr const char* one_without_a_route = "127.0.0.1 two.test\n224.0.0.1 two.test\n";
+
 TEST_P(ssh_refusal, of_a_port_by_one_address_counts_whatever_the_others_of_the_host_lead_to) {
     const test_sshd far;
-    const covered_file hosts(far, "/etc/hosts", "127.0.0.1 two.test\n2001:db8::1 two.test\n");
+    const covered_file hosts(far, "/etc/hosts", one_without_a_route);
     if (!hosts.covers()) return lacks("no mount namespace here");
     const auto silent = make_port(false);
     const auto host = "two.test:" + std::to_string(silent.number);
@@ -484,26 +487,53 @@ TEST_P(ssh_refusal, of_a_name_that_is_told_late_ends_with_a_step_deadline_that_a
     EXPECT_TRUE(test_runtime().spawn_remote_node(host, options).is_up());
 }
 
+/// A TCP port on loopback at which the kernel answers nobody: nobody accepts, and the queue is
+/// full.
+class mute_port {
+  public:
+    mute_port() {
+        sockaddr_in where{};
+        where.sin_family = AF_INET;
+        where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        where.sin_port = htons(port_.number);
+        EXPECT_EQ(::listen(port_.socket.get(), 0), 0);
+        int got = 0;
+        while (got == 0 && waiting_.size() < 100) {
+            waiting_.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+            got =
+                ::connect(waiting_.back().get(), reinterpret_cast<sockaddr*>(&where), sizeof where);
+        }
+        is_mute_ = got != 0 && errno == EINPROGRESS;
+    }
+    bool is_mute() const noexcept { return is_mute_; }
+    std::uint16_t number() const noexcept { return port_.number; }
+    std::string host() const { return port_.host(); }
+
+  private:
+    port port_ = make_port(true);
+    std::vector<places::unique_fd> waiting_;
+    bool is_mute_ = false;
+};
+
 TEST_P(ssh_refusal, of_a_host_that_does_not_answer_waits_for_less_than_a_whole_step) {
     if (!uses_library()) return;
     const test_sshd far;
-    const auto mute = make_port(true);
-    // Connections that nobody accepts, until the kernel answers none any more.
-    std::vector<places::unique_fd> waiting;
-    sockaddr_in where{};
-    where.sin_family = AF_INET;
-    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    where.sin_port = htons(mute.number);
-    ASSERT_EQ(::listen(mute.socket.get(), 0), 0);
-    int got = 0;
-    while (got == 0) {
-        ASSERT_LT(waiting.size(), 100U);
-        waiting.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-        got = ::connect(waiting.back().get(), reinterpret_cast<sockaddr*>(&where), sizeof where);
-    }
-    ASSERT_EQ(errno, EINPROGRESS);
+    const mute_port mute;
+    ASSERT_TRUE(mute.is_mute());
     const auto text = refused(far, errc::host_unreachable, options_for(far), mute.host());
     EXPECT_TRUE(has(text, "4000 ms while connecting to " + mute.host())) << text;
+}
+
+TEST_P(ssh_refusal, of_an_address_that_does_not_answer_counts_where_no_route_leads_to_the_last) {
+    if (!uses_library()) return;
+    const test_sshd far;
+    const covered_file hosts(far, "/etc/hosts", one_without_a_route);
+    if (!hosts.covers()) return lacks("no mount namespace here");
+    const mute_port mute;
+    ASSERT_TRUE(mute.is_mute());
+    const auto host = "two.test:" + std::to_string(mute.number());
+    const auto text = refused(far, errc::host_unreachable, options_for(far), host);
+    EXPECT_TRUE(has(text, "(127.0.0.1): Connection timed out")) << text;
 }
 
 TEST_P(ssh_refusal, of_a_server_that_says_nothing_keeps_its_deadline) {
