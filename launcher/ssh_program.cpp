@@ -71,13 +71,11 @@ class program_stream final : public far_stream {
     std::size_t read(int stream, std::span<char> into) override;
     void listen_to(int stream, bool is_news) override { (stream == 1 ? out_ : err_) = is_news; }
     bool has_ended() override;
-    bool is_silent() const noexcept { return !process_.out && !process_.err; }
     bool has_told() const noexcept { return !process_.out; }
     bool has_exited() noexcept {
         if (!status_) status_ = launcher::reap(process_);
         return status_.has_value();
     }
-    pollfd life() const noexcept { return {process_.pidfd.get(), POLLIN, 0}; }
     std::optional<exit_status> status() override { return status_; }
 
     /// Whoever has more to write does so at any news, and is told again whether there is room.
@@ -86,10 +84,13 @@ class program_stream final : public far_stream {
         if (process_.in && is_full_) to.push_back({process_.in.get(), POLLOUT, 0});
         if (process_.out && out_) to.push_back({process_.out.get(), POLLIN, 0});
         if (process_.err && err_) to.push_back({process_.err.get(), POLLIN, 0});
-        if (is_silent() && !status_) to.push_back(life());
+        if (!status_) to.push_back({process_.pidfd.get(), POLLIN, 0});
     }
 
   private:
+    /// Whether octets are there; an end that others may still keep open is nothing to wait for.
+    bool has_unread() const noexcept;
+
     ssh_program& owner_;
     spawned process_;
     std::optional<exit_status> status_;
@@ -234,8 +235,15 @@ std::size_t program_stream::read(int stream, std::span<char> into) {
     return words.size();
 }
 
+bool program_stream::has_unread() const noexcept {
+    std::array<pollfd, 2> all{pollfd{process_.out.get(), POLLIN, 0},
+                              pollfd{process_.err.get(), POLLIN, 0}};
+    if (::poll(all.data(), all.size(), 0) <= 0) return false;
+    return std::ranges::any_of(all, [](const auto& each) { return each.revents & POLLIN; });
+}
+
 bool program_stream::has_ended() {
-    if (!is_silent() || !has_exited()) return false;
+    if (!has_exited() || has_unread()) return false;
     if (!status_->signalled && status_->value == failed_status) owner_.lost(is_in_);
     return true;
 }
@@ -300,7 +308,7 @@ ssh_program::output ssh_program::ask(const std::vector<std::string>& options) {
     std::array<char, 4096> buffer;
     try {
         for (bool is_over = false; !is_over;) {
-            std::vector<pollfd> news{asked.life()};
+            std::vector<pollfd> news;
             asked.add_interests(news);
             clock().wait(news);
             is_over = asked.has_exited();
