@@ -24,13 +24,13 @@ struct ssh_program_settings {
     std::string host_key_checking{};  ///< StrictHostKeyChecking instead of the configuration's
 };
 
-/// Each stream is a process of its own, with a login of its own. Before these another one
-/// tells what StrictHostKeyChecking is in force (`ssh -G`), and that is what all are told: instead
-/// of `no`, by which a changed key is no more than a warning, accept-new, which adds unknown hosts
+/// Each stream is a process of its own, with a login of its own. Before these another one tells
+/// what StrictHostKeyChecking is in force (`ssh -G`), and that is what all are told: instead of
+/// `no`, by which a changed key is no more than a warning, accept-new, which adds unknown hosts
 /// just as well; where nothing is told, yes.
-/// Throws: error, of that one alone: bad_argument where it cannot be told so, ssh_lost where it
-/// does
-///         not end. What else is wrong the first stream tells. starter_unwanted.
+/// Throws: error, of that one alone: bad_argument where the command does not take accept-new,
+///         ssh_lost where it does not end. What else is wrong the first stream tells.
+///         starter_unwanted. std::system_error: there is no such command.
 std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_clock& clock);
 
 /// The ssh command's arguments up to and without the remote command; `options` are further ones.
