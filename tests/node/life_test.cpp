@@ -32,6 +32,7 @@
 #include <stdexcept>
 #include <string>
 #include <sys/wait.h>
+#include <system_error>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -104,6 +105,23 @@ TEST(node, starts_places_from_what_its_modules_register) {
         << failure.what();
 }
 
+/// The current directory, for as long as this lives.
+class inside {
+  public:
+    explicit inside(const std::filesystem::path& folder) {
+        std::filesystem::current_path(folder);
+    }
+    ~inside() {
+        std::error_code none;
+        std::filesystem::current_path(before_, none);
+    }
+    inside(const inside&) = delete;
+    inside& operator=(const inside&) = delete;
+
+  private:
+    const std::filesystem::path before_ = std::filesystem::current_path();
+};
+
 TEST(node, finds_relative_modules_from_the_directory_of_its_root_wherever_its_own_is) {
     namespace files = std::filesystem;
     const files::path module = NODE_MODULE;
@@ -117,13 +135,13 @@ TEST(node, finds_relative_modules_from_the_directory_of_its_root_wherever_its_ow
     options.modules = {relative};
     EXPECT_EQ(greets(relative), "module says hello");
     EXPECT_EQ(greets(files::absolute(relative).string()), "module says hello");
-    const auto before = files::current_path();
-    files::current_path(module.parent_path());
-    const auto name = module.filename().string();
-    options.modules = {name, "./" + name};
-    EXPECT_EQ(greets(name), "module says hello");
-    EXPECT_EQ(greets("./" + name), "module says hello");
-    files::current_path(before);
+    {
+        const inside folder(module.parent_path());
+        const auto name = module.filename().string();
+        options.modules = {name, "./" + name};
+        EXPECT_EQ(greets(name), "module says hello");
+        EXPECT_EQ(greets("./" + name), "module says hello");
+    }
     // One that is no file there is the loader's to find.
     options.modules = {"libm.so.6", NODE_MODULE};
     EXPECT_EQ(greets(NODE_MODULE), "module says hello");
