@@ -445,6 +445,15 @@ starter_order starter_order_of(const host_words& host, const node_options& optio
     return o;
 }
 
+/// The absolute path that others would write: without `.` and `..`, unless a link makes that
+/// another file's.
+std::string plain_path(const std::string& path) {
+    const auto whole = std::filesystem::absolute(path);
+    const auto plain = whole.lexically_normal();
+    std::error_code none;
+    return std::filesystem::equivalent(whole, plain, none) ? plain : whole;
+}
+
 /// What the node calls each module. Copied, they are found by name; with a program that is there
 /// already, so are they. On this host the node's directory may be another than ours.
 std::map<std::string, std::string> names_there(const node_options& options, bool by_ssh) {
@@ -455,7 +464,7 @@ std::map<std::string, std::string> names_there(const node_options& options, bool
         if (by_ssh) {
             if (options.program.empty()) name = deployed_name(each);
         } else if (std::filesystem::is_regular_file(each, none)) {
-            name = std::filesystem::absolute(each);
+            name = plain_path(each);
         }
     }
     return names;

@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -67,6 +68,19 @@ TEST_F(connected, does_with_the_node_what_its_starter_does) {
     ASSERT_TRUE(place.get<std::int64_t>());
     ASSERT_EQ(place.put(std::int64_t{7}), status::ok);
     EXPECT_EQ(place.wait(), (exit_status{.value = 7}));
+}
+
+TEST_F(connected, finds_a_module_of_the_node_by_its_absolute_path_whatever_its_root_calls_it) {
+    const auto key = net::make_node_key();
+    node_options options{.listen_port = 0};
+    options.key = {key.begin(), key.end()};
+    options.modules = {"./" + std::filesystem::relative(NODE_MODULE).string()};
+    const auto node = test_runtime().spawn_remote_node("localhost", options);
+    connect_options known;
+    known.key = options.key;
+    auto there = test_runtime().connect_node("127.0.0.1:" + std::to_string(node.port()), known);
+    auto place = there.supervise_place(library{NODE_MODULE, "module_greet"});
+    EXPECT_EQ(echoed(place, "hello"), "module says hello");
 }
 
 TEST_F(connected, leaves_the_node_as_it_was_when_the_handle_goes) {

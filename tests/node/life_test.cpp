@@ -12,6 +12,7 @@
 #include "tests/support/error_of.hpp"
 #include "tests/support/halt.hpp"
 #include "tests/support/sanitized.hpp"
+#include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
 
@@ -134,7 +135,18 @@ TEST(node, finds_relative_modules_from_the_directory_of_its_root_wherever_its_ow
     };
     options.modules = {relative};
     EXPECT_EQ(greets(relative), "module says hello");
-    EXPECT_EQ(greets(files::absolute(relative).string()), "module says hello");
+    EXPECT_EQ(greets(NODE_MODULE), "module says hello");
+    {
+        // Where a link makes the plain path that of another file, it stays as it is.
+        const scratch_folder scratch;
+        const files::path folder = scratch.path();
+        files::create_directories(folder / "far/below");
+        files::create_symlink(folder / "far/below", folder / "link");
+        files::copy_file(module, folder / "far/m.so");
+        const auto through = (folder / "link/../m.so").string();
+        options.modules = {through};
+        EXPECT_EQ(greets(through), "module says hello");
+    }
     {
         const inside folder(module.parent_path());
         const auto name = module.filename().string();
