@@ -448,14 +448,18 @@ starter_order starter_order_of(const host_words& host, const node_options& optio
 /// The absolute path that others would write: without `.` and `..`, unless a link makes that
 /// another file's.
 std::string plain_path(const std::string& path) {
-    const auto whole = std::filesystem::absolute(path);
-    const auto plain = whole.lexically_normal();
     std::error_code none;
-    return std::filesystem::equivalent(whole, plain, none) ? plain : whole;
+    const auto whole = std::filesystem::absolute(path, none);
+    if (none) return path;
+    const auto plain = whole.lexically_normal();
+    const bool is_same =
+        std::filesystem::equivalent(whole, plain, none) || !std::filesystem::exists(whole, none);
+    return is_same ? plain : whole;
 }
 
 /// What the node calls each module. Copied, they are found by name; with a program that is there
-/// already, so are they. On this host the node's directory may be another than ours.
+/// already, so are they. On this host the node's directory may be another than ours, and what is
+/// but a name and no file is its loader's to find.
 std::map<std::string, std::string> names_there(const node_options& options, bool by_ssh) {
     std::map<std::string, std::string> names;
     for (const auto& each : options.modules) {
@@ -463,7 +467,7 @@ std::map<std::string, std::string> names_there(const node_options& options, bool
         std::error_code none;
         if (by_ssh) {
             if (options.program.empty()) name = deployed_name(each);
-        } else if (std::filesystem::is_regular_file(each, none)) {
+        } else if (each.find('/') != each.npos || std::filesystem::is_regular_file(each, none)) {
             name = plain_path(each);
         }
     }

@@ -102,7 +102,8 @@ TEST(node, starts_places_from_what_its_modules_register) {
     const auto failure =
         error_of([&] { (void)test_runtime().spawn_remote_node("localhost", options); });
     EXPECT_EQ(failure.code(), errc::load_failed);
-    EXPECT_TRUE(has(failure, "module ./no-such.so") && has(failure, "No such file"))
+    const auto path = std::filesystem::current_path() / "no-such.so";
+    EXPECT_TRUE(has(failure, "module " + path.string() + ": ") && has(failure, "No such file"))
         << failure.what();
 }
 
@@ -154,7 +155,15 @@ TEST(node, finds_relative_modules_from_the_directory_of_its_root_wherever_its_ow
         EXPECT_EQ(greets(name), "module says hello");
         EXPECT_EQ(greets("./" + name), "module says hello");
     }
-    // One that is no file there is the loader's to find.
+    {
+        // Nor is one that is no file here looked for in the node's own.
+        const inside folder("/");
+        options.working_directory = module.parent_path();
+        options.modules = {"./" + module.filename().string()};
+        EXPECT_EQ(error_of([&] { (void)greets(options.modules[0]); }).code(), errc::load_failed);
+        options.working_directory = "/proc";
+    }
+    // A name that is no file there is the loader's to find.
     options.modules = {"libm.so.6", NODE_MODULE};
     EXPECT_EQ(greets(NODE_MODULE), "module says hello");
 }

@@ -31,10 +31,10 @@ struct node_options {
     /// Shared objects that it loads as it starts: places are started there from what they register,
     /// and from their symbols by the same path; there is nothing else that places are loaded from
     /// there. A relative path is from this program's directory, not the node's; of a node on this
-    /// host, its loader looks for what is no file there. To another host they go with the program,
-    /// and the file's name will do, which neither the program, a library nor another module may
-    /// have. Other programs call a module by its absolute path here, without `.` and `..`; on
-    /// another host by the file's name.
+    /// host, its loader looks for a name without a slash that is no file there. To another host
+    /// they go with the program, and the file's name will do, which neither the program, a library
+    /// nor another module may have. Other programs call a module by its absolute path here, without
+    /// `.` and `..`; on another host by the file's name.
     std::vector<std::string> modules{};
     /// One address as numbers. Empty: loopback here; on another host the one that the SSH
     /// connection came in at, or loopback for a tunnel.
