@@ -121,7 +121,11 @@ class copier {
     bool has_at(const std::string& path) {
         far_.clock().begin(errc::ssh_lost, "looking for " + path + " there");
         shell_.say("at - - " + path);
-        return shell_.hear() == "yes";
+        const auto answer = shell_.hear();
+        if (answer != "yes" && answer != "no") {
+            copying_failed("a question for " + path, shell_, far_.said());
+        }
+        return answer == "yes";
     }
     /// A file here that is to be put there.
     cargo read(const std::string& path) {

@@ -395,6 +395,19 @@ TEST_P(ssh, carries_modules_and_finds_them_by_the_same_path_and_by_name) {
     EXPECT_NE(text.find("was not started with that module"), text.npos) << text;
 }
 
+TEST_P(ssh, takes_no_silence_of_the_host_for_a_library_that_it_lacks) {
+    const test_sshd far;
+    // Without it nobody there hears a question.
+    far.put_program("timeout", "echo no timeout here >&2; exit 1");
+    auto options = options_for(far);
+    options.modules = {PATH_MODULE};
+    const auto text = text_of_error(
+        errc::ssh_lost, [&] { (void)test_runtime().spawn_remote_node("far", options); });
+    EXPECT_NE(text.find("no timeout here"), text.npos) << text;
+    EXPECT_NE(text.find(NO_SONAME), text.npos) << text;
+    EXPECT_EQ(text.find("lacks"), text.npos) << text;
+}
+
 TEST_P(ssh, carries_the_program_that_runs_though_its_file_is_gone) {
     if (!uses_library()) return;  // what is copied does not depend on the way
     const test_sshd far;
