@@ -25,6 +25,7 @@
 #include <map>
 #include <poll.h>
 #include <span>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <system_error>
 #include <unistd.h>
@@ -35,9 +36,6 @@ namespace {
 
 using clock_type = std::chrono::steady_clock;
 
-// A starter that prints its pipe full may be read without end; between so many octets (a pipe's
-// smallest buffer) the other streams and the deadlines get their turn.
-constexpr int octets_a_turn_max = 4096;
 constexpr std::size_t printed_bytes_max = 4 * 1024;  // of what a failing node says, in its error
 // What a starter needs besides the deadline of its step, which it keeps itself.
 constexpr std::chrono::milliseconds starter_slack{3000};
@@ -163,17 +161,22 @@ bool pending_node::state::send_some() {
     return true;
 }
 
-/// Octet by octet: what follows the ready line is for the bridge to read.
+/// What lies there now, at most a pipe full: one that prints without end has always more, and the
+/// other streams and the deadlines are to have their turn. Octet by octet: what follows the ready
+/// line is for the bridge to read.
 /// Returns: whether something came.
 bool pending_node::state::take(std::size_t stream) {
-    char c;
-    for (int octets = 0; octets < octets_a_turn_max && at < phase::ready; ++octets) {
-        pollfd more{streams[stream].get(), POLLIN, 0};
-        if (ended[stream] || ::poll(&more, 1, 0) <= 0) return octets > 0;
-        const auto got = ::read(streams[stream].get(), &c, 1);
-        if (got <= 0) {
+    const int fd = streams[stream].get();
+    pollfd more{fd, POLLIN, 0};
+    if (ended[stream] || ::poll(&more, 1, 0) <= 0) return false;
+    int octets = 0;
+    checked(::ioctl(fd, FIONREAD, &octets), "ioctl FIONREAD");
+    // Where nothing lies there, it has ended.
+    for (octets = std::max(octets, 1); octets > 0 && at < phase::ready; --octets) {
+        char c;
+        if (::read(fd, &c, 1) <= 0) {
             ended[stream] = true;
-            continue;
+            break;
         }
         const bool is_end = c == '\n';
         if (!is_end) line[stream] += c;

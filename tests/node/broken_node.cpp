@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Linked into tests whose nodes, or starters of such, say or do in the beginning what the variable
 // BROKEN_NODE tells: most are no nodes then.
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -19,6 +20,13 @@ __attribute__((constructor)) void fail_as_told(int argc, char** argv) {
         return;
     }
     if (argc != 2 || std::strcmp(argv[1], "--places-node") != 0 || !line) return;
+    if (std::strcmp(line, "chatty") == 0) {
+        // Less than a pipe takes, and then nothing until somebody has it go on.
+        for (int i = 0; i < 50; ++i) std::puts(("chatty words" + std::string(1000, '.')).c_str());
+        std::fflush(stdout);
+        (void)std::raise(SIGSTOP);
+        return;
+    }
     while (std::strcmp(line, "silent") == 0) ::pause();
     if (std::strcmp(line, "flood") == 0) {
         // As much as a pipe takes, when its standard output ends: there is always more to read.

@@ -16,8 +16,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -179,6 +181,26 @@ TEST(node, a_line_that_was_begun_before_it_was_ready_is_heard_and_hides_no_word_
     ::unsetenv("BROKEN_NODE");
     EXPECT_EQ(failure.code(), errc::load_failed);
     EXPECT_TRUE(node.is_up());
+}
+
+TEST(node, what_it_has_printed_as_it_starts_is_passed_on_by_one_look) {
+    const auto before = children_of(::getpid());
+    ::setenv("BROKEN_NODE", "chatty", 1);
+    auto pending =
+        test_runtime().spawn_remote_node_async("localhost", {.listen_port = 0, .deadline = 60s});
+    ::unsetenv("BROKEN_NODE");
+    pid_t begun = 0;
+    for (const pid_t each : children_of(::getpid())) {
+        if (std::ranges::find(before, each) == before.end()) begun = each;
+    }
+    siginfo_t stopped{};
+    const auto id = static_cast<id_t>(begun);
+    ASSERT_EQ(::waitid(P_PID, id, &stopped, WSTOPPED | WEXITED | WNOWAIT), 0);
+    ASSERT_EQ(stopped.si_code, CLD_STOPPED);
+    EXPECT_FALSE(pending.is_ready());
+    EXPECT_FALSE(heard("[localhost:0] chatty words", 50).empty());
+    ::kill(begun, SIGCONT);
+    EXPECT_TRUE(pending.get().is_up());
 }
 
 TEST(node, connections_to_one_name_share_its_state_and_get_their_own_answers) {
