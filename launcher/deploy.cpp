@@ -107,9 +107,10 @@ std::string folders_of(const std::vector<cargo>& libraries) {
 class copier {
   public:
     /// Waits while another copies the same `set`, and what it copies grows or is checked.
-    copier(far_side& far, const std::string& set, bool show_progress)
+    /// `directory`: the node's.
+    copier(far_side& far, const std::string& set, const std::string& directory, bool show_progress)
         : far_(far),
-          shell_(far, guard_script(set, far.clock().limit())),
+          shell_(far, guard_script(set, directory, far.clock().limit())),
           show_progress_(show_progress) {
         auto answer = shell_.hear();
         for (; answer == "waiting"; answer = shell_.hear()) far_.clock().moved();
@@ -170,11 +171,14 @@ class copier {
         keep(what, folder);
     }
 
-    /// What the loader there makes of a file that is there.
-    loader_report report_on(const cargo& file, const std::vector<cargo>& libraries) {
+    /// What the loader there makes of a file that is there. The program is loaded where the login
+    /// is, and modules in the node's directory: relative paths in them are from there.
+    loader_report report_on(const cargo& file, bool is_module,
+                            const std::vector<cargo>& libraries) {
         const auto folders = folders_of(libraries);
         far_.clock().begin(errc::ssh_lost, "asking for the libraries of " + file.name);
-        shell_.say("needs " + file.digest + " " + file.name + " " + folders);
+        shell_.say((is_module ? "loads " : "needs ") + file.digest + " " + file.name + " " +
+                   folders);
         std::string text;
         for (std::string line; (line = hear_after(file.bytes)) != "done";) {
             if (line.empty()) copying_failed("its loader's words", shell_, far_.said());
@@ -184,7 +188,8 @@ class copier {
     }
 
   private:
-    static std::string guard_script(const std::string& set, std::chrono::milliseconds step) {
+    static std::string guard_script(const std::string& set, const std::string& directory,
+                                    std::chrono::milliseconds step) {
         const auto silence = std::chrono::ceil<std::chrono::seconds>(step) + guard_slack;
         return std::string("umask 077; ") + english_script + cache_script +
                "echo; mkdir -p \"$c\" || exit 1; " + is_ours_script +
@@ -229,8 +234,10 @@ class copier {
                "{ sync \"$t/$d\" 2>/dev/null || sync; } && mkdir -p \"$c/$a\" && "
                "mv \"$t/$d\" \"$c/$a/$n\"; "
                "then r=kept; else r=refused; fi; end; echo \"places-$r\";; "
-               "needs) begin; eval \"l=\\\"$d\\\"\"; "
-               "r=$(LD_LIBRARY_PATH=\"$l${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\" "
+               "needs|loads) begin; eval \"l=\\\"$d\\\"\"; "
+               "r=$([ $verb = needs ] || cd -- " +
+               shell_word(directory.empty() ? "." : directory) +
+               " >/dev/null 2>&1; LD_LIBRARY_PATH=\"$l${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\" "
                "ldd \"$c/$a/$b\" 2>&1); end; "
                "printf \"%s\\n\" \"$r\" | sed \"s/^/places-ldd /\"; echo places-done;; "
                "esac; done";
@@ -434,9 +441,9 @@ constexpr const char* why_by_path =
     "; a library is copied if it is needed by name: link it by -l, or give it a soname";
 
 void copy_all(far_side& far, const freight& what, const platform& there, bool show_progress) {
-    const auto& [program, modules, here, paths, set] = what;
+    const auto& [program, modules, here, directory, paths, set] = what;
     far.clock().begin(errc::ssh_lost, "copying " + program.name);
-    copier copies(far, set, show_progress);
+    copier copies(far, set, directory, show_progress);
     for (const auto& [path, needed_by] : paths) {
         if (copies.has_at(path)) continue;
         throw error(errc::load_failed, needed_by + " needs " + path +
@@ -451,7 +458,7 @@ void copy_all(far_side& far, const freight& what, const platform& there, bool sh
         std::vector<cargo> loaded = modules;
         loaded.push_back(program);
         for (const auto& each : loaded) {
-            const auto report = copies.report_on(each, libraries);
+            const auto report = copies.report_on(each, &each != &loaded.back(), libraries);
             if (!report.c_library_too_old.empty()) {
                 throw error(errc::wrong_architecture,
                             "the host's C library, " + there.c_library +
@@ -517,19 +524,23 @@ bool is_starting(far_shell& shell, first_answers& answers) {
 
 }  // namespace
 
-freight gather(const std::vector<std::string>& modules, step_clock& clock) {
-    freight all{this_program(clock), {}, loaded_libraries(), {}, {}};
+freight gather(const std::vector<std::string>& modules, const std::string& directory,
+               step_clock& clock) {
+    freight all{this_program(clock), {}, loaded_libraries(), directory, {}, {}};
     for (const auto& each : modules) all.modules.push_back(read_through(each, clock));
     if (!modules.empty()) {
         clock.begin(errc::load_failed, "asking for the libraries of the modules");
         all.libraries.merge(loader_report_of(modules).found);
     }
-    for (const auto& path : needed_by_path(all.program.path)) {
-        all.paths.emplace(path, all.program.path);
-    }
-    for (const auto& each : all.modules) {
-        for (const auto& path : needed_by_path(each.path)) all.paths.emplace(path, each.path);
-    }
+    const auto add_paths = [&](const cargo& file, const std::filesystem::path& loaded_in) {
+        for (const auto& path : needed_by_path(file.path)) {
+            // What the loader there makes of $ORIGIN and the like, it alone knows.
+            if (path.find('$') != path.npos) continue;
+            all.paths.emplace((loaded_in / path).string(), file.path);
+        }
+    };
+    add_paths(all.program, {});
+    for (const auto& each : all.modules) add_paths(each, directory);
     check_names(all);
     all.set = set_digest(all);
     clock.end();

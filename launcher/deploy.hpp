@@ -27,7 +27,9 @@ struct freight {
     std::vector<cargo> modules;
     /// What these need here, name to path; what of it the host lacks goes as well.
     std::map<std::string, std::string> libraries;
-    /// What program and modules need by its path, which does not go: the path to one that needs it.
+    std::string directory;  ///< the node's, in which it loads modules; empty: that of the login
+    /// What program and modules need by its path, which does not go: the path, from the login's
+    /// directory, to one that needs it.
     std::map<std::string, std::string> paths;
     std::string set;  ///< names all of it in the cache, whatever turns out to be missing there
 };
@@ -36,7 +38,8 @@ struct freight {
 /// which no host is waited for.
 /// Throws: error: load_failed naming the file; bad_argument naming two that the host could not
 ///         tell apart.
-freight gather(const std::vector<std::string>& modules, step_clock& clock);
+freight gather(const std::vector<std::string>& modules, const std::string& directory,
+               step_clock& clock);
 /// Runs this program on the far side as a node, after copying what is not there yet.
 /// Returns: the node, which reads its orders next.
 /// Throws: error: wrong_architecture naming both sides' processor or C library, no_space,

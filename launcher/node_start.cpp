@@ -441,6 +441,7 @@ starter_order starter_order_of(const host_words& host, const node_options& optio
     o.ssh_command = options.ssh_command;
     o.step_deadline_ms = options.step_deadline.count();
     o.modules = options.modules;
+    o.working_directory = options.working_directory;
     o.program = options.program;
     o.show_progress = ::isatty(STDERR_FILENO) == 1;
     o.tunnel = options.tunnel;

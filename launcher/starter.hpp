@@ -28,6 +28,7 @@ struct starter_order {
     std::string ssh_command;
     std::int64_t step_deadline_ms = 10'000;
     std::vector<std::string> modules;
+    std::string working_directory;  ///< of the node
     std::string program;
     bool show_progress = false;
     bool tunnel = false;
@@ -35,8 +36,8 @@ struct starter_order {
 };
 BOOST_DESCRIBE_STRUCT(starter_order, (),
                       (host, user, port, identity_files, known_hosts_files, has_config, config,
-                       ssh_command, step_deadline_ms, modules, program, show_progress, tunnel,
-                       detach))
+                       ssh_command, step_deadline_ms, modules, working_directory, program,
+                       show_progress, tunnel, detach))
 
 /// Serves until the node, the connection to it, or whoever started this process has ended; with the
 /// last one the node ends too, unless it is detached and one octet, may_stay, has come after its

@@ -408,6 +408,33 @@ TEST_P(ssh, takes_no_silence_of_the_host_for_a_library_that_it_lacks) {
     EXPECT_EQ(text.find("lacks"), text.npos) << text;
 }
 
+TEST_P(ssh, looks_for_a_library_that_is_needed_by_its_path_where_the_loader_there_will) {
+    const test_sshd far;
+    const auto folder = far.folder() + "/of the node";
+    files::create_directories(folder);
+    files::create_directories(far.cache());
+    files::copy_file(NO_SONAME, folder + "/n.so");
+    files::copy_file(NO_SONAME, far.cache() + "/n.so");
+    const auto octets = content_of(PATH_MODULE);
+    auto options = options_for(far);
+    options.working_directory = folder;
+    const auto needing = [&](std::string path) {
+        const std::string known = NO_SONAME;
+        path.resize(known.size());
+        auto changed = octets;
+        changed.replace(changed.find(known), known.size(), path);
+        options.modules = {far.folder() + "/module.so"};
+        test_sshd::write_file(options.modules[0], changed);
+        return test_runtime().spawn_remote_node("far", options);
+    };
+    EXPECT_TRUE(needing("./n.so").is_up());
+    EXPECT_TRUE(needing("$ORIGIN/../n.so").is_up());
+    files::remove(folder + "/n.so");
+    far.put_program("ldd", "echo no library is asked for");
+    const auto text = text_of_error(errc::load_failed, [&] { (void)needing("./././n.so"); });
+    EXPECT_NE(text.find("needs " + folder + "/./././n.so by that path"), text.npos) << text;
+}
+
 TEST_P(ssh, carries_the_program_that_runs_though_its_file_is_gone) {
     if (!uses_library()) return;  // what is copied does not depend on the way
     const test_sshd far;
