@@ -88,6 +88,10 @@ std::string sha256_of(std::string_view octets) {
 
 std::string deployed_name(std::string_view path) { return plain_name(base_name(path)); }
 
+const std::string& shown(const cargo& what) noexcept {
+    return what.path.starts_with("/proc/") ? what.name : what.path;
+}
+
 cargo cargo_of(const std::string& path, const std::function<void()>& on_read) {
     const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
     struct stat status {};
@@ -340,8 +344,8 @@ std::string mismatch(const cargo& what, const platform& there) {
     // What runs here may need a symbol of a newer release that a distribution has taken over.
     if (version_of(wanted) > version_of(::gnu_get_libc_version())) return {};
     if (version_of(there.c_library.substr(6)) >= version_of(wanted)) return {};
-    return what.path + " needs glibc " + wanted + " or later, and the host has " + there.c_library +
-           build_there;
+    return shown(what) + " needs glibc " + wanted + " or later, and the host has " +
+           there.c_library + build_there;
 }
 
 loader_report parse_loader_report(std::string_view text) {

@@ -18,6 +18,9 @@ struct cargo {
     std::string digest;  ///< of its content: SHA-256, in hexadecimal
     std::uint64_t bytes = 0;
 };
+/// What an error calls it: the path, or of a program whose file is gone the name, as the kernel's
+/// path to it tells nobody anything.
+const std::string& shown(const cargo& what) noexcept;
 
 /// `on_read` is called in between: a large file takes its time.
 /// Throws: error{load_failed} for a file that cannot be read, with the system's words.

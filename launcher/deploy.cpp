@@ -415,7 +415,8 @@ void check_names(const freight& what) {
         const auto& other = paths.emplace(each.name, each.path).first->second;
         std::error_code none;
         if (other == each.path || std::filesystem::equivalent(other, each.path, none)) continue;
-        throw error(errc::bad_argument, "the module " + each.path + " and " + other +
+        const auto& another = other == what.program.path ? shown(what.program) : other;
+        throw error(errc::bad_argument, "the module " + each.path + " and " + another +
                                             " would both be found as " + each.name +
                                             " on another host; rename one of them");
     }
@@ -536,7 +537,7 @@ freight gather(const std::vector<std::string>& modules, const std::string& direc
         for (const auto& path : needed_by_path(file.path)) {
             // What the loader there makes of $ORIGIN and the like, it alone knows.
             if (path.find('$') != path.npos) continue;
-            all.paths.emplace((loaded_in / path).string(), file.path);
+            all.paths.emplace((loaded_in / path).string(), shown(file));
         }
     };
     add_paths(all.program, {});

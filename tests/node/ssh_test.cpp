@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Nodes that are started by SSH.
+#include "launcher/cargo.hpp"
 #include "launcher/node.hpp"
 #include "launcher/spawned.hpp"
 #include "tests/node/by_ssh.hpp"
@@ -22,6 +23,7 @@
 #include <memory>
 #include <optional>
 #include <poll.h>
+#include <sched.h>
 #include <spawn.h>
 #include <sstream>
 #include <sys/wait.h>
@@ -452,6 +454,34 @@ TEST_P(ssh, carries_the_program_that_runs_though_its_file_is_gone) {
     ::kill(root.pid, SIGKILL);
     EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));
     EXPECT_TRUE(far.is_left_alone());
+}
+
+TEST_P(ssh, calls_a_program_whose_file_is_gone_by_its_name_where_it_is_refused) {
+    if (!uses_library()) return;  // what is copied does not depend on the way
+    const test_sshd far;
+    const std::string known = "libssh2.so.1";
+    auto needed = std::string("./ssh2.so");
+    files::copy_file(places::launcher::loaded_libraries().at(known), far.folder() + "/ssh2.so");
+    needed.resize(known.size());
+    auto octets = content_of(DOOMED_ROOT);
+    ASSERT_NE(octets.find(known), octets.npos);
+    octets.replace(octets.find(known), known.size(), needed);
+    const auto program = far.folder() + "/gone";
+    test_sshd::write_file(program, octets);
+    files::permissions(program, files::perms::owner_all);
+    const auto root = places::launcher::spawn_program(
+        {"sh", "-c", "cd \"$0\" && ulimit -c 0 && exec \"$@\"", far.folder(), program, "wait",
+         "far", far.config(), "100", "tethered"});
+    // Once it runs.
+    while (files::read_symlink("/proc/" + std::to_string(root.pid) + "/exe") != program) {
+        ::sched_yield();
+    }
+    files::remove(program);
+    places::launcher::write_all(root.in.get(), "\n", 1);
+    std::string words;
+    for (char c = 0; ::read(root.err.get(), &c, 1) == 1;) words += c;
+    EXPECT_NE(words.find(": gone needs ./ssh2.so by that path"), words.npos) << words;
+    EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));
 }
 
 TEST_P(ssh, carries_a_program_and_a_module_whatever_they_are_called) {
