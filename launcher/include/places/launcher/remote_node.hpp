@@ -30,11 +30,12 @@ struct node_options {
     std::vector<std::string> environment{};  ///< NAME=value, besides what is there
     /// Shared objects that it loads as it starts: places are started there from what they register,
     /// and from their symbols by the same path; there is nothing else that places are loaded from
-    /// there. A relative path is from this program's directory, not the node's; of a node on this
-    /// host, its loader looks for a name without a slash that is no file there. To another host
-    /// they go with the program, and the file's name will do, which neither the program, a library
-    /// nor another module may have. Other programs call a module by its absolute path here, without
-    /// `.` and `..`; on another host by the file's name.
+    /// there. A relative path is from the current directory of this program, not the node's; of a
+    /// node on this host, its loader looks for a name without a slash that is no file there. To
+    /// another host they go with the program, and the file's name will do, which neither the
+    /// program, a library nor another module may have; with .program, see there. Other programs
+    /// call a module by its absolute path here, without `.` and `..`; on another host by the
+    /// file's name.
     std::vector<std::string> modules{};
     /// One address as numbers. Empty: loopback here; on another host the one that the SSH
     /// connection came in at, or loopback for a tunnel.
@@ -65,7 +66,8 @@ struct node_options {
     /// that: a second name server is asked after 5 s. 1 ms to 1 hour.
     std::chrono::milliseconds step_deadline{10'000};
     /// Is on the host already, and runs there instead of a copy of this one; modules, if any, are
-    /// then paths over there.
+    /// then paths over there, relative ones from the node's directory, and all programs call them
+    /// by these.
     std::string program{};
     bool tunnel = false;  ///< the link goes through SSH: no port of the host need be open
     /// Once the call has returned it, the node stays when SSH, links and this program are gone.
