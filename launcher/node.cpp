@@ -169,6 +169,13 @@ int serve_node(detail::process& home, const node_setting& setting,
         ::_exit(1);
     }).detach();
 
+    bool is_ready = false;
+    const auto failed = [&](errc code, const char* what) {
+        if (!is_ready) return report_failure(code, what);
+        // Its starter looks for no marker any more.
+        std::fprintf(stderr, "the node ends: %s\n", what);
+        return 1;
+    };
     try {
         const auto address = order->address.empty() ? address_of_login() : order->address;
         net::listen_command listen{address, order->port, order->key, order->name, order->insecure};
@@ -183,6 +190,7 @@ int serve_node(detail::process& home, const node_setting& setting,
                     ready_marker.data(), ready.port, ready.incarnation.c_str(),
                     net::protocol_range{}.max, PLACES_VERSION, reached.c_str());
         std::fflush(stdout);
+        is_ready = true;
         while (true) {
             const auto event = bridge.get<net::bridge_event>();
             if (!event) {
@@ -202,9 +210,9 @@ int serve_node(detail::process& home, const node_setting& setting,
             return detail::completion_value(asked->status);
         }
     } catch (const error& e) {
-        return report_failure(net::code_of(e), e.what());
+        return failed(net::code_of(e), e.what());
     } catch (const std::exception& e) {
-        return report_failure(errc::start_failed, e.what());
+        return failed(errc::start_failed, e.what());
     }
 }
 

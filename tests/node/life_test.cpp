@@ -381,6 +381,20 @@ TEST(node, ends_after_send_exit_though_its_nursery_hangs) {
     EXPECT_EQ(node.wait(), (places::exit_status{false, places::launcher::given_up_status}));
 }
 
+TEST(node, that_fails_once_it_was_ready_says_so_as_a_line_of_text_alone) {
+    auto node = start_node();
+    halt(node.pid());
+    node.send_exit(7);
+    // Once that is answered, the node has what came before.
+    EXPECT_EQ(error_of([&] { (void)node.connect_to_named_place("nobody"); }).code(),
+              errc::name_not_found);
+    for (const pid_t nursery : children_of(node.pid())) ::kill(nursery, SIGKILL);
+    ::kill(node.pid(), SIGCONT);
+    EXPECT_EQ(node.wait(), (places::exit_status{false, 1}));
+    EXPECT_FALSE(heard("[" + node.name() + "] the node ends: ").empty());
+    EXPECT_EQ(times_heard("places-node-failed"), 0U);
+}
+
 TEST(node, ends_when_it_is_asked_to_though_its_bridge_hangs) {
     // Started by hand, so that a peer can say when the bridge has passed that on.
     namespace net = places::net;
