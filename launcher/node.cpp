@@ -4,6 +4,7 @@
 #include "core/child.hpp"
 #include "launcher/end_limit.hpp"
 #include "launcher/spawned.hpp"
+#include "launcher/step.hpp"
 #include "launcher/tether.hpp"
 #include "net/handshake.hpp"
 
@@ -86,6 +87,12 @@ std::string reached_at(const std::string& listening, bool is_tunnelled) {
     return is_6 ? "::1" : "127.0.0.1";
 }
 
+/// After all that the program has printed so far.
+void say_marked(const std::string& line) {
+    std::fflush(stdout);
+    launcher::say_line(line);
+}
+
 }  // namespace
 
 // -- being a node --
@@ -130,8 +137,7 @@ void load_modules(std::span<const std::string> modules) {
 }
 
 int report_failure(errc code, const std::string& text) {
-    std::printf("\n%s%d %s\n", failed_marker.data(), static_cast<int>(code), text.c_str());
-    std::fflush(stdout);
+    say_marked(std::string(failed_marker) + std::to_string(static_cast<int>(code)) + " " + text);
     return 1;
 }
 
@@ -186,10 +192,10 @@ int serve_node(detail::process& home, const node_setting& setting,
         home.tell(control::node_called{
             order->name.empty() ? order->host + ":" + std::to_string(ready.port) : order->name});
         const auto reached = order->is_remote ? reached_at(address, order->is_tunnelled) : address;
-        std::printf("\n%sport=%u incarnation=%s protocol=%u version=%s address=%s\n",
-                    ready_marker.data(), ready.port, ready.incarnation.c_str(),
-                    net::protocol_range{}.max, PLACES_VERSION, reached.c_str());
-        std::fflush(stdout);
+        say_marked(std::string(ready_marker) + "port=" + std::to_string(ready.port) +
+                   " incarnation=" + ready.incarnation +
+                   " protocol=" + std::to_string(net::protocol_range{}.max) +
+                   " version=" PLACES_VERSION " address=" + reached);
         is_ready = true;
         while (true) {
             const auto event = bridge.get<net::bridge_event>();
