@@ -142,16 +142,19 @@ TEST_F(connected, is_waited_for_in_bodies_beside_the_router_that_watches_it) {
         EXPECT_EQ(there.wait(), (exit_status{.value = 3}));
         if (++waited == 2) test_runtime().stop();
     };
-    bool is_dialed = false;
-    bool has_run_meanwhile = false;
-    test_runtime().route(there, after(0s, wait), after(0s, wait), after(0s, [&] {
-                             test_runtime().add(after(0s, [&] { has_run_meanwhile = !is_dialed; }));
-                             auto late = connect(own_key());
-                             is_dialed = true;
-                             EXPECT_TRUE(late.is_up());
-                             there.send_exit(3);
-                         }));
-    EXPECT_TRUE(has_run_meanwhile);
+    // The one dial ends when the other body, which must run meanwhile, hangs up.
+    const auto [listening, port] = net::listen_by_hand();
+    auto options = own_key();
+    options.deadline = 1h;
+    test_runtime().route(
+        there, after(0s, wait), after(0s, wait),
+        after(0s, [&, to = "127.0.0.1:" + std::to_string(port)] {
+            // Our bridge has been told to dial when this one is left for the first time.
+            test_runtime().add(after(0s, [&] { (void)net::accept_by_hand(listening); }));
+            const auto e = error_of([&] { (void)test_runtime().connect_node(to, options); });
+            EXPECT_EQ(e.code(), errc::node_unreachable) << e.what();
+            there.send_exit(3);
+        }));
     EXPECT_EQ(told, 1);
 }
 
