@@ -333,23 +333,17 @@ TEST(async_channel, ends_its_operations_when_the_other_side_dies) {
     auto p = spawn({.ring_bytes = small_ring}, never_ends);
     asio::io_context io;
     async_channel c{io, p};
-    auto got = c.async_get<int>(asio::use_future);
+    // No futures: the thread that completes one frees its exception, by a count in the C++ library
+    // that a sanitizer of threads does not see.
+    std::vector<error_code> ended;
+    c.async_get<int>([&](error_code ec, int) { ended.push_back(ec); });
     const std::vector<std::byte> large(1 << 16);
-    auto sent = c.async_put(large, asio::use_future);
+    c.async_put(large, [&](error_code ec) { ended.push_back(ec); });
     io.poll();
     ASSERT_EQ(::kill(p.pid(), SIGKILL), 0);
     io.restart();
     io.run();
-    const auto code_of = [](auto& f) {
-        try {
-            (void)f.get();
-        } catch (const boost::system::system_error& e) {
-            return e.code();
-        }
-        return error_code{};
-    };
-    EXPECT_EQ(code_of(got), errc::peer_dead);
-    EXPECT_EQ(code_of(sent), errc::peer_dead);
+    EXPECT_EQ(ended, (std::vector<error_code>{errc::peer_dead, errc::peer_dead}));
 }
 
 TEST(async_channel, loses_nothing_when_an_operation_is_cancelled) {
