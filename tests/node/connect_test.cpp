@@ -143,14 +143,14 @@ TEST_F(connected, is_waited_for_in_bodies_beside_the_router_that_watches_it) {
         if (++waited == 2) test_runtime().stop();
     };
     // The one dial ends when the other body, which must run meanwhile, hangs up.
-    const auto [listening, port] = net::listen_by_hand();
+    const auto listening = net::listen_by_hand();
     auto options = own_key();
     options.deadline = 1h;
     test_runtime().route(
         there, after(0s, wait), after(0s, wait),
-        after(0s, [&, to = "127.0.0.1:" + std::to_string(port)] {
+        after(0s, [&, to = "127.0.0.1:" + std::to_string(listening.second)] {
             // Our bridge has been told to dial when this one is left for the first time.
-            test_runtime().add(after(0s, [&] { (void)net::accept_by_hand(listening); }));
+            test_runtime().add(after(0s, [&] { (void)net::accept_by_hand(listening.first); }));
             const auto e = error_of([&] { (void)test_runtime().connect_node(to, options); });
             EXPECT_EQ(e.code(), errc::node_unreachable) << e.what();
             there.send_exit(3);
