@@ -224,8 +224,8 @@ struct received {
 };
 
 inline constexpr std::size_t packet_bytes_max = 64 * 1024;
-/// Of a spawn's arguments, or of what goes with a new channel: the rest of the packet is small, and
-/// fits into the other half.
+/// Of what goes with a new channel, or of a text to log: the rest of the packet is small, and fits
+/// into the other half.
 inline constexpr std::size_t payload_bytes_max = packet_bytes_max / 2;
 inline constexpr std::size_t packet_fds_max = 16;
 

@@ -43,7 +43,7 @@ void log_to_parent(severity s, const std::string& text) noexcept {
         note.severity = static_cast<std::uint8_t>(s);
         note.time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
         note.place = home->name();
-        note.text = text.substr(0, control::packet_bytes_max / 2);
+        note.text = text.substr(0, control::payload_bytes_max);
         home->tell(std::move(note));
     } catch (const std::exception&) {
         // Out of memory: the log is the least of it.

@@ -49,10 +49,8 @@ std::shared_ptr<remote_node::state> connect_node(detail::process& home, const st
     node->host = to.host;
     node->port = to.port;
     if (!net::is_node_name(node->name)) {
-        throw error(
-            errc::bad_argument,
-            "node " + where + ": \"" + net::printable(node->name) +
-                "\" is no name for a node: 1 to 255 bytes of UTF-8 without control characters");
+        throw error(errc::bad_argument, "node " + where + ": \"" + net::printable(node->name) +
+                                            "\" " + net::node_name_rule);
     }
     const auto held = key_for(where, options);
     net::dial_command dial{.host = to.host,

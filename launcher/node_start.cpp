@@ -411,8 +411,7 @@ void check_options(const std::string& where, const node_options& options, bool b
     check_time("step_deadline", options.step_deadline, ms{1});
     check_time("tether_grace", options.tether_grace, ms{0});
     if (!options.name.empty() && !net::is_node_name(options.name)) {
-        refuse("\"" + net::printable(options.name) +
-               "\" is no name for a node: 1 to 255 bytes of UTF-8 without control characters");
+        refuse("\"" + net::printable(options.name) + "\" " + net::node_name_rule);
     }
     if (!options.key.empty() && options.key.size() != 32) {
         refuse("a key of " + std::to_string(options.key.size()) + " bytes: 32 are one");

@@ -4,6 +4,7 @@
 #include "core/process.hpp"
 #include "launcher/node.hpp"
 #include "launcher/nursery.hpp"
+#include "launcher/spawned.hpp"
 #include "launcher/starter.hpp"
 #include "net/bridge.hpp"
 
@@ -127,11 +128,7 @@ void runtime::state::start_nursery() {
     }
     raise_descriptor_limit();
     // Nothing of ours may lie where a place's standard streams go.
-    while (true) {
-        unique_fd probe = checked_fd(::open("/dev/null", O_RDWR | O_CLOEXEC), "open /dev/null");
-        if (probe.get() > STDERR_FILENO) break;
-        (void)probe.release();
-    }
+    launcher::fill_standard_streams(O_RDWR);
     std::array<int, 2> sockets;
     checked(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets.data()),
             "make a control socket");

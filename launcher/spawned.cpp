@@ -79,6 +79,14 @@ spawned spawn(const std::string& file, const std::vector<std::string>& argv, int
 
 }  // namespace
 
+void fill_standard_streams(int access) {
+    while (true) {
+        unique_fd probe = checked_fd(::open("/dev/null", access | O_CLOEXEC), "open /dev/null");
+        if (probe.get() > STDERR_FILENO) return;
+        (void)probe.release();
+    }
+}
+
 spawned spawn_program(const std::vector<std::string>& argv, int in, int out) {
     return spawn(argv.front(), argv, in, out);
 }

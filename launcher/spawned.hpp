@@ -25,6 +25,10 @@ struct spawned {
     unique_fd err;
 };
 
+/// Opens /dev/null in place of each standard stream that is closed, so that nothing else gets its
+/// number. `access`: as for open().  Throws: std::system_error.
+void fill_standard_streams(int access);
+
 /// Starts `argv`, looked up as a shell would; descriptor 0 of the new process is `in`, 1 is `out`
 /// where they are given, else pipes; 2 is always one.
 /// Throws: std::system_error naming the program.

@@ -23,11 +23,7 @@ Bytes random_bytes() {
     return bytes;
 }
 
-std::string no_node_name(std::string_view name) {
-    std::string text = printable(name);
-    text += " is no name for a node: 1 to 255 bytes of UTF-8 without control characters";
-    return text;
-}
+std::string no_node_name(std::string_view name) { return printable(name) + " " + node_name_rule; }
 
 bool is_range(protocol_range range) noexcept { return range.min <= range.max; }
 

@@ -105,6 +105,8 @@ struct identity_parts {
 /// Returns: nothing for what is no such identity.
 std::optional<identity_parts> parse_identity(std::string_view identity);
 
+inline constexpr const char* node_name_rule =
+    "is no name for a node: 1 to 255 bytes of UTF-8 without control characters";
 /// Whether a node may be called so: 1..255 bytes of UTF-8 without what printable() replaces.
 bool is_node_name(std::string_view name) noexcept;
 

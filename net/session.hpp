@@ -98,14 +98,12 @@ class session : public std::enable_shared_from_this<session> {
     bool wants_log() const noexcept {
         return ours_ == side::started && link_->peer().rights.start && last_opened_ > 0;
     }
-    /// Whether the peer has our node's own key, and has started places here.
-    bool is_to_starter() const noexcept {
-        return wants_log() && link_->peer().key == key_kind::launcher;
-    }
     /// Whether the peer has our node's own key.
     bool is_to_launcher() const noexcept {
         return ours_ == side::started && link_->peer().key == key_kind::launcher;
     }
+    /// Whether it has, and has started places here.
+    bool is_to_starter() const noexcept { return is_to_launcher() && wants_log(); }
     /// Asks the node there to end. Returns: whether that is on its way.
     bool ask_exit(std::int32_t status);
     /// A part of the list that the peer has asked for.

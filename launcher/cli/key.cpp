@@ -5,6 +5,7 @@
 
 #include <CLI/Option.hpp>
 #include <CLI/Validators.hpp>
+#include <boost/algorithm/string/join.hpp>
 
 #include <cstdio>
 #include <vector>
@@ -28,8 +29,7 @@ net::known_key key_asked_for(const settings& s) {
         throw error{errc::bad_argument, "\"" + net::printable(s.owner) + "\" " + net::owner_rule};
     }
     if (s.from.empty()) {
-        std::string words;
-        for (const auto& each : s.rights) words.append(words.empty() ? "" : " ").append(each);
+        const auto words = boost::algorithm::join(s.rights, " ");
         const auto rights = words.empty() ? net::connect_only : net::parse_rights(words).value();
         return {net::make_node_key(), s.owner, rights, net::key_kind::granted};
     }

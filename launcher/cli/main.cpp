@@ -2,10 +2,9 @@
 // places COMMAND: nodes that are run by hand, and a look at those that run.
 #include "launcher/cli/cli.hpp"
 
+#include "launcher/spawned.hpp"
 #include "net/frame.hpp"
 #include "net/keys.hpp"
-
-#include <places/shm/unique_fd.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -14,7 +13,6 @@
 #include <cstring>
 #include <exception>
 #include <fcntl.h>
-#include <unistd.h>
 
 namespace places::cli {
 
@@ -40,16 +38,6 @@ int exit_code_of(const error& e) {
         case errc::permission_denied: return denied;
         case errc::bad_argument: return usage;
         default: return failed;
-    }
-}
-
-/// A standard stream that is closed stays one that nobody can write to: what is opened next does
-/// not get its number.
-void keep_closed_streams() {
-    while (true) {
-        unique_fd fd = checked_fd(::open("/dev/null", O_RDONLY | O_CLOEXEC), "open /dev/null");
-        if (fd.get() > STDERR_FILENO) return;
-        (void)fd.release();
     }
 }
 
@@ -80,7 +68,8 @@ int main(int argc, char** argv) {
         return app.exit(e) == 0 ? cli::once_written(cli::done) : cli::usage;
     }
     try {
-        cli::keep_closed_streams();
+        // Whoever writes to one that is closed is still told so.
+        places::launcher::fill_standard_streams(O_RDONLY);
         const int status = chosen(argc, argv);
         // A node has no result to print, and lives on where nobody reads what it says.
         return app.got_subcommand("node") ? status : cli::once_written(status);

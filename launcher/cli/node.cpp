@@ -37,7 +37,8 @@ using clock = std::chrono::steady_clock;
 // Sooner than this a second signal is the first: timeout(1) sends its own twice.
 constexpr std::chrono::seconds same_signal{1};
 
-// For the signal handler, which is given nothing but the signal's number.
+// For the signal handler, which is given nothing but the signal's number. The pipe is stored before
+// the handlers are set, by whose sigaction() every thread that runs one sees it.
 std::atomic<int> signal_pipe = -1;
 std::atomic<clock::rep> first_signal_at = 0;
 static_assert(std::atomic<int>::is_always_lock_free &&

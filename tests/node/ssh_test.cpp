@@ -438,6 +438,16 @@ TEST_P(ssh, looks_for_a_library_that_is_needed_by_its_path_where_the_loader_ther
     EXPECT_NE(text.find("needs " + folder + "/./././n.so by that path"), text.npos) << text;
 }
 
+/// doomed_root tells of its node there; then it is killed, and takes that with it.
+void expect_a_node_of(const places::launcher::spawned& root, const test_sshd& far) {
+    std::string printed;
+    for (char c = 0; c != '\n' && ::read(root.out.get(), &c, 1) == 1;) printed += c;
+    EXPECT_NE(std::atoi(printed.c_str()), 0) << printed;
+    ::kill(root.pid, SIGKILL);
+    EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));
+    EXPECT_TRUE(far.is_left_alone());
+}
+
 TEST_P(ssh, carries_the_program_that_runs_though_its_file_is_gone) {
     if (!uses_library()) return;  // what is copied does not depend on the way
     const test_sshd far;
@@ -449,12 +459,7 @@ TEST_P(ssh, carries_the_program_that_runs_though_its_file_is_gone) {
     // Another program by that name is not what runs.
     test_sshd::write_file(program, "no program");
     places::launcher::write_all(root.in.get(), "\n", 1);
-    std::string printed;
-    for (char c = 0; c != '\n' && ::read(root.out.get(), &c, 1) == 1;) printed += c;
-    EXPECT_NE(std::atoi(printed.c_str()), 0) << printed;
-    ::kill(root.pid, SIGKILL);
-    EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));
-    EXPECT_TRUE(far.is_left_alone());
+    expect_a_node_of(root, far);
 }
 
 TEST_P(ssh, calls_a_program_whose_file_is_gone_by_its_name_where_it_is_refused) {
@@ -499,12 +504,7 @@ TEST_P(ssh, carries_a_program_and_a_module_whatever_they_are_called) {
     files::copy_file(DOOMED_ROOT, name, files::copy_options::overwrite_existing);
     const auto root =
         places::launcher::spawn_program({name, "far", far.config(), "100", "tethered", GetParam()});
-    std::string printed;
-    for (char c = 0; c != '\n' && ::read(root.out.get(), &c, 1) == 1;) printed += c;
-    EXPECT_NE(std::atoi(printed.c_str()), 0) << printed;
-    ::kill(root.pid, SIGKILL);
-    EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));
-    EXPECT_TRUE(far.is_left_alone());
+    expect_a_node_of(root, far);
 }
 
 TEST_P(ssh, tells_a_root_that_was_started_to_ignore_its_children_how_they_end) {
