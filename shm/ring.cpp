@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
 #include <utility>
 
 namespace places::shm {
@@ -70,21 +71,39 @@ std::uint64_t producer::limit() noexcept {
     return released_cache_ + capacity_;
 }
 
-/// Publishes the records that lie in the next `span_bytes`, all but their tags written. The first
-/// tag is the one that the consumer waits for, so it is stored last and none is seen before all.
-void producer::publish_next(std::uint64_t span_bytes, std::uint64_t messages) noexcept {
-    // Whoever calls has asked for the room: beyond it lies what the consumer has not read yet.
-    PLACES_ASSERT(head_ + span_bytes <= released_cache_ + capacity_, span_bytes);
-    const auto length_at = [this](std::uint64_t at) {
-        // relaxed: our own store.
-        return header_at(at)->length.load(std::memory_order_relaxed);
-    };
-    for (auto at = head_ + span_of(length_at(head_)); at < head_ + span_bytes;) {
+/// Publishes the records of the batch, all but their tags written. The first tag is the one that
+/// the consumer waits for, so it is stored last: the consumer sees none of them before all.
+void producer::publish_batched() noexcept {
+    // The caller has asked for the room: beyond it lies what the consumer has not read yet.
+    PLACES_ASSERT(head_ + batch_span_ <= released_cache_ + capacity_, batch_span_);
+    auto at = head_ + batch_spans_.front();
+    for (std::size_t i = 1; i < batch_spans_.size(); ++i) {
         // release [publish]: as the first tag below.
         header_at(at)->tag.store(tag_at(at, nonce_), std::memory_order_release);
-        at += span_of(length_at(at));
+        at += batch_spans_[i];
     }
-    publish_first(span_bytes, messages);
+    batch_spans_.clear();
+    publish_first(std::exchange(batch_span_, 0), std::exchange(batch_count_, 0));
+    wake_reader();
+}
+
+/// Memory for the spans of `count` more records.  Returns: false without it.
+bool producer::reserve_spans(std::size_t count) noexcept {
+    const auto wanted = batch_spans_.size() + count;
+    if (wanted <= batch_spans_.capacity()) return true;
+    try {
+        batch_spans_.reserve(std::max(wanted, 2 * batch_spans_.capacity()));
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    return true;
+}
+
+/// One more record of the batch, whose span has been reserved.
+void producer::add_span(std::uint64_t span_bytes, std::uint64_t messages) noexcept {
+    batch_spans_.push_back(span_bytes);
+    batch_span_ += span_bytes;
+    batch_count_ += messages;
 }
 
 /// Asks for the lines up to there, as far as there is room, in order to write them.
@@ -106,6 +125,8 @@ loan producer::try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t
         const auto room = room_for(batch_span_ + span_of(pack_bytes_ + span));
         return room == status::ok ? add_item(bytes) : loan{room, {}};
     }
+    // Of the pack that is closed below, and of what comes after it.
+    if (!reserve_spans(2)) return {status::full, {}};
     const auto before = batched_bytes();
     // Whoever waits for room asks for that of a record: where a pack needs more, it is one.
     if (is_small && room_for(before + span_of(sizeof(pack_header) + span)) == status::ok) {
@@ -120,8 +141,7 @@ loan producer::try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t
     loaned_span_ = 0;
     write_header(head_ + batch_span_, kind, flags, bytes);
     auto* const payload = payload_at(head_ + batch_span_);
-    batch_span_ += span_of(bytes);
-    batch_count_ += messages_in(kind, flags);
+    add_span(span_of(bytes), messages_in(kind, flags));
     return {status::ok, {payload, bytes}};
 }
 
@@ -131,6 +151,7 @@ loan producer::add_item(std::size_t bytes) noexcept {
     const auto span = item_span_of(bytes);
     auto* const item = payload_at(head_ + batch_span_) + pack_bytes_;
     pack_bytes_ += span;
+    item_bytes_ = bytes;
     ++pack_count_;
     fetch_to(head_ + batched_bytes() + own_ahead_bytes);
     // What lay here before is nobody's business: the end of a tag, it may be, on its way to another
@@ -153,8 +174,7 @@ void producer::close_pack() noexcept {
     // relaxed: ordered by the tag that follows.
     header->flags.store(pack_flags_, std::memory_order_relaxed);
     std::fill(std::begin(header->reserved), std::end(header->reserved), std::uint16_t{0});
-    batch_span_ += span_of(pack_bytes_);
-    batch_count_ += std::exchange(pack_count_, 0);
+    add_span(span_of(pack_bytes_), std::exchange(pack_count_, 0));
 }
 
 status producer::try_add(std::uint16_t kind, std::uint16_t flags,
@@ -171,20 +191,12 @@ void producer::publish_batch() noexcept {
         const auto at = head_ + batch_span_;
         constexpr auto before = sizeof(pack_header) + sizeof(pack_item);
         auto* const payload = payload_at(at);
-        // relaxed: our own store.
-        const auto bytes = reinterpret_cast<pack_item*>(payload + sizeof(pack_header))
-                               ->length.load(std::memory_order_relaxed);
-        std::memmove(payload, payload + before, bytes);
-        write_header(at, pack_kind_, pack_flags_, bytes);
-        batch_span_ += span_of(bytes);
-        ++batch_count_;
-        pack_count_ = 0;
+        std::memmove(payload, payload + before, item_bytes_);
+        write_header(at, pack_kind_, pack_flags_, item_bytes_);
+        add_span(span_of(item_bytes_), std::exchange(pack_count_, 0));
     }
     close_pack();
-    if (batch_span_ == 0) return;
-    publish_next(batch_span_, batch_count_);
-    batch_span_ = batch_count_ = 0;
-    wake_reader();
+    if (!batch_spans_.empty()) publish_batched();
 }
 
 status producer::try_put_span(std::span<const std::byte> records) noexcept {
@@ -192,26 +204,28 @@ status producer::try_put_span(std::span<const std::byte> records) noexcept {
     if (const auto open = check_open(); open != status::ok) return open;
     if (const auto room = room_for(records.size()); room != status::ok) return room;
     drop_loan();
+    if (!reserve_spans(records.size() / line_bytes)) return status::full;
     // All but the tags first: what turns out to be wrong half-way has not been seen by anybody.
-    std::uint64_t messages = 0;
+    const auto refuse = [this] {
+        drop_loan();
+        return status::corrupt;
+    };
     for (std::uint64_t at = 0; at < records.size();) {
         const auto left = records.size() - at;
-        if (left < sizeof(record_header)) return status::corrupt;
+        if (left < sizeof(record_header)) return refuse();
         const auto* from = records.data() + at;
         const auto length = read_field<std::uint32_t>(from, offsetof(record_header, length));
-        if (length > record_bytes_max() || span_of(length) > left) return status::corrupt;
+        if (length > record_bytes_max() || span_of(length) > left) return refuse();
         std::memcpy(reinterpret_cast<std::byte*>(header_at(head_ + at)) + sizeof(record_header),
                     from + sizeof(record_header), length);
         const auto kind = read_field<std::uint16_t>(from, offsetof(record_header, kind));
         const auto flags = read_field<std::uint16_t>(from, offsetof(record_header, flags));
-        if (!is_sound(kind, flags, length)) return status::corrupt;
+        if (!is_sound(kind, flags, length)) return refuse();
         write_header(head_ + at, kind, flags, length);
-        messages += messages_in(kind, flags);
+        add_span(span_of(length), messages_in(kind, flags));
         at += span_of(length);
     }
-    if (records.empty()) return status::ok;
-    publish_next(records.size(), messages);
-    wake_reader();
+    if (!batch_spans_.empty()) publish_batched();
     return status::ok;
 }
 

@@ -854,6 +854,31 @@ TEST_F(ring, a_put_to_the_dead_is_refused_and_accounted_for) {
     EXPECT_EQ(c.undelivered, 3U);
 }
 
+// -- what a hostile process could write into memory that is not its own --
+
+TEST_F(ring, publishes_a_batch_by_its_own_lengths_whatever_is_in_memory) {
+    const auto scribble = [&](std::uint64_t position) {
+        auto& header = header_at(position);
+        header.length.store(0xffff'ffff);
+        std::memset(reinterpret_cast<std::byte*>(&header) + sizeof(record_header), 0xff, 24);
+    };
+    // A pack of one, a pack of several, and records of their own between them.
+    ASSERT_EQ(out.try_add(some_kind, 0, bytes_of(8, 1)), status::ok);
+    scribble(0);
+    out.publish_batch();
+    EXPECT_EQ(out.head(), line_bytes);
+
+    for (int n = 0; n < 3; ++n) ASSERT_EQ(out.try_add(some_kind, 0, bytes_of(600, 2)), status::ok);
+    for (int n = 0; n < 3; ++n) scribble(line_bytes + static_cast<unsigned>(n) * span_of(600));
+    out.publish_batch();
+    EXPECT_EQ(out.head(), line_bytes + 3 * span_of(600));
+    for (int n = 0; n < 3; ++n) {
+        const auto at = line_bytes + static_cast<unsigned>(n) * span_of(600);
+        EXPECT_EQ(header_at(at).tag.load(), tag(at)) << n;
+    }
+    EXPECT_EQ(out.accepted(), 4U);
+}
+
 // -- parking --
 
 TEST_F(ring, each_park_is_answered_once) {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
 // One producer, one consumer, no lock. Records are published in band: the tag of a record is a mix
 // of its position and a nonce, stored last, so one cache line moves per small message. Small
@@ -136,15 +137,20 @@ class producer {
     void publish(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept;
     /// Takes back the loan, or the batch.
     void drop_loan() noexcept {
-        loaned_span_ = batch_span_ = batch_count_ = 0;
+        loaned_span_ = 0;
         pack_count_ = 0;
     }
 
     /// Adds a message to the batch, which nobody sees before publish_batch(). A loan is taken back,
     /// and any other put drops the batch.
-    /// Shape, Returns: as try_put; what is not ok leaves the batch as it was.
+    /// Shape, Returns: as try_put, and full also where this process has no memory for its list of
+    ///          the batch's records; what is not ok leaves the batch as it was.
+    /// Allocates: that list, which stays for later batches.
     /// Dying:   as if none of the batch had been put.
     status try_add(std::uint16_t kind, std::uint16_t flags,
+        if (batch_spans_.empty()) return;
+        batch_spans_.clear();
+        batch_span_ = batch_count_ = 0;
                    std::span<const std::byte> payload) noexcept;
     /// The same without the bytes, which are written in place before publish_batch(), aligned to 8.
     loan try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept;
@@ -167,6 +173,7 @@ class producer {
     /// Returns: ok | full | too_large | closed | peer_dead | corrupt.
     status has_room(std::size_t bytes) noexcept;
     /// A record that takes an eighth of the ring. Who finds the ring full and goes on as soon as a
+    /// Allocates: as try_add.
     /// smaller one fits takes the consumer its line of [reclaim] for each.
     std::size_t ample_bytes() const noexcept { return capacity_ / 8 - sizeof(record_header); }
 
@@ -206,7 +213,9 @@ class producer {
     void write_header(std::uint64_t at, std::uint16_t kind, std::uint16_t flags,
                       std::size_t bytes) noexcept;
     void publish_first(std::uint64_t span_bytes, std::uint64_t messages) noexcept;
-    void publish_next(std::uint64_t span_bytes, std::uint64_t messages) noexcept;
+    void publish_batched() noexcept;
+    bool reserve_spans(std::size_t count) noexcept;
+    void add_span(std::uint64_t span_bytes, std::uint64_t messages) noexcept;
     void wake_reader() noexcept;
     loan add_item(std::size_t bytes) noexcept;
     void close_pack() noexcept;
@@ -237,8 +246,12 @@ class producer {
     // them: they come over side by side, not one by one when each tag is stored.
     static constexpr std::uint64_t own_ahead_bytes = 16 * line_bytes;
     std::uint64_t fetched_ = 0;  // of a batch: end of the lines that were asked for
+    // Span of each of those records. The memory may be read by the other side, so no number that
+    // this side needs is read back from it.
+    std::vector<std::uint64_t> batch_spans_;
     std::uint64_t wake_at_ = 0;  // of the park that lasts
     std::uint32_t rung_ = 0;     // the park word that was answered last
+    std::uint64_t item_bytes_ = 0;   // of the message added to it last
     std::uint32_t park_epoch_ = 0;
     bool parked_ = false;
     std::atomic<bool> peer_dead_ = false;
