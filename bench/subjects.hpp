@@ -62,8 +62,7 @@ class ring_end {
 
     ring_end(const ring_memory& memory, side which)
         : end_(memory.of(which).duplicate(),
-               shm::reopen_read_only(memory.of(which == side::near ? side::far : side::near)),
-               shm::endpoint::seal::sealed) {}
+               shm::reopen_read_only(memory.of(which == side::near ? side::far : side::near))) {}
 
     void send(std::span<const std::byte> message) {
         if (end_.put(0, 0, message) != status::ok) throw link_closed("ring: cannot put");

@@ -168,17 +168,20 @@ bool channel::is_busy_polling() const noexcept { return state_ && state_->polls(
 std::optional<exit_status> channel::peer_status() const {
     if (!state_) return std::nullopt;
     if (state_->home().is_notified()) state_->home().pump();
+    state_->take_up_peer();
     return state_->peer_status();
 }
 
 delivery channel::sent() const {
     if (!state_) return {};
+    state_->take_up_peer();
     const auto a = state_->end().out().count();
     return {a.accepted, a.delivered, a.undelivered, 0};
 }
 
 delivery channel::received() const {
     if (!state_) return {};
+    state_->take_up_peer();
     const auto a = state_->end().in().count();
     return {a.accepted, a.delivered, a.undelivered, 0};
 }

@@ -14,7 +14,10 @@ struct member {
     std::uint64_t key;
     bool is_hot = false;
 
-    bool is_ready() { return state->has_message(); }
+    bool is_ready() {
+        state->take_up_peer();
+        return state->has_message();
+    }
     void park() { state->end().in().park(shm::park_mode::doorbell); }
     void unpark() { state->end().in().unpark(); }
 };

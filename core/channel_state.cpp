@@ -15,10 +15,6 @@ constexpr std::size_t kept_bytes_max = 1 << 20;
 
 constexpr std::uint16_t number_of(kind k) noexcept { return static_cast<std::uint16_t>(k); }
 
-shm::endpoint::seal seal_of(const control::granted& g) {
-    return g.keeps_memory ? shm::endpoint::seal::kept : shm::endpoint::seal::sealed;
-}
-
 // A bridge's word on a place of another node.
 constexpr std::uint32_t has_exited = 0x100;
 constexpr std::uint32_t was_signalled = 0x200;
@@ -42,14 +38,15 @@ bool is_possible(exit_status how) noexcept {
                          : how.value >= 0 && how.value <= 255;
 }
 
-channel_state::channel_state(process& home, const control::granted& grant,
-                             std::vector<unique_fd> fds)
+channel_state::channel_state(process& home, const control::granted& grant, const unique_fd& mine,
+                             unique_fd peer_doorbell)
     : home_(home),
       peer_id_(grant.peer_id),
       peer_pid_(grant.peer_pid),
+      number_(grant.end),
       peer_is_bridge_(grant.peer_is_bridge),
-      peer_doorbell_(home.doorbell_of(grant.peer_id, std::move(fds.at(2)))),
-      end_(std::move(fds.at(0)), std::move(fds.at(1)), seal_of(grant)) {
+      peer_doorbell_(home.doorbell_of(grant.peer_id, std::move(peer_doorbell))),
+      end_(mine) {
     end_.set_peer_doorbell(peer_doorbell_->get());
     home_.add(*this);
 }
@@ -59,7 +56,63 @@ channel_state::~channel_state() {
     if (polls_) home_.end_polling();
     end_.shut(shm::half_state::closed);
     home_.remove(*this);
-    home_.tell(control::channel_closed{id()});
+    home_.tell(control::channel_closed{
+        id(), number_, !is_shared_, is_shared_ ? std::string() : "its memory could not be shared"});
+}
+
+// -- the other end's memory --
+
+void channel_state::peer_memory_came(unique_fd memory) {
+    const std::lock_guard lock(mutex_);
+    peer_memory_ = std::move(memory);
+    // release [memory]
+    has_peer_memory_.store(true, std::memory_order_release);
+}
+
+void channel_state::look_for_peer() {
+    if (home_.is_notified()) home_.pump();
+    attach_if_come();
+}
+
+void channel_state::attach_peer() {
+    unique_fd memory;
+    {
+        const std::lock_guard lock(mutex_);
+        memory = std::move(peer_memory_);
+        // relaxed: under the lock, and set once.
+        has_peer_memory_.store(false, std::memory_order_relaxed);
+    }
+    std::string why;
+    try {
+        if (memory) return end_.attach(memory);
+        why = no_descriptor_for_channel;
+    } catch (const std::exception& e) {
+        why = e.what();
+    }
+    peer_hung_up(why);
+    home_.tell(control::channel_closed{id(), number_, true, why});
+}
+
+void channel_state::await_peer() {
+    const auto ready = [this] { return is_attached() || end_.in().peer_state() != status::ok; };
+    // It holds none of the interest's roles parked: what ends the wait is a packet.
+    (void)home_.wait(
+        {}, [&] { return take_up_peer(), ready(); }, shm::no_deadline, spin_);
+    // Another thread may have taken its memory and its death between the two looks.
+    take_up_peer();
+}
+
+void channel_state::peer_hung_up(const std::string& why) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (refusal_.empty()) refusal_ = why;
+    }
+    end_.peer_refused();
+}
+
+std::string channel_state::refusal() const {
+    const std::lock_guard lock(mutex_);
+    return refusal_;
 }
 
 // -- receiving --
@@ -157,6 +210,7 @@ shm::peeked channel_state::next_message(shm::deadline until) {
     shm::peeked next;
     while (true) {
         if (home_.is_notified()) home_.pump();
+        take_up_peer();
         next.state = next_now(next.record);
         if (next.state == status::ok) return next;
         next.record = {};
@@ -252,6 +306,7 @@ status channel_state::await_room(std::size_t bytes, shm::deadline until) {
 /// Waits while another body's message goes out in parts.
 inline status channel_state::await_turn(shm::deadline until) {
     if (home_.is_notified()) home_.pump();
+    take_up_peer();
     return is_sending_parts_ ? await_end_of_parts(until) : status::ok;
 }
 

@@ -7,6 +7,7 @@
 #include <places/core/place.hpp>
 #include <places/shm/endpoint.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -14,7 +15,11 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
+
+// Edges:
+//   [memory]  has_peer_memory_  pump release -> owner acquire   the descriptor is in peer_memory_
 
 namespace places::detail {
 
@@ -27,7 +32,10 @@ bool is_possible(exit_status how) noexcept;
 /// One thread at a time, but for what process::pump marks: the peer's death.
 class channel_state {
   public:
-    channel_state(process& home, const control::granted& grant, std::vector<unique_fd> fds);
+    /// `mine`: the memory that this end writes, which nobody else has yet; sealed afterwards.
+    /// Throws: as shm::endpoint.
+    channel_state(process& home, const control::granted& grant, const unique_fd& mine,
+                  unique_fd peer_doorbell);
     ~channel_state();
     channel_state(const channel_state&) = delete;
     channel_state& operator=(const channel_state&) = delete;
@@ -35,6 +43,8 @@ class channel_state {
     shm::endpoint& end() noexcept { return end_; }
     process& home() noexcept { return home_; }
     std::uint64_t id() const noexcept { return end_.channel_id(); }
+    /// Which of the channel's two ends this is, as in control::granted.
+    std::uint8_t number() const noexcept { return number_; }
     std::uint64_t peer_id() const noexcept { return peer_id_; }
     int peer_pid() const noexcept { return peer_pid_; }
     bool peer_is_bridge() const noexcept { return peer_is_bridge_; }
@@ -131,10 +141,36 @@ class channel_state {
     void tell_death(exit_status how) noexcept;
     /// The process at the other end has ended. Of a bridge it says nothing about the place behind.
     void peer_died(exit_status how);
-    /// The other end was never in use, and will not be.
-    void peer_hung_up() noexcept { end_.peer_died(); }
+    /// The process at the other end lives, and could not use its end.
+    void peer_hung_up(const std::string& why);
+    /// What it said, or what this process said of itself, once the channel is refused.
+    std::string refusal() const;
+
+    // -- the other end's memory, which comes later --
+
+    /// Takes the descriptor to where take_up_peer() finds it. Any thread.
+    void peer_memory_came(unique_fd memory);
+    /// Attaches that memory once it has come. Where that fails, the channel is refused at both
+    /// ends. Takes the packets that wait, of which it may be one. Throws: as process::pump(). Not
+    /// between the look at a bell and the sleep that watches it.
+    void take_up_peer() {
+        if (!end_.is_attached()) look_for_peer();
+    }
+    /// The same, but takes no packets: for handlers that pump() itself may call.
+    void attach_if_come() {
+        // acquire [memory]: the descriptor is there.
+        if (has_peer_memory_.load(std::memory_order_acquire)) attach_peer();
+    }
+    /// Returns once the other end's memory is attached, or will never come.
+    /// Blocks: until then; inside a router body suspends that body only.
+    void await_peer();
+    bool is_attached() const noexcept { return end_.is_attached(); }
+    /// The nursery has this end's memory: it is in use from now on.
+    void was_shared() noexcept { is_shared_ = true; }
 
   private:
+    void look_for_peer();
+    void attach_peer();
     status next_now(shm::record_view& into);
     bool take_in(const shm::record_view& part);
     void drop_incoming();
@@ -147,12 +183,17 @@ class channel_state {
     process& home_;
     std::uint64_t peer_id_;
     int peer_pid_;
+    std::uint8_t number_;
     bool peer_is_bridge_;
+    bool is_shared_ = false;
+    std::atomic<bool> has_peer_memory_ = false;
     std::shared_ptr<unique_fd> peer_doorbell_;
     shm::endpoint end_;
     shm::spin_budget spin_;
     mutable std::mutex mutex_;
     std::optional<exit_status> peer_status_;
+    unique_fd peer_memory_;  // until it is attached
+    std::string refusal_;
     std::uint64_t last_selected_ = 0;
     bool polls_ = false;
     std::function<void(attention)> attendant_;

@@ -14,7 +14,7 @@ control::code_address code_address_of(const void* code);
 struct child_start {
     process::birth birth;
     control::granted creator;    ///< the channel to the creator
-    std::vector<unique_fd> fds;  ///< of that channel: mine, theirs, doorbell
+    std::vector<unique_fd> fds;  ///< of that channel: the creator's doorbell
     control::entry_ref entry;
     bool takes_connections = false;
 };

@@ -47,6 +47,12 @@ BOOST_DESCRIBE_STRUCT(library_entry, (), (path, symbol))
 
 using entry_ref = std::variant<function_entry, registered_entry, library_entry>;
 
+/// Largest rings of a connection to a place that does not say otherwise. To make its memory the
+/// place stands still for some 7 ms then, at another's word.
+inline constexpr std::uint64_t connection_ring_bytes_default = 16 << 20;
+/// And of a channel to a bridge.
+inline constexpr std::uint64_t bridge_ring_bytes_max = 16 << 20;
+
 // -- a place asks --
 
 /// Starts a place. Descriptors: none, or standard output and standard error of the new place.
@@ -55,8 +61,10 @@ struct spawn {
     std::string named;  ///< empty: anonymous
     std::uint64_t ring_bytes = 0;
     bool takes_connections = false;
+    std::uint64_t connection_ring_bytes_max = 0;  ///< 0: connection_ring_bytes_default
 };
-BOOST_DESCRIBE_STRUCT(spawn, (), (entry, named, ring_bytes, takes_connections))
+BOOST_DESCRIBE_STRUCT(spawn, (),
+                      (entry, named, ring_bytes, takes_connections, connection_ring_bytes_max))
 
 /// A channel straight to the local place of that name.
 struct connect {
@@ -85,12 +93,22 @@ struct busy_poll {
 };
 BOOST_DESCRIBE_STRUCT(busy_poll, (), (on))
 
-/// This side no longer holds an end of the channel. No answer.
+/// The memory that this end of a channel writes, for the other end to read. Descriptor: the memory,
+/// sealed against every later writable map. Once for each end. No answer.
+struct share_memory {
+    std::uint64_t channel_id = 0;
+    std::uint8_t end = 0;  ///< as in `granted`
+};
+BOOST_DESCRIBE_STRUCT(share_memory, (), (channel_id, end))
+
+/// This process no longer holds that end of the channel. No answer.
 struct channel_closed {
     std::uint64_t channel_id = 0;
-    bool unusable = false;  ///< nor ever did: the memory could not be mapped, or never arrived
+    std::uint8_t end = 0;
+    bool unusable = false;  ///< it never could use it
+    std::string why{};      ///< it is unusable
 };
-BOOST_DESCRIBE_STRUCT(channel_closed, (), (channel_id, unusable))
+BOOST_DESCRIBE_STRUCT(channel_closed, (), (channel_id, end, unusable, why))
 
 /// For the node's log. No answer; relayed to whoever takes the log: the root, or the bridge.
 struct log_note {
@@ -167,15 +185,17 @@ struct channels_listed {
 };
 BOOST_DESCRIBE_STRUCT(channels_listed, (), (channels, is_last))
 
-/// One end of a new channel. Descriptors: mine, theirs (read-only), the peer's doorbell.
+/// One end of a new channel. Descriptor: the peer's doorbell. Its holder makes the memory that it
+/// writes, maps and seals it, and only then gives it away (share_memory).
 struct granted {
     std::uint64_t channel_id = 0;
+    std::uint8_t end = 0;  ///< 0: of the place that was started or connected to; 1: the other
+    std::uint64_t ring_bytes = 0;  ///< of the memory to make
     std::uint64_t peer_id = 0;
     std::int32_t peer_pid = 0;
-    bool keeps_memory = false;    ///< do not seal: a restarted peer maps it again
     bool peer_is_bridge = false;  ///< speaks for a place of another node, and tells how that ended
 };
-BOOST_DESCRIBE_STRUCT(granted, (), (channel_id, peer_id, peer_pid, keeps_memory, peer_is_bridge))
+BOOST_DESCRIBE_STRUCT(granted, (), (channel_id, end, ring_bytes, peer_id, peer_pid, peer_is_bridge))
 
 struct failed {
     std::int32_t code = 0;
@@ -186,7 +206,7 @@ BOOST_DESCRIBE_STRUCT(failed, (), (code, text))
 struct done {};
 BOOST_DESCRIBE_STRUCT(done, (), ())
 
-/// Somebody has connected to this place, or opened a channel to this bridge.
+/// Another process has connected to this place, or opened a channel to this bridge.
 /// Descriptors: as granted, then those of open_bridge.
 struct offered {
     granted end;
@@ -202,15 +222,25 @@ struct died {
 };
 BOOST_DESCRIBE_STRUCT(died, (), (place_id, signalled, value))
 
-/// The other side of this channel could never use its end, and lives.
+/// To the holder of that end: the memory that the other end writes. Descriptor: that memory.
+struct peer_memory {
+    std::uint64_t channel_id = 0;
+    std::uint8_t end = 0;
+};
+BOOST_DESCRIBE_STRUCT(peer_memory, (), (channel_id, end))
+
+/// To the holder of that end: the process at the other end could never use its own, and lives.
 struct hung_up {
     std::uint64_t channel_id = 0;
+    std::uint8_t end = 0;
+    std::string why;
 };
-BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id))
+BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id, end, why))
 
 using body = std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log,
                           end_places, granted, failed, done, offered, died, hung_up, busy_poll,
-                          list_places, places_listed, node_called, list_channels, channels_listed>;
+                          list_places, places_listed, node_called, list_channels, channels_listed,
+                          share_memory, peer_memory>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due

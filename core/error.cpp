@@ -48,6 +48,9 @@ class category final : public boost::system::error_category {
             case errc::program_not_found: return "the program is not on the host";
             case errc::permission_denied: return "the key that was shown does not allow that";
             case errc::bad_key_file: return "the key's file cannot be used";
+            case errc::refused:
+                return "one of the two processes had no descriptor or memory for its end of the "
+                       "channel";
         }
         return "unknown error";
     }
@@ -62,11 +65,13 @@ const boost::system::error_category& places_category() noexcept {
 
 errc errc_of(std::int32_t foreign) noexcept {
     const bool is_ours = foreign >= static_cast<std::int32_t>(errc::empty) &&
-                         foreign <= static_cast<std::int32_t>(errc::bad_key_file);
+                         foreign <= static_cast<std::int32_t>(errc::refused);
     return is_ours ? static_cast<errc>(foreign) : errc::protocol;
 }
 
 boost::system::error_code make_error_code(status s) noexcept {
+    // Its number was taken when it came.
+    if (s == status::refused) return make_error_code(errc::refused);
     return {static_cast<int>(s), places_category()};
 }
 

@@ -24,6 +24,7 @@ struct connection {
 
     std::size_t wanted_bytes() const { return state->next_record_bytes(sending); }
     bool is_ready() {
+        state->take_up_peer();
         if (!unsent) return state->has_message();
         return state->can_advance(sending);
     }

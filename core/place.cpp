@@ -5,6 +5,7 @@
 #include "core/process.hpp"
 
 #include <chrono>
+#include <memory>
 
 namespace places {
 namespace {
@@ -17,8 +18,22 @@ place start(control::spawn what, bool confirm) {
     const bool named = !what.named.empty();
     auto answer = home.request(std::move(what));
     const auto& grant = std::get<control::granted>(answer.packet.body);
-    place p{home.open(grant, std::move(answer.fds)), named};
+    auto end = home.open(grant, std::move(answer.fds));
+    auto& state = *end;
+    place p{std::move(end), named};
+    // Also when a router unwinds this body: a place that nobody is given ends at once.
+    const auto end_it = [&home](const place* q) { home.tell(control::kill{q->id()}); };
+    std::unique_ptr<place, decltype(end_it)> guard{&p, end_it};
+    state.await_peer();
+    if (!state.is_attached()) {
+        if (home.is_orphan()) throw error(errc::node_down, "the node's nursery has ended");
+        const auto how = state.peer_status();
+        throw error(errc::start_failed,
+                    how ? "the new place ended before it had begun: " + to_string(*how)
+                        : "the new place could not have its channel: " + state.refusal());
+    }
     if (confirm) (void)detail::await_opened(p);
+    (void)guard.release();
     return p;
 }
 
@@ -112,21 +127,24 @@ void place::kill() {
 }
 
 place spawn(const registered& entry, const spawn_options& options) {
-    return start({control::registered_entry{entry.name}, options.named, options.ring_bytes, false},
+    return start({control::registered_entry{entry.name}, options.named, options.ring_bytes, false,
+                  options.connection_ring_bytes_max},
                  false);
 }
 
 place spawn(const library& entry, const spawn_options& options) {
-    return start(
-        {control::library_entry{entry.path, entry.symbol}, options.named, options.ring_bytes, true},
-        true);
+    return start({control::library_entry{entry.path, entry.symbol}, options.named,
+                  options.ring_bytes, true, options.connection_ring_bytes_max},
+                 true);
 }
 
 place detail::spawn_function(const spawn_options& options, thunk run, void* function,
                              bool takes_inbox) {
     const control::function_entry entry{code_address_of(reinterpret_cast<void*>(run)),
                                         code_address_of(function)};
-    return start({entry, options.named, options.ring_bytes, takes_inbox}, false);
+    return start(
+        {entry, options.named, options.ring_bytes, takes_inbox, options.connection_ring_bytes_max},
+        false);
 }
 
 channel connect_to_named_place(const std::string& name, std::size_t ring_bytes) {

@@ -133,37 +133,75 @@ void process::request_async(control::body what, const std::vector<int>& fds,
 }
 
 control::received process::request(control::body what, const std::vector<int>& fds) {
-    auto answer = std::make_shared<std::optional<control::received>>();
-    auto arrived = std::make_shared<std::atomic<bool>>(false);
-    request_async(std::move(what), fds, [answer, arrived](control::received r) {
-        *answer = std::move(r);
-        // release [answer]: the answer is complete.
-        arrived->store(true, std::memory_order_release);
+    enum class progress { asked, answered, abandoned };
+    struct question {
+        std::atomic<progress> at = progress::asked;
+        control::received answer;
+    };
+    const auto q = std::make_shared<question>();
+    // An end that nobody takes up is given back, and a place that nobody knows of ends with it.
+    const auto dispose = [this](const question& of) {
+        const auto* grant = std::get_if<control::granted>(&of.answer.packet.body);
+        if (grant) give_up(*grant, "the call that asked for it was given up");
+    };
+    request_async(std::move(what), fds, [q, dispose](control::received r) {
+        q->answer = std::move(r);
+        // acq_rel [answer]: the answer is complete, or the asker has gone.
+        const auto before = q->at.exchange(progress::answered, std::memory_order_acq_rel);
+        if (before == progress::abandoned) dispose(*q);
     });
+    // Also when the wait throws: a router unwinds this body, or the kernel refuses a sleep.
+    const auto leave = [&dispose](question* of) {
+        // acq_rel [answer]: as above.
+        const auto before = of->at.exchange(progress::abandoned, std::memory_order_acq_rel);
+        if (before == progress::answered) dispose(*of);
+    };
+    std::unique_ptr<question, decltype(leave)> guard{q.get(), leave};
     // acquire [answer]
-    const auto ready = [&] { return arrived->load(std::memory_order_acquire); };
+    const auto ready = [&] { return q->at.load(std::memory_order_acquire) == progress::answered; };
     shm::spin_budget spin;
     wait({}, ready, shm::no_deadline, spin);
     if (!ready()) throw error(errc::node_down, "the node's nursery has ended");
-    if (auto* failure = std::get_if<control::failed>(&(*answer)->packet.body)) {
+    (void)guard.release();
+    if (auto* failure = std::get_if<control::failed>(&q->answer.packet.body)) {
         throw error(errc_of(failure->code), failure->text);
     }
-    return std::move(**answer);
+    return std::move(q->answer);
 }
 
 std::unique_ptr<channel_state> process::open(const control::granted& grant,
                                              std::vector<unique_fd> fds) {
     try {
-        if (fds.size() < 3) {
-            throw error(errc::start_failed,
-                        "a new channel came without its memory: this process has no descriptor "
-                        "free for it; raise RLIMIT_NOFILE or close channels");
-        }
-        return std::make_unique<channel_state>(*this, grant, std::move(fds));
-    } catch (...) {
-        tell(control::channel_closed{grant.channel_id, true});
+        if (fds.empty()) throw error(errc::start_failed, no_descriptor_for_channel);
+        const auto memory = shm::create_half(grant.channel_id, grant.ring_bytes);
+        auto end = std::make_unique<channel_state>(*this, grant, memory, std::move(fds.front()));
+        share(*end, memory);
+        return end;
+    } catch (const std::exception& e) {
+        give_up(grant, e.what());
         throw;
     }
+}
+
+/// The memory is sealed: no process that has the descriptor can write it.
+void process::share(channel_state& end, const unique_fd& memory) {
+    const control::packet what{0, control::share_memory{end.id(), end.number()}};
+    try {
+        control::send(control_.get(), what, {memory.get()});
+    } catch (const std::system_error& e) {
+        // The nursery has ended, as pump() will tell; else the kernel has refused.
+        if (e.code() != std::errc::broken_pipe && e.code() != std::errc::connection_reset) throw;
+    }
+    end.was_shared();
+}
+
+/// The end is of no use here, and the process at the other end is told why.
+void process::give_up(const control::granted& grant, const std::string& why) noexcept {
+    {
+        const std::lock_guard lock(mutex_);
+        expected_.erase({grant.channel_id, grant.end});
+    }
+    tell(control::channel_closed{grant.channel_id, grant.end, true, why});
 }
 
 void process::pump() {
@@ -233,6 +271,7 @@ void process::act_on(control::received r) {
             on_answer = std::move(found->second);
             requests_.erase(found);
         }
+        if (const auto* grant = std::get_if<control::granted>(&r.packet.body)) expect(*grant);
         return on_answer(std::move(r));
     }
     if (auto* news = std::get_if<control::died>(&r.packet.body)) {
@@ -254,15 +293,11 @@ void process::act_on(control::received r) {
         }
         if (handler) handler(news->place_id, status_of(*news));
     } else if (const auto* lost = std::get_if<control::hung_up>(&r.packet.body)) {
-        const std::lock_guard lock(mutex_);
-        if (const auto found = channels_.find(lost->channel_id); found != channels_.end()) {
-            found->second->peer_hung_up();
-            // relaxed: as in death_count().
-            death_count_.fetch_add(1, std::memory_order_relaxed);
-        } else {
-            hung_up_.insert(lost->channel_id);
-        }
-    } else if (std::holds_alternative<control::offered>(r.packet.body)) {
+        peer_hung_up(*lost);
+    } else if (const auto* memory = std::get_if<control::peer_memory>(&r.packet.body)) {
+        peer_memory_came(*memory, std::move(r.fds));
+    } else if (const auto* offer = std::get_if<control::offered>(&r.packet.body)) {
+        expect(offer->end);
         const std::lock_guard lock(mutex_);
         offers_.push_back(std::move(r));
     } else if (auto* note = std::get_if<control::log_note>(&r.packet.body)) {
@@ -278,6 +313,45 @@ void process::act_on(control::received r) {
             std::fprintf(stderr, "places: the log's handler threw: %s\n", e.what());
         }
     }
+}
+
+/// From now on there may be news of that end, which is to be opened or given up.
+void process::expect(const control::granted& grant) {
+    const std::lock_guard lock(mutex_);
+    expected_.try_emplace({grant.channel_id, grant.end});
+}
+
+void process::peer_memory_came(const control::peer_memory& what, std::vector<unique_fd> fds) {
+    const end_key key{what.channel_id, what.end};
+    auto memory = fds.empty() ? unique_fd() : std::move(fds.front());
+    std::function<void(std::uint64_t)> handler;
+    {
+        const std::lock_guard lock(mutex_);
+        if (const auto open = channels_.find(key); open != channels_.end()) {
+            open->second->peer_memory_came(std::move(memory));
+            handler = on_peer_news_;
+        } else if (const auto early = expected_.find(key); early != expected_.end()) {
+            early->second.memory = std::move(memory);
+        }
+    }
+    if (handler) handler(what.channel_id);
+}
+
+void process::peer_hung_up(const control::hung_up& what) {
+    const end_key key{what.channel_id, what.end};
+    std::function<void(std::uint64_t)> handler;
+    {
+        const std::lock_guard lock(mutex_);
+        if (const auto open = channels_.find(key); open != channels_.end()) {
+            open->second->peer_hung_up(what.why);
+            // relaxed: as in death_count().
+            death_count_.fetch_add(1, std::memory_order_relaxed);
+            handler = on_peer_news_;
+        } else if (const auto early = expected_.find(key); early != expected_.end()) {
+            early->second.refusal = what.why;
+        }
+    }
+    if (handler) handler(what.channel_id);
 }
 
 std::deque<control::received> process::take_offers() {
@@ -300,6 +374,11 @@ void process::on_died(std::function<void(std::uint64_t, exit_status)> handler) {
     on_died_ = std::move(handler);
 }
 
+void process::on_peer_news(std::function<void(std::uint64_t)> handler) {
+    const std::lock_guard lock(mutex_);
+    on_peer_news_ = std::move(handler);
+}
+
 bool process::wait(std::span<const interest> on, const std::function<bool()>& ready,
                    shm::deadline until, shm::spin_budget& spin) {
     if (auto* body = current_suspender()) return body->wait(on, ready, until);
@@ -315,6 +394,7 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
         // relaxed: as above; pump() raises it before it looks.
         const auto notice_seen = seen_.load(std::memory_order_relaxed);
         if (is_notified()) pump();
+        for (const auto& i : on) i.channel->take_up_peer();
         if (ready()) return true;
         if (is_orphan() && on.empty()) return false;
         if (until != shm::no_deadline && std::chrono::steady_clock::now() >= until) return false;
@@ -378,18 +458,21 @@ void process::give_core_back() noexcept {
 
 void process::add(channel_state& c) {
     const std::lock_guard lock(mutex_);
-    channels_.emplace(c.id(), &c);
+    const end_key key{c.id(), c.number()};
+    channels_.emplace(key, &c);
+    if (const auto early = expected_.extract(key)) {
+        auto& news = early.mapped();
+        if (news.memory) c.peer_memory_came(std::move(*news.memory));
+        if (news.refusal) c.peer_hung_up(*news.refusal);
+    }
     if (const auto dead = dead_.find(c.peer_id()); dead != dead_.end()) c.peer_died(dead->second);
-    if (hung_up_.erase(c.id()) > 0) c.peer_hung_up();
     // Granted just before the nursery ended, which has ended the peer.
     if (is_orphan()) c.peer_died({.signalled = true, .value = SIGKILL});
 }
 
 void process::remove(channel_state& c) noexcept {
     const std::lock_guard lock(mutex_);
-    // Both ends may be ours: a place may connect to its own name.
-    const auto found = channels_.find(c.id());
-    if (found != channels_.end() && found->second == &c) channels_.erase(found);
+    channels_.erase({c.id(), c.number()});
     if (c.is_last_user_of_doorbell()) doorbells_.erase(c.peer_id());
 }
 

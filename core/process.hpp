@@ -20,13 +20,13 @@
 #include <span>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 // Edges (the nursery's ends are in launcher/residents.cpp):
 //   [notice]  board word   nursery release -> place acquire   a packet waits in the control socket
 //   [news]    news_        pump release -> wait acquire       what a packet has changed
-//   [answer]  arrived      pump release -> request acquire    the answer is complete
+//   [answer]  progress     pump <-> request, acq_rel          the answer is complete, or nobody
+//   waits
 
 namespace places::detail {
 
@@ -40,6 +40,11 @@ struct interest {
 
 /// Of one wait, and so of select().
 inline constexpr std::size_t interests_max = 120;
+
+/// Why an end of a channel is of no use to a process.
+inline constexpr const char* no_descriptor_for_channel =
+    "this process has no descriptor free for a new channel; raise RLIMIT_NOFILE (ulimit -n), or "
+    "close channels";
 
 /// Hears of the channels that call this process, from whoever takes the calls.
 class call_hearer : public boost::intrusive::list_base_hook<
@@ -113,9 +118,10 @@ class process {
     /// Blocks: while the control socket is full.  Throws: never.
     void tell(control::body what) noexcept;
 
-    /// The end described by a `granted` answer, or by an offer.
-    /// Throws: error{start_failed}, std::system_error when its memory cannot be had here; the other
-    ///         side is then told.
+    /// The end described by a `granted` answer, or by an offer: makes the memory that it writes,
+    /// and shares it. The memory of the other end is attached once it has come. Throws:
+    /// error{start_failed}, std::system_error when this end's memory cannot be had here; the
+    ///         process at the other end is then told.
     std::unique_ptr<channel_state> open(const control::granted& grant, std::vector<unique_fd> fds);
 
     /// Something that a wait may be about has changed, other than by a packet.
@@ -152,6 +158,8 @@ class process {
     /// What `handler` throws is printed on standard error.
     void on_log(std::function<void(const control::log_note&)> handler);
     void on_died(std::function<void(std::uint64_t, exit_status)> handler);
+    /// Runs in pump() for an open channel whose other end's memory has come, or was refused.
+    void on_peer_news(std::function<void(std::uint64_t channel_id)> handler);
 
     /// Waits until `ready`, or `until` has passed: returns false then. `ready` is called often.
     /// Shape:  at most interests_max.
@@ -165,16 +173,39 @@ class process {
     void begin_polling();
     void end_polling() noexcept;
 
-    /// For channel_state alone: the table of open channels hears of deaths.  Blocks: never.
+    /// For channel_state alone: the table of open ends, to which packets are addressed.
+    /// Blocks: never.
     void add(channel_state& c);
     void remove(channel_state& c) noexcept;
     /// The one doorbell of that peer this process keeps; `offered` when it has none yet.
     std::shared_ptr<unique_fd> doorbell_of(std::uint64_t peer_id, unique_fd offered);
 
   private:
+    /// One end of a channel: both may be in one process, as a place may connect to its own name.
+    struct end_key {
+        std::uint64_t channel_id;
+        std::uint8_t end;
+        friend bool operator==(const end_key&, const end_key&) = default;
+    };
+    struct end_hash {
+        std::size_t operator()(const end_key& k) const noexcept {
+            return std::hash<std::uint64_t>{}(k.channel_id * 2 + k.end);
+        }
+    };
+    /// What has come for an end that was granted and is not open yet.
+    struct early_news {
+        std::optional<unique_fd> memory;
+        std::optional<std::string> refusal;
+    };
+
     bool take_packet();
     void tell_news() noexcept;
     void act_on(control::received r);
+    void expect(const control::granted& grant);
+    void share(channel_state& end, const unique_fd& memory);
+    void give_up(const control::granted& grant, const std::string& why) noexcept;
+    void peer_memory_came(const control::peer_memory& what, std::vector<unique_fd> fds);
+    void peer_hung_up(const control::hung_up& what);
     void fail_requests();
     void give_core_back() noexcept;
     const std::atomic<std::uint32_t>& word() const noexcept { return *word_; }
@@ -205,7 +236,8 @@ class process {
     mutable std::mutex mutex_;  // guards all below, and reading from the control socket
     std::uint64_t next_request_ = 1;
     std::unordered_map<std::uint64_t, std::function<void(control::received)>> requests_;
-    std::unordered_map<std::uint64_t, channel_state*> channels_;
+    std::unordered_map<end_key, channel_state*, end_hash> channels_;
+    std::unordered_map<end_key, early_news, end_hash> expected_;
     std::unordered_map<std::uint64_t, std::weak_ptr<unique_fd>> doorbells_;
     // The last peers to die, in that order, for grants on their way.
     std::unordered_map<std::uint64_t, exit_status> dead_;
@@ -213,8 +245,7 @@ class process {
     std::deque<control::received> offers_;
     std::function<void(const control::log_note&)> on_log_;
     std::function<void(std::uint64_t, exit_status)> on_died_;
-
-    std::unordered_set<std::uint64_t> hung_up_;  // of channels that are granted, not yet open
+    std::function<void(std::uint64_t)> on_peer_news_;
 
     friend class calls_claim;
     const void* calls_owner_ = nullptr;

@@ -182,6 +182,7 @@ struct router::state {
             auto& process = router_.home;
             while (true) {
                 if (process.is_notified()) process.pump();
+                for (const auto& i : on) i.channel->take_up_peer();
                 if (ready()) return true;
                 if (process.is_orphan() && on.empty()) return false;
                 if (clock_type::now() >= until) return false;

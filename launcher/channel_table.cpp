@@ -1,15 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/channel_table.hpp"
 
+#include <places/shm/layout.hpp>
+
 #include <utility>
 
 namespace places::launcher {
 
-void channel_table::enter(std::uint64_t channel, std::uint64_t a, std::uint64_t b,
+std::uint64_t channel_table::bytes_of(std::size_t ring_bytes) noexcept {
+    return 2 * (std::uint64_t{ring_bytes} + shm::header_bytes);
+}
+
+void channel_table::enter(std::uint64_t channel, std::uint64_t asked, std::uint64_t asker,
                           std::size_t ring_bytes) {
-    channels_[channel] = {{a, b}, {true, true}, ring_bytes};
-    channels_of_[a].insert(channel);
-    channels_of_[b].insert(channel);
+    auto& of = channels_[channel];
+    of.places = {asked, asker};
+    of.ring_bytes = ring_bytes;
+    channels_of_[asked].insert(channel);
+    channels_of_[asker].insert(channel);
+    bytes_asked_[asker] += bytes_of(ring_bytes);
+    bytes_to_come_ += bytes_of(ring_bytes);
+}
+
+const channel_table::ends* channel_table::find_held(std::uint64_t channel, std::uint64_t place,
+                                                    end_number end) const {
+    const auto found = channels_.find(channel);
+    if (found == channels_.end() || end > 1) return nullptr;
+    const auto& of = found->second;
+    return of.places[end] == place && of.held[end] ? &of : nullptr;
+}
+
+void channel_table::set_shared(std::uint64_t channel, end_number end) {
+    auto& of = channels_.at(channel);
+    if (std::exchange(of.shared[end], true)) return;
+    bytes_to_come_ -= bytes_of(of.ring_bytes) / 2;
+}
+
+std::uint64_t channel_table::bytes_asked_by(std::uint64_t place) const {
+    const auto found = bytes_asked_.find(place);
+    return found == bytes_asked_.end() ? 0 : found->second;
 }
 
 std::vector<channel_table::row> channel_table::above(std::uint64_t after,
@@ -22,23 +51,24 @@ std::vector<channel_table::row> channel_table::above(std::uint64_t after,
     return found;
 }
 
-std::optional<std::uint64_t> channel_table::let_go(std::uint64_t channel, std::uint64_t place) {
-    const auto found = channels_.find(channel);
-    if (found == channels_.end()) return std::nullopt;
-    auto& places = found->second.places;
-    auto& held = found->second.held;
-    const std::size_t own = places[0] == place && held[0] ? 0 : 1;
-    if (places[own] != place || !held[own]) return std::nullopt;
-    held[own] = false;
-    const std::size_t other = 1 - own;
-    if (held[other]) return places[other];
-    for (const auto id : places) {
-        const auto of = channels_of_.find(id);
-        if (of == channels_of_.end()) continue;
-        of->second.erase(channel);
-        if (of->second.empty()) channels_of_.erase(of);
+std::optional<std::uint64_t> channel_table::let_go(std::uint64_t channel, std::uint64_t place,
+                                                   end_number end) {
+    if (!find_held(channel, place, end)) return std::nullopt;
+    auto& of = channels_.at(channel);
+    of.held[end] = false;
+    set_shared(channel, end);  // or never will be
+    const auto other = 1 - end;
+    if (of.held[other]) return of.places[other];
+    const auto asker = bytes_asked_.find(of.places[1]);
+    asker->second -= bytes_of(of.ring_bytes);
+    if (asker->second == 0) bytes_asked_.erase(asker);
+    for (const auto id : of.places) {
+        const auto known = channels_of_.find(id);
+        if (known == channels_of_.end()) continue;
+        known->second.erase(channel);
+        if (known->second.empty()) channels_of_.erase(known);
     }
-    channels_.erase(found);
+    channels_.erase(channel);
     return std::nullopt;
 }
 
@@ -49,12 +79,12 @@ std::set<std::uint64_t> channel_table::forget(std::uint64_t place) {
     const auto of_place = std::exchange(found->second, {});
     channels_of_.erase(found);
     for (const auto channel : of_place) {
-        const auto [places, held, ring_bytes] = channels_.at(channel);
-        for (std::size_t i = 0; i < places.size(); ++i) {
-            if (places[i] == place) {
-                (void)let_go(channel, place);
-            } else if (held[i]) {
-                others.insert(places[i]);
+        const auto of = channels_.at(channel);
+        for (end_number end = 0; end < of.places.size(); ++end) {
+            if (of.places[end] == place) {
+                (void)let_go(channel, place, end);
+            } else if (of.held[end]) {
+                others.insert(of.places[end]);
             }
         }
     }

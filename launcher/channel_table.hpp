@@ -12,33 +12,47 @@
 
 namespace places::launcher {
 
-/// Knows the two places of every channel and which of them still hold their end. Touches no memory
-/// of a channel and tells nobody.
+/// Knows the two places of every channel, which of them still hold their end, and how much memory
+/// they take. Touches no memory of a channel and sends nothing.
 /// Invariant: a channel is forgotten with its last end. Until then, the place that holds one is to
 ///            hear of the other's death, even of a place that has closed its own end long ago.
 class channel_table {
   public:
     struct ends {
-        std::array<std::uint64_t, 2> places{};
+        std::array<std::uint64_t, 2> places{};  ///< 0: started or connected to; 1: has asked for it
         std::array<bool, 2> held{true, true};
+        std::array<bool, 2> shared{false, false};  ///< its memory has been made and passed on
         std::size_t ring_bytes = 0;
     };
+    using end_number = std::uint8_t;  ///< 0 or 1, as in `places`
     struct row {
         std::uint64_t channel = 0;
         ends of;
     };
 
     std::uint64_t next_id() noexcept { return next_id_++; }
-    /// `a` and `b` may be one place.
-    void enter(std::uint64_t channel, std::uint64_t a, std::uint64_t b, std::size_t ring_bytes);
+    /// Both may be one place.
+    void enter(std::uint64_t channel, std::uint64_t asked, std::uint64_t asker,
+               std::size_t ring_bytes);
+    /// Returns: null unless `place` holds that end of it.
+    const ends* find_held(std::uint64_t channel, std::uint64_t place, end_number end) const;
+    /// The memory that this end writes is there.  Shape: an end that find_held has found.
+    void set_shared(std::uint64_t channel, end_number end);
     /// Those with a number above `after`, by number, at most `count_max`.
     std::vector<row> above(std::uint64_t after, std::size_t count_max) const;
-    /// `place` holds its end no longer; of two ends, one of them.
-    /// Returns: who holds the other one, if `place` did hold an end and somebody does.
-    std::optional<std::uint64_t> let_go(std::uint64_t channel, std::uint64_t place);
+    /// `place` holds that end no longer.
+    /// Returns: the place that holds the other end, if `place` did hold this one and any does.
+    std::optional<std::uint64_t> let_go(std::uint64_t channel, std::uint64_t place, end_number end);
     /// `place` has ended, and all its ends with it.
-    /// Returns: who holds an end of a channel with it.
+    /// Returns: the places that hold an end of a channel with it.
     std::set<std::uint64_t> forget(std::uint64_t place);
+
+    /// Memory that a channel takes, both ends together.
+    static std::uint64_t bytes_of(std::size_t ring_bytes) noexcept;
+    /// Of all channels that `place` has asked for.
+    std::uint64_t bytes_asked_by(std::uint64_t place) const;
+    /// Of all ends whose memory is still to be made.
+    std::uint64_t bytes_to_come() const noexcept { return bytes_to_come_; }
 
   private:
     // No hash tables: when one grows it writes to all its nodes, and a place that is forked between
@@ -46,6 +60,8 @@ class channel_table {
     std::map<std::uint64_t, ends> channels_;
     // Both ways, so that a death costs what the dead place's channels cost.
     std::map<std::uint64_t, std::set<std::uint64_t>> channels_of_;
+    std::map<std::uint64_t, std::uint64_t> bytes_asked_;  // by place
+    std::uint64_t bytes_to_come_ = 0;
     std::uint64_t next_id_ = 1;
 };
 

@@ -6,6 +6,7 @@
 #include "launcher/cores.hpp"
 #include "launcher/event_set.hpp"
 #include "launcher/fork.hpp"
+#include "launcher/memory_limit.hpp"
 #include "launcher/residents.hpp"
 #include "launcher/strays.hpp"
 
@@ -35,30 +36,25 @@ constexpr std::size_t queued_packets_max = 1024;
 constexpr std::size_t listed_max = 64;
 constexpr std::size_t listed_text_max = 255;
 
-// Of a channel's end: mine, theirs, doorbell.
-constexpr std::size_t end_fds = 3;
+// Of a channel's end: the other side's doorbell.
+constexpr std::size_t end_fds = 1;
 
-/// Both memories of a new channel, and what each side is given of them.
-struct channel_memory {
-    unique_fd first;
-    unique_fd second;
-    unique_fd first_read_only;
-    unique_fd second_read_only;
-};
+// Which end of a channel is whose.
+constexpr std::uint8_t asked_end = 0;
+constexpr std::uint8_t asker_end = 1;
 
-channel_memory make_channel(std::uint64_t id, std::size_t ring_bytes) {
-    channel_memory m{shm::create_half(id, ring_bytes), shm::create_half(id, ring_bytes), {}, {}};
-    m.first_read_only = shm::reopen_read_only(m.first);
-    m.second_read_only = shm::reopen_read_only(m.second);
-    return m;
-}
+// Channels are so small, as a rule, that the kernel's files need not be read for each.
+constexpr std::uint64_t unlooked_bytes_max = std::uint64_t{8} << 20;
+// Of what is left for rings: for all else that the node's processes need.
+constexpr std::uint64_t spare_bytes_max = std::uint64_t{64} << 20;
+constexpr std::uint64_t spare_part = 8;
+// Of the memory that the node may have, all rings that one place has asked for.
+constexpr std::uint64_t quota_part = 4;
 
-std::vector<unique_fd> end_of(unique_fd mine, unique_fd theirs, unique_fd doorbell) {
-    std::vector<unique_fd> end;
-    end.push_back(std::move(mine));
-    end.push_back(std::move(theirs));
-    end.push_back(std::move(doorbell));
-    return end;
+std::vector<unique_fd> only(unique_fd fd) {
+    std::vector<unique_fd> fds;
+    fds.push_back(std::move(fd));
+    return fds;
 }
 
 std::string shown_entry(const control::entry_ref& entry) {
@@ -103,6 +99,9 @@ class nursery {
     void answer(resident& from, std::uint64_t request, const control::list_channels& what);
     void offer(resident& to, resident& from, std::uint64_t request, std::size_t ring_bytes,
                bytes payload, std::vector<unique_fd> extra);
+    void pass_on(resident& from, const control::share_memory& what, std::vector<unique_fd> fds);
+    void close(resident& from, const control::channel_closed& what);
+    void check_memory(const resident& from, std::size_t ring_bytes);
     void relay(const resident& from, control::log_note note);
 
     // Processes.
@@ -120,6 +119,7 @@ class nursery {
     std::uint64_t log_taker_ = root_place_id;
     std::string node_name_;  // empty in the node of a program's own root, which has none
     bool ending_ = false;
+    std::uint64_t unlooked_bytes_ = unlooked_bytes_max;  // granted since memory_left() was asked
 
     struct ending {
         std::uint64_t request = 0;
@@ -207,11 +207,9 @@ void nursery::handle(resident& from, control::received r) {
                    channels && (from.is_bridge || from.id == root_place_id)) {
             answer(from, request, *channels);
         } else if (auto* closed = std::get_if<control::channel_closed>(&body)) {
-            if (closed->unusable) {
-                residents_.hang_up(closed->channel_id, from.id);
-            } else {
-                (void)residents_.channels().let_go(closed->channel_id, from.id);
-            }
+            close(from, *closed);
+        } else if (const auto* memory = std::get_if<control::share_memory>(&body)) {
+            pass_on(from, *memory, std::move(r.fds));
         } else if (auto* note = std::get_if<control::log_note>(&body)) {
             relay(from, std::move(*note));
         } else if (std::holds_alternative<control::take_log>(body) && from.is_bridge) {
@@ -292,35 +290,109 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
             return;
         }
     }
+    check_memory(from, what.ring_bytes);
     const auto channel = residents_.channels().next_id();
-    auto memory = make_channel(channel, what.ring_bytes);
     auto doorbell = from.doorbell.duplicate();
     auto entry = shown_entry(what.entry);
     birth_plan plan;
     plan.streams = std::move(fds);
-    plan.kept = {memory.second.get(), memory.first_read_only.get(), doorbell.get()};
+    plan.kept = {doorbell.get()};
     plan.run = [&](detail::process::birth birth) {
         detail::run_child({std::move(birth),
-                           {channel, from.id, from.pid, false, from.is_bridge},
-                           end_of(std::move(memory.second), std::move(memory.first_read_only),
-                                  std::move(doorbell)),
+                           {channel, asked_end, what.ring_bytes, from.id, from.pid, from.is_bridge},
+                           only(std::move(doorbell)),
                            std::move(what.entry),
                            takes_connections && !what.named.empty()});
     };
     auto& place = start(from, what.named, std::move(plan));
     place.birth_channel = channel;
     place.entry = std::move(entry);
-    std::vector<unique_fd> end;
+    if (what.connection_ring_bytes_max != 0) {
+        place.connection_ring_bytes_max = what.connection_ring_bytes_max;
+    }
+    residents_.channels().enter(channel, place.id, from.id, what.ring_bytes);
+    unique_fd its_doorbell;
     try {
-        end = end_of(std::move(memory.first), std::move(memory.second_read_only),
-                     place.doorbell.duplicate());
+        its_doorbell = place.doorbell.duplicate();
     } catch (...) {
         residents::kill(place);  // its creator will not know of it
         throw;
     }
-    residents_.channels().enter(channel, place.id, from.id, what.ring_bytes);
-    residents_.send(from, {request, control::granted{channel, place.id, place.pid, false}},
-                    std::move(end));
+    residents_.send(
+        from, {request, control::granted{channel, asker_end, what.ring_bytes, place.id, place.pid}},
+        only(std::move(its_doorbell)));
+}
+
+/// Both ends of a new channel make their memory themselves, so a large one costs the nursery
+/// nothing; and all of it is counted before a page is touched.
+/// Throws: error{start_failed} with the figures; std::invalid_argument for the size.
+void nursery::check_memory(const resident& from, std::size_t ring_bytes) {
+    shm::check_ring_bytes(ring_bytes);
+    const auto bytes = channel_table::bytes_of(ring_bytes);
+    unlooked_bytes_ += bytes;
+    const bool has_quota = from.id != root_place_id && !from.is_bridge;
+    const auto asked = residents_.channels().bytes_asked_by(from.id) + bytes;
+    if (unlooked_bytes_ < unlooked_bytes_max && asked < unlooked_bytes_max) return;
+    const auto memory = memory_left();
+    const auto what = "a channel with rings of " + to_text_bytes(ring_bytes) + " takes " +
+                      to_text_bytes(bytes) + " of memory";
+    const auto limit = to_text_bytes(memory.limit_bytes) + " (" + memory.source + ")";
+    const auto quota = memory.limit_bytes / quota_part;
+    if (has_quota && asked > quota) {
+        throw error(errc::start_failed,
+                    what + ", and place " + std::to_string(from.id) + " has asked for " +
+                        to_text_bytes(asked - bytes) + " already; one place may ask for " +
+                        to_text_bytes(quota) + ", a quarter of " + limit +
+                        ". Ask for smaller rings (ring_bytes), or close channels");
+    }
+    const auto spare = std::min(memory.limit_bytes / spare_part, spare_bytes_max);
+    const auto promised = residents_.channels().bytes_to_come();
+    if (spare + promised + bytes > memory.left_bytes) {
+        throw error(errc::start_failed,
+                    what + ", and " + to_text_bytes(memory.left_bytes) + " of " + limit +
+                        " are left, of which " + to_text_bytes(spare) +
+                        " are kept for the node's processes and " + to_text_bytes(promised) +
+                        " are promised to other channels. Ask for smaller rings (ring_bytes), or "
+                        "raise the limit");
+    }
+    unlooked_bytes_ = 0;
+}
+
+/// The memory that one end has made goes to the other end, unless that has closed.
+void nursery::pass_on(resident& from, const control::share_memory& what,
+                      std::vector<unique_fd> fds) {
+    auto& channels = residents_.channels();
+    const auto* found = channels.find_held(what.channel_id, from.id, what.end);
+    // A second memory for one end would give it a second writer.
+    if (!found || found->shared[what.end]) return;
+    const auto of = *found;
+    channels.set_shared(what.channel_id, what.end);
+    const auto refuse = [&](const std::string& why) {
+        residents_.hang_up(what.channel_id, from.id, what.end, why);
+        residents_.send(from, {0, control::hung_up{what.channel_id, what.end, why}});
+    };
+    if (fds.empty()) {
+        return refuse(
+            "the nursery has no descriptor free to pass a channel's memory on; raise "
+            "RLIMIT_NOFILE (ulimit -n)");
+    }
+    if (const auto wrong = shm::why_unfit(fds.front(), of.ring_bytes)) {
+        return refuse("the memory that place " + std::to_string(from.id) +
+                      " has made for the channel is not what it must be: " + *wrong);
+    }
+    const std::uint8_t other = 1 - what.end;
+    auto* to = of.held[other] ? residents_.find(of.places[other]) : nullptr;
+    if (!to) return;
+    fds.resize(1);
+    residents_.send(*to, {0, control::peer_memory{what.channel_id, other}}, std::move(fds));
+}
+
+void nursery::close(resident& from, const control::channel_closed& what) {
+    if (what.unusable) {
+        residents_.hang_up(what.channel_id, from.id, what.end, what.why);
+    } else {
+        (void)residents_.channels().let_go(what.channel_id, from.id, what.end);
+    }
 }
 
 void nursery::answer(resident& from, std::uint64_t request, control::connect& what) {
@@ -332,6 +404,16 @@ void nursery::answer(resident& from, std::uint64_t request, control::connect& wh
                                                 : " (node " + node_name_ + ")";
         residents_.send(from, failure(request, errc::name_not_found,
                                       "no place is named \"" + what.name + "\"" + where));
+        return;
+    }
+    if (what.ring_bytes > place->connection_ring_bytes_max) {
+        residents_.send(from,
+                        failure(request, errc::bad_argument,
+                                "\"" + what.name + "\" takes connections with rings of at most " +
+                                    to_text_bytes(place->connection_ring_bytes_max) + ", not " +
+                                    to_text_bytes(what.ring_bytes) +
+                                    ": ask for less, or start it with a larger "
+                                    "spawn_options::connection_ring_bytes_max"));
         return;
     }
     offer(*place, from, request, what.ring_bytes, {}, {});
@@ -351,6 +433,13 @@ void nursery::answer(resident& from, std::uint64_t request, control::open_bridge
     if (from.is_bridge) {
         residents_.send(
             from, failure(request, errc::bad_argument, "a bridge has no other bridge to talk to"));
+        return;
+    }
+    if (what.ring_bytes > control::bridge_ring_bytes_max) {
+        residents_.send(from, failure(request, errc::bad_argument,
+                                      "ring_bytes of " + std::to_string(what.ring_bytes) +
+                                          ": a bridge takes at most " +
+                                          std::to_string(control::bridge_ring_bytes_max)));
         return;
     }
     // One that has died since the last look takes nothing more.
@@ -377,14 +466,13 @@ void nursery::offer(resident& to, resident& from, std::uint64_t request, std::si
                               std::to_string(to.outbox.size()) + " connections before this one"));
         return;
     }
+    check_memory(from, ring_bytes);
     const auto channel = residents_.channels().next_id();
-    auto memory = make_channel(channel, ring_bytes);
-    auto theirs = end_of(std::move(memory.second), std::move(memory.first_read_only),
-                         from.doorbell.duplicate());
+    auto theirs = only(from.doorbell.duplicate());
     for (auto& fd : extra) theirs.push_back(std::move(fd));
-    auto mine = end_of(std::move(memory.first), std::move(memory.second_read_only),
-                       to.doorbell.duplicate());
-    control::offered news{{channel, from.id, from.pid, false, from.is_bridge}, std::move(payload)};
+    auto mine = only(to.doorbell.duplicate());
+    control::offered news{{channel, asked_end, ring_bytes, from.id, from.pid, from.is_bridge},
+                          std::move(payload)};
     if (const auto why = residents_.try_send(to, {0, std::move(news)}, std::move(theirs))) {
         residents_.send(from, failure(request, errc::start_failed,
                                       "the new channel could not be given to place " +
@@ -392,8 +480,10 @@ void nursery::offer(resident& to, resident& from, std::uint64_t request, std::si
         return;
     }
     residents_.channels().enter(channel, to.id, from.id, ring_bytes);
-    residents_.send(from, {request, control::granted{channel, to.id, to.pid, false, to.is_bridge}},
-                    std::move(mine));
+    residents_.send(
+        from,
+        {request, control::granted{channel, asker_end, ring_bytes, to.id, to.pid, to.is_bridge}},
+        std::move(mine));
 }
 
 void nursery::answer(resident& from, std::uint64_t request, const control::kill& what) {
@@ -489,13 +579,19 @@ void nursery::reap(std::uint64_t id) {
         info.si_pid == 0) {
         return;
     }
-    // What it said before it ended comes first.
+    // What it sent before it ended comes first: its lines for the log, and the memory with what it
+    // has published.
     try {
         while (is_readable_now(gone.control)) {
             auto next = control::receive(gone.control.get());
             if (!next) break;
-            if (auto* note = std::get_if<control::log_note>(&next->packet.body)) {
+            auto& body = next->packet.body;
+            if (auto* note = std::get_if<control::log_note>(&body)) {
                 relay(gone, std::move(*note));
+            } else if (const auto* memory = std::get_if<control::share_memory>(&body)) {
+                pass_on(gone, *memory, std::move(next->fds));
+            } else if (const auto* closed = std::get_if<control::channel_closed>(&body)) {
+                close(gone, *closed);
             }
         }
     } catch (const error&) {

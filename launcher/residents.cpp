@@ -3,6 +3,7 @@
 
 #include "core/text.hpp"
 
+#include <places/shm/ready_set.hpp>
 #include <places/shm/sealed_memory.hpp>
 #include <places/shm/wake.hpp>
 
@@ -179,7 +180,7 @@ std::optional<std::string> residents::try_send(resident& to, queued_packet& next
     if (to.outbox.empty()) {
         auto [what, why] = attempt_to_send(to, next);
         switch (what) {
-            case fate::sent: announce(to); return std::nullopt;
+            case fate::sent: announce(to, next.content); return std::nullopt;
             case fate::gone: return std::nullopt;
             case fate::refused: return std::move(why);
             case fate::full: events_.want_room(to.control.get(), to.id, true); break;
@@ -191,29 +192,30 @@ std::optional<std::string> residents::try_send(resident& to, queued_packet& next
 }
 
 void residents::flush(resident& to) {
-    bool any_sent = false;
     auto last = fate::sent;
     std::vector<std::pair<packet, std::string>> lost;
     while (!to.outbox.empty()) {
         auto [what, why] = attempt_to_send(to, to.outbox.front());
         last = what;
         if (what == fate::full || what == fate::starved) break;
-        if (what == fate::sent) any_sent = true;
+        if (what == fate::sent) announce(to, to.outbox.front().content);
         if (what == fate::refused) lost.emplace_back(std::move(to.outbox.front().content), why);
         to.outbox.pop_front();
     }
     events_.want_room(to.control.get(), to.id, last == fate::full);
     if (last == fate::starved) starved_.insert(to.id);
-    if (any_sent) announce(to);
     // Not before the outbox is at rest: this fills it again.
     for (const auto& [p, why] : lost) tell_loss(to, p, why);
 }
 
 void residents::tell_loss(resident& to, const packet& p, const std::string& why) {
     if (const auto* grant = std::get_if<control::granted>(&p.body)) {
-        hang_up(grant->channel_id, to.id);
+        hang_up(grant->channel_id, to.id, grant->end, why);
     } else if (const auto* offer = std::get_if<control::offered>(&p.body)) {
-        hang_up(offer->end.channel_id, to.id);
+        hang_up(offer->end.channel_id, to.id, offer->end.end, why);
+    } else if (const auto* memory = std::get_if<control::peer_memory>(&p.body)) {
+        hang_up(memory->channel_id, to.id, memory->end, why);
+        send(to, {0, control::hung_up{memory->channel_id, memory->end, why}});
     } else if (std::holds_alternative<control::log_note>(p.body)) {
         ++to.dropped_notes;
     } else if (std::holds_alternative<control::failed>(p.body)) {
@@ -223,19 +225,26 @@ void residents::tell_loss(resident& to, const packet& p, const std::string& why)
     send(to, failure(p.request_id, errc::start_failed, "the answer could not be sent: " + why));
 }
 
-void residents::hang_up(std::uint64_t channel, std::uint64_t place) {
-    const auto other = channels_.let_go(channel, place);
+void residents::hang_up(std::uint64_t channel, std::uint64_t place, std::uint8_t end,
+                        const std::string& why) {
+    const auto other = channels_.let_go(channel, place, end);
     auto* r = other ? find(*other) : nullptr;
     if (!r) return;
     if (r->birth_channel == channel && r->creator == place) kill(*r);
-    send(*r, {0, control::hung_up{channel}});
+    const auto other_end = static_cast<std::uint8_t>(1 - end);
+    send(*r, {0, control::hung_up{channel, other_end,
+                                  std::string(detail::shortened(why, answer_text_max))}});
 }
 
-void residents::announce(const resident& to) {
+void residents::announce(const resident& to, const packet& sent) {
     auto& word = static_cast<control::board_slot*>(board_.get_address())[to.slot].word;
     // release [notice]: the packet has been sent.
     word.fetch_add(1, std::memory_order_release);
     shm::wake_all(word);
+    // A process that waits for thousands of channels looks at those that call.
+    if (const auto* memory = std::get_if<control::peer_memory>(&sent.body)) {
+        shm::ring_doorbell(to.doorbell.get(), memory->channel_id);
+    }
 }
 
 std::optional<std::chrono::milliseconds> residents::retry_after() const noexcept {

@@ -43,6 +43,7 @@ struct resident {
     bool polls = false;  ///< keeps a core while it waits
     std::uint64_t creator = 0;
     std::uint64_t birth_channel = 0;  ///< to its creator
+    std::uint64_t connection_ring_bytes_max = control::connection_ring_bytes_default;
     std::chrono::steady_clock::time_point born = std::chrono::steady_clock::now();
     std::deque<queued_packet> outbox;
     std::uint64_t dropped_notes = 0;
@@ -95,9 +96,10 @@ class residents {
                                         std::vector<unique_fd> fds);
     /// There is room in its socket.
     void flush(resident& to);
-    /// `place` could not use its end of the channel: who holds the other one is told. A place whose
-    /// creator does not get its channel is ended, since nobody would know of it.
-    void hang_up(std::uint64_t channel, std::uint64_t place);
+    /// `place` could not use that end of the channel: the holder of the other one is told why. A
+    /// place whose creator does not get its channel is ended, since nobody would know of it.
+    void hang_up(std::uint64_t channel, std::uint64_t place, std::uint8_t end,
+                 const std::string& why);
 
     /// How long to wait until retry(), if somebody's packets wait for the kernel's memory.
     std::optional<std::chrono::milliseconds> retry_after() const noexcept;
@@ -106,7 +108,7 @@ class residents {
   private:
     std::optional<std::string> try_send(resident& to, queued_packet& next);
     void tell_loss(resident& to, const control::packet& p, const std::string& why);
-    void announce(const resident& to);
+    void announce(const resident& to, const control::packet& sent);
 
     event_set& events_;
     boost::interprocess::mapped_region board_;

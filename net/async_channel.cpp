@@ -154,6 +154,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
 
     /// Does what can be done, and sleeps for the rest.
     void run() {
+        end_.take_up_peer();
         do {
             while (!gets_.empty() && gets_.front().op->attempt(link_)) finish(gets_, {});
             while (!puts_.empty()) {

@@ -138,6 +138,9 @@ bridge::bridge(detail::process& home)
       // Our number in the node is nobody else's, so a link's is not that of an earlier bridge.
       next_link_(home.place_id() << 32 | 1) {
     home_.on_died([this](std::uint64_t id, exit_status) { on_peer_died(id); });
+    home_.on_peer_news([this](std::uint64_t id) {
+        asio::post(io_, [this, id] { on_call(id); });  // as for the dead
+    });
     home_.on_log([this](const control::log_note& note) { on_log(note); });
 }
 
@@ -191,6 +194,7 @@ void bridge::on_call(std::uint64_t channel_id) {
     const auto found = channels_.find(channel_id);
     if (found == channels_.end()) return;
     const auto [over, relay] = found->second;
+    relay->local().take_up_peer();
     if (const auto s = over.lock()) s->on_call(relay);
 }
 
@@ -230,8 +234,9 @@ void bridge::take_offers() {
 
 void bridge::take(control::received offer) {
     auto& offered = std::get<control::offered>(offer.packet.body);
+    // The first is the channel's own: the doorbell.
     const auto own =
-        offer.fds.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(offer.fds.size(), 3));
+        offer.fds.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(offer.fds.size(), 1));
     std::vector<unique_fd> extra(std::make_move_iterator(own),
                                  std::make_move_iterator(offer.fds.end()));
     offer.fds.erase(own, offer.fds.end());

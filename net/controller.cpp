@@ -140,6 +140,7 @@ void controller::refuse(errc code, const std::string& text) {
 }
 
 status controller::serve() {
+    channel_->take_up_peer();
     auto& in = channel_->end().in();
     in.unpark();
     while (true) {

@@ -18,6 +18,7 @@ shm::half_state state_for(errc reason) {
     switch (reason) {
         case errc::closed: return shm::half_state::closed;
         case errc::corrupt: return shm::half_state::corrupt;
+        case errc::refused: return shm::half_state::refused;
         default: return shm::half_state::peer_dead;
     }
 }
@@ -81,6 +82,8 @@ void relay::refuse(errc code, const std::string& text) {
 relay::progress relay::send_some(link& to) {
     if (!open_ || out_ended_) return progress::idle;
     if (is_given_up_) return end_sending(to, errc::corrupt);
+    // It may have come while this channel was on its way to us, when no call found it.
+    local_->attach_if_come();
     auto& in = local_->end().in();
     in.unpark();
     const auto room = remote_limit_ - std::min(remote_limit_, sent_);
@@ -101,6 +104,7 @@ relay::progress relay::send_some(link& to) {
     return end_sending(to, in_ended_                         ? errc::closed
                            : some.state == status::closed    ? errc::closed
                            : some.state == status::peer_dead ? errc::peer_dead
+                           : some.state == status::refused   ? errc::refused
                                                              : errc::corrupt);
 }
 

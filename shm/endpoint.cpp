@@ -1,24 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/shm/endpoint.hpp>
 
+#include <places/shm/assert.hpp>
 #include <places/shm/ready_set.hpp>
 
 #include <stdexcept>
+#include <utility>
 
 namespace places::shm {
 namespace {
 
-half_mapping map_mine(unique_fd memory, endpoint::seal mode) {
-    half_mapping mapping{memory, access::read_write};
-    if (mode == endpoint::seal::sealed) seal_against_writers(memory);
-    return mapping;
-}
+// Any nonce but 0: no record has the tag 0 then, which is all that a blank holds.
+constexpr identity blank_identity{.magic = layout_magic,
+                                  .major = layout_major,
+                                  .minor = layout_minor,
+                                  .header_bytes = header_bytes,
+                                  .capacity_bytes = line_bytes,
+                                  .nonce = 1,
+                                  .channel_id = 0,
+                                  .reserved = {}};
+static_assert(tag_at(0, blank_identity.nonce) != 0);
 
-half_mapping map_theirs(unique_fd memory, const half_mapping& mine) {
-    half_mapping mapping{memory, access::read_only};
-    if (mapping.id().channel_id != mine.id().channel_id) {
-        throw std::runtime_error("shared memory refused: the two halves belong to two channels");
-    }
+constexpr std::uint32_t unknown_park = static_cast<std::uint32_t>(park_mode::unknown);
+constexpr std::uint32_t park_epoch = 4;  // what the next park adds to a park word
+
+half_mapping map_mine(const unique_fd& memory) {
+    half_mapping mapping{memory, access::read_write};
+    seal_against_writers(memory);
     return mapping;
 }
 
@@ -27,26 +35,55 @@ peer_half peer_half_of(const half_mapping& m) { return {m.header(), m.data()}; }
 
 }  // namespace
 
-endpoint::endpoint(unique_fd mine, unique_fd theirs, seal mode)
-    : mine_(map_mine(std::move(mine), mode)),
-      theirs_(map_theirs(std::move(theirs), mine_)),
-      out_(half_of(mine_), peer_half_of(theirs_), mine_.id(), *this),
-      in_(half_of(mine_), peer_half_of(theirs_), theirs_.id(), *this) {}
+std::unique_ptr<endpoint::blank_half> endpoint::make_blank() {
+    auto blank = std::make_unique<blank_half>();
+    // relaxed: no other thread or process sees it.
+    blank->header.reader_park.store(park_epoch | unknown_park, std::memory_order_relaxed);
+    // relaxed: as above
+    blank->header.writer_park.store(park_epoch | unknown_park, std::memory_order_relaxed);
+    return blank;
+}
+
+peer_half endpoint::theirs() const noexcept {
+    if (theirs_) return peer_half_of(*theirs_);
+    return {&blank_->header, blank_->data.data()};
+}
+
+endpoint::endpoint(const unique_fd& mine)
+    : mine_(map_mine(mine)),
+      out_(half_of(mine_), theirs(), mine_.id(), *this),
+      in_(half_of(mine_), theirs(), blank_identity, *this) {}
+
+endpoint::endpoint(const unique_fd& mine, const unique_fd& theirs) : endpoint(mine) {
+    attach(theirs);
+}
+
+void endpoint::attach(const unique_fd& theirs) {
+    PLACES_ASSERT(!is_attached(), channel_id());
+    half_mapping mapping{theirs, access::read_only};
+    if (mapping.id().channel_id != mine_.id().channel_id) {
+        throw std::runtime_error("shared memory refused: the two halves belong to two channels");
+    }
+    theirs_.emplace(std::move(mapping));
+    out_.attach(peer_half_of(*theirs_));
+    in_.attach(peer_half_of(*theirs_), theirs_->id());
+    blank_.reset();
+}
 
 endpoint::~endpoint() { shut(half_state::closed); }
 
 void endpoint::shut(half_state why) noexcept {
     out_.drop_loan();
-    shut_half(half_of(mine_), peer_half_of(theirs_), why, *this);
+    shut_half(half_of(mine_), theirs(), why, *this);
 }
 
 void endpoint::tell(std::uint32_t word) noexcept {
-    tell_word(half_of(mine_), peer_half_of(theirs_), word, *this);
+    tell_word(half_of(mine_), theirs(), word, *this);
 }
 
 std::uint32_t endpoint::told() const noexcept {
     // seq_cst [word] [doze]: after park(), the word is seen here or its teller has seen the park.
-    return theirs_.header()->word.load(std::memory_order_seq_cst);
+    return theirs().header->word.load(std::memory_order_seq_cst);
 }
 
 bool endpoint::is_shut() const noexcept {
@@ -59,10 +96,21 @@ void endpoint::peer_died() noexcept {
     in_.peer_died();
 }
 
+void endpoint::peer_refused() noexcept {
+    out_.peer_refused();
+    in_.peer_refused();
+}
+
 void endpoint::wake(std::uint32_t park_word) noexcept {
-    if ((park_word & 3) == static_cast<std::uint32_t>(park_mode::doorbell)) {
-        if (peer_doorbell_ >= 0) ring_doorbell(peer_doorbell_, channel_id());
-        return;
+    const auto mode = static_cast<park_mode>(park_word & 3);
+    if (mode != park_mode::futex && peer_doorbell_ >= 0) {
+        ring_doorbell(peer_doorbell_, channel_id());
+    }
+    if (mode == park_mode::doorbell) return;
+    if (mode == park_mode::unknown && blank_) {
+        // As if the peer had parked again: the next publish calls it again.
+        // relaxed: no other thread or process sees it.
+        blank_->header.reader_park.store(park_word + park_epoch, std::memory_order_relaxed);
     }
     auto& bell = mine_.header()->bell;
     // release [bell]: the sleeper finds the word changed even if it has not gone to sleep yet.
@@ -71,7 +119,7 @@ void endpoint::wake(std::uint32_t park_word) noexcept {
 }
 
 watched_word endpoint::bell() const noexcept {
-    const auto& bell = theirs_.header()->bell;
+    const auto& bell = theirs().header->bell;
     // acquire [bell]: read before the park word is stored, so a wake that answers it changes it.
     return {&bell, bell.load(std::memory_order_acquire)};
 }

@@ -115,12 +115,36 @@ unique_fd create_memory(std::size_t size_bytes, const char* label) {
     return memory;
 }
 
-unique_fd create_half(std::uint64_t channel_id, std::size_t capacity_bytes) {
-    if (!std::has_single_bit(capacity_bytes) || capacity_bytes < ring_bytes_min ||
-        capacity_bytes > ring_bytes_max) {
-        throw std::invalid_argument("ring of " + std::to_string(capacity_bytes) +
-                                    " bytes: a ring is a power of two from 4096 to 4 GiB");
+void check_ring_bytes(std::size_t capacity_bytes) {
+    if (std::has_single_bit(capacity_bytes) && capacity_bytes >= ring_bytes_min &&
+        capacity_bytes <= ring_bytes_max) {
+        return;
     }
+    throw std::invalid_argument("ring of " + std::to_string(capacity_bytes) +
+                                " bytes: a ring is a power of two from 4096 to 4 GiB");
+}
+
+std::optional<std::string> why_unfit(const unique_fd& memory, std::size_t capacity_bytes) {
+    constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+    const int found = ::fcntl(memory.get(), F_GET_SEALS);
+    if (found < 0 || (found & seals) != seals) return "it is not sealed against other writers";
+    struct stat info {};
+    if (::fstat(memory.get(), &info) < 0) return "it cannot be looked at";
+    const auto size = static_cast<std::size_t>(info.st_size);
+    if (size != header_bytes + capacity_bytes) {
+        return "it has " + std::to_string(size) + " bytes, not " +
+               std::to_string(header_bytes + capacity_bytes);
+    }
+    // A page that is not there would be taken at its first reader's cost, or kill it.
+    constexpr std::size_t block_bytes = 512;
+    if (static_cast<std::size_t>(info.st_blocks) * block_bytes < size) {
+        return "not all of its pages are there";
+    }
+    return std::nullopt;
+}
+
+unique_fd create_half(std::uint64_t channel_id, std::size_t capacity_bytes) {
+    check_ring_bytes(capacity_bytes);
     identity id{};
     id.magic = layout_magic;
     id.major = layout_major;

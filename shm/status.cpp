@@ -13,6 +13,7 @@ const char* to_string(status s) noexcept {
         case status::peer_dead: return "peer_dead";
         case status::too_large: return "too_large";
         case status::corrupt: return "corrupt";
+        case status::refused: return "refused";
     }
     return "unknown";
 }

@@ -14,7 +14,10 @@ void unique_fd::reset(int fd) noexcept {
 }
 
 unique_fd unique_fd::duplicate() const {
-    return checked_fd(::fcntl(fd_, F_DUPFD_CLOEXEC, 0), "duplicate a file descriptor");
+    const int copy = ::fcntl(fd_, F_DUPFD_CLOEXEC, 0);
+    // Where the limit is 0 the kernel calls the least number wrong.
+    if (copy < 0 && errno == EINVAL) errno = EMFILE;
+    return checked_fd(copy, "duplicate a file descriptor");
 }
 
 unique_fd checked_fd(int result, const char* what) {

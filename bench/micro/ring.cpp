@@ -17,8 +17,8 @@ struct both_ends {
     unique_fd two = create_half(1, capacity_bytes);
     unique_fd one_read = reopen_read_only(one);
     unique_fd two_read = reopen_read_only(two);
-    endpoint a{std::move(one), std::move(two_read), endpoint::seal::sealed};
-    endpoint b{std::move(two), std::move(one_read), endpoint::seal::sealed};
+    endpoint a{std::move(one), std::move(two_read)};
+    endpoint b{std::move(two), std::move(one_read)};
 };
 
 void put_and_peek(benchmark::State& state) {

@@ -459,7 +459,7 @@ void attach(script& s) {
     (void)!::pwrite(memory.get(), &id, std::min(sizeof id, size), 0);
     const auto theirs = memory.duplicate();
     try {
-        endpoint end{memory_of(identity_with(1)), std::move(memory), endpoint::seal::sealed};
+        endpoint end{memory_of(identity_with(1)), std::move(memory)};
         require(end.channel_id() == channel_id, "two halves of one channel");
         auto* writable =
             ::mmap(nullptr, header_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, theirs.get(), 0);

@@ -458,7 +458,7 @@ void expect_the_other_two(pid_t bridge, std::size_t large_ring, const node_key& 
 }
 
 TEST_F(bridge_test, a_channel_that_it_cannot_map_costs_that_channel) {
-    constexpr std::size_t large_ring = 32 * 1024 * 1024;
+    constexpr std::size_t large_ring = 16 * 1024 * 1024;
     const auto some = mapped_bytes(pid_) + large_ring;
     const rlimit little{some, RLIM_INFINITY};
     rlimit before{};

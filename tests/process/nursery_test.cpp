@@ -276,7 +276,8 @@ TEST(nursery, hangs_up_no_channel_at_the_word_of_a_stranger) {
     auto liar = places::spawn([] {
         auto& home = places::detail::process::current();
         for (std::uint64_t id = 0; id < 100; ++id) {
-            home.tell(places::control::channel_closed{id, true});
+            home.tell(places::control::channel_closed{id, 0, true});
+            home.tell(places::control::channel_closed{id, 1, true});
         }
         await_nursery();
     });

@@ -8,6 +8,8 @@
 
 #include <chrono>
 #include <csignal>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -514,6 +516,64 @@ TEST(router, works_in_a_place_beside_its_inbox) {
     }
     ASSERT_EQ(server.put(0), status::ok);
     EXPECT_EQ(server.wait().value, 0);
+}
+
+namespace {
+
+/// Ends the loop after `events`, which are for `count` bodies that each run `body`.
+template <class Body>
+void unwind_inside(int count, Body body) {
+    std::vector<places::event> bodies;
+    places::router loop;
+    for (int n = 0; n < count; ++n) loop.post(body);
+    // After all of them have asked, and before any has its answer.
+    loop.post([&] { loop.stop(); });
+    loop.run();
+}
+
+}  // namespace
+
+TEST(router, leaves_no_place_of_bodies_that_it_unwinds_inside_spawn) {
+    const int nursery = nursery_pid();
+    const auto count = [nursery] {
+        const auto task = std::to_string(nursery);
+        std::ifstream list("/proc/" + task + "/task/" + task + "/children");
+        return std::distance(std::istream_iterator<int>{list}, std::istream_iterator<int>{});
+    };
+    const auto before = count();
+    // One that a body has been given ends with its channel; one that nobody knows of never would.
+    unwind_inside(100, [] { (void)spawn([](channel& c) { (void)c.receive(); }); });
+    while (count() != before) (void)spawn([] {}).wait();
+    EXPECT_EQ(spawn([] { return 3; }).wait().value, 3);
+}
+
+TEST(router, leaves_no_connection_of_bodies_that_it_unwinds_inside_connect) {
+    auto server = spawn({.named = "unwound-server"}, [](places::inbox& in) {
+        int open = 0;
+        while (auto each = in.get()) {
+            if (each->content.bytes().empty()) continue;
+            open += each->content.as<int>().value();
+            (void)each->from.put(open);
+        }
+    });
+    const int pid = server.pid();
+    const auto maps = [pid] {
+        std::ifstream in("/proc/" + std::to_string(pid) + "/maps");
+        int rings = 0;
+        for (std::string line; std::getline(in, line);)
+            rings += line.find("places-ring") != line.npos;
+        return rings;
+    };
+    ASSERT_EQ(server.put(0), status::ok);
+    ASSERT_EQ(server.get<int>(), 0);
+    const auto before = maps();
+    unwind_inside(100, [] { (void)places::connect_to_named_place("unwound-server"); });
+    // The server drops what its clients have given up as it reads on.
+    while (maps() != before) {
+        ASSERT_EQ(server.put(0), status::ok);
+        ASSERT_EQ(server.get<int>(), 0);
+    }
+    server.kill();
 }
 
 TEST(log, reaches_the_root_with_place_severity_and_time) {

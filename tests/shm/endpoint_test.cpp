@@ -13,13 +13,11 @@
 namespace places::shm {
 namespace {
 
-using seal = endpoint::seal;
-
 endpoint first_end(const channel_memory& m) {
-    return {m.first.duplicate(), reopen_read_only(m.second), seal::sealed};
+    return {m.first.duplicate(), reopen_read_only(m.second)};
 }
 endpoint second_end(const channel_memory& m) {
-    return {m.second.duplicate(), reopen_read_only(m.first), seal::sealed};
+    return {m.second.duplicate(), reopen_read_only(m.first)};
 }
 
 // -- traffic between two processes --
@@ -369,8 +367,8 @@ TEST(endpoint, killed_before_publish_leaves_the_record_invisible) {
             child writer{[&] {
                 const half_mapping mine{memory.first, access::read_write};
                 {
-                    auto* end = new endpoint{memory.first.duplicate(),
-                                             reopen_read_only(memory.second), seal::sealed};
+                    auto* end =
+                        new endpoint{memory.first.duplicate(), reopen_read_only(memory.second)};
                     for (std::size_t n = 0; n < before; ++n) {
                         ASSERT_EQ(end->out().try_put(1, 0, as_bytes("before")), status::ok);
                     }
@@ -470,6 +468,110 @@ TEST(endpoint, a_writer_blocked_on_a_dead_reader_is_told_by_a_herald) {
         const auto c = end.out().count();
         EXPECT_EQ(c.accepted, accepted);
         EXPECT_EQ(c.undelivered, accepted);
+    }
+}
+
+// -- an end whose peer takes up its own later --
+
+TEST(endpoint, has_nothing_to_read_and_may_publish_before_its_peer_has_come) {
+    const channel_memory memory;
+    endpoint early{memory.first};
+    EXPECT_FALSE(early.is_attached());
+    EXPECT_EQ(early.in().try_peek().state, status::empty);
+    EXPECT_FALSE(early.in().is_ready());
+    EXPECT_EQ(early.in().peer_state(), status::ok);
+    EXPECT_EQ(early.told(), 0U);
+    std::uint64_t put = 0;
+    while (early.out().try_put(1, 0, as_bytes("first")) == status::ok) ++put;
+    EXPECT_EQ(put, ring_bytes_min / line_bytes);
+    EXPECT_EQ(early.out().count().undelivered, put);
+
+    endpoint late{memory.second, memory.first};
+    ASSERT_EQ(late.out().try_put(1, 0, as_bytes("answer")), status::ok);
+    for (std::uint64_t n = 0; n < put; ++n) {
+        ASSERT_EQ(late.in().try_peek().state, status::ok) << n;
+        late.in().release();
+    }
+    early.attach(memory.second);
+    EXPECT_EQ(early.out().count().delivered, put);
+    EXPECT_EQ(early.out().try_put(1, 0, as_bytes("more")), status::ok);
+    const auto answer = early.in().try_peek();
+    ASSERT_EQ(answer.state, status::ok);
+    EXPECT_EQ(text_of(answer.record.payload), "answer");
+}
+
+TEST(endpoint, shut_before_its_peer_has_come_is_found_shut) {
+    const channel_memory memory;
+    {
+        endpoint early{memory.first};
+        ASSERT_EQ(early.out().try_put(1, 0, as_bytes("last words")), status::ok);
+    }
+    endpoint late{memory.second, memory.first};
+    ASSERT_EQ(late.in().try_peek().state, status::ok);
+    late.in().release();
+    EXPECT_EQ(late.in().try_peek().state, status::closed);
+    EXPECT_EQ(late.out().try_put(1, 0, as_bytes("x")), status::closed);
+}
+
+TEST(endpoint, is_as_before_when_what_comes_is_no_memory_of_its_channel) {
+    const channel_memory memory;
+    const auto foreign = create_half(8, ring_bytes_min);
+    endpoint early{memory.first};
+    EXPECT_THROW(early.attach(foreign), std::runtime_error);
+    EXPECT_FALSE(early.is_attached());
+    early.attach(memory.second);
+    EXPECT_TRUE(early.is_attached());
+}
+
+TEST(endpoint, tells_a_refused_peer_from_a_dead_one) {
+    const channel_memory memory;
+    endpoint early{memory.first};
+    early.peer_refused();
+    early.peer_died();  // later: the first word stands
+    EXPECT_EQ(early.out().try_put(1, 0, as_bytes("x")), status::refused);
+    EXPECT_EQ(early.in().try_peek().state, status::refused);
+}
+
+// Not attached, this end cannot see how its peer sleeps: each publish has to call it either way.
+// The peer has parked before the first and parks again before each of the others.
+TEST_P(two_processes, each_record_wakes_a_peer_whose_memory_has_not_come) {
+    constexpr int records = 40;
+    const channel_memory memory;
+    auto calls = ready_set::make();
+    child sleeper{[&] {
+        endpoint end{memory.second, memory.first};
+        ready_set own{std::move(calls.reader)};
+        for (int got = 0; got < records;) {
+            const auto bell = end.bell();
+            end.in().park(GetParam());
+            if (!end.in().is_ready()) {
+                if (GetParam() == park_mode::futex) {
+                    sleep_until_changed({&bell, 1}, no_deadline);
+                } else {
+                    pollfd news{own.native_handle(), POLLIN, 0};
+                    ASSERT_EQ(::poll(&news, 1, -1), 1);
+                    EXPECT_EQ(own.take().channel_ids.front(), end.channel_id());
+                }
+            }
+            end.in().unpark();
+            while (end.in().try_peek().state == status::ok) {
+                end.in().release();
+                ++got;
+            }
+        }
+    }};
+    const half_mapping its_memory{memory.second, access::read_only};
+    {
+        endpoint early{memory.first};
+        early.set_peer_doorbell(calls.doorbell.get());
+        for (int n = 0; n < records; ++n) {
+            await_park(its_memory.header()->reader_park);
+            ASSERT_EQ(early.out().try_put(1, 0, as_bytes("x")), status::ok);
+            // Read, and so no longer counted as the same sleep.
+            while (its_memory.header()->released.load() < early.out().head()) ::sched_yield();
+        }
+        EXPECT_FALSE(early.is_attached());
+        EXPECT_EQ(sleeper.wait(), 0);
     }
 }
 

@@ -63,8 +63,7 @@ class handoff : public testing::TestWithParam<hunt> {
             std::optional<own_core> core;
             if (GetParam().apart) core.emplace(1);
             ready_set calls{std::move(to_second.reader)};
-            endpoint end{memory.second.duplicate(), reopen_read_only(memory.first),
-                         endpoint::seal::sealed};
+            endpoint end{memory.second.duplicate(), reopen_read_only(memory.first)};
             end.set_peer_doorbell(to_first.doorbell.get());
             sleeps = 0;
             right(end, bedside{GetParam().mode, &calls});
@@ -74,8 +73,7 @@ class handoff : public testing::TestWithParam<hunt> {
         sleeps = 0;
         {
             ready_set calls{std::move(to_first.reader)};
-            endpoint end{memory.first.duplicate(), reopen_read_only(memory.second),
-                         endpoint::seal::sealed};
+            endpoint end{memory.first.duplicate(), reopen_read_only(memory.second)};
             end.set_peer_doorbell(to_second.doorbell.get());
             left(end, bedside{GetParam().mode, &calls});
         }

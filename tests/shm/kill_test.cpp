@@ -48,8 +48,7 @@ TEST(kill, of_a_sender_tears_nothing_and_loses_nothing_published) {
         const channel_memory memory{ring_bytes_min << random() % 5};
         witness w;
         child killed{[&] {
-            endpoint end{memory.first.duplicate(), reopen_read_only(memory.second),
-                         endpoint::seal::sealed};
+            endpoint end{memory.first.duplicate(), reopen_read_only(memory.second)};
             std::vector<std::byte> payload;
             for (std::uint64_t n = 0;; ++n) {
                 const auto plan = plan_of(round_seed, n, end.out().record_bytes_max());
@@ -60,8 +59,7 @@ TEST(kill, of_a_sender_tears_nothing_and_loses_nothing_published) {
                 w.said().done.store(n + 1);
             }
         }};
-        endpoint end{memory.second.duplicate(), reopen_read_only(memory.first),
-                     endpoint::seal::sealed};
+        endpoint end{memory.second.duplicate(), reopen_read_only(memory.first)};
         receiver r{end.in(), round_seed};
         // A time from here on, or many would be killed before they have sent anything.
         while (w.said().begun.load() == 0) ::sched_yield();
@@ -89,8 +87,7 @@ TEST(kill, of_a_receiver_leaves_accounts_that_equal_the_truth) {
         const channel_memory memory{ring_bytes_min << random() % 5};
         witness w;
         child killed{[&] {
-            endpoint end{memory.second.duplicate(), reopen_read_only(memory.first),
-                         endpoint::seal::sealed};
+            endpoint end{memory.second.duplicate(), reopen_read_only(memory.first)};
             std::uint64_t n = 0;
             std::uint64_t held = 0;
             while (true) {
@@ -111,8 +108,7 @@ TEST(kill, of_a_receiver_leaves_accounts_that_equal_the_truth) {
             }
         }};
         const half_mapping theirs{memory.second, access::read_only};
-        endpoint end{memory.first.duplicate(), reopen_read_only(memory.second),
-                     endpoint::seal::sealed};
+        endpoint end{memory.first.duplicate(), reopen_read_only(memory.second)};
         std::vector<std::uint64_t> ends;  // positions behind each accepted record
         std::vector<std::byte> payload;
         std::optional<moment> m;

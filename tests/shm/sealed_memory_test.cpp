@@ -75,7 +75,7 @@ TEST(sealed_memory, is_written_by_the_attached_end_only) {
     const auto copy = m.first.duplicate();
     const auto read_only = reopen_read_only(m.first);
     EXPECT_EQ(map_errno(read_only, PROT_READ | PROT_WRITE), EACCES);
-    endpoint end{std::move(m.first), reopen_read_only(m.second), endpoint::seal::sealed};
+    endpoint end{std::move(m.first), reopen_read_only(m.second)};
 
     EXPECT_EQ(map_errno(copy, PROT_READ | PROT_WRITE), EPERM);
     EXPECT_EQ(map_errno(copy, PROT_READ), 0);
@@ -90,14 +90,6 @@ TEST(sealed_memory, is_written_by_the_attached_end_only) {
     EXPECT_EQ(::mprotect(at, whole_bytes, PROT_READ | PROT_WRITE), -1);
     ::munmap(at, whole_bytes);
     EXPECT_EQ(::fcntl(copy.get(), F_ADD_SEALS, F_SEAL_WRITE), -1);
-}
-
-TEST(sealed_memory, kept_memory_can_be_taken_up_again) {
-    channel_memory m;
-    const auto copy = m.first.duplicate();
-    endpoint end{std::move(m.first), reopen_read_only(m.second), endpoint::seal::kept};
-    EXPECT_EQ(map_errno(copy, PROT_READ | PROT_WRITE), 0);
-    EXPECT_EQ(::ftruncate(copy.get(), 0), -1);
 }
 
 TEST(sealed_memory, maps_its_data_twice_in_a_row) {
@@ -124,12 +116,11 @@ TEST(sealed_memory, leaves_no_maps_and_no_descriptors) {
     };
     {
         channel_memory m;
-        const endpoint end{std::move(m.first), reopen_read_only(m.second), endpoint::seal::sealed};
-        EXPECT_EQ(count("/proc/self/fd"), fds + 1);  // m.second
+        const endpoint end{std::move(m.first), reopen_read_only(m.second)};
+        EXPECT_EQ(count("/proc/self/fd"), fds + 2);  // m's
         EXPECT_EQ(rings_mapped(), 4);
         EXPECT_NE(refusal_of([&] {
-                      endpoint{m.second.duplicate(), create_half(8, ring_bytes_min),
-                               endpoint::seal::sealed};
+                      endpoint{m.second.duplicate(), create_half(8, ring_bytes_min)};
                   }),
                   "accepted");
         EXPECT_EQ(rings_mapped(), 4);
@@ -201,7 +192,7 @@ TEST(sealed_memory, refuses_halves_of_two_channels) {
     const auto why = refusal_of([] {
         const channel_memory one{ring_bytes_min, 1};
         const channel_memory two{ring_bytes_min, 2};
-        endpoint{one.first.duplicate(), reopen_read_only(two.second), endpoint::seal::sealed};
+        endpoint{one.first.duplicate(), reopen_read_only(two.second)};
     });
     EXPECT_NE(why.find("two channels"), std::string::npos) << why;
 }

@@ -97,10 +97,8 @@ class stage {
 
   private:
     channel_memory memory_;
-    endpoint producer_{memory_.first.duplicate(), reopen_read_only(memory_.second),
-                       endpoint::seal::sealed};
-    endpoint consumer_{memory_.second.duplicate(), reopen_read_only(memory_.first),
-                       endpoint::seal::sealed};
+    endpoint producer_{memory_.first.duplicate(), reopen_read_only(memory_.second)};
+    endpoint consumer_{memory_.second.duplicate(), reopen_read_only(memory_.first)};
     std::uint64_t laid_ = 0;
     std::uint64_t given_back_ = 0;
 };

@@ -13,7 +13,7 @@
 namespace places {
 
 /// Everything that can go wrong between two places, as an error code.
-/// The first seven have the meaning and the value of `status`.
+/// The first seven have the meaning and the value of `status`; `refused` has its meaning.
 enum class errc {
     empty = 1,
     full,
@@ -54,6 +54,7 @@ enum class errc {
 
     permission_denied,  ///< the key that was shown to the node does not allow what was asked for
     bad_key_file,       ///< a key's file is not there, open to others, or holds no key
+    refused,            ///< a process had no descriptor or memory for its end of a channel
 };
 
 }  // namespace places

@@ -15,6 +15,9 @@ namespace places {
 struct spawn_options {
     std::string named{};  ///< registers the place in the node's name table; empty: anonymous
     std::size_t ring_bytes = ring_bytes_default;  ///< of each direction; a power of two >= 4096
+    /// Largest rings that a connection to this named place may ask for: for each connection the
+    /// place makes and holds as much. Larger ones are refused with bad_argument.
+    std::size_t connection_ring_bytes_max = 16 << 20;
 };
 
 /// A place this process has started: its channel, and its life.
@@ -83,8 +86,11 @@ concept entry_like = !std::same_as<std::decay_t<T>, registered> &&
 /// Shape:   f a function or a lambda without captures; args convertible to its parameters, which
 ///          are message types taken by value or const reference.
 /// Returns: the place, running.
-/// Throws:  error: name_taken, not_a_connection, start_failed, too_large, node_down.
-/// Blocks:  until the nursery has forked it.
+/// Throws:  error: name_taken, not_a_connection, start_failed (also for rings that the node has no
+///          memory for, or more than a quarter of it for one place, with the figures), too_large,
+///          node_down.
+/// Blocks:  until it runs; inside a router body suspends that body only.
+/// Dying:   the router ends and unwinds the body that waits here: the place ends.
 /// Thread:  any.
 template <detail::entry_like F, class... Args>
 place spawn(F f, Args&&... args) {
@@ -100,8 +106,11 @@ place spawn(const registered& entry, const spawn_options& options = {});
 /// Blocks: until the new place has loaded it.
 place spawn(const library& entry, const spawn_options& options = {});
 
-/// A new connection straight to the local place of that name.
-/// Throws: error: name_not_found naming it.
+/// A new connection straight to the local place of that name. The place takes it up when it reads
+/// next; where it cannot, for lack of descriptors or memory, every call here answers `refused`.
+/// Throws: error: name_not_found naming it; bad_argument, naming its limit, for rings larger than
+///         the place takes; start_failed as spawn.
+/// Blocks: until the nursery has answered; inside a router body suspends that body only.
 channel connect_to_named_place(const std::string& name,
                                std::size_t ring_bytes = ring_bytes_default);
 

@@ -5,8 +5,10 @@
 #include <places/shm/sealed_memory.hpp>
 #include <places/shm/wake.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -21,19 +23,27 @@ struct record_copy {
 };
 
 /// One end of a channel in this process: a producer on its own memory, a consumer on the peer's.
+/// The peer makes its memory when it takes up its end, so that may come later: until attach(), this
+/// end can publish, and has nothing to read.
 /// Not movable: roles point into it. One thread of one process.
 class endpoint final : private waker {
   public:
-    /// Who may write the memory later: `sealed` is for good; `kept` lets a restarted bridge map
-    /// its memory again from the nursery's copy.
-    enum class seal { sealed, kept };
-
-    /// Maps `mine` writable and `theirs` read-only, and closes both descriptors.
-    /// Throws: std::system_error; std::runtime_error when either memory is not what it must be.
-    endpoint(unique_fd mine, unique_fd theirs, seal mode);
+    /// Maps `mine` writable and seals it: from then on no other map can write it, so the
+    /// descriptor may be given away.
+    /// Throws: std::system_error; std::runtime_error when the memory is not what it must be.
+    explicit endpoint(const unique_fd& mine);
+    /// The same, and attaches `theirs`.
+    endpoint(const unique_fd& mine, const unique_fd& theirs);
     ~endpoint();
     endpoint(const endpoint&) = delete;
     endpoint& operator=(const endpoint&) = delete;
+
+    /// Maps the peer's memory read-only. Once. Look again for a record afterwards: what the peer
+    /// published before has called nobody here.
+    /// Throws: as the constructor; the end is then as before.
+    /// Thread: the owner's, and never between bell() and the sleep that watches it.
+    void attach(const unique_fd& theirs);
+    bool is_attached() const noexcept { return blank_ == nullptr; }
 
     std::uint64_t channel_id() const noexcept { return mine_.id().channel_id; }
     producer& out() noexcept { return out_; }
@@ -57,8 +67,10 @@ class endpoint final : private waker {
         return in_.corrupt_at() ? in_.corrupt_at() : out_.corrupt_at();
     }
 
-    /// The peer's process has ended: both roles report it from now on.
+    /// The peer's process has ended: both roles report it from now on. Any thread.
     void peer_died() noexcept;
+    /// The peer's process lives, and could not use its end. Any thread.
+    void peer_refused() noexcept;
 
     /// The word to watch while a role of this end is parked in futex mode. Read it before park.
     watched_word bell() const noexcept;
@@ -99,9 +111,19 @@ class endpoint final : private waker {
     status take(const peeked& next, record_copy& into);
     bool wait_record(deadline until);
     bool wait_room(std::size_t bytes, deadline until);
+    peer_half theirs() const noexcept;
+
+    /// Stands for the peer's memory before it has come. Its park words say `unknown`: the peer may
+    /// sleep in either way, so each publish calls it in both.
+    struct blank_half {
+        half_header header{};
+        alignas(line_bytes) std::array<std::byte, line_bytes> data{};
+    };
+    static std::unique_ptr<blank_half> make_blank();
 
     half_mapping mine_;
-    half_mapping theirs_;
+    std::unique_ptr<blank_half> blank_ = make_blank();
+    std::optional<half_mapping> theirs_;
     producer out_;
     consumer in_;
     spin_budget spin_;

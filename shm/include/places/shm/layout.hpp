@@ -88,13 +88,16 @@ struct half_header {
     std::atomic<std::uint32_t> word;
 };
 
-enum class park_mode : std::uint32_t { awake = 0, futex = 1, doorbell = 2 };
+/// `unknown` is in no memory that two processes share: before the other side's memory has come, it
+/// stands for park words that cannot be read yet.
+enum class park_mode : std::uint32_t { awake = 0, futex = 1, doorbell = 2, unknown = 3 };
 
 enum class half_state : std::uint32_t {
     open = 0,
     closed = 1,     ///< this side publishes nothing more
     peer_dead = 2,  ///< a bridge speaking for a process that has ended
     corrupt = 3,    ///< this side found the other's memory broken and has stopped
+    refused = 4,    ///< a bridge speaking for a process that had no room for its end
 };
 
 /// The tag of the record at `position`. A record is there when the stored tag is this one, so old

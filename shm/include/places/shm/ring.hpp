@@ -27,7 +27,7 @@
 //                            [stall]: the closer sees the park word, or the sleeper the state
 //   [word]      word         teller -> other end    all before it is visible; with [doze] as [shut]
 //   [bell]      bell         waker -> sleeper       the word has changed since the park
-//   [obituary]  peer_dead    herald -> role         all that the dead process wrote is visible
+//   [obituary]  peer_gone    herald -> role         all that the dead process wrote is visible
 //
 // Who died, and what the survivor sees:
 //   producer before the tag store   the record does not exist; the space belongs to nobody else
@@ -70,6 +70,13 @@ class waker {
   protected:
     ~waker() = default;
 };
+
+/// The word of a herald about the process at the other end: the first one stands.
+inline void store_first(std::atomic<status>& gone, status why) noexcept {
+    auto none = status::ok;
+    // release [obituary]; relaxed on failure: the word that stands is not read here.
+    gone.compare_exchange_strong(none, why, std::memory_order_release, std::memory_order_relaxed);
+}
 
 /// Says `why` this side publishes nothing more, unless it has said so before, and wakes the process
 /// at the other end.  Blocks: never.
@@ -139,6 +146,9 @@ class producer {
     void drop_loan() noexcept {
         loaned_span_ = 0;
         pack_count_ = 0;
+        if (batch_spans_.empty()) return;
+        batch_spans_.clear();
+        batch_span_ = batch_count_ = 0;
     }
 
     /// Adds a message to the batch, which nobody sees before publish_batch(). A loan is taken back,
@@ -148,9 +158,6 @@ class producer {
     /// Allocates: that list, which stays for later batches.
     /// Dying:   as if none of the batch had been put.
     status try_add(std::uint16_t kind, std::uint16_t flags,
-        if (batch_spans_.empty()) return;
-        batch_spans_.clear();
-        batch_span_ = batch_count_ = 0;
                    std::span<const std::byte> payload) noexcept;
     /// The same without the bytes, which are written in place before publish_batch(), aligned to 8.
     loan try_add_loan(std::uint16_t kind, std::uint16_t flags, std::size_t bytes) noexcept;
@@ -166,6 +173,7 @@ class producer {
     /// may change meanwhile.
     /// Returns: ok: all are in | full | closed | peer_dead | corrupt (a header is wrong, or the
     ///          ring is): none is.
+    /// Allocates: as try_add.
     /// Dying:   as if none had been put.
     status try_put_span(std::span<const std::byte> records) noexcept;
 
@@ -173,7 +181,6 @@ class producer {
     /// Returns: ok | full | too_large | closed | peer_dead | corrupt.
     status has_room(std::size_t bytes) noexcept;
     /// A record that takes an eighth of the ring. Who finds the ring full and goes on as soon as a
-    /// Allocates: as try_add.
     /// smaller one fits takes the consumer its line of [reclaim] for each.
     std::size_t ample_bytes() const noexcept { return capacity_ / 8 - sizeof(record_header); }
 
@@ -199,11 +206,13 @@ class producer {
         return corrupt_ ? std::optional{corrupt_at_} : std::nullopt;
     }
 
-    /// The consumer's process has ended; put reports it from now on. Any thread.
-    void peer_died() noexcept {
-        // release [obituary]
-        peer_dead_.store(true, std::memory_order_release);
-    }
+    /// The consumer's process has ended, or could not use its end; put reports it from now on. The
+    /// first such word stands. Any thread.
+    void peer_died() noexcept { store_first(peer_gone_, status::peer_dead); }
+    void peer_refused() noexcept { store_first(peer_gone_, status::refused); }
+
+    /// The other side's memory has come; until then `theirs` was a blank.
+    void attach(peer_half theirs) noexcept { theirs_ = theirs; }
 
   private:
     status check_open() noexcept;
@@ -237,8 +246,12 @@ class producer {
     std::size_t loaned_ = 0;         // payload bytes of the loan
     std::uint64_t loaned_span_ = 0;  // 0 when there is no loan
     std::uint64_t batch_span_ = 0;   // of its records but for the pack that is still filled
+    // Span of each of those records. The memory may be read by the other side, so no number that
+    // this side needs is read back from it.
+    std::vector<std::uint64_t> batch_spans_;
     std::uint64_t batch_count_ = 0;  // messages in those
     std::uint64_t pack_bytes_ = 0;   // of payload, of the pack that is still filled
+    std::uint64_t item_bytes_ = 0;   // of the message added to it last
     std::uint16_t pack_count_ = 0;   // 0 when there is none
     std::uint16_t pack_kind_ = 0;
     std::uint16_t pack_flags_ = 0;
@@ -246,15 +259,11 @@ class producer {
     // them: they come over side by side, not one by one when each tag is stored.
     static constexpr std::uint64_t own_ahead_bytes = 16 * line_bytes;
     std::uint64_t fetched_ = 0;  // of a batch: end of the lines that were asked for
-    // Span of each of those records. The memory may be read by the other side, so no number that
-    // this side needs is read back from it.
-    std::vector<std::uint64_t> batch_spans_;
     std::uint64_t wake_at_ = 0;  // of the park that lasts
     std::uint32_t rung_ = 0;     // the park word that was answered last
-    std::uint64_t item_bytes_ = 0;   // of the message added to it last
     std::uint32_t park_epoch_ = 0;
     bool parked_ = false;
-    std::atomic<bool> peer_dead_ = false;
+    std::atomic<status> peer_gone_ = status::ok;
     bool corrupt_ = false;
     std::uint64_t corrupt_at_ = 0;
 };
@@ -341,11 +350,15 @@ class consumer {
         return corrupt_ ? std::optional{corrupt_at_} : std::nullopt;
     }
 
-    /// The producer's process has ended; what it published is still read, then peer_dead.
-    /// Any thread.
-    void peer_died() noexcept {
-        // release [obituary]
-        peer_dead_.store(true, std::memory_order_release);
+    /// The same for the producer's process; what it published is still read first. Any thread.
+    void peer_died() noexcept { store_first(peer_gone_, status::peer_dead); }
+    void peer_refused() noexcept { store_first(peer_gone_, status::refused); }
+
+    /// The other side's memory has come; until then `theirs` was a blank, and nothing was read.
+    void attach(peer_half theirs, const identity& their_id) noexcept {
+        theirs_ = theirs;
+        capacity_ = their_id.capacity_bytes;
+        nonce_ = their_id.nonce;
     }
 
   private:
@@ -362,8 +375,8 @@ class consumer {
     half mine_;
     peer_half theirs_;
     waker& other_;
-    const std::uint64_t capacity_;
-    const std::uint64_t nonce_;
+    std::uint64_t capacity_;
+    std::uint64_t nonce_;
     std::uint64_t read_ = 0;
     std::uint64_t released_ = 0;
     std::uint64_t delivered_ = 0;
@@ -387,7 +400,7 @@ class consumer {
     std::uint32_t rung_ = 0;
     std::uint32_t park_epoch_ = 0;
     bool parked_ = false;
-    std::atomic<bool> peer_dead_ = false;
+    std::atomic<status> peer_gone_ = status::ok;
     bool corrupt_ = false;
     std::uint64_t corrupt_at_ = 0;
 };
@@ -402,6 +415,7 @@ inline status status_of(half_state state) noexcept {
         case half_state::open: return status::ok;
         case half_state::peer_dead: return status::peer_dead;
         case half_state::corrupt: return status::corrupt;
+        case half_state::refused: return status::refused;
         case half_state::closed: break;
     }
     return status::closed;
@@ -417,7 +431,8 @@ inline status producer::check_open() noexcept {
     const auto own = mine_.header->state.load(std::memory_order_relaxed);
     if (own != 0) return status_of(static_cast<half_state>(own));
     // acquire [obituary]
-    if (peer_dead_.load(std::memory_order_acquire)) return status::peer_dead;
+    const auto gone = peer_gone_.load(std::memory_order_acquire);
+    if (gone != status::ok) return gone;
     // seq_cst [shut] [stall]: after park(), the closer is seen here or has seen the park word.
     return status_of(
         static_cast<half_state>(theirs_.header->state.load(std::memory_order_seq_cst)));
@@ -528,8 +543,8 @@ inline status consumer::why_empty() noexcept {
     const auto state = theirs_.header->state.load(std::memory_order_seq_cst);
     auto reason = status_of(static_cast<half_state>(state));
     // acquire [obituary]: the look for a record that follows sees all the dead process published.
-    const bool dead = peer_dead_.load(std::memory_order_acquire);
-    if (reason == status::ok && dead) reason = status::peer_dead;
+    const auto gone = peer_gone_.load(std::memory_order_acquire);
+    if (reason == status::ok || gone == status::refused) reason = gone;
     if (reason == status::ok) return status::empty;
     return has_record() ? status::ok : reason;
 }
@@ -537,9 +552,10 @@ inline status consumer::why_empty() noexcept {
 inline status consumer::peer_state() const noexcept {
     // seq_cst [shut] [doze]: after park(), the closer is seen here or has seen the park word.
     const auto state = theirs_.header->state.load(std::memory_order_seq_cst);
-    if (state != 0) return status_of(static_cast<half_state>(state));
     // acquire [obituary]
-    return peer_dead_.load(std::memory_order_acquire) ? status::peer_dead : status::ok;
+    const auto gone = peer_gone_.load(std::memory_order_acquire);
+    if (state == 0 || gone == status::refused) return gone;
+    return status_of(static_cast<half_state>(state));
 }
 
 inline bool consumer::is_ready() noexcept {

@@ -7,6 +7,8 @@
 #include <boost/interprocess/mapped_region.hpp>
 
 #include <cstdint>
+#include <optional>
+#include <string>
 
 // Memory without a name: nothing in /dev/shm or /tmp, so nothing is left behind, whatever is
 // killed.
@@ -17,6 +19,14 @@ namespace places::shm {
 /// Throws: std::system_error; no memory is an error here, never a SIGBUS later. More than the
 ///         machine has is refused before a page is touched; a control group's limit is not known.
 unique_fd create_memory(std::size_t size_bytes, const char* label);
+
+/// Throws: std::invalid_argument for what is no size of a ring.
+void check_ring_bytes(std::size_t capacity_bytes);
+
+/// Why memory that another process has made is not that of one side of a channel with rings of that
+/// size, or may still be written by others than its maker. Maps nothing.
+/// Returns: nothing when it is what it must be.
+std::optional<std::string> why_unfit(const unique_fd& memory, std::size_t capacity_bytes);
 
 /// Makes the memory of one side of a channel, its identity filled in.
 /// Shape:  capacity_bytes a power of two, ring_bytes_min..ring_bytes_max.

@@ -6,7 +6,7 @@
 namespace places {
 
 /// Ordinary outcomes of a hot call. Only `ok` has changed anything.
-enum class [[nodiscard]] status : std::uint8_t {
+enum class [[nodiscard]] status : std::uint8_t{
     ok,
     empty,      ///< try_get: no complete record is there
     full,       ///< try_put: no room until the consumer reads on
@@ -15,6 +15,7 @@ enum class [[nodiscard]] status : std::uint8_t {
     peer_dead,  ///< the other process ended; everything it published was read
     too_large,  ///< over the limit; nothing was sent
     corrupt,    ///< the other side broke the ring's rules; this end is shut
+    refused,    ///< one of the two processes had no descriptor or memory for its end; both live
 };
 
 /// A short English word for `s`, never null.

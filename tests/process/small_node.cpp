@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// A node in a control group of 256 MiB, into which in_memory_group.sh puts it: what it has no
+// memory for is refused, and its processes live.  Exit status 0 if so.
+#include <places/places.hpp>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+using places::channel;
+using places::spawn;
+
+namespace {
+
+int failures = 0;
+
+void expect(bool is_right, const std::string& what) {
+    if (is_right) return;
+    ++failures;
+    std::fprintf(stderr, "not so: %s\n", what.c_str());
+}
+
+constexpr std::size_t mib = std::size_t{1} << 20;
+
+/// The words of the error that `f` throws.
+template <class F>
+std::string refusal_of(F&& f) {
+    try {
+        f();
+    } catch (const places::error& e) {
+        return e.code() == places::errc::start_failed ? e.what()
+                                                      : "another error: " + e.code().message();
+    }
+    return "no error";
+}
+
+void expect_words(const std::string& text, const std::vector<std::string>& words) {
+    for (const auto& word : words) {
+        expect(text.find(word) != text.npos, "\"" + text + "\" has \"" + word + "\"");
+    }
+}
+
+void serve(places::inbox& in) {
+    while (auto each = in.get()) {
+        if (each->from.send(each->content) != places::status::ok) return;
+    }
+}
+
+/// What one place may ask for is a quarter of the group's memory.
+void asks_for_too_much(channel& creator) {
+    const auto text = refusal_of([] { (void)spawn({.ring_bytes = 64 * mib}, [](channel&) {}); });
+    (void)creator.put(text);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const places::runtime runtime{argc, argv};
+    // More than there is, by the root.
+    expect_words(refusal_of([] { (void)spawn({.ring_bytes = 256 * mib}, [](channel&) {}); }),
+                 {"rings of 256 MiB", "512 MiB", "256 MiB (", "memory.", "ring_bytes"});
+    // More than its quota, by a place.
+    auto greedy = spawn(asks_for_too_much);
+    expect_words(greedy.get<std::string>().value(),
+                 {"rings of 64 MiB", "one place may ask for 64 MiB", "a quarter"});
+    // As much as there is, piece by piece: the last is refused, and all live.
+    auto server = spawn({.named = "server"}, serve);
+    std::vector<channel> all;
+    std::string text = "no error";
+    while (all.size() < 100 && text == "no error") {
+        text =
+            refusal_of([&] { all.push_back(places::connect_to_named_place("server", 4 * mib)); });
+        if (text != "no error") break;
+        expect(all.back().put(1) == places::status::ok && all.back().get<int>().value() == 1,
+               "a connection answers");
+    }
+    expect(all.size() >= 10, "there was room for ten, not " + std::to_string(all.size()));
+    expect_words(text, {"rings of 4 MiB", "are left", "kept for the node's processes"});
+    all.clear();
+    auto again = places::connect_to_named_place("server", 4 * mib);
+    expect(again.put(2) == places::status::ok && again.get<int>().value() == 2,
+           "what was closed is there again");
+    server.kill();
+    return failures == 0 ? 0 : 1;
+}
