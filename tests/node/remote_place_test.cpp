@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <sys/resource.h>
 
 using namespace std::chrono_literals;
 using places::errc;
@@ -39,6 +40,26 @@ int hang_up(places::channel& to_creator) {
     while (true) ::pause();
 }
 const auto hang_up_entry = places::register_entry<hang_up>("hang-up");
+
+/// Serves, but takes up no connection: it has no descriptor for one.
+void take_nothing(places::inbox& in) {
+    const rlimit none{0, 0};
+    (void)::setrlimit(RLIMIT_NOFILE, &none);
+    while (in.get()) {
+    }
+}
+const auto take_nothing_entry = places::register_entry<take_nothing>("take-nothing");
+
+TEST(remote_place, without_room_for_a_connection_refuses_it_at_once) {
+    auto node = start_node();
+    auto place = node.supervise_place(take_nothing_entry, {.named = "full"});
+    for (int round = 0; round < 20; ++round) {
+        auto c = node.connect_to_named_place("full");
+        EXPECT_EQ(c.get<int>().error(), errc::refused);
+        EXPECT_EQ(c.put(1), status::refused);
+    }
+    EXPECT_FALSE(place.is_dead());
+}
 
 TEST(remote_place, wait_tells_how_it_ended_and_again) {
     auto node = start_node();
