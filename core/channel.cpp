@@ -176,7 +176,7 @@ delivery channel::sent() const {
     if (!state_) return {};
     state_->take_up_peer();
     const auto a = state_->end().out().count();
-    return {a.accepted, a.delivered, a.undelivered, 0};
+    return {a.accepted, a.delivered, a.undelivered, a.unknown};
 }
 
 delivery channel::received() const {

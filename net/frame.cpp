@@ -193,6 +193,7 @@ struct writer {
         to.setChannel(f.channel);
         to.setPlaced(f.placed);
         to.setLimit(f.limit);
+        to.setDropped(f.dropped);
     }
     void operator()(const close_frame& f) {
         auto to = root.initClose();
@@ -512,7 +513,8 @@ frame read(wire::Frame::Reader root) {
         case wire::Frame::DATA: return read_data(root.getData());
         case wire::Frame::CREDIT: {
             const auto from = root.getCredit();
-            return credit_frame{from.getChannel(), from.getPlaced(), from.getLimit()};
+            return credit_frame{from.getChannel(), from.getPlaced(), from.getLimit(),
+                                from.getDropped()};
         }
         case wire::Frame::CLOSE: {
             const auto from = root.getClose();

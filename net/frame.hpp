@@ -121,6 +121,7 @@ struct credit_frame {
     std::uint64_t channel = 0;
     std::uint64_t placed = 0;
     std::uint64_t limit = 0;
+    std::uint64_t dropped = 0;  // the last so many bytes below `placed`
     friend bool operator==(const credit_frame&, const credit_frame&) = default;
 };
 

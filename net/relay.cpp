@@ -139,6 +139,8 @@ void relay::send_span(link& to, const shm::peeked_span& some) {
     }
     copy.resize(size);
     sent_ = some.position + size;
+    // Before any of it can leave. What the far place cannot get any more is not unknown.
+    if (!far_reads_no_more_) local_->end().in().take_to(sent_);
     if (size > 0) to.send_data(wire_id_, some.position, std::move(copy));
     if (wrong.empty()) return;
     give_up_local("the place " + wrong);
@@ -188,19 +190,41 @@ relay::progress relay::end_sending(link& to, errc reason) {
 
 bool relay::on_credit(const credit_frame& f) {
     if (!open_ || f.placed < acknowledged_ || f.placed > sent_ || f.limit < remote_limit_ ||
-        f.limit < f.placed || f.limit - f.placed > shm::ring_bytes_max) {
+        f.limit < f.placed || f.limit - f.placed > shm::ring_bytes_max || f.dropped > f.placed) {
         return false;
     }
-    if (f.placed > acknowledged_) {
-        // By our own account of what was sent: the ring is the local process's to scribble over.
-        const auto end = std::ranges::lower_bound(unplaced_ends_, f.placed);
-        if (end == unplaced_ends_.end() || *end != f.placed) return false;
-        unplaced_ends_.erase(unplaced_ends_.begin(), std::next(end));
-        acknowledged_ = f.placed;
-        local_->end().in().release_to(f.placed);
+    auto& in = local_->end().in();
+    const auto kept = f.placed - f.dropped;
+    if (kept_ ? kept != *kept_ : kept < acknowledged_) return false;
+    if (!kept_) {
+        if (!acknowledge(kept)) return false;
+        in.release_to(kept);
+    }
+    if (f.dropped > 0) {
+        kept_ = kept;
+        expect_no_more_reading();
+        if (!acknowledge(f.placed)) return false;
+        in.drop_to(f.placed);
     }
     remote_limit_ = f.limit;
     return true;
+}
+
+/// Returns: whether a record that was sent ends there, or `position` is no news.
+bool relay::acknowledge(std::uint64_t position) {
+    if (position == acknowledged_) return true;
+    // By our own account of what was sent: the ring is the local process's to scribble over.
+    const auto end = std::ranges::lower_bound(unplaced_ends_, position);
+    if (end == unplaced_ends_.end() || *end != position) return false;
+    unplaced_ends_.erase(unplaced_ends_.begin(), std::next(end));
+    acknowledged_ = position;
+    return true;
+}
+
+/// All that the far place has got is acknowledged: what else was sent is not unknown any more.
+void relay::expect_no_more_reading() {
+    if (std::exchange(far_reads_no_more_, true)) return;
+    local_->end().in().take_to(acknowledged_);
 }
 
 bool relay::on_data(const data_frame& f) {
@@ -213,6 +237,7 @@ bool relay::on_data(const data_frame& f) {
         return false;
     }
     placed_ += f.records.size();
+    if (discards_) dropped_ += f.records.size();
     return true;
 }
 
@@ -243,7 +268,7 @@ void relay::send_credit(link& to) {
     if (placed_ == told_placed_ && limit == told_limit_) return;
     told_placed_ = placed_;
     told_limit_ = limit;
-    to.send(credit_frame{wire_id_, placed_, limit});
+    to.send(credit_frame{wire_id_, placed_, limit, dropped_});
 }
 
 void relay::on_died(const place_died_frame& f) {
@@ -259,6 +284,7 @@ bool relay::on_close(const close_frame& f) {
         return false;
     }
     closing_ = f;
+    expect_no_more_reading();
     settle();
     return true;
 }

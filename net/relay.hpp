@@ -20,8 +20,9 @@ namespace places::net {
 /// The ring is the retransmit buffer: a record is released only when the far side has placed it.
 /// Neither side is believed. A local process that forges or changes a record loses its channel, not
 /// the link; a frame that breaks the protocol is reported to whoever owns the link.
-/// What arrives for a local process that reads no more counts as placed and is dropped, as in a
-/// ring whose reader has closed.
+/// What arrives for a local process that reads no more is dropped, and the far side is told so.
+/// Dying:   the local process counts what was handed to the link and not acknowledged as unknown,
+///          see shm::consumer::take_to; net/README.md has a table for every end of a channel.
 /// Thread: the bridge's.
 class relay : public std::enable_shared_from_this<relay> {
   public:
@@ -94,6 +95,8 @@ class relay : public std::enable_shared_from_this<relay> {
   private:
     void send_span(link& to, const shm::peeked_span& some);
     progress end_sending(link& to, errc reason);
+    void expect_no_more_reading();
+    bool acknowledge(std::uint64_t position);
     void give_up_local(const std::string& why);
     void give_up_corrupt();
     /// Whether the local process still takes records.
@@ -107,10 +110,14 @@ class relay : public std::enable_shared_from_this<relay> {
     std::uint64_t sent_ = 0;
     std::uint64_t acknowledged_ = 0;
     std::deque<std::uint64_t> unplaced_ends_;
+    // The far place reads no more: nothing beyond what it has acknowledged can reach it.
+    bool far_reads_no_more_ = false;
+    std::optional<std::uint64_t> kept_;  // up to where all has reached it, once it has dropped some
     bool is_given_up_ = false;
     std::uint64_t remote_limit_ = 0;
     // Wire to ring: what has come, and where wire position 0 lies in the local ring.
     std::uint64_t placed_ = 0;
+    std::uint64_t dropped_ = 0;  // of these, the last ones
     std::uint64_t put_base_ = 0;
     bool discards_ = false;  // the local process reads no more
     bool said_closing_ = false;

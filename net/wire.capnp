@@ -205,8 +205,9 @@ struct Records {
   # message that fits no record, and the first record of a place that was started from a `module` is
   # of kind 0x2040 (it has begun) or 0x2041 (it could not). Bit 0x2000 says that the record is no
   # message, and counted nowhere. For an unknown channel: ignored, it has ended here meanwhile. For
-  # a local process that reads no more: counted as placed, and dropped.
-  # Dying: not acknowledged by `credit` means still in the sender's ring.
+  # a local process that reads no more: dropped, and acknowledged as `dropped`.
+  # Dying: not acknowledged by `credit` means still in the sender's ring, and perhaps in the
+  # receiver's too.
   channel @0 :UInt64;
   position @1 :UInt64;           # of the first record
   records @2 :Data;              # 1..64 KiB, a multiple of the ring's 64 bytes; last in the message
@@ -215,18 +216,25 @@ struct Records {
 struct Credit {
   # The receiver of a channel's data tells its sender how far it is: in step with data, and when
   # half of the ring is free again.
+  # Once the process of the channel reads no more, the receiver drops what still comes. `dropped`
+  # says so, and from then on grows with `placed`: nothing from placed - dropped on has ever been in
+  # the destination ring, or will be.
   # Check: channel is open, placed never falls, placed <= what was sent and the end of a record of
-  # it, placed <= limit <= placed + 4 GiB, limit never falls. For an unknown channel: ignored.
+  # it, placed <= limit <= placed + 4 GiB, limit never falls; placed - dropped is the end of a record
+  # too, is no lower than `placed` was before the first `dropped`, and stays the same after it. For
+  # an unknown channel: ignored.
   channel @0 :UInt64;
-  placed @1 :UInt64;             # acknowledges: everything below is in the destination ring
+  placed @1 :UInt64;             # acknowledges: all below is in the destination ring, or dropped
   limit @2 :UInt64;              # absolute position up to which the destination ring has room
+  dropped @3 :UInt64;            # so many bytes below `placed` were dropped
 }
 
 struct Close {
   # The sender of a channel's data will send nothing after `position`. It may overtake that data:
   # the receiver closes its ring when it has placed everything up to there, not before. It then
   # sends what is left in its own ring, as far as credit goes, and answers with its own `close`;
-  # after both the channel is gone.
+  # after both the channel is gone. The sender places nothing more either: it drops what still comes,
+  # and has sent `credit` for all that it has placed.
   # A place that ends closes its channels a moment before its process is gone, and one whose starter
   # closes is to end. Its node waits for that end, 1 s at most, so that `placeDied` can go ahead of
   # its `close`: after that nothing does.

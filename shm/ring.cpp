@@ -251,8 +251,17 @@ void producer::unpark() noexcept {
 }
 
 account producer::count() noexcept {
-    account result{.accepted = accepted_, .delivered = 0, .undelivered = 0};
+    account result{.accepted = accepted_};
     refresh_released();
+    // acquire [taken]: what it has released without delivering it. Its word is checked below: no
+    // more can be dropped than was accepted.
+    const auto word = theirs_.header->dropped.load(std::memory_order_acquire);
+    const auto dropped = dropped_in(word);
+    // Killed before it could release what it had counted, it leaves that in the ring.
+    const auto dropped_to = dropped == 0 ? 0 : dropped_end(word, released_cache_);
+    // acquire [taken]: whatever the bridge has handed to its link lies below it. Of a position
+    // below `released` or beyond the head, only the part between them is asked for.
+    const auto taken = theirs_.header->taken.load(std::memory_order_acquire);
     for (auto at = released_cache_; at < head_;) {
         const auto* header = header_at(at);
         // relaxed: our own stores.
@@ -260,7 +269,10 @@ account producer::count() noexcept {
             // relaxed: our own stores.
             const auto kind = header->kind.load(std::memory_order_relaxed);
             // relaxed: as above
-            result.undelivered += messages_in(kind, header->flags.load(std::memory_order_relaxed));
+            const auto flags = header->flags.load(std::memory_order_relaxed);
+            if (at >= dropped_to) {
+                (at < taken ? result.unknown : result.undelivered) += messages_in(kind, flags);
+            }
             // relaxed: as above
             at += span_of(header->length.load(std::memory_order_relaxed));
         } else {
@@ -270,8 +282,11 @@ account producer::count() noexcept {
             at += line_bytes;
         }
     }
-    result.undelivered = std::min(result.undelivered, result.accepted);
-    result.delivered = result.accepted - result.undelivered;
+    result.unknown = std::min(result.unknown, result.accepted);
+    const auto known = result.accepted - result.unknown;
+    result.undelivered = std::min(result.undelivered, known);
+    result.undelivered += std::min(dropped, known - result.undelivered);
+    result.delivered = known - result.undelivered;
     return result;
 }
 
@@ -320,7 +335,17 @@ peeked_span consumer::try_peek_span(std::size_t bytes_max) noexcept {
     return result;
 }
 
-void consumer::release_to(std::uint64_t position) noexcept {
+void consumer::take_to(std::uint64_t position) noexcept {
+    // release [taken]: before the records are handed on, so that a bridge killed at any instruction
+    // has said so of all that may have left.
+    mine_.header->taken.store(position, std::memory_order_release);
+}
+
+void consumer::release_to(std::uint64_t position) noexcept { give_back(position, false); }
+
+void consumer::drop_to(std::uint64_t position) noexcept { give_back(position, true); }
+
+void consumer::give_back(std::uint64_t position, bool is_dropped) noexcept {
     if (position <= released_ || position > read_) return;
     auto at = released_;
     std::uint64_t count = 0;
@@ -350,6 +375,11 @@ void consumer::release_to(std::uint64_t position) noexcept {
     delivered_ += messages;
     unreleased_count_ -= count;
     unreleased_messages_ -= messages;
+    if (is_dropped) {
+        dropped_ += messages;
+        // release [taken]: counted before it is released, and both are seen together.
+        mine_.header->dropped.store(dropped_word(dropped_, position), std::memory_order_release);
+    }
     // seq_cst [reclaim] [stall]: as in release_skipped().
     mine_.header->released.store(released_, std::memory_order_seq_cst);
     wake_writer();

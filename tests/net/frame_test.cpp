@@ -51,6 +51,7 @@ std::vector<frame> samples() {
         data_frame{5, 1ull << 33, some_records(64)},
         data_frame{6, 0, some_records(records_bytes_max)},
         credit_frame{5, 640, 1 << 20},
+        credit_frame{5, 640, 1 << 20, 128},
         close_frame{5, 704, errc::peer_dead},
         place_died_frame{17, 5, death_reason::signalled, 9},
         place_died_frame{18, 0, death_reason::exited, 255},

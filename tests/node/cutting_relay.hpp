@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 /// Carries connections to `port`, one at a time, and closes each at both ends once so many octets
-/// have come back through it. Its thread ends with it.
+/// have come back through it, or by cut(). Its thread ends with it.
 class cutting_relay {
   public:
     cutting_relay(std::uint16_t port, std::size_t most) : to_(port), most_(most) {
@@ -41,6 +41,8 @@ class cutting_relay {
     cutting_relay& operator=(const cutting_relay&) = delete;
 
     std::uint16_t port() const noexcept { return port_; }
+    /// Cuts the connection that there is; the next one, if there is none.
+    void cut() const { ::eventfd_write(cut_.get(), 1); }
 
   private:
     static sockaddr_in loopback(std::uint16_t port) {
@@ -70,12 +72,14 @@ class cutting_relay {
         }
     }
     void carry(int near, int far) const {
-        std::array<char, 4096> octets;
+        std::array<char, 65536> octets;
         for (auto left = most_; left > 0;) {
-            std::array<pollfd, 3> news{pollfd{end_.get(), POLLIN, 0}, pollfd{near, POLLIN, 0},
-                                       pollfd{far, POLLIN, 0}};
+            std::array<pollfd, 4> news{pollfd{end_.get(), POLLIN, 0}, pollfd{near, POLLIN, 0},
+                                       pollfd{far, POLLIN, 0}, pollfd{cut_.get(), POLLIN, 0}};
             ::poll(news.data(), news.size(), -1);
             if (news[0].revents) return;
+            eventfd_t unused;
+            if (news[3].revents && ::eventfd_read(cut_.get(), &unused) == 0) return;
             const bool is_back = news[2].revents != 0;
             const auto room = is_back ? std::min(left, octets.size()) : octets.size();
             const auto got = ::recv(is_back ? far : near, octets.data(), room, 0);
@@ -91,5 +95,6 @@ class cutting_relay {
     std::uint16_t port_ = 0;
     places::unique_fd listener_ = new_socket();
     places::unique_fd end_{::eventfd(0, EFD_CLOEXEC)};
+    places::unique_fd cut_{::eventfd(0, EFD_CLOEXEC)};
     std::thread thread_;
 };

@@ -212,6 +212,10 @@ TEST_F(bridge_test, breaking_the_protocol_costs_the_link_and_nothing_else) {
              p.send(close_frame{1, 32, errc::closed});
              p.send(data_frame{1, 0, one});
          }},
+        {"credit that has dropped more than was placed",
+         [&](peer& p) {
+             p.send(credit_frame{1, 0, ring, 64});
+         }},
         {"credit inside a record",
          [](peer& p) {
              p.send(data_frame{1, 0, record(std::string(100, 'x'))});
@@ -423,7 +427,8 @@ TEST_F(bridge_test, random_frames_and_bytes_never_end_it) {
                 return data_frame{channel, position(), noise};
             }
             case 7:
-            case 8: return credit_frame{channel, position(), position()};
+            case 8:
+                return credit_frame{channel, position(), position(), pick({0, 0, 64, position()})};
             case 9: return close_frame{channel, position(), code()};
             case 10:
                 return place_died_frame{random(), channel, static_cast<death_reason>(random() % 3),

@@ -684,6 +684,95 @@ TEST_F(ring, a_position_inside_a_record_reports_nothing_delivered_that_was_not) 
     EXPECT_EQ(put(0), status::corrupt);
 }
 
+// -- what a bridge has taken --
+
+TEST_F(ring, what_a_bridge_has_taken_and_not_released_is_unknown) {
+    for (int n = 0; n < 4; ++n) ASSERT_EQ(put(40), status::ok);
+    ASSERT_EQ(in.try_peek_span(3 * line_bytes).count, 3U);
+    EXPECT_EQ(out.count(), (account{4, 0, 4, 0}));
+    in.take_to(in.read());
+    EXPECT_EQ(out.count(), (account{4, 0, 1, 3}));
+    in.release_to(line_bytes);
+    EXPECT_EQ(out.count(), (account{4, 1, 1, 2}));
+    // It learns that no more has arrived.
+    in.take_to(in.released());
+    EXPECT_EQ(out.count(), (account{4, 1, 3, 0}));
+}
+
+TEST_F(ring, what_is_unknown_is_counted_in_messages) {
+    for (int n = 0; n < 5; ++n) ASSERT_EQ(out.try_add(some_kind, 0, bytes_of(8, n)), status::ok);
+    out.publish_batch();  // one record
+    ASSERT_EQ(out.try_put(some_kind | continues, 0, bytes_of(100, 1)), status::ok);
+    const auto half_way = out.head();
+    ASSERT_EQ(out.try_put(some_kind, 0, bytes_of(100, 2)), status::ok);
+    ASSERT_EQ(put(0), status::ok);
+    while (in.try_peek_span(capacity).state == status::ok) {
+    }
+    in.take_to(half_way);
+    // A message is where its last record is.
+    EXPECT_EQ(out.count(), (account{7, 0, 2, 5}));
+    in.release_to(half_way);
+    EXPECT_EQ(out.count(), (account{7, 5, 2, 0}));
+    in.take_to(out.head());
+    EXPECT_EQ(out.count(), (account{7, 5, 0, 2}));
+}
+
+TEST_F(ring, what_a_bridge_has_dropped_is_undelivered_though_its_space_is_back) {
+    for (int n = 0; n < 3; ++n) ASSERT_EQ(put(40), status::ok);
+    ASSERT_EQ(in.try_peek_span(capacity).count, 3U);
+    in.take_to(in.read());
+    in.release_to(line_bytes);
+    in.take_to(in.released());
+    in.drop_to(3 * line_bytes);
+    EXPECT_EQ(out.count(), (account{3, 1, 2, 0}));
+    EXPECT_EQ(out.limit(), 3 * line_bytes + capacity);
+    // Round after round of the ring.
+    for (std::uint64_t n = 3; n < 3 * capacity / line_bytes; ++n) {
+        ASSERT_EQ(put(40), status::ok);
+        EXPECT_EQ(out.count(), (account{n + 1, 1, n, 0}));
+        ASSERT_EQ(in.try_peek_span(capacity).count, 1U);
+        in.drop_to(in.read());
+        EXPECT_EQ(out.count(), (account{n + 1, 1, n, 0}));
+    }
+}
+
+TEST_F(ring, a_bridge_killed_between_counting_what_it_drops_and_releasing_it_counts_it_once) {
+    for (std::uint64_t n = 0; n < 100; ++n) {
+        ASSERT_EQ(put(40), status::ok);
+        ASSERT_EQ(in.try_peek_span(capacity).count, 1U);
+        in.release_to(in.read());
+    }
+    for (int n = 0; n < 4; ++n) ASSERT_EQ(put(40), status::ok);
+    ASSERT_EQ(in.try_peek_span(3 * line_bytes).count, 3U);
+    in.take_to(in.released());
+    pair.two.header()->dropped.store(dropped_word(3, in.read()));
+    EXPECT_EQ(out.count(), (account{104, 100, 4, 0}));
+    in.drop_to(in.read());
+    EXPECT_EQ(out.count(), (account{104, 100, 4, 0}));
+}
+
+TEST_F(ring, a_taken_or_dropped_that_cannot_be_is_bounded) {
+    for (int n = 0; n < 3; ++n) ASSERT_EQ(put(100), status::ok);
+    ASSERT_EQ(in.try_peek().state, status::ok);
+    in.release();
+    auto& peer = *pair.two.header();
+    for (const std::uint64_t taken : {std::uint64_t{0}, std::uint64_t{64}, std::uint64_t{191},
+                                      out.head() + 64, ~std::uint64_t{0}}) {
+        for (const std::uint64_t dropped : {std::uint64_t{0}, std::uint64_t{1}, dropped_word(1, 0),
+                                            dropped_word(9, 128), ~std::uint64_t{0}}) {
+            peer.taken.store(taken);
+            peer.dropped.store(dropped);
+            const auto c = out.count();
+            EXPECT_EQ(c.accepted, 3U);
+            EXPECT_EQ(c.delivered + c.undelivered + c.unknown, 3U) << taken << " " << dropped;
+        }
+    }
+    peer.dropped.store(0);
+    peer.taken.store(~std::uint64_t{0});
+    EXPECT_EQ(out.count(), (account{3, 1, 0, 2}));
+    EXPECT_EQ(put(100), status::ok);
+}
+
 // -- giving back --
 
 TEST_F(ring, release_to_takes_only_ends_of_records_stepped_over) {

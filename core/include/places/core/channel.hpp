@@ -38,12 +38,17 @@ struct exit_status {
 };
 std::string to_string(exit_status how);
 
-/// What became of the messages of one direction; accepted == delivered + undelivered + unknown.
+/// What became of the messages of one direction; accepted == delivered + undelivered + unknown, at
+/// any time. Which of the three a message is in is final once the channel has ended.
+/// On another node, the place has received all that is delivered, perhaps some of what is unknown,
+/// and nothing else. So what is undelivered can be sent again, and nothing is there twice.
 struct delivery {
     std::uint64_t accepted = 0;     ///< put returned ok
-    std::uint64_t delivered = 0;    ///< the receiver took it out
-    std::uint64_t undelivered = 0;  ///< still in the ring
-    std::uint64_t unknown = 0;      ///< on a link that broke; always 0 between places of one node
+    std::uint64_t delivered = 0;    ///< the receiver took it out; on another node: its ring has it
+    std::uint64_t undelivered = 0;  ///< the receiver has not got it, and will not after the end
+    /// It may have left over a link, and the other node has not said yet that it has arrived. After
+    /// the loss of the link or of a bridge nobody knows. Always 0 between places of one node.
+    std::uint64_t unknown = 0;
 };
 
 /// What became of a batch: the first `count` messages were taken, then came `state`.

@@ -24,7 +24,7 @@ inline constexpr std::size_t ring_bytes_min = 4096;
 inline constexpr std::size_t ring_bytes_max = std::size_t{1} << 32;
 inline constexpr std::uint64_t layout_magic = 0x31'65'63'61'6c'70'00'00;  // "\0\0place1"
 inline constexpr std::uint16_t layout_major = 4;
-inline constexpr std::uint16_t layout_minor = 0;
+inline constexpr std::uint16_t layout_minor = 1;
 
 /// Written once by the creator, before anyone maps; copied once at attach, never read again.
 struct identity {
@@ -76,6 +76,12 @@ struct half_header {
     identity id;
     /// Position up to which this side, as a consumer, has released the ring it receives.
     alignas(apart_bytes) std::atomic<std::uint64_t> released;
+    /// A bridge's: records below this position may have left for another host. 0 where this side
+    /// is no bridge.
+    std::atomic<std::uint64_t> taken;
+    /// A bridge's: how many messages it has released that the place there never got; see
+    /// dropped_word.
+    std::atomic<std::uint64_t> dropped;
     /// Read by the other side after every publish or release; written only to sleep.
     alignas(apart_bytes) std::atomic<std::uint32_t> reader_park;
     std::atomic<std::uint32_t> writer_park;
@@ -110,6 +116,18 @@ constexpr std::uint64_t tag_at(std::uint64_t position, std::uint64_t nonce) noex
     return z ^ (z >> 31);
 }
 
+/// What half_header::dropped holds: the number of messages in the upper 48 bits, and in the lower
+/// 16 the line up to which they are counted. So one store says both, and a reader of `released`
+/// sees whether it has followed yet.
+constexpr std::uint64_t dropped_word(std::uint64_t messages, std::uint64_t position) noexcept {
+    return messages << 16 | ((position / line_bytes) & 0xffff);
+}
+constexpr std::uint64_t dropped_in(std::uint64_t word) noexcept { return word >> 16; }
+/// The position up to which `word` counts, seen from a `released` at most 4 MiB before it.
+constexpr std::uint64_t dropped_end(std::uint64_t word, std::uint64_t released) noexcept {
+    return released + ((word - released / line_bytes) & 0xffff) * line_bytes;
+}
+
 /// Bytes of ring that a record of `payload_bytes` takes, header included.
 constexpr std::uint64_t span_of(std::uint64_t payload_bytes) noexcept {
     return (payload_bytes + sizeof(record_header) + line_bytes - 1) &
@@ -138,6 +156,8 @@ static_assert(offsetof(pack_header, flags) == 0 && offsetof(pack_item, length) =
 static_assert(sizeof(identity) == line_bytes && std::is_standard_layout_v<identity>);
 static_assert(sizeof(record_header) == 16 && std::is_standard_layout_v<record_header>);
 static_assert(offsetof(half_header, released) == 128);
+static_assert(offsetof(half_header, taken) == 136);
+static_assert(offsetof(half_header, dropped) == 144);
 static_assert(offsetof(half_header, reader_park) == 256);
 static_assert(offsetof(half_header, writer_park) == 260);
 static_assert(offsetof(half_header, writer_wake_at) == 264);

@@ -20,6 +20,8 @@
 // Edges (grep a name to see both ends):
 //   [publish]   tag          producer -> consumer   the record's bytes are complete
 //   [reclaim]   released     consumer -> producer   the consumer reads no byte below it
+//   [taken]     taken | dropped  bridge -> producer  all that the bridge has handed to a link lies
+//                            below `taken`; what it has dropped is counted before it is released
 //   [doze]      tag | reader_park        a store and then a load on each side, in one total order:
 //                            the producer sees the park word, or the sleeper sees the tag
 //   [stall]     released | writer_park   the same for a producer that waits for room
@@ -34,6 +36,7 @@
 //   producer after the tag store    the record is read, then `peer_dead` once the owner is told
 //   consumer before release         the record counts as undelivered, a pack with all it holds
 //   consumer after release          the record counts as delivered
+//   bridge after [taken], before release   the record counts as unknown: it may be on another host
 
 namespace places::shm {
 
@@ -110,12 +113,14 @@ struct peeked_span {
     std::uint64_t count = 0;  ///< of records
 };
 
-/// In messages, what both positions say: accepted == delivered + undelivered, exactly. A message of
-/// several records is where its last one is.
+/// In messages, what the positions say: accepted == delivered + undelivered + unknown, exactly. A
+/// message of several records is where its last one is.
 struct account {
     std::uint64_t accepted = 0;
     std::uint64_t delivered = 0;
     std::uint64_t undelivered = 0;
+    std::uint64_t unknown = 0;  ///< may be on another host; 0 where no bridge is the consumer
+    friend bool operator==(const account&, const account&) = default;
 };
 
 /// The sending role. Owns nothing; the memory outlives it. One thread of one process.
@@ -196,8 +201,10 @@ class producer {
     /// Absolute position up to which the ring has room now.
     std::uint64_t limit() noexcept;
     std::uint64_t accepted() const noexcept { return accepted_; }
-    /// Walks the unreleased records. Exact once the consumer has stopped or died; a record that a
-    /// broken consumer has released in part counts as undelivered.
+    /// Walks the unreleased records: those below the consumer's `taken` are unknown, the others
+    /// undelivered, and so is what it has dropped. The sum is exact at any time, the parts are once
+    /// the consumer has stopped or died. A record that a broken consumer has released in part
+    /// counts as undelivered.
     account count() noexcept;
     /// Where this role has found the ring corrupt: the position up to which the consumer had given
     /// space back when it said what cannot be, or of the record inside which it has stopped. The
@@ -308,6 +315,14 @@ class consumer {
     /// position outside of released()..read() is ignored; one inside a record closes the ring as
     /// corrupt.
     void release_to(std::uint64_t position) noexcept;
+    /// For a bridge: from now on the records below `position` may be on another host, and those
+    /// from there on are not. Call it before they are handed to the link. A lower position takes
+    /// back what is known not to have arrived. [taken]
+    void take_to(std::uint64_t position) noexcept;
+    /// As release_to, for a bridge: the place on the other host has not got these records, and will
+    /// not. The producer counts them as undelivered. After a drop_to, release() and release_to()
+    /// must not be called any more.
+    void drop_to(std::uint64_t position) noexcept;
     /// Sets the read cursor back to the first unreleased record: of a pack, all is undelivered
     /// again.
     void rewind() noexcept;
@@ -364,6 +379,7 @@ class consumer {
   private:
     status why_empty() noexcept;
     status fail(std::uint64_t at) noexcept;
+    void give_back(std::uint64_t position, bool is_dropped) noexcept;
     void wake_writer() noexcept;
     status peek_record(record_view& into) noexcept;
     status open_pack(record_view& record) noexcept;
@@ -380,6 +396,7 @@ class consumer {
     std::uint64_t read_ = 0;
     std::uint64_t released_ = 0;
     std::uint64_t delivered_ = 0;
+    std::uint64_t dropped_ = 0;              // of these
     std::uint64_t unreleased_count_ = 0;     // records
     std::uint64_t unreleased_messages_ = 0;  // that these end, and those of the pack at read_
     std::uint64_t peeked_span_bytes_ = 0;    // of what was last peeked; 0 when nothing
