@@ -17,6 +17,8 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <map>
+#include <optional>
 #include <string>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -35,6 +37,10 @@ constexpr std::size_t queued_packets_max = 1024;
 // Of a list, per packet, and bytes of each text in it: together they fit.
 constexpr std::size_t listed_max = 64;
 constexpr std::size_t listed_text_max = 255;
+
+// How long a place may go on whose starter on another node is lost; as ~place waits for a local
+// one.
+constexpr std::chrono::seconds place_grace{2};
 
 // Of a channel's end: the other side's doorbell.
 constexpr std::size_t end_fds = 1;
@@ -110,6 +116,8 @@ class nursery {
     void reap(std::uint64_t id);
     void kill_all(bool keep_bridge);
     void check_ended();
+    void bereave(const resident& bridge);
+    std::optional<std::chrono::milliseconds> kill_bereaved();
 
     event_set events_;
     residents residents_;
@@ -126,6 +134,9 @@ class nursery {
         bool keep_bridge = false;
     };
     std::vector<ending> endings_;  // answered once nobody is left
+    // Anonymous places that a bridge had started for other nodes, and that has ended: they are
+    // killed then, unless they have ended.
+    std::multimap<std::chrono::steady_clock::time_point, std::uint64_t> bereaved_;
 };
 
 nursery::nursery(nursery_start start)
@@ -149,7 +160,11 @@ nursery::nursery(nursery_start start)
 
 void nursery::run() {
     while (true) {
-        for (const auto& each : events_.wait(residents_.retry_after())) act_on(each);
+        auto limit = kill_bereaved();
+        if (const auto retry = residents_.retry_after(); retry && (!limit || *retry < *limit)) {
+            limit = retry;
+        }
+        for (const auto& each : events_.wait(limit)) act_on(each);
         residents_.retry();
         check_ended();
     }
@@ -598,6 +613,7 @@ void nursery::reap(std::uint64_t id) {
         // Half a packet of a dead process.
     }
     const control::died news{id, info.si_code != CLD_EXITED, info.si_status};
+    if (gone.is_bridge) bereave(gone);
     auto told = residents_.channels().forget(id);
     told.insert(gone.creator);
     residents_.remove(id);
@@ -605,6 +621,26 @@ void nursery::reap(std::uint64_t id) {
         if (auto* r = residents_.find(survivor)) residents_.send(*r, {0, news});
     }
     strays_.adopt();
+}
+
+void nursery::bereave(const resident& bridge) {
+    const auto then = std::chrono::steady_clock::now() + place_grace;
+    for (const auto* each : residents_.above(bridge.id, control::board_slots)) {
+        if (each->creator == bridge.id && each->name.empty()) bereaved_.emplace(then, each->id);
+    }
+}
+
+/// Returns: how long until there is more to do.
+std::optional<std::chrono::milliseconds> nursery::kill_bereaved() {
+    const auto now = std::chrono::steady_clock::now();
+    while (!bereaved_.empty()) {
+        const auto next = bereaved_.begin();
+        if (next->first > now)
+            return std::chrono::ceil<std::chrono::milliseconds>(next->first - now);
+        if (const auto* place = residents_.find(next->second)) residents::kill(*place);
+        bereaved_.erase(next);
+    }
+    return std::nullopt;
 }
 
 void nursery::kill_all(bool keep_bridge) {

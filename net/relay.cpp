@@ -293,12 +293,14 @@ void relay::settle() {
     if (!closing_ || in_ended_ || placed_ < closing_->position) return;
     local_->end().shut(state_for(closing_->reason));
     in_ended_ = true;
+    if (on_far_end) std::exchange(on_far_end, {})();
 }
 
 void relay::lose(const std::string& why) {
     if (!open_ && !in_ended_) return refuse(errc::node_down, why);
     if (!in_ended_) local_->end().shut(shm::half_state::peer_dead);
     out_ended_ = in_ended_ = true;
+    if (on_far_end) std::exchange(on_far_end, {})();
 }
 
 }  // namespace places::net

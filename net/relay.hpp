@@ -37,6 +37,8 @@ class relay : public std::enable_shared_from_this<relay> {
     /// The local process is a place that this channel has started: it is to end when the channel is
     /// closed, and its `close` waits for that too.
     bool local_was_started = false;
+    /// The far side has closed, or is lost, and the local end was shut for that. Called once.
+    std::function<void()> on_far_end{};
 
     /// The local process has cost itself its channel; a line for the log says how.
     std::function<void(const std::string& line)> on_given_up{};

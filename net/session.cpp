@@ -32,6 +32,9 @@ constexpr std::size_t denials_logged_max = 10;
 constexpr std::chrono::seconds denial_window{1};
 // How long the `close` of a place's channel waits for the place's end.
 constexpr std::chrono::seconds obituary_limit{1};
+// How long an anonymous place may go on once its channel is closed; as ~place waits for a local
+// one.
+constexpr std::chrono::seconds place_grace{2};
 
 bool fits_wire(const open_frame& f) {
     if (const auto* e = std::get_if<start_entry>(&f.target)) {
@@ -41,6 +44,13 @@ bool fits_wire(const open_frame& f) {
         return can_travel(m->library) && can_travel(m->symbol) && can_travel(m->named);
     }
     return can_travel(std::get<connect_name>(f.target).name);
+}
+
+/// Whether the place that is asked for belongs to the channel that asks, and ends with it.
+bool asks_for_anonymous_place(const open_frame& f) {
+    if (const auto* e = std::get_if<start_entry>(&f.target)) return e->named.empty();
+    if (const auto* m = std::get_if<start_module>(&f.target)) return m->named.empty();
+    return false;
 }
 
 // Severities on the wire are those of syslog.
@@ -283,18 +293,41 @@ void session::accept(const open_frame& f, control::received answer) {
         link_->send(refused_frame{f.channel, errc::start_failed, e.what()});
         return;
     }
-    // Whoever asked has gone: dropping our end tells the place.
-    if (!link_->is_open()) return;
+    const bool is_owned = asks_for_anonymous_place(f);
+    // The asker has gone: dropping our end tells the place.
+    if (!link_->is_open()) {
+        if (is_owned) end_after_grace(grant.peer_id);
+        return;
+    }
     auto r = std::make_shared<relay>(std::move(end), f.channel);
     r->awaits_obituary = true;
     r->local_place_announces = std::holds_alternative<start_module>(f.target);
     r->local_was_started = !std::holds_alternative<connect_name>(f.target);
+    if (is_owned) {
+        // By `this`: the session calls its relays, and lets go of them before it goes.
+        r->on_far_end = [this, id = grant.peer_id] { end_after_grace(id); };
+    }
     r->open(false);
     link_->send(opened_frame{f.channel, r->local().end().out().limit(), grant.peer_id});
     r->tell_death(*link_);
     add(r);
     make_ready(r);
     send_ready();
+}
+
+/// Kills the place in a while, unless it has ended by then. That may be after the end of the
+/// session; if the bridge ends first, the nursery does the same.
+void session::end_after_grace(std::uint64_t place_id) {
+    auto timer = std::make_shared<boost::asio::steady_timer>(shared_.io, place_grace);
+    timer->async_wait([timer, &home = shared_.home, place_id](boost::system::error_code ec) {
+        if (ec) return;
+        try {
+            // Of a place that has ended the nursery knows nothing more.
+            home.request_async(control::kill{place_id}, {}, [](const control::received&) {});
+        } catch (const error&) {
+            // The nursery has ended, and every place with it.
+        }
+    });
 }
 
 void session::handle(const opened_frame& f) {

@@ -158,7 +158,8 @@ struct Open {
   ringBytes @1 :UInt64;          # wanted capacity of each of the two rings
   union {
     startPlace :group {
-      named @2 :Text;            # name under which the place can be found; empty: anonymous
+      named @2 :Text;            # name under which the place can be found; empty: anonymous, and it
+                                 # is killed two seconds after its channel was closed or lost
       union {
         entry @3 :Text;          # an entry that the node's executable has registered
         # A symbol in a shared object on the node's own disk; only in one that the node was started

@@ -35,6 +35,17 @@ inline int end_with(places::channel& to_creator) {
 }
 inline const auto end_with_entry = places::register_entry<end_with>("end-with");
 
+/// Sends its pid, and never ends by itself, whatever is closed.
+inline void ignore_the_end(places::channel& to_creator) {
+    (void)to_creator.put(std::int64_t{::getpid()});
+    while (true) ::pause();
+}
+inline const auto ignore_the_end_entry = places::register_entry<ignore_the_end>("ignore-the-end");
+/// The same, as a place that can be named.
+inline void ignore_all_ends(places::inbox& in) { ignore_the_end(in.creator()); }
+inline const auto ignore_all_ends_entry =
+    places::register_entry<ignore_all_ends>("ignore-all-ends");
+
 /// Gives to whoever asks "?" what another connection sends.
 inline void hand_over(places::inbox& in) {
     while (auto first = in.get()) {

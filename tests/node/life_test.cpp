@@ -251,6 +251,33 @@ TEST(node, an_anonymous_place_ends_with_its_handle) {
     EXPECT_TRUE(ends(life));
 }
 
+/// Of one that has sent its pid, and does not end by itself.
+places::unique_fd life_of(places::remote_place& place) {
+    return watch(static_cast<pid_t>(place.get<std::int64_t>().value()));
+}
+
+TEST(node, an_anonymous_place_that_ignores_its_closed_channel_is_killed_with_its_handle) {
+    auto node = start_node();
+    const auto start = clock_type::now();
+    auto named = node.supervise_place(ignore_all_ends_entry, {.named = "stays"});
+    const auto named_life = life_of(named);
+    places::unique_fd first_life;
+    places::unique_fd second_life;
+    {
+        auto first = node.supervise_place(ignore_the_end_entry);
+        auto second = node.supervise_place(ignore_the_end_entry);
+        first_life = life_of(first);
+        second_life = life_of(second);
+        named = {};
+        second.close();
+    }
+    EXPECT_TRUE(ends(first_life));
+    EXPECT_TRUE(ends(second_life));
+    EXPECT_GE(clock_type::now() - start, 2s);
+    pollfd named_ends{named_life.get(), POLLIN, 0};
+    EXPECT_EQ(::poll(&named_ends, 1, 0), 0);
+}
+
 TEST(node, an_unsolicited_message_of_a_place_there_reaches_its_handler) {
     auto node = start_node();
     auto place = node.supervise_place(echo_entry);

@@ -351,6 +351,33 @@ TEST_F(bridge_test, places_asked_for_by_a_peer_that_has_gone_end) {
     EXPECT_TRUE(places_end());
 }
 
+TEST_F(bridge_test, places_asked_for_by_a_peer_that_has_gone_are_killed_when_they_do_not_end) {
+    {
+        auto p = dial();
+        for (std::uint64_t channel = 1; channel < 20; channel += 2) {
+            ASSERT_TRUE(p.send(open_frame{channel, 4096, start_entry{"ignore-the-end", ""}}));
+        }
+        ASSERT_TRUE(p.next<opened_frame>());
+    }
+    expect_alive();
+    EXPECT_TRUE(places_end());
+}
+
+TEST_F(bridge_test, places_started_for_a_peer_end_with_a_killed_bridge) {
+    auto p = dial();
+    ASSERT_TRUE(p.send(open_frame{1, ring, start_entry{"ignore-the-end", ""}}));
+    ASSERT_TRUE(p.next<opened_frame>());
+    ASSERT_TRUE(p.send(open_frame{3, ring, start_entry{"ignore-all-ends", "stays"}}));
+    ASSERT_TRUE(p.next<opened_frame>());
+    ::kill(pid_, SIGKILL);
+    EXPECT_TRUE(p.is_closed_by_bridge());
+    // Of the two places and the bridge, the named place stays.
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+    while (places_here() >= places_before_ + 1 && std::chrono::steady_clock::now() < until) {
+    }
+    EXPECT_EQ(places_here(), places_before_);
+}
+
 TEST_F(bridge_test, a_peer_that_asks_and_never_reads_is_hung_up_on) {
     auto p = dial();
     octets many;

@@ -98,8 +98,9 @@ struct supervise_options {
 };
 
 /// A place on another node: its channel, and how it ends.
-/// Destroying it closes the channel: an anonymous place then ends, a named one lives on until its
-/// node does.
+/// Destroying it, or close(), closes the channel: an anonymous place is killed if it has not ended
+/// two seconds later, and so it is after the loss of the link. A named one lives on until its node
+/// ends. Destroying waits for nothing.
 /// Thread: one at a time.
 class remote_place : public channel {
   public:
