@@ -27,7 +27,7 @@ enum exit_code : int {
     denied = 6,          ///< the key does not allow it
     other_version = 7,   ///< there is no version of the protocol that both speak
     other_protocol = 8,  ///< no node listens there, or one side is insecure and the other is not
-    broken = 9,          ///< the node's bridge or nursery has ended
+    broken = 9,          ///< the node's nursery has ended, or bridge after bridge
     cannot_listen = 10,  ///< the node's address is taken, not this host's, or not for this user
     given_up = launcher::given_up_status,  ///< the node's end has hung
 };
@@ -35,7 +35,7 @@ inline constexpr const char* exit_codes_text =
     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 unusable key file, 4 node not reachable,\n"
     "5 key refused by the node, 6 not allowed by the key, 7 node of another version,\n"
     "8 what is there does not speak as a node does, or not as --insecure says,\n"
-    "9 the node has lost its bridge or nursery, 10 it cannot listen there,\n"
+    "9 the node has lost its nursery, or bridge after bridge, 10 it cannot listen there,\n"
     "11 it has hung while it was to end.";
 
 /// A node cannot listen where it is told to.

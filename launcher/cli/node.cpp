@@ -144,23 +144,116 @@ net::listening await_listening(channel& bridge) {
     }
 }
 
-/// Returns: the status that a peer has asked for; nothing for a signal.
-std::optional<int> wait_for_end(detail::process& home, channel& bridge, const termination& end) {
-    auto* const events = detail::state_of::get(bridge);
-    const detail::interest news{events, true};
-    while (true) {
-        home.wait(
-            {&news, 1}, [&] { return end.has_come() || events->has_message(); },
-            shm::deadline::max(), events->spin());
-        if (end.has_come()) return std::nullopt;
-        const auto event = bridge.get<net::bridge_event>();
-        if (!event)
-            throw error{errc::node_down, "the bridge has ended: " + event.error().message()};
-        if (const auto* asked = std::get_if<net::exit_asked>(&*event)) {
-            return detail::completion_value(asked->status);
+// Bridges that end within this time, so many of them and none of any use, end the node: another one
+// would not do better.
+constexpr std::chrono::seconds lost_in_a_row{10};
+constexpr std::size_t lost_max = 5;
+// Before each start but the first in a row, once more for each.
+constexpr std::chrono::milliseconds restart_pause{200};
+
+/// The bridge of the node, and another one in place of each that ends unasked. Places and names
+/// stay with the nursery; the links, and the channels over them, end with their bridge. The keys
+/// stay in this process alone, which has read them after its nursery was forked: each bridge gets a
+/// copy through a pipe.
+class kept_bridge {
+  public:
+    /// Throws: as await_listening; std::system_error.
+    kept_bridge(detail::process& home, net::listen_command listen)
+        : home_(home),
+          listen_(std::move(listen)) {
+        open();
+        // Of a bridge the channel tells that it has ended, and not how.
+        home_.on_died([this](std::uint64_t id, exit_status how) {
+            const auto* const state = detail::state_of::get(events_);
+            if (state && state->peer_id() == id) ended_ = how;
+        });
+    }
+    ~kept_bridge() { home_.on_died({}); }
+    kept_bridge(const kept_bridge&) = delete;
+    kept_bridge& operator=(const kept_bridge&) = delete;
+
+    std::uint16_t port() const noexcept { return listen_.port; }
+    channel& events() noexcept { return events_; }
+
+    /// Returns: the status that a peer has asked for; nothing for a signal.
+    /// Throws:  error{node_down} when the nursery has ended, or too many bridges have.
+    std::optional<int> wait_for_end(const termination& end) {
+        while (true) {
+            auto* const state = detail::state_of::get(events_);
+            const detail::interest news{state, true};
+            home_.wait(
+                {&news, 1}, [&] { return end.has_come() || state->has_message(); },
+                shm::deadline::max(), state->spin());
+            if (end.has_come()) return std::nullopt;
+            const auto event = events_.get<net::bridge_event>();
+            if (!event) {
+                if (!replace(how_it_ended(event.error()), end)) return std::nullopt;
+                continue;
+            }
+            const auto* links = std::get_if<net::links_changed>(&*event);
+            if (links && links->count > 0) lost_.clear();
+            if (const auto* asked = std::get_if<net::exit_asked>(&*event)) {
+                return detail::completion_value(asked->status);
+            }
         }
     }
-}
+
+  private:
+    void open() {
+        ended_.reset();
+        events_ = launcher::open_bridge(home_, listen_, ring_bytes_default);
+        // Where the system has chosen, the next bridge listens there too.
+        listen_.port = await_listening(events_).port;
+    }
+
+    std::string how_it_ended(const boost::system::error_code& code) const {
+        return ended_ ? to_string(*ended_) : code.message();
+    }
+
+    /// Returns: false for a signal.
+    bool replace(std::string why, const termination& end) {
+        while (true) {
+            const auto now = clock::now();
+            std::erase_if(lost_, [&](auto at) { return now - at > lost_in_a_row; });
+            lost_.push_back(now);
+            if (home_.is_orphan()) {
+                throw error{errc::node_down, "the bridge has ended: " + why};
+            }
+            if (lost_.size() >= lost_max) {
+                throw error{errc::node_down,
+                            "the bridge has ended: " + why + "; it is the last of " +
+                                std::to_string(lost_max) + " within " +
+                                std::to_string(lost_in_a_row.count()) +
+                                " s, so no other one is started: see above what each ended with"};
+            }
+            std::fprintf(stderr,
+                         "places: the bridge has ended: %s; another one is started, and the "
+                         "places go on\n",
+                         why.c_str());
+            const auto until = now + restart_pause * static_cast<int>(lost_.size() - 1);
+            shm::spin_budget spin;
+            (void)home_.wait(
+                {}, [&] { return end.has_come(); }, until, spin);
+            if (end.has_come()) return false;
+            try {
+                open();
+                std::fprintf(stderr, "places: the node listens again on %s port %u\n",
+                             listen_.address.c_str(), listen_.port);
+                return true;
+            } catch (const error& e) {
+                why = e.what();
+            } catch (const std::system_error& e) {
+                why = e.what();
+            }
+        }
+    }
+
+    detail::process& home_;
+    net::listen_command listen_;
+    channel events_;
+    std::optional<exit_status> ended_;     // how the bridge there did
+    std::vector<clock::time_point> lost_;  // lately, since a holder of the node's key was linked
+};
 
 int run(const settings& s, int argc, char** argv) {
     const auto where = launcher::parse_address(s.listen);
@@ -189,25 +282,24 @@ int run(const settings& s, int argc, char** argv) {
                                s.insecure};
     listen.modules = s.modules;
     for (const auto& each : s.allowed) listen.others.push_back(read_allowed_key(each));
-    auto bridge = launcher::open_bridge(home, listen, ring_bytes_default);
-    const auto listening = await_listening(bridge);
+    kept_bridge bridge{home, listen};
     home.tell(control::node_called{listen.node_name});
 
     std::optional<int> status;
     {
         const termination end{home};
         std::printf("node %s listens on %s port %u, key %s%s\n", listen.node_name.c_str(),
-                    where.host.c_str(), listening.port, net::key_id(key).c_str(),
+                    where.host.c_str(), bridge.port(), net::key_id(key).c_str(),
                     s.insecure ? ", insecure" : "");
         const auto untold = notify_manager("READY=1", manager_patience);
         if (untold && untold != std::errc::interrupted) {
             std::fprintf(stderr, "places: the service manager could not be told READY=1: %s\n",
                          untold.message().c_str());
         }
-        status = wait_for_end(home, bridge, end);
+        status = bridge.wait_for_end(end);
     }
     (void)notify_manager("STOPPING=1", std::chrono::seconds{0});
-    launcher::end_in_order([&] { (void)home.request(control::end_places{true}); }, bridge);
+    launcher::end_in_order([&] { (void)home.request(control::end_places{true}); }, bridge.events());
     return status.value_or(done);
 }
 
@@ -218,7 +310,12 @@ void add_node(CLI::App& app, action& chosen) {
         *app.add_subcommand("node", "Runs a node until SIGTERM, SIGINT or `places stop`");
     command.footer(std::string("It starts places from what the modules register, and from the "
                                "modules by symbol.\n"
-                               "Stopped by a command it exits with the status given there.\n") +
+                               "Stopped by a command it exits with the status given there.\n"
+                               "When its bridge, the process with the sockets, ends, it starts "
+                               "another one: links are lost,\n"
+                               "places and names stay. It exits with 9 after five bridges within "
+                               "ten seconds, if nobody with\n"
+                               "the node's own key was linked to any of them.\n") +
                    exit_codes_text);
     const auto s = std::make_shared<settings>();
     command

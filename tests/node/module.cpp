@@ -19,6 +19,15 @@ extern "C" void module_greet(places::inbox& in) {
 /// There by name where the module was loaded before the place was.
 inline const auto greet_entry = places::register_entry<module_greet>("module-greet");
 
+/// Says how often it has been asked.
+void module_counts(places::inbox& in) {
+    int count = 0;
+    while (auto next = in.get()) {
+        (void)next->from.put("asked " + std::to_string(++count) + " times");
+    }
+}
+inline const auto counts_entry = places::register_entry<module_counts>("module-counts");
+
 /// Asked, it prints until nobody takes it for a while, and says how much that was.
 void module_prints(places::inbox& in) {
     auto asked = in.get();

@@ -86,9 +86,9 @@ class command {
     command(const command&) = delete;
     command& operator=(const command&) = delete;
 
-    /// The output up to the first that `pattern` is found in.
-    std::string wait_for(const std::string& text) {
-        while (output_.find(text) == output_.npos && read_more()) {
+    /// The output up to the first that `text` is found in so many times.
+    std::string wait_for(const std::string& text, std::size_t times = 1) {
+        while (count(text) < times && read_more()) {
         }
         return output_;
     }
@@ -112,6 +112,13 @@ class command {
     pid_t pid = 0;
 
   private:
+    std::size_t count(const std::string& text) const {
+        std::size_t found = 0;
+        for (auto at = output_.find(text); at != output_.npos; at = output_.find(text, at + 1)) {
+            ++found;
+        }
+        return found;
+    }
     bool read_more() {
         std::array<char, 4096> some;
         const auto got = ::read(reader_.get(), some.data(), some.size());
@@ -778,20 +785,84 @@ TEST_F(cli, a_node_that_hangs_in_its_end_ends_by_a_second_signal) {
     }
 }
 
-TEST_F(cli, a_node_that_has_lost_its_bridge_or_nursery_says_so_by_its_status) {
-    for (const bool nursery_too : {false, true}) {
-        auto running = node();
-        pid_t victim = 0;
-        for (const pid_t nursery : children_of(running->pid)) {
-            for (const pid_t bridge : children_of(nursery)) victim = bridge;
-            if (nursery_too) victim = nursery;
-        }
-        ASSERT_NE(victim, 0);
-        ::kill(victim, SIGKILL);
-        EXPECT_EQ(running->status(), 9);
-        EXPECT_NE(running->output().find("the bridge has ended"), std::string::npos)
-            << running->output();
+TEST_F(cli, a_node_that_has_lost_its_nursery_says_so_by_its_status) {
+    auto running = node();
+    const auto nurseries = children_of(running->pid);
+    ASSERT_EQ(nurseries.size(), 1U);
+    ::kill(nurseries.front(), SIGKILL);
+    EXPECT_EQ(running->status(), 9);
+    EXPECT_NE(running->output().find("the bridge has ended"), std::string::npos)
+        << running->output();
+}
+
+TEST_F(cli, a_node_whose_bridge_is_killed_starts_another_and_its_places_keep_their_state) {
+    manager one{folder / "notify"};
+    auto running = node({"--module", NODE_MODULE, "--insecure"}, {one.variable()});
+    EXPECT_EQ(one.told(), "READY=1");
+    const auto made = key_in_file();
+    const std::string secret{reinterpret_cast<const char*>(made.data()), made.size()};
+    {
+        peer starter{port(), made};
+        ASSERT_TRUE(starter.send(open_frame{1, ring, start_entry{"module-counts", "counter"}}));
+        ASSERT_TRUE(starter.next<opened_frame>());
     }
+    constexpr std::size_t kills = 10;
+    for (std::size_t n = 1; n <= kills; ++n) {
+        SCOPED_TRACE(n);
+        peer other{port(), made};
+        ASSERT_TRUE(other.is_welcome);
+        ASSERT_TRUE(other.send(open_frame{1, ring, connect_name{"counter"}}));
+        ASSERT_TRUE(other.next<opened_frame>());
+        ASSERT_TRUE(other.send(credit_frame{1, 0, ring}));
+        ASSERT_TRUE(other.send(data_frame{1, 0, record_of(message::of(std::string("?")))}));
+        const auto answer = other.next<data_frame>();
+        ASSERT_TRUE(answer);
+        const std::string text{reinterpret_cast<const char*>(answer->records.data()),
+                               answer->records.size()};
+        EXPECT_NE(text.find("asked " + std::to_string(n) + " times"), text.npos) << text;
+        const auto bridge = bridge_of(running->pid);
+        ASSERT_NE(bridge, 0);
+        ::kill(bridge, SIGKILL);
+        EXPECT_TRUE(other.is_closed_by_bridge());
+        const auto output = running->wait_for("listens again on 127.0.0.1 port", n);
+        EXPECT_NE(output.find("the bridge has ended: signal 9"), output.npos) << output;
+    }
+    for (const pid_t nursery : children_of(running->pid)) {
+        // A sanitizer keeps what has been freed.
+        EXPECT_FALSE(!is_sanitized && holds(nursery, secret).value_or(false));
+    }
+    command ls({"ls", address, "--key-file", key, "--insecure"});
+    EXPECT_EQ(ls.status(), 0) << ls.output();
+    EXPECT_NE(ls.output().find("counter"), std::string::npos) << ls.output();
+    EXPECT_EQ(command({"stop", address, "--key-file", key, "--insecure", "--status", "3"}).status(),
+              0);
+    EXPECT_EQ(running->status(), 3);
+    // It is told once that the node is ready.
+    EXPECT_EQ(one.told(), "STOPPING=1");
+}
+
+TEST_F(cli, a_node_whose_bridges_are_of_no_use_ends_with_the_fifth_of_them) {
+    auto running = node();
+    for (std::size_t n = 1; n <= 5; ++n) {
+        const auto bridge = bridge_of(running->pid);
+        ASSERT_NE(bridge, 0);
+        ::kill(bridge, SIGKILL);
+        if (n < 5) (void)running->wait_for("listens again", n);
+    }
+    EXPECT_EQ(running->status(), 9);
+    EXPECT_NE(running->output().find("the last of 5 within 10 s"), std::string::npos)
+        << running->output();
+}
+
+TEST_F(cli, a_node_that_waits_to_start_another_bridge_ends_when_it_is_told_to) {
+    auto running = node();
+    for (std::size_t n = 1; n <= 4; ++n) {
+        ::kill(bridge_of(running->pid), SIGKILL);
+        if (n < 4) (void)running->wait_for("listens again", n);
+    }
+    (void)running->wait_for("the bridge has ended", 4);
+    ::kill(running->pid, SIGTERM);
+    EXPECT_EQ(running->status(), 0);
 }
 
 TEST_F(cli, a_node_that_cannot_begin_says_why) {
