@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <string>
 #include <sys/resource.h>
 #include <utility>
@@ -166,13 +167,23 @@ TEST_F(bridge_test, data_for_a_place_that_breaks_its_memory_is_answered_with_the
     (void)opened_then(p, 1, "scribble-later");
     const auto one = number(1);
     ASSERT_TRUE(p.send(data_frame{1, 0, one}));
-    ASSERT_TRUE(p.next<output_frame>());  // it has
-    ASSERT_TRUE(p.send(data_frame{1, one.size(), one}));
-    const auto closed = p.next<close_frame>();
+    std::uint64_t sent = one.size();
+    std::optional<close_frame> closed;
+    // Until it has. Where it was quicker than the credit for the first record, that brings the
+    // bridge to it.
+    for (auto f = p.next_frame(); f && !std::holds_alternative<output_frame>(*f);
+         f = p.next_frame()) {
+        if (const auto* end = std::get_if<close_frame>(&*f)) closed = *end;
+    }
+    if (!closed) {
+        ASSERT_TRUE(p.send(data_frame{1, sent, one}));
+        sent += one.size();
+        closed = p.next<close_frame>();
+    }
     ASSERT_TRUE(closed);
     EXPECT_EQ(closed->reason, errc::corrupt);
     EXPECT_TRUE(is_alive(p));
-    ASSERT_TRUE(p.send(close_frame{1, 2 * one.size(), errc::closed}));
+    ASSERT_TRUE(p.send(close_frame{1, sent, errc::closed}));
     expect_alive();
     EXPECT_TRUE(places_end());
 }
