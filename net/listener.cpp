@@ -9,11 +9,14 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 
+#include <algorithm>
 #include <array>
 #include <exception>
+#include <list>
+#include <map>
 #include <optional>
+#include <random>
 #include <sstream>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -27,7 +30,27 @@ using clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds accept_pause{100};
 
+// No handshake makes room for another before it has had this long: without proof of a key since its
+// last step, or with that proof. While all that are under way are younger, others wait in the
+// kernel's queue.
+constexpr std::chrono::milliseconds unproved_time_min{10};
+constexpr std::chrono::milliseconds proved_time_min{1000};
+// Beyond pending_max, one in so many is there for addresses that have proved a key before.
+constexpr std::size_t reserve_divisor = 4;
+// The last so many addresses that have proved a key.
+constexpr std::size_t proved_addresses_max = 256;
+// Whoever has an IPv6 address has its whole network of 64 bits.
+constexpr std::size_t network_bytes_v6 = 8;
+
 constexpr std::byte tls_handshake_record{0x16};
+// A record of TLS: its type, two bytes of version, two of length, and as much as that says.
+constexpr std::size_t tls_header_bytes = 5;
+
+std::size_t tls_body_bytes(const std::array<std::byte, tls_header_bytes>& header) {
+    return std::to_integer<std::size_t>(header[3]) << 8 | std::to_integer<std::size_t>(header[4]);
+}
+
+using receive_low_watermark = asio::socket_base::receive_low_watermark;
 
 constexpr const char* loopback_only =
     "insecure is for loopback only (127.0.0.1, ::1): it would carry messages in the clear";
@@ -43,10 +66,21 @@ std::string to_string(const std::string& host, std::uint16_t port) {
     return (is_v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
-bool is_loopback(const asio::ip::address& address) {
+asio::ip::address unmapped(const asio::ip::address& address) {
     if (address.is_v6() && address.to_v6().is_v4_mapped())
-        return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).is_loopback();
-    return address.is_loopback();
+        return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
+    return address;
+}
+
+bool is_loopback(const asio::ip::address& address) { return unmapped(address).is_loopback(); }
+
+// What connections are counted by.
+asio::ip::address origin_of(const asio::ip::address& address) {
+    const auto plain = unmapped(address);
+    if (!plain.is_v6()) return plain;
+    auto octets = plain.to_v6().to_bytes();
+    std::fill(octets.begin() + network_bytes_v6, octets.end(), static_cast<unsigned char>(0));
+    return asio::ip::make_address_v6(octets);
 }
 
 // A socket that is closed with something unread takes back what it has just sent.
@@ -62,12 +96,16 @@ void drop_what_came(tcp::socket& socket) {
 // itself alive meanwhile. `done` is called once, or never after drop().
 class greeting : public std::enable_shared_from_this<greeting> {
   public:
+    /// `make_tls`: for whom the first words of TLS come, before there is any TLS here; may be
+    /// empty.
     greeting(stream connection, const tcp::endpoint& peer, handshake shake,
+             std::function<std::unique_ptr<tls_side>()> make_tls,
              std::function<void(dial_result)> done)
         : stream_(std::move(connection)),
           timer_(stream_.get_executor()),
           peer_(peer),
           handshake_(std::move(shake)),
+          make_tls_(std::move(make_tls)),
           done_(std::move(done)) {}
 
     void start(clock::time_point deadline) {
@@ -76,12 +114,35 @@ class greeting : public std::enable_shared_from_this<greeting> {
             if (!ec) self->fail(errc::node_unreachable, "no whole handshake within the deadline");
         });
         stream_.allow(handshake_limits.frame_bytes_max);
-        if (!stream_.is_secure()) return act(handshake_.start());
-        if (stream_.side().is_dialing()) return shake();
-        stream_.socket().async_wait(tcp::socket::wait_read,
-                                    [self = shared_from_this()](error_code ec) {
-                                        self->guarded([&] { self->on_first_octet(ec); });
-                                    });
+        if (make_tls_) return await_hello(1);
+        if (stream_.is_secure()) return shake();
+        act(handshake_.start());
+    }
+
+    /// Whether the other side has proved a key; the rest of the handshake is a matter of one round
+    /// trip. Under TLS its hello proves it, and OpenSSL goes on with no other.
+    bool has_proved_key() const noexcept {
+        return has_proved_ || (stream_.is_secure() && stream_.side().has_used_key());
+    }
+    /// Whether something has come that this side has not read yet.
+    bool has_unread() {
+        error_code ec;
+        return stream_.socket().available(ec) > seen_ && !ec;
+    }
+
+    /// Ends the handshake for another one's sake. Without TLS the other side is told so.
+    void give_way(const reject_frame& word) {
+        error_code ignored;
+        if (make_tls_ || stream_.is_secure()) {
+            // Nothing of it stays in the kernel either.
+            stream_.socket().set_option(asio::socket_base::linger{true, 0}, ignored);
+        } else {
+            const auto octets = encode(word);
+            stream_.socket().non_blocking(true, ignored);
+            (void)stream_.socket().send(asio::buffer(octets), 0, ignored);
+            drop_what_came(stream_.socket());
+        }
+        drop();
     }
 
     void drop() {
@@ -92,18 +153,38 @@ class greeting : public std::enable_shared_from_this<greeting> {
     }
 
   private:
-    // OpenSSL would wait for a whole header of a record, however little it looks like one.
-    void on_first_octet(error_code ec) {
+    // Silence, half a hello and a byte a second cost a socket, no TLS and no turn of this thread:
+    // the hello stays in the kernel until its whole record is there, or the connection's end.
+    void await_hello(std::size_t bytes) {
+        error_code ec;
+        stream_.socket().set_option(receive_low_watermark{static_cast<int>(bytes)}, ec);
+        if (ec) return on_error("reading", ec);
+        stream_.socket().async_wait(tcp::socket::wait_read,
+                                    [self = shared_from_this(), bytes](error_code wait_ec) {
+                                        self->guarded([&] { self->on_hello(bytes, wait_ec); });
+                                    });
+    }
+
+    void on_hello(std::size_t awaited, error_code ec) {
         if (over_) return;
-        std::byte first{};
+        std::array<std::byte, tls_header_bytes> header{};
+        std::size_t got = 0;
         if (!ec) {
             stream_.socket().non_blocking(true, ec);
-            const auto got = stream_.socket().receive(asio::buffer(&first, 1),
-                                                      asio::socket_base::message_peek, ec);
+            got =
+                stream_.socket().receive(asio::buffer(header), asio::socket_base::message_peek, ec);
             if (!ec && got == 0) ec = asio::error::eof;
         }
         if (ec) return on_error("reading", ec);
-        if (first == tls_handshake_record) return shake();
+        if (header[0] == tls_handshake_record) {
+            const auto needed =
+                got < header.size() ? header.size() : header.size() + tls_body_bytes(header);
+            // OpenSSL has the words for what is too long, and for an end in the middle.
+            if (needed <= awaited || needed > handshake_limits.frame_bytes_max) return begin_tls();
+            seen_ = stream_.socket().available(ec);
+            if (!ec && seen_ < needed) return await_hello(needed);
+            return begin_tls();
+        }
         // In the clear, since whoever is there does not speak TLS; a places node understands it.
         const auto word = handshake_.breach(
             errc::protocol, "it speaks TLS only, and was dialed as insecure: leave that out");
@@ -116,6 +197,15 @@ class greeting : public std::enable_shared_from_this<greeting> {
                                          "not the places protocol: bytes that are not TLS; a "
                                          "node that dials as insecure, perhaps");
                           });
+    }
+
+    void begin_tls() {
+        error_code ec;
+        stream_.socket().set_option(receive_low_watermark{1}, ec);
+        seen_ = 0;
+        stream_ = stream{std::move(stream_.socket()), std::exchange(make_tls_, nullptr)()};
+        stream_.allow(handshake_limits.frame_bytes_max);
+        shake();
     }
 
     void shake() {
@@ -137,6 +227,7 @@ class greeting : public std::enable_shared_from_this<greeting> {
     }
 
     void act(handshake::step step) {
+        has_proved_ = has_proved_ || std::holds_alternative<peer_info>(step.then);
         if (!step.send) return conclude(std::move(step.then));
         out_ = encode(*step.send);
         asio::async_write(stream_, asio::buffer(out_),
@@ -251,8 +342,11 @@ class greeting : public std::enable_shared_from_this<greeting> {
     asio::steady_timer timer_;
     const tcp::endpoint peer_;
     handshake handshake_;
+    std::function<std::unique_ptr<tls_side>()> make_tls_;
     std::function<void(dial_result)> done_;
+    std::size_t seen_ = 0;  // of the bytes that are still in the kernel
     bool over_ = false;
+    bool has_proved_ = false;
     std::array<std::byte, length_prefix_bytes> prefix_{};
     std::vector<std::byte> body_;
     std::vector<std::byte> out_;
@@ -269,9 +363,11 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         : options_(std::move(options)),
           acceptor_(context),
           pause_(context),
+          room_(context),
           window_(context) {
         open();
         if (!options_.insecure) tls_ = make_tls_context();
+        keys_ = std::make_shared<const std::vector<known_key>>(options_.keys);
     }
 
     std::uint16_t port() const noexcept { return endpoint_.port(); }
@@ -284,7 +380,7 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
                                    if (ec) return self->on_error(ec);
                                    self->failing_ = false;
                                    self->greet(std::move(socket), self->peer_endpoint_);
-                                   self->accept();
+                                   self->accept_when_room();
                                });
     }
 
@@ -295,8 +391,9 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         error_code ignored;
         acceptor_.close(ignored);
         pause_.cancel();
+        room_.cancel();
         window_.cancel();
-        for (const auto& one : std::exchange(pending_, {})) one->drop();
+        for (const auto& each : std::exchange(pending_, {})) each.one->drop();
     }
 
   private:
@@ -346,50 +443,130 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
     }
 
     void greet(tcp::socket socket, const tcp::endpoint& peer) {
-        const auto address = to_string(peer);
-        if (pending_.size() >= options_.pending_max) return turn_away(socket, address);
+        const auto origin = origin_of(peer.address());
+        const bool is_stranger = proved_.count(origin) == 0;
+        make_room(is_stranger);
         try {
             auto shared = std::make_shared<std::weak_ptr<greeting>>();
-            auto connection =
-                tls_ ? stream{std::move(socket), std::make_unique<tls_side>(tls_, options_.keys)}
-                     : stream{std::move(socket)};
+            std::function<std::unique_ptr<tls_side>()> make_tls;
+            if (tls_)
+                make_tls = [tls = tls_, keys = keys_] {
+                    return std::make_unique<tls_side>(tls, *keys);
+                };
             auto one = std::make_shared<greeting>(
-                std::move(connection), peer, make_handshake(),
-                [self = shared_from_this(), shared, address](dial_result r) {
-                    self->pending_.erase(shared->lock());
-                    self->on_greeted(address, std::move(r));
+                stream{std::move(socket)}, peer, make_handshake(), std::move(make_tls),
+                [self = shared_from_this(), shared, peer, origin](dial_result r) {
+                    self->forget(shared->lock());
+                    if (r) self->remember(origin);
+                    self->on_greeted(peer, std::move(r));
                 });
             *shared = one;
-            pending_.insert(one);
+            pending_.push_back({one, peer, origin, is_stranger, clock::now()});
             one->start(clock::now() + options_.handshake_deadline);
         } catch (const std::exception& e) {
-            refused(address, e.what());
+            refused(peer, e.what());
         }
     }
 
-    void turn_away(tcp::socket& socket, const std::string& address) {
-        const auto why =
-            std::to_string(pending_.size()) + " handshakes are under way already; try again later";
-        // TLS has no such word before its handshake.
-        if (!tls_) {
-            const auto [min, max] = options_.protocols;
-            const auto word = encode(reject_frame{errc::full, why, min, max});
-            error_code ignored;
-            socket.non_blocking(true, ignored);
-            (void)socket.send(asio::buffer(word), 0, ignored);
-            drop_what_came(socket);
-        }
-        refused(address, why);
+    // -- whose handshake makes room --
+
+    struct pending {
+        std::shared_ptr<greeting> one;
+        tcp::endpoint peer;
+        asio::ip::address origin;
+        bool is_stranger;         // had proved no key before
+        clock::time_point since;  // it came, or had sent what was not read yet
+    };
+    using pending_list = std::list<pending>;  // by `since`
+
+    std::size_t pending_max() const noexcept {
+        return options_.pending_max + options_.pending_max / reserve_divisor;
     }
 
-    void on_greeted(const std::string& address, dial_result r) {
+    // Whose handshake goes for one more: of those that have proved no key the oldest, of the
+    // address that has most of them. Strangers make room for strangers.
+    // Returns: pending_.end() while there is room.
+    pending_list::iterator next_to_go(bool for_stranger) {
+        if (pending_.size() < options_.pending_max) return pending_.end();
+        std::size_t strangers = 0;
+        for (const auto& each : pending_) strangers += each.is_stranger;
+        const bool strangers_only = for_stranger && strangers >= options_.pending_max;
+        if (!strangers_only && pending_.size() < pending_max()) return pending_.end();
+        // Of each address the oldest, and how many.
+        std::vector<std::pair<pending_list::iterator, std::size_t>> unproved;
+        auto oldest = pending_.end();
+        for (auto p = pending_.begin(); p != pending_.end(); ++p) {
+            if (strangers_only && !p->is_stranger) continue;
+            if (oldest == pending_.end()) oldest = p;
+            if (p->one->has_proved_key()) continue;
+            const auto same = std::find_if(unproved.begin(), unproved.end(), [&](const auto& u) {
+                return u.first->origin == p->origin;
+            });
+            if (same == unproved.end())
+                unproved.emplace_back(p, 1);
+            else
+                ++same->second;
+        }
+        if (unproved.empty()) return oldest;
+        return std::max_element(unproved.begin(), unproved.end(),
+                                [](const auto& a, const auto& b) { return a.second < b.second; })
+            ->first;
+    }
+
+    // Before the next one is accepted: whoever has had too little time stays.
+    void accept_when_room() {
+        const auto now = clock::now();
+        const auto next = next_to_go(true);
+        if (next == pending_.end()) return accept();
+        const auto time_min = next->one->has_proved_key() ? proved_time_min : unproved_time_min;
+        auto until = next->since + time_min;
+        // What it has sent waits for us: it is not silent.
+        if (until <= now && next->one->has_unread()) {
+            next->since = now;
+            pending_.splice(pending_.end(), pending_, next);
+            until = now + time_min;
+        }
+        if (until <= now) return accept();
+        room_.expires_at(until);
+        // Cancelled, one has gone.
+        room_.async_wait([self = shared_from_this()](error_code) {
+            if (!self->closed_) self->accept_when_room();
+        });
+    }
+
+    void make_room(bool for_stranger) {
+        const auto next = next_to_go(for_stranger);
+        if (next == pending_.end()) return;
+        const auto why = std::to_string(pending_.size()) +
+                         " handshakes are under way, and this one made room for a newer one";
+        const auto [min, max] = options_.protocols;
+        next->one->give_way({errc::full, why + "; try again", min, max});
+        const auto peer = next->peer;
+        pending_.erase(next);
+        refused(peer, why);
+    }
+
+    void forget(const std::shared_ptr<greeting>& one) {
+        std::erase_if(pending_, [&](const pending& p) { return p.one == one; });
+        room_.cancel();
+    }
+
+    void remember(const asio::ip::address& origin) {
+        proved_[origin] = clock::now();
+        if (proved_.size() <= proved_addresses_max) return;
+        proved_.erase(
+            std::min_element(proved_.begin(), proved_.end(),
+                             [](const auto& a, const auto& b) { return a.second < b.second; }));
+    }
+
+    void on_greeted(const tcp::endpoint& from, dial_result r) {
         if (closed_) return;
-        if (!r) return refused(address, r.error().text);
+        if (!r) return refused(from, r.error().text);
         try {
             const peer_info peer = (*r)->peer();
             if (options_.on_link) options_.on_link(std::move(*r), peer);
         } catch (const std::exception& e) {
-            log("dropped the link from " + address + ": " + e.what());
+            log("dropped the link from " + to_string(from) + ": " + e.what());
         }
     }
 
@@ -400,29 +577,31 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
                 "; trying again every " + std::to_string(accept_pause.count()) + " ms");
         pause_.expires_after(accept_pause);
         pause_.async_wait([self = shared_from_this()](error_code wait_ec) {
-            if (!wait_ec && !self->closed_) self->accept();
+            if (!wait_ec && !self->closed_) self->accept_when_room();
         });
     }
 
-    void refused(const std::string& address, const std::string& cause) {
-        std::string line = "refused a connection from " + address + ": " + cause;
+    void refused(const tcp::endpoint& from, const std::string& cause) {
         if (refused_in_window_++ == 0) {
             window_.expires_after(options_.log_window);
             window_.async_wait([self = shared_from_this()](error_code ec) {
                 if (!ec && !self->closed_) self->summarise();
             });
         }
-        if (refused_in_window_ > options_.refusals_logged_max)
-            last_unlogged_ = std::move(line);
-        else
-            log(std::move(line));
+        if (refused_in_window_ <= options_.refusals_logged_max) return log(line_of(from, cause));
+        last_unlogged_ = {from, cause};
     }
 
     void summarise() {
         const std::size_t refused = std::exchange(refused_in_window_, 0);
         if (refused <= options_.refusals_logged_max) return;
         const std::size_t unlogged = refused - options_.refusals_logged_max;
-        log(std::to_string(unlogged) + " more refused; the last: " + last_unlogged_);
+        log(std::to_string(unlogged) +
+            " more refused; the last: " + line_of(last_unlogged_.first, last_unlogged_.second));
+    }
+
+    static std::string line_of(const tcp::endpoint& from, const std::string& cause) {
+        return "refused a connection from " + to_string(from) + ": " + cause;
     }
 
     void log(std::string line) {
@@ -431,14 +610,17 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
 
     listen_options options_;
     std::shared_ptr<asio::ssl::context> tls_;  // none when insecure
+    std::shared_ptr<const std::vector<known_key>> keys_;
     tcp::acceptor acceptor_;
     tcp::endpoint endpoint_;
     tcp::endpoint peer_endpoint_;  // of the accept under way
-    std::unordered_set<std::shared_ptr<greeting>> pending_;
-    asio::steady_timer pause_;
+    pending_list pending_;
+    std::map<asio::ip::address, clock::time_point> proved_;  // origins, and when at last
+    asio::steady_timer pause_;                               // for descriptors or memory
+    asio::steady_timer room_;  // for a handshake that has had its time
     asio::steady_timer window_;
     std::size_t refused_in_window_ = 0;
-    std::string last_unlogged_;
+    std::pair<tcp::endpoint, std::string> last_unlogged_;
     bool failing_ = false;
     bool closed_ = false;
 };
@@ -467,7 +649,12 @@ namespace {
 // connection for the second time after a second.
 constexpr clock::duration share_min = std::chrono::milliseconds{1200};
 
-// One attempt, which keeps itself alive until `done` was called.
+// Between two rounds over all addresses, after a node has turned us away or hung up: doubled each
+// time, and of that a half to the whole, so that many who wait do not come back together.
+constexpr std::chrono::milliseconds again_after_min{10};
+constexpr std::chrono::milliseconds again_after_max{250};
+
+// All that dial() does; keeps itself alive until `done` was called.
 class attempt : public std::enable_shared_from_this<attempt> {
   public:
     attempt(asio::io_context& context, dial_options options, std::function<void(dial_result)> done)
@@ -546,7 +733,30 @@ class attempt : public std::enable_shared_from_this<attempt> {
     void on_mute(const tcp::endpoint& to, const std::string& why, const char* advice) {
         note(to, why);
         if (tried_ < endpoints_.size()) return connect_next();
-        fail(errc::node_unreachable, causes_ + advice);
+        if (dropped_ && begin_again()) return;
+        std::string text = causes_;
+        if (!dropped_ && !causes_before_.empty()) text += ", before that " + causes_before_;
+        if (rounds_ > 0) text += "; tried " + std::to_string(rounds_ + 1) + " times";
+        fail(dropped_.value_or(errc::node_unreachable), text + advice);
+    }
+
+    // Returns: whether there is time for it.
+    bool begin_again() {
+        const auto longest =
+            std::min(again_after_min * (1 << std::min(rounds_, 10)), again_after_max);
+        std::uniform_int_distribution<std::int64_t> jitter{longest.count() / 2, longest.count()};
+        const auto at = clock::now() + std::chrono::milliseconds{jitter(random_)};
+        if (at >= deadline_) return false;
+        ++rounds_;
+        timer_.expires_at(at);
+        timer_.async_wait([self = shared_from_this()](error_code ec) {
+            if (ec || self->over_) return;
+            self->tried_ = 0;
+            self->causes_before_ = std::exchange(self->causes_, {});
+            self->dropped_.reset();
+            self->connect_next();
+        });
+        return true;
     }
 
     void note(const tcp::endpoint& to, const std::string& why) {
@@ -558,11 +768,14 @@ class attempt : public std::enable_shared_from_this<attempt> {
     void greet(const tcp::endpoint& to, clock::time_point until) {
         if (over_) return;
         timer_.cancel();
-        const auto done = [self = shared_from_this(), to](dial_result r) {
+        const auto done = [self = shared_from_this(), to, until](dial_result r) {
             if (r) return self->finish(std::move(r));
             const auto& [code, text] = r.error();
-            if (code == errc::node_unreachable)
-                return self->on_mute(to, text, "; is it a node that listens there?");
+            if (code == errc::node_unreachable || code == errc::full) {
+                if (clock::now() < until) self->dropped_ = code;
+                return self->on_mute(
+                    to, text, code == errc::full ? "" : "; is it a node that listens there?");
+            }
             self->note(to, text);
             self->fail(code, self->causes_);
         };
@@ -574,7 +787,8 @@ class attempt : public std::enable_shared_from_this<attempt> {
                              options_.protocols,
                              options_.expected_name,
                              options_.granted}};
-            const auto one = std::make_shared<greeting>(connection(), to, std::move(shake), done);
+            const auto one =
+                std::make_shared<greeting>(connection(), to, std::move(shake), nullptr, done);
             one->start(until);
         } catch (const error& e) {
             fail(code_of(e), e.what());
@@ -617,6 +831,10 @@ class attempt : public std::enable_shared_from_this<attempt> {
     std::vector<tcp::endpoint> endpoints_;  // of the host; empty until its name is looked up
     std::size_t tried_ = 0;                 // of them
     std::string causes_;                    // why there is no connection to those
+    std::string causes_before_;             // in the last round that led to another
+    std::optional<errc> dropped_;           // what the last said that may say another word later
+    int rounds_ = 0;                        // over all of them, given up
+    std::minstd_rand random_{std::random_device{}()};
     std::function<void(dial_result)> done_;
     bool over_ = false;
 };

@@ -36,13 +36,18 @@ struct listen_options {
 
     protocol_range protocols{};
     std::chrono::milliseconds handshake_deadline{5000};
-    std::size_t pending_max = 64;          // handshakes at a time; one more is turned away at once
+    std::size_t pending_max = 64;          // handshakes at a time; see listener for one more
     std::size_t refusals_logged_max = 10;  // per log_window; the rest share a line at its end
     std::chrono::milliseconds log_window{1000};
 };
 
 /// Accepts connections on one address and turns those that prove the key into links. Every other
-/// connection is closed, with one log line that names its address and the cause. Running out of
+/// connection is closed, with one log line that names its address and the cause.
+/// One handshake more than pending_max ends another: of those without proof of a key the oldest, of
+/// the address that has most of them (of IPv6, its /64). It has had 10 ms at least; until then the
+/// new connection waits in the kernel's queue. A handshake whose other side has proved a key goes
+/// only when there is no other, after 1 s. A quarter more is there for addresses from which a key
+/// was proved before. Running out of
 /// descriptors pauses accepting for 100 ms at a time; it never ends the listener. The handlers in
 /// its options must not own it.
 /// Thread:  the one thread that runs the io_context.
@@ -90,8 +95,10 @@ struct dial_options {
 
 /// A link that is not started yet, or why there is none: node_unreachable (nobody there, hung up,
 /// or too late), bad_key, wrong_version, protocol, bad_argument, or what the node's reject said
-/// (full: it has as many handshakes under way as it takes). The text names host, port and cause,
+/// (full: it has more handshakes under way than it takes). The text names host, port and cause,
 /// for each of a name's addresses that was tried: the next one is where nobody answers at the last.
+/// After a node has hung up before the end of the handshake, or has said full, dial() tries again,
+/// after a pause of 5 ms that grows to 250 ms, until the deadline; the text says how often.
 /// value() throws places::error.
 using dial_result = boost::system::result<std::shared_ptr<link>, failure>;
 

@@ -165,8 +165,8 @@ failure tls_side::explain(boost::system::error_code ec, bool nothing_came) const
         ec == boost::asio::error::connection_reset)
         return {errc::node_unreachable,
                 !nothing_came ? "hung up during the TLS handshake"
-                : is_dialing_ ? "hung up without a word (so does a node that has as many "
-                                "handshakes under way as it takes: try again later)"
+                : is_dialing_ ? "hung up without a word (so does a node with more handshakes "
+                                "under way than it takes)"
                               : "hung up without a word"};
     if (identities_ > identities_max) return {errc::protocol, too_many_keys};
     if (ec == errc::too_large)

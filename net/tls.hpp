@@ -45,6 +45,9 @@ class tls_side {
         proof_bytes binding;
     };
     std::optional<proved> proof() const;
+    /// On the accepting side: the hello has named a key of ours. OpenSSL checks that its sender
+    /// holds it at once, and else ends the handshake.
+    bool has_used_key() const noexcept { return used_.has_value(); }
 
     /// Why the handshake failed with `ec`, and how to say so; `nothing_came`: not even a byte.
     failure explain(boost::system::error_code ec, bool nothing_came) const;

@@ -8,8 +8,11 @@
 #include <boost/asio/write.hpp>
 #include <gtest/gtest.h>
 
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -332,21 +335,47 @@ TEST_P(listening, hundred_pending_connections_do_not_keep_a_good_client_out) {
     expect_that_a_good_client_works();
 }
 
-TEST_P(listening, with_as_many_handshakes_as_it_takes_tells_whoever_dials_to_try_again) {
+TEST_P(listening, with_as_many_handshakes_as_it_takes_ends_the_oldest_for_whoever_dials) {
     auto with = options();
     with.pending_max = 2;
     listen(std::move(with));
     std::vector<tcp::socket> crowd;
-    for (int i = 0; i < 2; ++i) crowd.push_back(raw());
+    for (int i = 0; i < 2; ++i) {
+        crowd.push_back(raw());
+        loop.run_ready();
+    }
+    const auto oldest = text_of(crowd.front().local_endpoint());
     const auto r = dialed(to(node->port()));
-    ASSERT_FALSE(r);
-    // Without TLS it can say so itself.
-    EXPECT_EQ(r.error().code, is_secure ? errc::node_unreachable : errc::full);
-    EXPECT_TRUE(contains(
-        r.error().text,
-        is_secure ? "so does a node that has as many handshakes under way as it takes: try again"
-                  : "2 handshakes are under way already; try again later"))
-        << r.error().text;
+    ASSERT_TRUE(r) << r.error().text;
+    ASSERT_EQ(lines.size(), 1u);
+    EXPECT_TRUE(contains(lines[0], oldest)) << lines[0];
+    EXPECT_TRUE(contains(lines[0], "2 handshakes are under way, and this one made room"))
+        << lines[0];
+    boost::system::error_code ec;
+    std::string rest;
+    asio::read(crowd.front(), asio::dynamic_buffer(rest), ec);
+    EXPECT_EQ(contains(rest, "made room for a newer one; try again"), !is_secure);
+}
+
+TEST_P(listening, keeps_a_handshake_that_has_proved_a_key_while_others_make_room) {
+    if (!is_secure) return;  // there the proof of the key is the last that is waited for
+    auto with = options();
+    with.pending_max = 2;
+    listen(std::move(with));
+    stream client{raw(), std::make_unique<tls_side>(make_tls_context(), right_key, "client")};
+    bool is_shaken = false;
+    client.async_shake([&](boost::system::error_code ec) { is_shaken = !ec; });
+    ASSERT_TRUE(loop.run_until([&] { return is_shaken; }));
+    std::vector<tcp::socket> crowd;
+    for (int i = 0; i < 5; ++i) crowd.push_back(raw());
+    ASSERT_TRUE(loop.run_until([&] { return lines.size() == 4; }));
+    loop.run_ready();
+    std::array<std::byte, length_prefix_bytes> challenge{};
+    std::optional<boost::system::error_code> read;
+    asio::async_read(client, asio::buffer(challenge),
+                     [&](boost::system::error_code ec, std::size_t) { read = ec; });
+    ASSERT_TRUE(loop.run_until([&] { return read.has_value(); }));
+    EXPECT_FALSE(*read) << read->message();
 }
 
 TEST_P(listening, good_client_gets_in_while_others_are_pending) {
@@ -354,6 +383,135 @@ TEST_P(listening, good_client_gets_in_while_others_are_pending) {
     std::vector<tcp::socket> crowd;
     for (int i = 0; i < 60; ++i) crowd.push_back(raw());
     expect_that_a_good_client_works();
+}
+
+// -- a thousand attackers --
+
+enum class attack { silence, trickle, half_open };
+
+// A process that keeps a thousand connections up, and makes a new one for each that is ended.
+class attackers {
+  public:
+    attackers(std::uint16_t port, attack how, const std::vector<std::byte>& start) {
+        std::array<int, 2> ends{};
+        if (::pipe(ends.data()) != 0) std::abort();
+        pid_ = ::fork();
+        if (pid_ == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            attack_for_ever(port, how, start, ends[1]);
+        }
+        ::close(ends[1]);
+        char word = 0;
+        EXPECT_EQ(::read(ends[0], &word, 1), 1) << "the attackers never were";
+        ::close(ends[0]);
+    }
+    ~attackers() {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+    }
+
+  private:
+    static constexpr std::size_t count = 1000;
+
+    struct one {
+        explicit one(asio::io_context& io) : socket(io), timer(io) {}
+        tcp::socket socket;
+        asio::steady_timer timer;
+        std::size_t sent = 0;
+        std::array<char, 512> read{};
+    };
+
+    struct crowd {
+        asio::io_context& io;
+        tcp::endpoint to;
+        attack how;
+        const std::vector<std::byte>& start;
+        std::function<void()> on_connected;
+        std::vector<std::unique_ptr<one>> all{};
+
+        void come(one& o) {
+            boost::system::error_code ignored;
+            o.socket.close(ignored);
+            o.socket = tcp::socket{io};
+            o.sent = 0;
+            o.socket.async_connect(to, [this, &o](boost::system::error_code ec) {
+                on_connected();
+                if (ec) return come(o);
+                if (how == attack::trickle) trickle(o);
+                if (how == attack::half_open) {
+                    boost::system::error_code lost;
+                    o.socket.write_some(asio::buffer(start, start.size() / 2), lost);
+                }
+                stay(o);
+            });
+        }
+        void stay(one& o) {
+            o.socket.async_read_some(asio::buffer(o.read),
+                                     [this, &o](boost::system::error_code ec, std::size_t) {
+                                         if (!ec) return stay(o);
+                                         o.timer.cancel();
+                                         come(o);
+                                     });
+        }
+        void trickle(one& o) {
+            boost::system::error_code lost;
+            if (o.sent + 1 < start.size())
+                o.socket.write_some(asio::buffer(&start[o.sent++], 1), lost);
+            o.timer.expires_after(1s);
+            o.timer.async_wait([this, &o](boost::system::error_code ec) {
+                if (!ec) trickle(o);
+            });
+        }
+    };
+
+    [[noreturn]] static void attack_for_ever(std::uint16_t port, attack how,
+                                             const std::vector<std::byte>& start, int ready) {
+        rlimit files{};
+        ::getrlimit(RLIMIT_NOFILE, &files);
+        files.rlim_cur = files.rlim_max;
+        ::setrlimit(RLIMIT_NOFILE, &files);
+        asio::io_context io{1};
+        std::size_t connected = 0;
+        crowd c{io, {asio::ip::address_v4::loopback(), port}, how, start, [&] {
+                    if (++connected == count && ::write(ready, "", 1) != 1) ::_exit(1);
+                }};
+        for (std::size_t i = 0; i < count; ++i) c.all.push_back(std::make_unique<one>(io));
+        for (auto& each : c.all) c.come(*each);
+        io.run();
+        ::_exit(0);
+    }
+
+    pid_t pid_ = 0;
+};
+
+class attacked : public listening {
+  protected:
+    void expect_that_peers_join_within_a_second(attack how) {
+        listen();
+        const attackers crowd{node->port(), how, first_words()};
+        for (int i = 0; i < 20; ++i) {
+            auto with = to(node->port());
+            with.deadline = 1s;
+            const auto r = dialed(with);
+            ASSERT_TRUE(r) << "peer " << i << ": " << r.error().text;
+            (*r)->close("it has joined");
+        }
+        node.reset();
+    }
+};
+
+INSTANTIATE_TEST_SUITE_P(over, attacked, testing::Bool(), name_of);
+
+TEST_P(attacked, by_a_thousand_silent_connections_lets_each_peer_join_within_a_second) {
+    expect_that_peers_join_within_a_second(attack::silence);
+}
+
+TEST_P(attacked, by_a_thousand_that_send_a_byte_a_second_lets_each_peer_join_within_a_second) {
+    expect_that_peers_join_within_a_second(attack::trickle);
+}
+
+TEST_P(attacked, by_a_thousand_half_handshakes_lets_each_peer_join_within_a_second) {
+    expect_that_peers_join_within_a_second(attack::half_open);
 }
 
 // -- the system refuses --
@@ -633,6 +791,56 @@ TEST_P(other_server, that_hangs_up_is_unreachable) {
     ASSERT_FALSE(r);
     EXPECT_EQ(r.error().code, errc::node_unreachable);
     EXPECT_TRUE(contains(r.error().text, "hung up")) << r.error().text;
+}
+
+TEST_P(other_server, that_hangs_up_and_then_lets_in_is_reached_within_the_deadline) {
+    const auto first = std::make_unique<tcp::acceptor>(
+        loop.context, tcp::endpoint{asio::ip::address_v4::loopback(), 0});
+    tcp::socket peer{loop.context};
+    auto with = options();
+    with.port = first->local_endpoint().port();
+    int turned_away = 0;
+    std::function<void()> turn_away = [&] {
+        first->async_accept(peer, [&](boost::system::error_code ec) {
+            if (ec) return;
+            const auto word = encode(reject_frame{errc::full, "too many here", 4, 4});
+            if (!is_secure) asio::write(peer, asio::buffer(word));
+            peer.close();
+            if (++turned_away < 3) return turn_away();
+            first->close();
+            listen(with);
+        });
+    };
+    turn_away();
+    const auto r = dialed(to(with.port));
+    ASSERT_TRUE(r) << r.error().text;
+    EXPECT_EQ(turned_away, 3);
+}
+
+TEST_P(other_server, that_is_full_until_the_deadline_is_named_with_its_word_and_the_attempts) {
+    tcp::acceptor there{loop.context, {asio::ip::address_v4::loopback(), 0}};
+    tcp::socket peer{loop.context};
+    const auto word = encode(reject_frame{errc::full, "too many here", 4, 4});
+    std::function<void()> turn_away = [&] {
+        there.async_accept(peer, [&](boost::system::error_code ec) {
+            if (ec) return;
+            if (!is_secure) asio::write(peer, asio::buffer(word));
+            peer.close();
+            turn_away();
+        });
+    };
+    turn_away();
+    auto with = to(there.local_endpoint().port());
+    with.deadline = 300ms;
+    const auto r = dialed(with);
+    there.close();
+    loop.run_ready();
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, is_secure ? errc::node_unreachable : errc::full);
+    EXPECT_TRUE(contains(r.error().text, is_secure ? "with more handshakes under way than it takes"
+                                                   : "too many here"))
+        << r.error().text;
+    EXPECT_TRUE(contains(r.error().text, "; tried ")) << r.error().text;
 }
 
 TEST_P(other_server, that_speaks_another_protocol_is_told_apart) {
