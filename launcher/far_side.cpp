@@ -11,6 +11,7 @@ namespace places::launcher {
 namespace {
 
 constexpr std::size_t noise_bytes_max = 4 * 1024;
+constexpr std::size_t shown_noise_bytes_max = 200;
 constexpr std::string_view answer_mark = "places-";
 
 }  // namespace
@@ -61,6 +62,14 @@ void far_shell::say(const std::string& line) {
 bool far_shell::take(int stream) {
     std::array<char, 4096> buffer;
     const auto got = stream_->read(stream, buffer);
+    heard_bytes_ += got;
+    if (heard_bytes_ > report_bytes_max) {
+        throw error(errc::protocol,
+                    "the host has sent more than " + std::to_string(report_bytes_max) +
+                        " bytes where a report of a few KiB was due; what does its login shell "
+                        "print, or the command in authorized_keys? It has sent: " +
+                        noise().substr(0, shown_noise_bytes_max));
+    }
     lines_[stream - 1].append(buffer.data(), got);
     return got > 0;
 }

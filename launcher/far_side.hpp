@@ -46,6 +46,9 @@ class far_stream {
     virtual std::optional<exit_status> status() = 0;
 };
 
+/// What a host may send where a report of a few KiB is due, with all that its login scripts print.
+inline constexpr std::size_t report_bytes_max = 1024 * 1024;
+
 /// How far a copy is.
 using progress = std::function<void(std::uint64_t done)>;
 
@@ -103,7 +106,7 @@ class far_shell {
 
     void say(const std::string& line);
     /// The next line that begins with `places-`, without that. Empty: the command has ended.
-    /// Throws: error.
+    /// Throws: error, {protocol} for more than report_bytes_max in all.
     std::string hear();
     /// What it has printed besides, the last few KiB of it, as one line.
     std::string noise() const;
@@ -117,6 +120,7 @@ class far_shell {
     std::unique_ptr<far_stream> stream_;
     std::string lines_[2];
     std::string noise_;
+    std::size_t heard_bytes_ = 0;
 };
 
 /// `script` as a command for any login shell.

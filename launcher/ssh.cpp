@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/ssh.hpp"
 
+#include "launcher/exit_signal.hpp"
 #include "launcher/known_hosts.hpp"
 #include "launcher/ssh_key.hpp"
+#include "net/keys.hpp"
+#include "net/output.hpp"
 
 #include <places/shm/unique_fd.hpp>
 
@@ -84,6 +87,7 @@ class ssh_session final : public far_side {
     std::string address() const override { return address_; }
     std::string said() const override { return disconnect_; }
     void keep_alive() override;
+    std::string shown_host() const { return where(settings_); }
 
     /// Calls until the call would no longer block.
     template <class Call>
@@ -221,11 +225,12 @@ class ssh_channel final : public far_stream {
         if (name) {
             const std::string signal(name, size);
             ::libssh2_free(session_.raw(), name);
-            for (int number = 1; number < NSIG; ++number) {
-                const char* each = ::sigabbrev_np(number);
-                if (each && signal == each) return exit_status{true, number};
-            }
-            return exit_status{true, SIGKILL};
+            const auto number = ending_signal(signal);
+            if (number) return exit_status{true, *number};
+            net::print_line("ssh", session_.shown_host() +
+                                       " says that its command has ended by signal \"" +
+                                       net::printable(signal) + "\", by which no process ends");
+            return std::nullopt;
         }
         return exit_status{false, ::libssh2_channel_get_exit_status(channel_)};
     }

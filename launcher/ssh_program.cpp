@@ -306,15 +306,28 @@ ssh_program::output ssh_program::ask(const std::vector<std::string>& options) {
     program_stream asked(*this, spawn_program(argv));
     asked.end_input();
     std::array<char, 4096> buffer;
+    std::size_t error_bytes = 0;
+    const auto too_much = [&] {
+        throw error(errc::protocol,
+                    settings_.command + " " + settings_.host + ": it has printed more than " +
+                        std::to_string(report_bytes_max) +
+                        " bytes where a report of a few KiB was due; run " + "it with " +
+                        options.front() + " by hand to see what it is");
+    };
     try {
         for (bool is_over = false; !is_over;) {
             std::vector<pollfd> news;
             asked.add_interests(news);
             clock().wait(news);
             is_over = asked.has_exited();
-            while (const auto got = asked.read(1, buffer)) out.append(buffer.data(), got);
+            while (const auto got = asked.read(1, buffer)) {
+                out.append(buffer.data(), got);
+                if (out.size() > report_bytes_max) too_much();
+            }
             is_over = is_over || asked.has_told();
-            while (asked.read(2, buffer) > 0) {
+            while (const auto got = asked.read(2, buffer)) {
+                error_bytes += got;
+                if (error_bytes > report_bytes_max) too_much();
             }
         }
     } catch (const error& e) {

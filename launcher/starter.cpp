@@ -3,6 +3,7 @@
 
 #include "core/child.hpp"
 #include "launcher/deploy.hpp"
+#include "launcher/exit_signal.hpp"
 #include "launcher/node.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/ssh.hpp"
@@ -547,7 +548,7 @@ bool is_no_start(exit_status how) noexcept {
 }
 
 [[noreturn]] void end_like(exit_status how) {
-    if (how.signalled) {
+    if (how.signalled && ends_process(how.value)) {
         // It is not this program that failed.
         const rlimit none{0, 0};
         (void)::setrlimit(RLIMIT_CORE, &none);
@@ -555,7 +556,7 @@ bool is_no_start(exit_status how) noexcept {
         ::raise(how.value);
         ::_exit(128 + how.value);
     }
-    ::_exit(how.value);
+    ::_exit(how.signalled ? lost_status : how.value);
 }
 
 }  // namespace

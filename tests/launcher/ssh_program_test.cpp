@@ -81,6 +81,51 @@ TEST(ssh_program, asks_what_a_name_without_a_route_leads_to_and_of_an_address_no
     }
 }
 
+TEST(ssh_program, that_prints_without_end_for_a_report_is_an_error_that_names_it_and_the_bound) {
+    for (const char* to : {"", " >&2"}) {
+        SCOPED_TRACE(to);
+        const scratch_folder folder;
+        const auto command =
+            folder.put("command", "#!/bin/sh\nyes y" + std::string(to) + "\n", 0700);
+        step_clock clock(watchdog, -1);
+        clock.hush();
+        const auto e =
+            error_of([&] { (void)open_ssh_program({.command = command, .host = "far"}, clock); });
+        clock.end();
+        EXPECT_EQ(e.code(), places::errc::protocol);
+        EXPECT_NE(std::string(e.what()).find(command + " far: it has printed more than 1048576 by"),
+                  std::string::npos)
+            << e.what();
+    }
+}
+
+TEST(far_shell, that_hears_a_flood_and_no_answer_is_an_error_that_names_the_bound) {
+    // Without a line feed, in lines, in answers that mean nothing, and to the other stream.
+    for (const char* flood : {"exec tr '\\\\0' x </dev/zero", "exec yes y",
+                              "exec yes places-waiting", "exec yes y >&2"}) {
+        SCOPED_TRACE(flood);
+        const scratch_folder folder;
+        const auto command = folder.put(
+            "command",
+            "#!/bin/sh\ncase \" $* \" in *' -G '*) exit;; esac\n" + std::string(flood) + "\n",
+            0700);
+        step_clock clock(watchdog, -1);
+        clock.hush();
+        const auto far = open_ssh_program({.command = command, .host = "far"}, clock);
+        clock.begin(places::errc::ssh_lost, "asking");
+        far_shell shell(*far, "");
+        const auto e = error_of([&] {
+            while (!shell.hear().empty()) {
+            }
+        });
+        clock.end();
+        EXPECT_EQ(e.code(), places::errc::protocol);
+        EXPECT_NE(std::string(e.what()).find("the host has sent more than 1048576 bytes"),
+                  std::string::npos)
+            << e.what();
+    }
+}
+
 TEST(ssh_program, asks_nothing_more_of_a_name_that_it_has_been_at) {
     const scratch_folder folder;
     const auto asked = folder.path() + "/asked";
