@@ -130,7 +130,7 @@ namespace {
 
 template <class Main>
 [[noreturn]] void run_and_end(process::birth birth, Main&& main) {
-    const auto name = birth.name;
+    const auto name = printable(birth.name);
     int code = 1;
     // Handlers run from the last to the first: those of the place, then this, and none of the
     // program's, which belong to its root.
@@ -147,7 +147,8 @@ template <class Main>
         // Never destroyed: the process ends with it, and a signal may come at any time.
         code = main(*new process(std::move(birth)));
     } catch (const std::exception& e) {
-        std::fprintf(stderr, "place %s ended by an exception: %s\n", name.c_str(), e.what());
+        std::fprintf(stderr, "place %s ended by an exception: %s\n", name.c_str(),
+                     printable_text(e.what()).c_str());
     } catch (...) {
         std::fprintf(stderr, "place %s ended by an unknown exception\n", name.c_str());
     }

@@ -110,7 +110,9 @@ struct channel_closed {
 };
 BOOST_DESCRIBE_STRUCT(channel_closed, (), (channel_id, end, unusable, why))
 
-/// For the node's log. No answer; relayed to whoever takes the log: the root, or the bridge.
+/// For the node's log. No answer; relayed to whoever takes the log: the root, or the bridge. Of a
+/// place only severity and text count: the nursery enters the rest, as it knows it. A bridge also
+/// tells of other nodes' places, with a node that is not empty.
 struct log_note {
     std::uint8_t severity = 0;
     std::int64_t time_ns = 0;  ///< since the epoch

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/core/error.hpp>
 
+#include "core/text.hpp"
+
 namespace places {
 namespace {
 
@@ -81,7 +83,7 @@ error::error(boost::system::error_code code)
       text_(code.message()) {}
 error::error(boost::system::error_code code, const std::string& text)
     : boost::system::system_error(code),
-      text_(text) {}
+      text_(detail::printable_text(text)) {}
 
 static_assert(static_cast<int>(errc::corrupt) == static_cast<int>(status::corrupt));
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/process.hpp"
 
+#include "core/text.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -310,7 +312,8 @@ void process::act_on(control::received r) {
         try {
             if (handler) handler(*note);
         } catch (const std::exception& e) {
-            std::fprintf(stderr, "places: the log's handler threw: %s\n", e.what());
+            std::fprintf(stderr, "places: the log's handler threw: %s\n",
+                         printable_text(e.what()).c_str());
         }
     }
 }

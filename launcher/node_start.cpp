@@ -263,7 +263,7 @@ void pending_node::state::draw(std::string_view progress) {
     bar.resize(bar_columns, ' ');
     std::fprintf(stderr, "\r[%s] %3u%% %s to %s%s", bar.c_str(),
                  static_cast<unsigned>(std::min<std::uint64_t>(done * 100 / total, 100)),
-                 std::string(progress.substr(second + 1)).c_str(), where.c_str(),
+                 net::printable(progress.substr(second + 1)).c_str(), net::printable(where).c_str(),
                  done >= total ? "\n" : "");
     has_bar = done < total;
 }

@@ -534,9 +534,6 @@ void nursery::answer(resident& from, std::uint64_t request, const control::busy_
                      " cores; this one sleeps while it waits";
     control::log_note note;
     note.severity = static_cast<std::uint8_t>(severity::warning);
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    note.time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-    note.place = shown_name(from.name, from.id);
     note.text = why;
     relay(from, std::move(note));
     residents_.send(from, failure(request, errc::no_core, why));
@@ -568,6 +565,13 @@ void nursery::answer(resident& from, std::uint64_t request, const control::list_
 }
 
 void nursery::relay(const resident& from, control::log_note note) {
+    // A process tells severity and text. A bridge also tells of the places of other nodes.
+    if (!from.is_bridge || note.node.empty()) {
+        const auto now = std::chrono::system_clock::now().time_since_epoch();
+        note.time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+        note.node.clear();
+        note.place = from.id == root_place_id ? "root" : shown_name(from.name, from.id);
+    }
     auto* taker = residents_.find(log_taker_);
     if (!taker) taker = residents_.find(root_place_id);
     if (!taker || (taker->id == from.id && from.id != root_place_id)) return;

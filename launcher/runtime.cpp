@@ -2,6 +2,7 @@
 #include <places/launcher/runtime.hpp>
 
 #include "core/process.hpp"
+#include "core/text.hpp"
 #include "launcher/node.hpp"
 #include "launcher/nursery.hpp"
 #include "launcher/spawned.hpp"
@@ -81,9 +82,10 @@ log_record record_of(const control::log_note& note) {
     r.time = std::chrono::system_clock::time_point{
         std::chrono::duration_cast<std::chrono::system_clock::duration>(
             std::chrono::nanoseconds{note.time_ns})};
-    r.node = note.node;
-    r.place = note.place;
-    r.text = note.text;
+    // Of whoever has written it: what reads it may be a terminal.
+    r.node = detail::printable_text(note.node);
+    r.place = detail::printable_text(note.place);
+    r.text = detail::printable_text(note.text);
     return r;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/keys.hpp"
 
-#include "net/utf8.hpp"
+#include "core/text.hpp"
 
 #include <boost/algorithm/hex.hpp>
 #include <openssl/core_names.h>
@@ -19,14 +19,6 @@ namespace {
 
 constexpr std::size_t node_name_bytes_max = 255;
 constexpr std::size_t key_id_bytes = 8;
-
-// Not for people to read: what a terminal obeys, a line ends at, or the order is turned round by.
-// Source: the last are Bidi_Control of Unicode, UAX #9.
-bool is_control(char32_t c) noexcept {
-    return c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0x61C || c == 0x200E || c == 0x200F ||
-           (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
-}
-bool is_shown(const utf8_character& c) noexcept { return c.code && !is_control(*c.code); }
 
 [[noreturn]] void crypto_failed(const char* what) {
     throw error{errc::start_failed, std::string{what} + " failed in the crypto library"};
@@ -165,22 +157,11 @@ std::optional<identity_parts> parse_identity(std::string_view identity) {
 bool is_node_name(std::string_view name) noexcept {
     if (name.empty() || name.size() > node_name_bytes_max) return false;
     while (!name.empty()) {
-        const auto next = first_character(name);
-        if (!is_shown(next)) return false;
+        const auto next = detail::first_character(name);
+        if (!detail::is_shown(next)) return false;
         name.remove_prefix(next.bytes);
     }
     return true;
-}
-
-std::string printable(std::string_view text, std::size_t bytes_max) {
-    std::string line;
-    for (std::size_t at = 0; at < text.size();) {
-        const auto next = first_character(text.substr(at));
-        if (at + next.bytes > bytes_max) return line + "...";
-        line += is_shown(next) ? text.substr(at, next.bytes) : "?";
-        at += next.bytes;
-    }
-    return line;
 }
 
 }  // namespace places::net

@@ -2,6 +2,7 @@
 // The keys of a node: who holds one, what that allows, and what is made of it for TLS.
 #pragma once
 
+#include "core/text.hpp"
 #include "net/frame.hpp"
 
 #include <array>
@@ -110,9 +111,6 @@ inline constexpr const char* node_name_rule =
 /// Whether a node may be called so: 1..255 bytes of UTF-8 without what printable() replaces.
 bool is_node_name(std::string_view name) noexcept;
 
-/// `text` as one line for a log: each control character, of C0 or C1 or for lines, paragraphs or
-/// the direction of text, becomes one '?', and so does each byte that is no UTF-8. Cut before the
-/// character that does not end within `bytes_max` bytes.
-std::string printable(std::string_view text, std::size_t bytes_max = 200);
+using detail::printable;
 
 }  // namespace places::net

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/output.hpp"
 
+#include "core/text.hpp"
 #include "net/link.hpp"
 
 #include <boost/asio/buffer.hpp>
@@ -30,9 +31,14 @@ constexpr std::size_t terminal_room = 256;
 constexpr std::chrono::milliseconds retry_after_min{1};
 constexpr std::chrono::milliseconds retry_after_max{1000};
 
+// What others have printed, and what they call themselves, may be read on a terminal.
 std::string labelled(std::string_view label, std::string_view line) {
+    if (line.ends_with('\r')) line.remove_suffix(1);  // as some end a line
     std::string text = "[";
-    return text.append(label).append("] ").append(line).append("\n");
+    return text.append(detail::printable_text(label))
+        .append("] ")
+        .append(detail::printable_text(line))
+        .append("\n");
 }
 
 }  // namespace
@@ -194,10 +200,15 @@ void output::take(std::string_view text) {
     while (!text.empty()) {
         const auto end = text.find('\n');
         line_ += text.substr(0, end);
-        if (end == text.npos && line_.size() < line_bytes_max) return;
+        if (end == text.npos) {
+            if (line_.size() < line_bytes_max) return;
+            const auto whole = detail::whole_characters(line_).size();
+            handlers_.on_line(std::string_view(line_).substr(0, whole));
+            line_.erase(0, whole);
+            return;
+        }
         handlers_.on_line(line_);
         line_.clear();
-        if (end == text.npos) return;
         text.remove_prefix(end + 1);
     }
 }

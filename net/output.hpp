@@ -36,9 +36,8 @@ class line_printer {
     line_printer(const line_printer&) = delete;
     line_printer& operator=(const line_printer&) = delete;
 
-    /// Writes `[label] line` after all that waits; up to PIPE_BUF as one unit, but to a terminal of
-    /// another user.
-    /// Blocks: 100 ms at most, and then no more until all is out.
+    /// Writes `[label] line`, printable, after all that waits; up to PIPE_BUF as one unit, but to a
+    /// terminal of another user. Blocks: 100 ms at most, and then no more until all is out.
     void print(std::string_view label, std::string_view line) noexcept;
     /// The last call. Blocks: until all is out, or nothing was taken for 100 ms.
     void finish() noexcept;
@@ -62,7 +61,7 @@ class line_printer {
     std::chrono::milliseconds retry_after_{};
 };
 
-/// A line longer than this is cut into several.
+/// A line longer than this is cut into several, between two characters.
 inline constexpr std::size_t line_bytes_max = 16 * 1024;
 
 /// Reads one pipe to its end and hands out its lines, without line feeds; the last one also when
@@ -119,8 +118,8 @@ class forwarded_outputs {
     std::unordered_map<std::uint64_t, std::shared_ptr<output>> outputs_;
 };
 
-/// Writes `[label] line` to our standard error as one unit. Blocks: as write(), so not for a
-/// bridge.
+/// Writes `[label] line`, printable, to our standard error as one unit. Blocks: as write(), so not
+/// for a bridge.
 void print_line(std::string_view label, std::string_view line) noexcept;
 
 }  // namespace places::net

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // places ls ADDR
+#include "core/text.hpp"
 #include "launcher/cli/cli.hpp"
 #include "launcher/cli/conversation.hpp"
-#include "net/utf8.hpp"
 
 #include <boost/json.hpp>
 
@@ -83,9 +83,26 @@ void print(const net::list_answer_frame& list) {
 boost::json::string as_utf8(std::string_view text) {
     boost::json::string made;
     while (!text.empty()) {
-        const auto next = net::first_character(text);
+        const auto next = detail::first_character(text);
         made.append(next.code ? text.substr(0, next.bytes) : "\xEF\xBF\xBD");
         text.remove_prefix(next.bytes);
+    }
+    return made;
+}
+
+/// JSON need not escape what a terminal obeys, beyond C0: it may, and says the same.
+std::string escaped(std::string_view json) {
+    std::string made;
+    while (!json.empty()) {
+        const auto next = detail::first_character(json);
+        if (detail::is_shown(next)) {
+            made += json.substr(0, next.bytes);
+        } else {
+            char code[7];  // those that are not shown have 16 bits
+            std::snprintf(code, sizeof code, "\\u%04x", static_cast<unsigned>(*next.code) & 0xFFFF);
+            made += code;
+        }
+        json.remove_prefix(next.bytes);
     }
     return made;
 }
@@ -128,7 +145,7 @@ void print_json(const net::list_answer_frame& list) {
     }
     const json::value all{
         {"places", places}, {"channels", channels}, {"local_channels", locals}, {"links", links}};
-    std::printf("%s\n", json::serialize(all).c_str());
+    std::printf("%s\n", escaped(json::serialize(all)).c_str());
 }
 
 template <class T>

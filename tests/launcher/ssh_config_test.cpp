@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/ssh_config.hpp"
 
+#include "core/text.hpp"
 #include "launcher/ssh_program.hpp"
 #include "launcher/text_parts.hpp"
 #include "tests/support/error_of.hpp"
@@ -52,7 +53,9 @@ TEST(host, that_is_none_is_refused_naming_it) {
                              "[::1]x", "-oProxyCommand=x", "a@-b", "two words", "line\nfeed"}) {
         const auto e = error_of([&] { (void)parse_host(text); });
         EXPECT_EQ(e.code(), errc::bad_argument) << text;
-        EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what();
+        EXPECT_NE(std::string(e.what()).find(places::detail::printable_text(text)),
+                  std::string::npos)
+            << e.what();
     }
 }
 

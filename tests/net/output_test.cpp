@@ -105,6 +105,44 @@ TEST_P(lines, are_all_read_where_somebody_reads) {
     EXPECT_EQ(taken, count);
 }
 
+TEST_P(lines, show_nothing_that_a_terminal_obeys) {
+    printer->print("node\x1B[1m/p\xC2\x9B", "a\tb\x1B]0;title\a\rc\xE2\x80\xAE\xFF\r");
+    printer->print("label", std::string(1 << 20, '\x1B') + "!");
+    const auto seen = read_until("!");
+    ASSERT_EQ(seen.size(), 2U);
+    EXPECT_EQ(seen[0], "[node?[1m/p?] a\tb?]0;title??c??");
+    EXPECT_EQ(seen[1], "[label] " + std::string(1 << 20, '?') + "!");
+}
+
+TEST(output, of_one_long_line_is_cut_between_two_characters) {
+    event_loop loop;
+    auto both = make_ends(false);
+    std::string whole;
+    std::size_t parts = 0;
+    bool is_over = false;
+    (void)output::follow(loop.context, std::move(both.reader),
+                         {[&](std::string_view part) {
+                              whole += part;
+                              ++parts;
+                              EXPECT_EQ(part.size() % 3, 0U);
+                          },
+                          [&] { is_over = true; }});
+    std::string text;
+    while (text.size() < (1 << 20)) text += "\xE2\x82\xAC";
+    std::thread writer([&] {
+        for (std::size_t at = 0; at < text.size();) {
+            const auto written = ::write(both.writer.get(), text.data() + at, text.size() - at);
+            if (written <= 0) break;
+            at += static_cast<std::size_t>(written);
+        }
+        both.writer.reset();
+    });
+    ASSERT_TRUE(loop.run_until([&] { return is_over; }));
+    writer.join();
+    EXPECT_GT(parts, 50U);
+    EXPECT_EQ(whole, text);
+}
+
 TEST_P(lines, whose_reader_has_gone_are_gone_with_it) {
     const auto before = ::signal(SIGPIPE, SIG_IGN);
     both.reader.reset();

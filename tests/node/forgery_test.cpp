@@ -356,6 +356,33 @@ TEST_F(forging_node, announces_a_place_from_a_library_once) {
     EXPECT_TRUE(is_hung_up_on());
 }
 
+// Not where the bridge listens too: there it takes the log.
+TEST(dialed_node, brings_nothing_to_the_terminal_that_one_obeys) {
+    auto dialed = be_dialed(make_node_key(), "forger");
+    auto* const node = &dialed.node;
+    const std::string hostile = "\x1B[2J\r\a\xC2\x9B\xE2\x80\xAE\xFF";
+    ASSERT_TRUE(node->send(output_frame{"p" + hostile, 1, "printed" + hostile}));
+    EXPECT_NE(heard("/p?[2J?????] printed?[2J?????"), "");
+    ASSERT_TRUE(node->send(
+        log_frame{"q" + hostile, 3, 1, "logged" + hostile + "\n2026-01-01T00:00:00.000Z error"}));
+    const std::string logged = "/q?[2J?????: logged?[2J?????\\n2026-01-01T00:00:00.000Z error";
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+    while (times_heard(logged) == 0 && std::chrono::steady_clock::now() < until)
+        detail::process::current().pump();
+    EXPECT_EQ(times_heard(logged), 1U);
+    auto c = ask_bridge(start_command{dialed.link_id, control::registered_entry{"x"}, ""});
+    const auto open = node->next<open_frame>();
+    ASSERT_TRUE(open);
+    ASSERT_TRUE(node->send(refused_frame{open->channel, errc::start_failed, "no" + hostile}));
+    try {
+        (void)detail::await_opened(c);
+        ADD_FAILURE();
+    } catch (const error& e) {
+        EXPECT_STREQ(e.what(), "no?[2J?????");
+    }
+    EXPECT_EQ(times_heard("\x1B"), 0U);
+}
+
 TEST_F(forging_node, cannot_give_an_ended_place_a_status_that_is_none) {
     struct ending {
         death_reason reason;

@@ -303,6 +303,31 @@ TEST(nursery, gives_the_log_to_no_place_that_asks_for_it) {
     test_runtime().on_log([](const places::log_record&) {});
 }
 
+TEST(nursery, enters_who_has_written_a_line_of_the_log_and_when) {
+    std::vector<places::log_record> records;
+    test_runtime().on_log([&](const places::log_record& r) { records.push_back(r); });
+    const auto before = std::chrono::system_clock::now();
+    auto forger = places::spawn({.named = "forger"}, [](places::inbox&) {
+        places::control::log_note note;
+        note.severity = 200;
+        note.time_ns = 1;
+        note.node = "another";
+        note.place = "root";
+        note.text = "all is well\n2026-01-01T00:00:00.000Z error root: \x1B[2J\r\a\xC2\x9B";
+        places::detail::process::current().tell(std::move(note));
+    });
+    (void)forger.wait();
+    const auto after = std::chrono::system_clock::now();
+    test_runtime().on_log([](const places::log_record&) {});
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records[0].node, "");
+    EXPECT_EQ(records[0].place, "forger");
+    EXPECT_GE(records[0].time, before);
+    EXPECT_LE(records[0].time, after);
+    EXPECT_EQ(records[0].severity, places::severity::error);
+    EXPECT_EQ(records[0].text, "all is well\\n2026-01-01T00:00:00.000Z error root: ?[2J???");
+}
+
 TEST(nursery, kills_no_place_for_another_that_did_not_create_it) {
     auto victim = places::spawn(echo);
     const auto kill = [](std::uint64_t id) {

@@ -77,7 +77,8 @@ template <class T>
 using result = boost::system::result<T>;
 
 /// Thrown by set-up calls and by client stubs: code() says which kind, what() names the
-/// thing, the cause and what to try.
+/// thing, the cause and what to try. It is one line of printable text, also where it quotes others:
+/// `\n` for a line feed, '?' for any other control character and each byte that is no UTF-8.
 class error : public boost::system::system_error {
   public:
     error(errc code, const std::string& text);

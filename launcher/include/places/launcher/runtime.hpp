@@ -14,7 +14,9 @@
 
 namespace places {
 
-/// One line of the log, wherever in the federation it was written.
+/// One line of the log, wherever in the federation it was written. Time and place are as the
+/// nursery there knows them, the node as this root calls it. All text is printable: `\n` for a line
+/// feed, '?' for any other control character and each byte that is no UTF-8.
 struct log_record {
     places::severity severity = places::severity::info;
     std::chrono::system_clock::time_point time;
