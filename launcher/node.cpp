@@ -145,7 +145,7 @@ channel open_bridge(detail::process& home, net::command what, std::size_t ring_b
                     std::vector<int> fds) {
     const auto keys = net::keys_of(what);
     unique_fd pipe;
-    if (!keys.empty()) {
+    if (!keys.empty() && !keys.front()->empty()) {
         pipe = pipe_with(keys);
         fds.push_back(pipe.get());
     }
@@ -410,7 +410,7 @@ remote_place remote_node::supervise_place(const registered& entry,
     check_names({entry.name, options.named});
     return remote_place{open_remote(
         *state_,
-        net::start_command{state_->link_id, control::registered_entry{entry.name}, options.named},
+        net::start_command{state_->link, control::registered_entry{entry.name}, options.named},
         options.ring_bytes)};
 }
 
@@ -418,7 +418,7 @@ remote_place remote_node::supervise_place(const library& entry, const supervise_
     check_names({entry.path, entry.symbol, options.named});
     return remote_place{open_remote(
         *state_,
-        net::start_command{state_->link_id,
+        net::start_command{state_->link,
                            control::library_entry{path_there(*state_, entry.path), entry.symbol},
                            options.named},
         options.ring_bytes)};
@@ -426,7 +426,7 @@ remote_place remote_node::supervise_place(const library& entry, const supervise_
 
 channel remote_node::connect_to_named_place(const std::string& place, std::size_t ring_bytes) {
     check_names({place});
-    return open_remote(*state_, net::connect_command{state_->link_id, place}, ring_bytes);
+    return open_remote(*state_, net::connect_command{state_->link, place, {}}, ring_bytes);
 }
 
 channel connect_to_named_place(const std::string& node, const std::string& place,
@@ -435,7 +435,7 @@ channel connect_to_named_place(const std::string& node, const std::string& place
     check_ring(ring_bytes);
     try {
         auto c = launcher::open_bridge(detail::process::current(),
-                                       net::connect_command{0, place, node}, ring_bytes);
+                                       net::connect_command{{}, place, node}, ring_bytes);
         const auto answer = detail::await_opened(c);
         if (!detail::decode_datum<net::here_answer>(answer.bytes())) return c;
     } catch (const error& e) {

@@ -110,7 +110,7 @@ struct remote_node::state {
     bool is_detached = false;
     std::map<std::string, std::string> modules;  ///< as we call them, and as it does
     channel bridge;                              ///< events of the link
-    std::uint64_t link_id = 0;
+    net::link_token link;
     bool up = true;
     std::string down_reason;
     std::optional<error> exit_refused;  ///< since the last send_exit()
@@ -153,7 +153,8 @@ bool is_settled(const pending_node::state& node) noexcept;
 /// Of a settled one, once. Throws: why it has failed.
 std::shared_ptr<remote_node::state> take_node(pending_node::state& node);
 
-/// Opens a channel to this node's bridge for `what`. A key in it goes by a pipe, past the nursery.
+/// Opens a channel to this node's bridge for `what`. A key or token in it goes by a pipe, past the
+/// nursery.
 channel open_bridge(detail::process& home, net::command what, std::size_t ring_bytes,
                     std::vector<int> fds = {});
 /// The answer of the bridge. Throws: error{protocol} when it is another.

@@ -62,7 +62,7 @@ std::shared_ptr<remote_node::state> connect_node(detail::process& home, const st
                            .insecure = options.insecure};
     try {
         node->bridge = open_bridge(home, std::move(dial), ring_bytes_default);
-        node->link_id = body_of<net::linked>(detail::await_opened(node->bridge)).link_id;
+        node->link = body_of<net::linked>(detail::await_opened(node->bridge)).link;
     } catch (const error& e) {
         throw error(e.code(), "node " + where + ": " + e.what());
     } catch (const std::system_error& e) {

@@ -357,7 +357,7 @@ void pending_node::state::end_dial() {
                             std::to_string(dialed_port) +
                             "; let each have its own .key, or leave it empty");
         }
-        node->link_id = linked.link_id;
+        node->link = linked.link;
         at = phase::settled;
     } catch (const error& e) {
         const bool may_tunnel = node->is_by_starter && !order.is_tunnelled;

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -35,6 +36,25 @@ namespace asio = boost::asio;
 constexpr std::chrono::seconds drain_limit{1};
 // Nor are those who have not hung up in answer after this.
 constexpr std::chrono::milliseconds peers_hang_up_limit{250};
+
+// Of links refused to places within this time, so many each have a line of the log.
+constexpr std::size_t denials_logged_max = 10;
+constexpr std::chrono::seconds denial_window{1};
+
+/// The keys and tokens in the pipe that goes with a command, if they come that way.
+void take_keys(command& c, std::vector<unique_fd>& fds) {
+    const auto keys = keys_of(c);
+    if (keys.empty() || !keys.front()->empty() || fds.empty()) return;
+    const auto pipe = std::move(fds.back());
+    fds.pop_back();
+    // Written before the command was: a read that would wait finds no key.
+    ::fcntl(pipe.get(), F_SETFL, O_NONBLOCK);
+    for (bytes* const key : keys) {
+        key->resize(std::tuple_size_v<node_key>);
+        const auto got = ::read(pipe.get(), key->data(), key->size());
+        key->resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    }
+}
 
 /// What the kernel says of it, in a word; empty when it has ended or cannot be looked at.
 std::string state_of_process(std::int32_t pid) {
@@ -78,8 +98,9 @@ class bridge {
 
     void take_offers();
     void take(control::received offer);
-    void open_remote(std::unique_ptr<detail::channel_state> end, std::uint64_t link_id,
+    void open_remote(std::unique_ptr<detail::channel_state> end, const link_token& token,
                      open_frame request, bool place_announces);
+    void deny_link(std::unique_ptr<detail::channel_state> end);
     void obey(std::unique_ptr<detail::channel_state> end, command first,
               std::vector<unique_fd> fds);
     bool is_listening() const;
@@ -114,6 +135,14 @@ class bridge {
     forwarded_outputs outputs_{io_, lines_, [this] { end_if_done(); }};
     std::unordered_map<std::uint64_t, controller_ptr> controllers_;  // by local channel
     session_table sessions_;
+    /// Who may use a link: whoever has dialed it.
+    struct link_grant {
+        std::uint64_t link_id = 0;
+        std::uint64_t place_id = 0;
+    };
+    std::map<link_token, link_grant> grants_;
+    std::chrono::steady_clock::time_point denials_since_{};
+    std::size_t denials_ = 0;  // from then on
     directory directory_{
         io_,
         sessions_,
@@ -243,6 +272,9 @@ void bridge::take(control::received offer) {
     auto end = home_.open(offered.end, std::move(offer.fds));
     auto parsed = detail::decode_datum<command>(offered.payload);
     if (!parsed) return;
+    const bool is_root = end->peer_id() == control::root_place_id;
+    // Another process's descriptors may be anything, also what blocks.
+    if (is_root) take_keys(*parsed, extra);
     const auto ring_bytes = end->end().out().capacity_bytes();
     if (auto* start = std::get_if<start_command>(&*parsed)) {
         open_frame f{.channel = 0, .ring_bytes = ring_bytes, .target = {}};
@@ -253,15 +285,15 @@ void bridge::take(control::received offer) {
             f.target =
                 start_entry{std::get<control::registered_entry>(start->entry).name, start->named};
         }
-        open_remote(std::move(end), start->link_id, std::move(f), library != nullptr);
+        open_remote(std::move(end), start->link, std::move(f), library != nullptr);
     } else if (auto* connect = std::get_if<connect_command>(&*parsed)) {
         open_frame f{.channel = 0, .ring_bytes = ring_bytes, .target = connect_name{connect->name}};
-        if (connect->link_id == 0) {
+        if (connect->link.empty()) {
             directory_.connect(connect->node, std::move(end), std::move(f));
         } else {
-            open_remote(std::move(end), connect->link_id, std::move(f), false);
+            open_remote(std::move(end), connect->link, std::move(f), false);
         }
-    } else if (end->peer_id() != control::root_place_id) {
+    } else if (!is_root) {
         relay{std::move(end), 0}.refuse(errc::bad_argument,
                                         "only the root of a node may listen and dial for it");
     } else {
@@ -269,9 +301,14 @@ void bridge::take(control::received offer) {
     }
 }
 
-void bridge::open_remote(std::unique_ptr<detail::channel_state> end, std::uint64_t link_id,
+void bridge::open_remote(std::unique_ptr<detail::channel_state> end, const link_token& token,
                          open_frame request, bool place_announces) {
-    const auto found = sessions_.find(link_id);
+    const auto grant = grants_.find(token);
+    // Only the root dials; a token of a link that has ended is one of none.
+    const auto owner = grant == grants_.end() ? control::root_place_id : grant->second.place_id;
+    if (end->peer_id() != owner) return deny_link(std::move(end));
+    const auto found =
+        grant == grants_.end() ? sessions_.end() : sessions_.find(grant->second.link_id);
     if (found == sessions_.end() || !found->second->may_open()) {
         relay{std::move(end), 0}.refuse(errc::node_down, "the link to the node has ended");
         return;
@@ -279,29 +316,28 @@ void bridge::open_remote(std::unique_ptr<detail::channel_state> end, std::uint64
     found->second->open(std::move(end), std::move(request), place_announces);
 }
 
-namespace {
-
-/// The keys in the pipe that goes with a command, if they come that way.
-void take_keys(command& c, std::vector<unique_fd>& fds) {
-    const auto keys = keys_of(c);
-    if (keys.empty() || !keys.front()->empty() || fds.empty()) return;
-    const auto pipe = std::move(fds.back());
-    fds.pop_back();
-    // Written before the command was: a read that would wait finds no key.
-    ::fcntl(pipe.get(), F_SETFL, O_NONBLOCK);
-    for (bytes* const key : keys) {
-        key->resize(std::tuple_size_v<node_key>);
-        const auto got = ::read(pipe.get(), key->data(), key->size());
-        key->resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+/// Whoever goes on trying fills no log.
+void bridge::deny_link(std::unique_ptr<detail::channel_state> end) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - denials_since_ >= denial_window) {
+        denials_since_ = now;
+        denials_ = 0;
     }
+    if (++denials_ <= denials_logged_max) {
+        lines_.print("bridge", "refused a link to another node to place " +
+                                   std::to_string(end->peer_id()) +
+                                   ", which has not made it: only the root of this node has links");
+    }
+    relay{std::move(end), 0}.refuse(
+        errc::permission_denied,
+        "a link to another node is only for the process that has made it, the root of this node; "
+        "connect_to_named_place(node, place) reaches a place there by the names of both");
 }
-
-}  // namespace
 
 void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
                   std::vector<unique_fd> fds) {
     const auto id = end->id();
-    take_keys(first, fds);
+    const auto owner = end->peer_id();
     const auto on_accepted = [this](std::shared_ptr<link> link, std::string label) {
         const bool is_peer = link->peer().key == key_kind::peer;
         // It dials again when it has lost the link that still stands here.
@@ -316,11 +352,13 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
         adopt(std::move(link), is_peer ? session::side::accepting_peer : session::side::started,
               std::move(label), 0);
     };
-    const auto on_dialed = [this, id](std::shared_ptr<link> link, std::string label,
-                                      std::optional<known_node> node) {
+    const auto on_dialed = [this, id, owner](std::shared_ptr<link> link, std::string label,
+                                             std::optional<known_node> node,
+                                             const link_token& token) {
         const auto side = node ? session::side::starter : session::side::guest;
         const auto link_id = adopt(std::move(link), side, std::move(label), id);
         if (node) directory_.add(link_id, *std::move(node));
+        grants_.emplace(token, link_grant{link_id, owner});
         return link_id;
     };
     const auto on_end_node = [this](std::uint64_t link_id, std::int32_t status) {
@@ -480,6 +518,7 @@ void bridge::list_links(const session_ptr& to) {
 void bridge::on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why,
                      bool in_order) {
     sessions_.erase(link_id);
+    std::erase_if(grants_, [&](const auto& g) { return g.second.link_id == link_id; });
     directory_.on_lost(link_id);
     tell_links();
     if (const auto c = controllers_.find(controller_id); c != controllers_.end()) {
@@ -524,6 +563,8 @@ std::vector<bytes*> keys_of(command& c) {
         keys.push_back(&listen->key);
         for (auto& each : listen->others) keys.push_back(&each.key);
     }
+    if (auto* const start = std::get_if<start_command>(&c)) keys.push_back(&start->link);
+    if (auto* const connect = std::get_if<connect_command>(&c)) keys.push_back(&connect->link);
     return keys;
 }
 

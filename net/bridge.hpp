@@ -18,9 +18,10 @@
 namespace places::net {
 
 // -- what a process asks with control::open_bridge; the new channel then carries the answer --
-// The first two only the root may ask: whoever may dial or listen speaks for the whole node. A
-// command goes through the nursery, whose memory every place inherits: so where its keys are empty,
-// the last descriptor is a pipe with them, one after the other.
+// All but a connect_command by name only the root may ask: whoever may dial or listen speaks for
+// the whole node, and what a link allows is for the process that has dialed it. The nursery says
+// who asks. A command goes through the nursery, whose memory every place inherits: so where its
+// keys and tokens are empty, the last descriptor is a pipe with them, one after the other.
 
 /// A key besides the launcher's, and what it allows.
 struct allowed_key {
@@ -70,26 +71,30 @@ BOOST_DESCRIBE_STRUCT(dial_command, (),
                       (host, port, key, own_name, label, deadline_ms, insecure, is_here,
                        is_tunnelled, advertised))
 
-/// Starts a place on the node behind `link_id`; the channel becomes the one to it.
+/// What names a link to whoever may use it: as many random bytes as a key has, told in `linked` to
+/// the process that has dialed it. Good for that process only, and until the link ends.
+using link_token = bytes;
+
+/// Starts a place on the node behind the link; the channel becomes the one to it.
 /// Answer: `opened` or `refused`.
 struct start_command {
-    std::uint64_t link_id = 0;
+    link_token link;
     std::variant<control::registered_entry, control::library_entry> entry;
     std::string named;
 };
-BOOST_DESCRIBE_STRUCT(start_command, (), (link_id, entry, named))
+BOOST_DESCRIBE_STRUCT(start_command, (), (link, entry, named))
 
 /// Connects to a named place there. Answer: `opened` or `refused`.
 struct connect_command {
-    std::uint64_t link_id = 0;  ///< 0: `node` says where
+    link_token link;  ///< empty, and none in a pipe: `node` says where
     std::string name;
     std::string node{};
 };
-BOOST_DESCRIBE_STRUCT(connect_command, (), (link_id, name, node))
+BOOST_DESCRIBE_STRUCT(connect_command, (), (link, name, node))
 
 using command = std::variant<listen_command, dial_command, start_command, connect_command>;
 
-/// Those that go another way than the command.
+/// Keys and tokens, of 32 bytes each, that go another way than the command.
 std::vector<bytes*> keys_of(command& c);
 
 /// A channel to another node carries records that fit one frame: no larger rings than this.
@@ -113,10 +118,10 @@ struct here_answer {
 BOOST_DESCRIBE_STRUCT(here_answer, (), (is_here))
 
 struct linked {
-    std::uint64_t link_id = 0;  ///< never used again, by this bridge or a later one of the node
-    std::string incarnation;    ///< of the node there, as in listening
+    link_token link;
+    std::string incarnation;  ///< of the node there, as in listening
 };
-BOOST_DESCRIBE_STRUCT(linked, (), (link_id, incarnation))
+BOOST_DESCRIBE_STRUCT(linked, (), (link, incarnation))
 
 // -- messages on a node's channel --
 

@@ -115,15 +115,17 @@ void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
                                 c.is_here || (is_loopback(c.host) && !c.is_tunnelled),
                                 c.is_tunnelled};
     const bool is_own_key = c.own_name == launcher_name;
-    const auto done = [self = shared_from_this(), label = c.label, for_others,
-                       is_own_key](dial_result result) {
+    const auto random = make_node_key();
+    const link_token token{random.begin(), random.end()};
+    const auto done = [self = shared_from_this(), label = c.label, for_others, is_own_key,
+                       token](dial_result result) {
         if (!result) return self->refuse(result.error().code, result.error().text);
         if (self->channel_->end().is_shut()) return (*result)->close("the launcher has gone");
         self->dialed_ = *result;
         const auto incarnation = hexadecimal((*result)->peer().incarnation);
         self->link_id_ = self->handlers_.on_dialed(
-            *result, label, is_own_key ? std::optional(for_others) : std::nullopt);
-        self->answer(linked{self->link_id_, incarnation});
+            *result, label, is_own_key ? std::optional(for_others) : std::nullopt, token);
+        self->answer(linked{token, incarnation});
     };
     net::dial(io_, std::move(options), done);
 }

@@ -33,10 +33,10 @@ class controller : public std::enable_shared_from_this<controller> {
     /// What is done with links that are not started yet, and how each is called in our log.
     struct handlers {
         std::function<void(std::shared_ptr<link>, std::string label)> on_accepted;
-        /// `node`: how others reach it; none where our key is not its own. Returns: the number of
-        /// the link.
+        /// `node`: how others reach it; none where our key is not its own. `token`: with which the
+        /// process that has dialed uses it. Returns: the number of the link.
         std::function<std::uint64_t(std::shared_ptr<link>, std::string label,
-                                    std::optional<known_node> node)>
+                                    std::optional<known_node> node, const link_token& token)>
             on_dialed;
         /// Returns: whether the node behind that link is told to end.
         std::function<bool(std::uint64_t link_id, std::int32_t status)> on_end_node;

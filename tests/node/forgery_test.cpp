@@ -98,6 +98,31 @@ void dial_as_place(channel& to_creator) {
     (void)to_creator.put(ask_as_place(what));
 }
 
+/// Uses what it is told is the token of a link of the root's, and what it may guess instead.
+void use_link_as_place(channel& to_creator) {
+    while (const auto stolen = to_creator.get<bytes>()) {
+        std::vector<link_token> tokens{*stolen, bytes(32), bytes(1), bytes(8, std::byte{1})};
+        for (std::uint64_t number = 1; number <= 8; ++number) {
+            // As a link was once named: the bridge's number in the node, and one that rises.
+            const auto id = number << 32 | 1;
+            const auto* octets = reinterpret_cast<const std::byte*>(&id);
+            tokens.emplace_back(octets, octets + sizeof id);
+            const auto random = make_node_key();
+            tokens.emplace_back(random.begin(), random.end());
+        }
+        std::int64_t denied = 0;
+        for (const auto& token : tokens) {
+            for (const command& what :
+                 {command{start_command{token, control::registered_entry{"echo"}, "taken"}},
+                  command{connect_command{token, "mine", {}}}}) {
+                const auto said = ask_as_place(what);
+                denied += said.find("only for the process that has made it") != said.npos;
+            }
+        }
+        (void)to_creator.put(denied - static_cast<std::int64_t>(2 * tokens.size()));
+    }
+}
+
 octets opened_then(peer& p, std::uint64_t channel, const char* entry) {
     EXPECT_TRUE(p.send(open_frame{channel, ring, start_entry{entry, ""}}));
     EXPECT_TRUE(p.next<opened_frame>());
@@ -254,12 +279,12 @@ class forging_node : public bridge_test {
         auto dialed = be_dialed(key_, "forger");
         events_ = std::move(dialed.events);
         node_.emplace(std::move(dialed.node));
-        link_id_ = dialed.link_id;
+        link_ = dialed.link;
     }
 
     /// A channel that the node has agreed to; the last to be opened.
     channel start(const decltype(start_command::entry)& entry) {
-        auto c = ask_bridge(start_command{link_id_, entry, ""});
+        auto c = ask_bridge(start_command{link_, entry, ""});
         const auto open = node_->next<open_frame>();
         EXPECT_TRUE(open);
         wire_id_ = open ? open->channel : 0;
@@ -277,9 +302,43 @@ class forging_node : public bridge_test {
 
     channel events_;
     std::optional<peer> node_;
-    std::uint64_t link_id_ = 0;
+    link_token link_;
     std::uint64_t wire_id_ = 0;
 };
+
+TEST_F(forging_node, is_not_reached_over_the_link_of_the_root_by_another_place) {
+    auto thief = spawn(use_link_as_place);
+    ASSERT_EQ(thief.put(link_), status::ok);
+    EXPECT_EQ(thief.get<std::int64_t>().value(), 0) << "less than all of its attempts is denied";
+    EXPECT_NE(heard("refused a link to another node to place "), "");
+    // The node has been asked for nothing but this.
+    auto c = start_by_name();
+    EXPECT_EQ(wire_id_, 1U);
+    EXPECT_EQ(detail::await_opened(c).what(), kind::opened);
+
+    // The same where the bridge is another one.
+    ::kill(pid_, SIGKILL);
+    while (events_.get<bridge_event>()) {
+    }
+    auto again = be_dialed(key_, "again");
+    for (const auto& token : {link_, again.link}) {
+        ASSERT_EQ(thief.put(token), status::ok);
+        EXPECT_EQ(thief.get<std::int64_t>().value(), 0);
+    }
+    auto stale = ask_bridge(start_command{link_, control::registered_entry{"x"}, ""});
+    try {
+        (void)detail::await_opened(stale);
+        ADD_FAILURE() << "by the token of a link that has ended";
+    } catch (const error& e) {
+        EXPECT_EQ(e.code(), errc::node_down);
+    }
+    auto fresh = ask_bridge(start_command{again.link, control::registered_entry{"x"}, ""});
+    const auto open = again.node.next<open_frame>();
+    ASSERT_TRUE(open);
+    EXPECT_EQ(open->channel, 1U);
+    ASSERT_TRUE(again.node.send(opened_frame{open->channel, ring, 1}));
+    EXPECT_EQ(detail::await_opened(fresh).what(), kind::opened);
+}
 
 TEST_F(forging_node, cannot_announce_a_place_that_does_not_announce_itself) {
     auto c = start_by_name();
@@ -326,8 +385,7 @@ TEST_F(forging_node, cannot_hide_in_a_pack_what_it_may_not_say) {
     for (const kind hidden : {kind::opened, kind::refused, kind::part}) {
         SCOPED_TRACE(static_cast<int>(hidden));
         auto dialed = be_dialed(key_, "packer" + std::to_string(static_cast<int>(hidden)));
-        auto c =
-            ask_bridge(start_command{dialed.link_id, control::library_entry{"/x.so", "x"}, ""});
+        auto c = ask_bridge(start_command{dialed.link, control::library_entry{"/x.so", "x"}, ""});
         const auto open = dialed.node.next<open_frame>();
         ASSERT_TRUE(open);
         ASSERT_TRUE(dialed.node.send(opened_frame{open->channel, ring, 1}));
@@ -370,7 +428,7 @@ TEST(dialed_node, brings_nothing_to_the_terminal_that_one_obeys) {
     while (times_heard(logged) == 0 && std::chrono::steady_clock::now() < until)
         detail::process::current().pump();
     EXPECT_EQ(times_heard(logged), 1U);
-    auto c = ask_bridge(start_command{dialed.link_id, control::registered_entry{"x"}, ""});
+    auto c = ask_bridge(start_command{dialed.link, control::registered_entry{"x"}, ""});
     const auto open = node->next<open_frame>();
     ASSERT_TRUE(open);
     ASSERT_TRUE(node->send(refused_frame{open->channel, errc::start_failed, "no" + hostile}));

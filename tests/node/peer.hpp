@@ -160,7 +160,7 @@ class peer {
 struct dialed_node {
     channel events;
     peer node;
-    std::uint64_t link_id = 0;
+    link_token link;
     std::uint16_t port = 0;
 };
 /// `label`: how its starter calls it. `claimed`: how it calls itself. `owner`: of the key.
@@ -174,8 +174,8 @@ inline dialed_node be_dialed(const node_key& key, const std::string& label,
     peer node{accept_by_hand(listening), key, claimed, owner};
     EXPECT_TRUE(node.is_welcome);
     const auto opened = detail::await_opened(events);
-    const auto link_id = detail::decode_datum<linked>(opened.bytes())->link_id;
-    return {std::move(events), std::move(node), link_id, port};
+    auto link = detail::decode_datum<linked>(opened.bytes())->link;
+    return {std::move(events), std::move(node), std::move(link), port};
 }
 
 /// A record as it lies in a ring.

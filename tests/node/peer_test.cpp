@@ -98,7 +98,7 @@ TEST_F(bridge_test, a_node_hears_that_it_is_to_end_though_its_handle_goes_at_onc
 
 TEST_F(bridge_test, a_node_that_does_not_hang_up_when_it_is_to_end_is_hung_up_on) {
     auto dialed = be_dialed(make_node_key(), "silent");
-    auto c = ask_bridge(connect_command{dialed.link_id, "there"});
+    auto c = ask_bridge(connect_command{dialed.link, "there"});
     const auto open = dialed.node.next<open_frame>();
     ASSERT_TRUE(open);
     ASSERT_TRUE(dialed.node.send(opened_frame{open->channel, ring, 1}));

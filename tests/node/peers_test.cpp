@@ -196,7 +196,7 @@ class introduced : public net::bridge_test {
     }
     /// A channel to "there" of the node "other", asked for and not answered; the starter is asked.
     channel wants_other() {
-        auto c = net::ask_bridge(net::connect_command{0, "there", "other"});
+        auto c = net::ask_bridge(net::connect_command{{}, "there", "other"});
         const auto asked = starter_.next<net::introduce_frame>();
         EXPECT_TRUE(asked && asked->node == "other");
         return c;
@@ -257,7 +257,7 @@ TEST_F(introduced, may_be_dialed_with_the_peer_key_of_a_node_and_allows_connecti
     EXPECT_TRUE(other.next<net::exit_refused_frame>());
 
     // This node asks it as it is asked.
-    auto c = net::ask_bridge(net::connect_command{0, "there", "other"});
+    auto c = net::ask_bridge(net::connect_command{{}, "there", "other"});
     const auto open = other.next<net::open_frame>();
     ASSERT_TRUE(open);
     EXPECT_EQ(open->channel, 2U);
@@ -327,7 +327,7 @@ TEST_F(introduced, is_told_when_the_starter_is_not_there_any_more) {
         const auto* links = std::get_if<net::links_changed>(&*event);
         if (links && links->count == 0) break;
     }
-    auto c = net::ask_bridge(net::connect_command{0, "there", "other"});
+    auto c = net::ask_bridge(net::connect_command{{}, "there", "other"});
     const auto text = refusal_of(c, errc::node_unreachable);
     EXPECT_TRUE(contains(text, "not linked to it any more")) << text;
 }
