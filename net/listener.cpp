@@ -17,6 +17,7 @@
 #include <optional>
 #include <random>
 #include <sstream>
+#include <sys/resource.h>
 #include <utility>
 #include <vector>
 
@@ -39,6 +40,10 @@ constexpr std::chrono::milliseconds proved_time_min{1000};
 constexpr std::size_t reserve_divisor = 4;
 // The last so many addresses that have proved a key.
 constexpr std::size_t proved_addresses_max = 256;
+// Of the descriptors that this process may have; the rest is for links and channels. A few in any
+// case.
+constexpr std::size_t descriptors_divisor = 4;
+constexpr std::size_t pending_min = 64;
 // Whoever has an IPv6 address has its whole network of 64 bits.
 constexpr std::size_t network_bytes_v6 = 8;
 
@@ -54,6 +59,13 @@ using receive_low_watermark = asio::socket_base::receive_low_watermark;
 
 constexpr const char* loopback_only =
     "insecure is for loopback only (127.0.0.1, ::1): it would carry messages in the clear";
+
+std::size_t room_for_pending(std::size_t wanted) noexcept {
+    rlimit files{};
+    if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return std::min(wanted, pending_min);
+    return std::min<rlim_t>(wanted,
+                            std::max<rlim_t>(files.rlim_cur / descriptors_divisor, pending_min));
+}
 
 std::string to_string(const tcp::endpoint& endpoint) {
     std::ostringstream text;
@@ -365,6 +377,7 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
           pause_(context),
           room_(context),
           window_(context) {
+        options_.pending_max = room_for_pending(options_.pending_max);
         open();
         if (!options_.insecure) tls_ = make_tls_context();
         keys_ = std::make_shared<const std::vector<known_key>>(options_.keys);
@@ -447,7 +460,7 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         const bool is_stranger = proved_.count(origin) == 0;
         make_room(is_stranger);
         try {
-            auto shared = std::make_shared<std::weak_ptr<greeting>>();
+            auto at = std::make_shared<pending_list::iterator>();
             std::function<std::unique_ptr<tls_side>()> make_tls;
             if (tls_)
                 make_tls = [tls = tls_, keys = keys_] {
@@ -455,13 +468,16 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
                 };
             auto one = std::make_shared<greeting>(
                 stream{std::move(socket)}, peer, make_handshake(), std::move(make_tls),
-                [self = shared_from_this(), shared, peer, origin](dial_result r) {
-                    self->forget(shared->lock());
+                [self = shared_from_this(), at, peer, origin](dial_result r) {
+                    self->remove(*at);
+                    self->room_.cancel();
                     if (r) self->remember(origin);
                     self->on_greeted(peer, std::move(r));
                 });
-            *shared = one;
-            pending_.push_back({one, peer, origin, is_stranger, clock::now()});
+            const auto counted = origins_.try_emplace(origin, 0).first;
+            *at = pending_.insert(pending_.end(), {one, peer, counted, is_stranger, clock::now()});
+            ++counted->second;
+            strangers_ += is_stranger;
             one->start(clock::now() + options_.handshake_deadline);
         } catch (const std::exception& e) {
             refused(peer, e.what());
@@ -470,10 +486,11 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
 
     // -- whose handshake makes room --
 
+    using origin_counts = std::map<asio::ip::address, std::size_t>;
     struct pending {
         std::shared_ptr<greeting> one;
         tcp::endpoint peer;
-        asio::ip::address origin;
+        origin_counts::iterator origin;
         bool is_stranger;         // had proved no key before
         clock::time_point since;  // it came, or had sent what was not read yet
     };
@@ -484,33 +501,29 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
     }
 
     // Whose handshake goes for one more: of those that have proved no key the oldest, of the
-    // address that has most of them. Strangers make room for strangers.
+    // address that has most handshakes. Strangers make room for strangers.
     // Returns: pending_.end() while there is room.
     pending_list::iterator next_to_go(bool for_stranger) {
-        if (pending_.size() < options_.pending_max) return pending_.end();
-        std::size_t strangers = 0;
-        for (const auto& each : pending_) strangers += each.is_stranger;
-        const bool strangers_only = for_stranger && strangers >= options_.pending_max;
+        const bool strangers_only = for_stranger && strangers_ >= options_.pending_max;
         if (!strangers_only && pending_.size() < pending_max()) return pending_.end();
-        // Of each address the oldest, and how many.
-        std::vector<std::pair<pending_list::iterator, std::size_t>> unproved;
+        std::size_t most = 0;
+        for (const auto& [origin, count] : origins_) most = std::max(most, count);
         auto oldest = pending_.end();
+        auto best = pending_.end();
         for (auto p = pending_.begin(); p != pending_.end(); ++p) {
             if (strangers_only && !p->is_stranger) continue;
             if (oldest == pending_.end()) oldest = p;
             if (p->one->has_proved_key()) continue;
-            const auto same = std::find_if(unproved.begin(), unproved.end(), [&](const auto& u) {
-                return u.first->origin == p->origin;
-            });
-            if (same == unproved.end())
-                unproved.emplace_back(p, 1);
-            else
-                ++same->second;
+            if (best == pending_.end() || p->origin->second > best->origin->second) best = p;
+            if (best->origin->second == most) break;
         }
-        if (unproved.empty()) return oldest;
-        return std::max_element(unproved.begin(), unproved.end(),
-                                [](const auto& a, const auto& b) { return a.second < b.second; })
-            ->first;
+        return best == pending_.end() ? oldest : best;
+    }
+
+    void remove(pending_list::iterator which) {
+        strangers_ -= which->is_stranger;
+        if (--which->origin->second == 0) origins_.erase(which->origin);
+        pending_.erase(which);
     }
 
     // Before the next one is accepted: whoever has had too little time stays.
@@ -542,13 +555,8 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         const auto [min, max] = options_.protocols;
         next->one->give_way({errc::full, why + "; try again", min, max});
         const auto peer = next->peer;
-        pending_.erase(next);
+        remove(next);
         refused(peer, why);
-    }
-
-    void forget(const std::shared_ptr<greeting>& one) {
-        std::erase_if(pending_, [&](const pending& p) { return p.one == one; });
-        room_.cancel();
     }
 
     void remember(const asio::ip::address& origin) {
@@ -615,6 +623,8 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
     tcp::endpoint endpoint_;
     tcp::endpoint peer_endpoint_;  // of the accept under way
     pending_list pending_;
+    origin_counts origins_;                                  // of pending_
+    std::size_t strangers_ = 0;                              // among them
     std::map<asio::ip::address, clock::time_point> proved_;  // origins, and when at last
     asio::steady_timer pause_;                               // for descriptors or memory
     asio::steady_timer room_;  // for a handshake that has had its time

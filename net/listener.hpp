@@ -36,7 +36,9 @@ struct listen_options {
 
     protocol_range protocols{};
     std::chrono::milliseconds handshake_deadline{5000};
-    std::size_t pending_max = 64;          // handshakes at a time; see listener for one more
+    // Handshakes at a time, and no more than a quarter of this process's descriptors, but 64 in any
+    // case; see listener for one more.
+    std::size_t pending_max = 1024;
     std::size_t refusals_logged_max = 10;  // per log_window; the rest share a line at its end
     std::chrono::milliseconds log_window{1000};
 };

@@ -2,6 +2,7 @@
 #include "net/listener.hpp"
 
 #include "tests/net/event_loop.hpp"
+#include "tests/support/attackers.hpp"
 
 #include <boost/asio/read.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -312,6 +313,7 @@ TEST_P(listening, client_that_drips_bytes_gains_no_time) {
 
 TEST_P(listening, hundred_pending_connections_do_not_keep_a_good_client_out) {
     auto with = options();
+    with.pending_max = 64;
     with.log_window = 300ms;
     listen(std::move(with));
     // Connections that the log accounts for, on a line each or together.
@@ -387,108 +389,44 @@ TEST_P(listening, good_client_gets_in_while_others_are_pending) {
 
 // -- a thousand attackers --
 
-enum class attack { silence, trickle, half_open };
-
-// A process that keeps a thousand connections up, and makes a new one for each that is ended.
-class attackers {
+// A process of attackers.
+class attacking_process {
   public:
-    attackers(std::uint16_t port, attack how, const std::vector<std::byte>& start) {
+    attacking_process(std::uint16_t port, attack how, const std::vector<std::byte>& start) {
         std::array<int, 2> ends{};
         if (::pipe(ends.data()) != 0) std::abort();
         pid_ = ::fork();
         if (pid_ == 0) {
             ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-            attack_for_ever(port, how, start, ends[1]);
+            attackers{port, how, start,
+                      [&] {
+                          if (::write(ends[1], "", 1) != 1) ::_exit(1);
+                      }}
+                .attack_for_ever();
         }
         ::close(ends[1]);
         char word = 0;
         EXPECT_EQ(::read(ends[0], &word, 1), 1) << "the attackers never were";
         ::close(ends[0]);
     }
-    ~attackers() {
+    ~attacking_process() {
         ::kill(pid_, SIGKILL);
         ::waitpid(pid_, nullptr, 0);
     }
+    attacking_process(const attacking_process&) = delete;
+    attacking_process& operator=(const attacking_process&) = delete;
 
   private:
-    static constexpr std::size_t count = 1000;
-
-    struct one {
-        explicit one(asio::io_context& io) : socket(io), timer(io) {}
-        tcp::socket socket;
-        asio::steady_timer timer;
-        std::size_t sent = 0;
-        std::array<char, 512> read{};
-    };
-
-    struct crowd {
-        asio::io_context& io;
-        tcp::endpoint to;
-        attack how;
-        const std::vector<std::byte>& start;
-        std::function<void()> on_connected;
-        std::vector<std::unique_ptr<one>> all{};
-
-        void come(one& o) {
-            boost::system::error_code ignored;
-            o.socket.close(ignored);
-            o.socket = tcp::socket{io};
-            o.sent = 0;
-            o.socket.async_connect(to, [this, &o](boost::system::error_code ec) {
-                on_connected();
-                if (ec) return come(o);
-                if (how == attack::trickle) trickle(o);
-                if (how == attack::half_open) {
-                    boost::system::error_code lost;
-                    o.socket.write_some(asio::buffer(start, start.size() / 2), lost);
-                }
-                stay(o);
-            });
-        }
-        void stay(one& o) {
-            o.socket.async_read_some(asio::buffer(o.read),
-                                     [this, &o](boost::system::error_code ec, std::size_t) {
-                                         if (!ec) return stay(o);
-                                         o.timer.cancel();
-                                         come(o);
-                                     });
-        }
-        void trickle(one& o) {
-            boost::system::error_code lost;
-            if (o.sent + 1 < start.size())
-                o.socket.write_some(asio::buffer(&start[o.sent++], 1), lost);
-            o.timer.expires_after(1s);
-            o.timer.async_wait([this, &o](boost::system::error_code ec) {
-                if (!ec) trickle(o);
-            });
-        }
-    };
-
-    [[noreturn]] static void attack_for_ever(std::uint16_t port, attack how,
-                                             const std::vector<std::byte>& start, int ready) {
-        rlimit files{};
-        ::getrlimit(RLIMIT_NOFILE, &files);
-        files.rlim_cur = files.rlim_max;
-        ::setrlimit(RLIMIT_NOFILE, &files);
-        asio::io_context io{1};
-        std::size_t connected = 0;
-        crowd c{io, {asio::ip::address_v4::loopback(), port}, how, start, [&] {
-                    if (++connected == count && ::write(ready, "", 1) != 1) ::_exit(1);
-                }};
-        for (std::size_t i = 0; i < count; ++i) c.all.push_back(std::make_unique<one>(io));
-        for (auto& each : c.all) c.come(*each);
-        io.run();
-        ::_exit(0);
-    }
-
     pid_t pid_ = 0;
 };
 
 class attacked : public listening {
   protected:
     void expect_that_peers_join_within_a_second(attack how) {
-        listen();
-        const attackers crowd{node->port(), how, first_words()};
+        auto few = options();
+        few.pending_max = 256;  // so that most of the attackers wait, and take the place of others
+        listen(std::move(few));
+        const attacking_process crowd{node->port(), how, first_words()};
         for (int i = 0; i < 20; ++i) {
             auto with = to(node->port());
             with.deadline = 1s;

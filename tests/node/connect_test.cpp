@@ -6,6 +6,7 @@
 #include "tests/node/heard.hpp"
 #include "tests/node/local_node.hpp"
 #include "tests/node/peer.hpp"
+#include "tests/support/attackers.hpp"
 #include "tests/support/error_of.hpp"
 #include "tests/support/scratch.hpp"
 
@@ -69,6 +70,29 @@ TEST_F(connected, does_with_the_node_what_its_starter_does) {
     ASSERT_TRUE(place.get<std::int64_t>());
     ASSERT_EQ(place.put(std::int64_t{7}), status::ok);
     EXPECT_EQ(place.wait(), (exit_status{.value = 7}));
+}
+
+/// Keeps up a thousand connections to a port that never say a word.
+void attack_in_silence(channel& to_creator) {
+    const auto port = to_creator.get<std::int64_t>().value();
+    attackers{
+        static_cast<std::uint16_t>(port), attack::silence, {}, [&] { (void)to_creator.put(true); }}
+        .attack_for_ever();
+}
+
+TEST_F(connected, within_a_second_each_time_while_a_thousand_others_prove_no_key) {
+    auto crowd = spawn(attack_in_silence);
+    ASSERT_EQ(crowd.put(std::int64_t{node_.port()}), status::ok);
+    ASSERT_TRUE(crowd.get<bool>());
+    auto options = own_key();
+    options.deadline = 1s;
+    for (int i = 0; i < 20; ++i) {
+        SCOPED_TRACE(i);
+        auto there = connect(options);
+        auto found = there.connect_to_named_place("echo");
+        EXPECT_EQ(echoed(found, "hello"), "hello");
+    }
+    crowd.kill();
 }
 
 TEST_F(connected, finds_a_module_of_the_node_by_its_absolute_path_whatever_its_root_calls_it) {
@@ -160,19 +184,24 @@ TEST_F(connected, is_waited_for_in_bodies_beside_the_router_that_watches_it) {
         EXPECT_EQ(there.wait(), (exit_status{.value = 3}));
         if (++waited == 2) test_runtime().stop();
     };
-    // The one dial ends when the other body, which must run meanwhile, hangs up.
-    const auto listening = net::listen_by_hand();
+    // The one dial ends when the other body, which must run meanwhile, hangs up and listens no
+    // more.
+    auto listening = net::listen_by_hand();
     auto options = own_key();
     options.deadline = 1h;
-    test_runtime().route(
-        there, after(0s, wait), after(0s, wait),
-        after(0s, [&, to = "127.0.0.1:" + std::to_string(listening.second)] {
-            // Our bridge has been told to dial when this one is left for the first time.
-            test_runtime().add(after(0s, [&] { (void)net::accept_by_hand(listening.first); }));
-            const auto e = error_of([&] { (void)test_runtime().connect_node(to, options); });
-            EXPECT_EQ(e.code(), errc::node_unreachable) << e.what();
-            there.send_exit(3);
-        }));
+    test_runtime().route(there, after(0s, wait), after(0s, wait),
+                         after(0s, [&, to = "127.0.0.1:" + std::to_string(listening.second)] {
+                             // Our bridge has been told to dial when this one is left for the first
+                             // time.
+                             test_runtime().add(after(0s, [&] {
+                                 (void)net::accept_by_hand(listening.first);
+                                 listening.first.reset();
+                             }));
+                             const auto e =
+                                 error_of([&] { (void)test_runtime().connect_node(to, options); });
+                             EXPECT_EQ(e.code(), errc::node_unreachable) << e.what();
+                             there.send_exit(3);
+                         }));
     EXPECT_EQ(told, 1);
 }
 
