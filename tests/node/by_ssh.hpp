@@ -20,13 +20,13 @@
 class needs_sshd : public ::testing::Test {
   protected:
     void SetUp() override {
-        children_ = children_of(::getpid());
         if (const auto why = test_sshd::why_not(); !why.empty()) return lacks(why);
     }
     void TearDown() override { EXPECT_EQ(children_of(::getpid()), children_); }
 
   private:
-    std::vector<pid_t> children_;
+    // Since construction: TearDown runs also after a derived SetUp that skips before this one's.
+    std::vector<pid_t> children_ = children_of(::getpid());
 };
 
 /// Each runs with the library, and with the ssh command whose name is the parameter.

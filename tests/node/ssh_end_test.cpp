@@ -225,6 +225,17 @@ class ssh_end_by_command : public ssh_end {
     stopping_command command_;
 };
 
+/// A test whose SetUp has skipped before that of needs_sshd.
+struct skipped_early : needs_sshd {
+    void TestBody() override {}
+    using needs_sshd::TearDown;
+};
+
+TEST(needs_sshd_fixture, finds_nothing_amiss_after_a_test_that_skipped_in_its_set_up) {
+    ASSERT_FALSE(children_of(::getpid()).empty());
+    skipped_early{}.TearDown();
+}
+
 TEST_F(ssh_end_by_command, comes_to_a_detached_node_and_no_kill_before_it) {
     const test_sshd far;
     kill_root(finish_doomed(begin_doomed(far, "0", "tethered")));  // the copy is there now
