@@ -89,6 +89,9 @@ TEST(spawn, runs_a_lambda_with_arguments) {
     EXPECT_EQ(spawn([](int a, int b) { return a + b; }, 30, 12).wait(), exited(42));
 }
 
+int eight() noexcept { return 8; }
+TEST(spawn, runs_a_function_that_does_not_throw) { EXPECT_EQ(spawn(eight).wait(), exited(8)); }
+
 TEST(spawn, makes_rings_of_the_size_asked_for) {
     auto p = spawn({.ring_bytes = 4096},
                    [](channel& c) { return static_cast<int>(c.record_bytes_max() / 8); });

@@ -43,6 +43,22 @@ PLACES_NAMED_SERVER(tally, (rpc, add), (rpc, total), (rpc, fail), (rpc, fail_str
                     (cast, reset), (rpc, check), (rpc, join), (rpc, large), (rpc, descriptors),
                     (rpc, end), (cast, throw_in_cast))
 
+/// Answers with what it keeps, by reference.
+struct shelf {
+    void put(const std::string& title) { titles_.push_back(title); }
+    const std::string& first() const { return titles_.front(); }
+    std::vector<std::string>& all() { return titles_; }
+    const int& count() {
+        count_ = static_cast<int>(titles_.size());
+        return count_;
+    }
+
+  private:
+    std::vector<std::string> titles_;
+    int count_ = 0;
+};
+PLACES_SERVER(shelf, (cast, put), (rpc, first), (rpc, all), (rpc, count))
+
 namespace a::b {
 struct counter {
     int next() { return ++count_; }
@@ -92,6 +108,16 @@ struct killed_at_end {
 };
 
 }  // namespace
+
+TEST(server, answers_a_reference_with_a_copy_of_what_it_refers_to) {
+    auto books = spawn_server<shelf>();
+    books.put("one");
+    books.put("two");
+    EXPECT_EQ(books.first(), "one");
+    EXPECT_EQ(books.all(), (std::vector<std::string>{"one", "two"}));
+    EXPECT_EQ(books.count(), 2);
+    static_assert(std::is_same_v<decltype(books.first()), std::string>);
+}
 
 TEST(named_place, answers_each_connection_what_that_one_asked) {
     const killed_at_end server{spawn({.named = "replies"}, reply_to_sender)};

@@ -118,6 +118,28 @@ class channel {
         return get_until<T>(after(limit));
     }
 
+    // Of a type that does not travel the compiler says in one line what to do instead.
+    template <class T>
+    status put(const T&) {
+        return detail::not_sent<T>();
+    }
+    template <class T>
+    status try_put(const T&) {
+        return detail::not_sent<T>();
+    }
+    template <class T, class Rep, class Period>
+    status put_for(const T&, std::chrono::duration<Rep, Period>) {
+        return detail::not_sent<T>();
+    }
+    template <class T>
+    requires(!message_type<T>) auto get() { return detail::not_received<T>(); }
+    template <class T>
+    requires(!message_type<T>) auto try_get() { return detail::not_received<T>(); }
+    template <class T, class Rep, class Period>
+    requires(!message_type<T>) auto get_for(std::chrono::duration<Rep, Period>) {
+        return detail::not_received<T>();
+    }
+
     /// The next message whatever its type, and its counterpart.
     result<message> receive(clock::time_point until = clock::time_point::max());
     status send(const message& m, clock::time_point until = clock::time_point::max());

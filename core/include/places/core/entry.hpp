@@ -53,6 +53,7 @@ constexpr int completion_value(long long v) noexcept {
 template <class... P>
 struct entry_arguments {
     static constexpr bool takes_inbox = false;
+    using parameters = types<std::decay_t<P>...>;
     using tuple = std::tuple<std::decay_t<P>...>;
     template <class F>
     static decltype(auto) call(F f, inbox&, tuple& t) {
@@ -62,6 +63,7 @@ struct entry_arguments {
 template <class... P>
 struct entry_arguments<channel&, P...> {
     static constexpr bool takes_inbox = false;
+    using parameters = types<std::decay_t<P>...>;
     using tuple = std::tuple<std::decay_t<P>...>;
     template <class F>
     static decltype(auto) call(F f, inbox& in, tuple& t) {
@@ -71,6 +73,7 @@ struct entry_arguments<channel&, P...> {
 template <class... P>
 struct entry_arguments<inbox&, P...> {
     static constexpr bool takes_inbox = true;
+    using parameters = types<std::decay_t<P>...>;
     using tuple = std::tuple<std::decay_t<P>...>;
     template <class F>
     static decltype(auto) call(F f, inbox& in, tuple& t) {
@@ -78,39 +81,74 @@ struct entry_arguments<inbox&, P...> {
     }
 };
 
+template <class... P>
+consteval bool all_received(types<P...>) {
+    return (is_received<P> && ...);
+}
+
+template <class Entry, int Position, class T>
+constexpr void explain_parameter() {
+    if constexpr (std::is_base_of_v<channel, T> || std::is_base_of_v<inbox, T>) {
+        PLACES_DETAIL_REFUSE(
+            "the first parameter of an entry is its end, by reference: "
+            "places::channel& or places::inbox&",
+            cannot_travel<entry_parameter<Position, Entry>, T>);
+    } else {
+        explain_reception<T, entry_parameter<Position, Entry>>();
+    }
+}
+/// Stops the build with a line for each parameter that cannot travel to a place.
+template <class Entry, class... P, std::size_t... i>
+constexpr void explain_parameters(types<P...>, std::index_sequence<i...>) {
+    (explain_parameter<Entry, static_cast<int>(i) + 1, P>(), ...);
+}
+
 template <class F>
 struct entry_of;
 template <class R, class... P>
 struct entry_of<R (*)(P...)> : entry_arguments<P...> {
     using base = entry_arguments<P...>;
+    static constexpr bool travels = all_received(typename base::parameters{});
     static_assert(std::is_void_v<R> || std::is_integral_v<R>,
                   "an entry returns nothing or its completion value, an integer");
 
     static int run(void* function, inbox& in) {
-        typename base::tuple arguments;
-        if constexpr (std::tuple_size_v<typename base::tuple> > 0) {
-            auto received = in.creator().template get<typename base::tuple>();
-            if (!received) throw error(received.error(), "the arguments of the place's entry");
-            arguments = std::move(*received);
-        }
-        const auto f = reinterpret_cast<R (*)(P...)>(function);
-        if constexpr (std::is_void_v<R>) {
-            base::call(f, in, arguments);
-            return 0;
+        if constexpr (travels) {
+            typename base::tuple arguments;
+            if constexpr (std::tuple_size_v < typename base::tuple >> 0) {
+                auto received = in.creator().template get<typename base::tuple>();
+                if (!received) {
+                    throw error(received.error(), "the arguments of the place's entry");
+                }
+                arguments = std::move(*received);
+            }
+            const auto f = reinterpret_cast<R (*)(P...)>(function);
+            if constexpr (std::is_void_v<R>) {
+                base::call(f, in, arguments);
+                return 0;
+            } else {
+                return completion_value(static_cast<long long>(base::call(f, in, arguments)));
+            }
         } else {
-            return completion_value(static_cast<long long>(base::call(f, in, arguments)));
+            explain_parameters<R(P...)>(
+                typename base::parameters{},
+                std::make_index_sequence<std::tuple_size_v<typename base::tuple>>{});
+            return 1;
         }
     }
 };
+template <class R, class... P>
+struct entry_of<R (*)(P...) noexcept> : entry_of<R (*)(P...)> {};
 
 template <class F>
 constexpr auto as_function(F f) {
     if constexpr (std::is_pointer_v<F>) {
         return f;
     } else {
-        static_assert(requires { +f; },
-                      "an entry is a function or a lambda without captures: what it needs travels "
-                      "as arguments");
+        static_assert(
+            requires { +f; },
+            "an entry is a function or a lambda without captures: what it needs travels "
+            "as arguments");
         return +f;
     }
 }

@@ -36,6 +36,11 @@ class reply_end {
     status put(const T& v) {
         return send(message::of(v));
     }
+    /// Of a type that does not travel the compiler says in one line what to do instead.
+    template <class T>
+    status put(const T&) {
+        return detail::not_sent<T>();
+    }
     /// The same for a message that is made already.
     status send(const message& m);
     /// Tells connections apart; unique on this node.

@@ -27,10 +27,29 @@ enum class kind : std::uint16_t {
 /// What can travel: bytes; trivially copyable types; strings, symbols, values, structs described
 /// with Boost.Describe, and std containers, tuples, optionals, variants and durations of these.
 /// Not: pointers, views, references, closures, nor a described struct with such a member.
+/// To describe a struct: #include <boost/describe.hpp>, and in the namespace of the struct
+/// BOOST_DESCRIBE_STRUCT(account, (), (owner, balance)).
 /// A trivially copyable struct that is not described is taken on trust, since its members are
 /// hidden from us; its padding travels with it.
 template <class T>
 concept message_type = detail::travels<T>;
+
+namespace detail {
+
+// Bodies of the calls that take any type, to say why one does not travel.
+template <class T>
+status not_sent() {
+    explain_refusal<T>();
+    return status::closed;
+}
+template <class T>
+result<std::decay_t<T>> not_received() {
+    explain_refusal<T>();
+    return result<std::decay_t<T>>(boost::system::in_place_error,
+                                   make_error_code(errc::wrong_type));
+}
+
+}  // namespace detail
 
 /// Owns one message; an ordinary copyable value.
 class message {
@@ -57,6 +76,9 @@ class message {
     /// Returns: a T | wrong_type | corrupt.
     template <message_type T>
     result<T> as() const;
+    /// Of a type that does not travel the compiler says in one line what to do instead.
+    template <class T>
+    requires(!message_type<T>) auto as() const { return detail::not_received<T>(); }
 
     places::kind what() const noexcept { return what_; }
     /// Of a raw message the fingerprint of its type, else 0.
@@ -89,10 +111,14 @@ message message::of(const T& v) {
 
 template <message_type T>
 result<T> message::as() const {
-    static_assert(!detail::is_octet_span<T>, "receive bytes as std::vector<std::byte>");
-    static_assert(!std::is_array_v<T>, "receive a string literal as std::string");
-    if (what_ == kind::datum) return detail::decode_datum<T>(bytes_);
-    if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
+    if constexpr (!detail::is_received<T>) {
+        detail::explain_reception<T>();
+    } else if (what_ == kind::datum) {
+        return detail::decode_datum<T>(bytes_);
+    }
+    if constexpr (!detail::is_received<T>) {
+        // Explained above.
+    } else if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
         if (what_ == kind::bytes) return bytes_;
     } else if constexpr (std::is_same_v<T, value>) {
         if (what_ == kind::bytes) return value(bytes_);

@@ -5,6 +5,7 @@
 #include <places/core/channel.hpp>
 #include <places/core/entry.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -54,30 +55,75 @@ namespace detail {
 
 place spawn_function(const spawn_options& options, thunk run, void* function, bool takes_inbox);
 
+template <class... P, class... Args>
+consteval bool arguments_fit(types<P...>, types<Args...>) {
+    if constexpr (sizeof...(P) == sizeof...(Args))
+        return (std::is_convertible_v<Args, P> && ...);
+    else
+        return false;
+}
+
+/// The type at `index`, void behind the last one.
+template <std::size_t index, class... Ts>
+consteval auto type_at(types<Ts...>) {
+    if constexpr (index < sizeof...(Ts)) {
+        return std::type_identity<std::tuple_element_t<index, std::tuple<Ts...>>>{};
+    } else {
+        return std::type_identity<void>{};
+    }
+}
+
+template <int Position, class P, class Arg>
+constexpr void explain_argument(std::type_identity<P>, std::type_identity<Arg>) {
+    if constexpr (std::is_void_v<Arg>) {
+        PLACES_DETAIL_REFUSE(
+            "spawn() takes a value for each parameter of the entry after its "
+            "channel& or inbox&: this one is missing",
+            missing_argument<Position, P>);
+    } else if constexpr (std::is_void_v<P>) {
+        PLACES_DETAIL_REFUSE("the entry has no parameter for this argument of spawn()",
+                             surplus_argument<Position, std::remove_cvref_t<Arg>>);
+    } else if constexpr (!std::is_convertible_v<Arg, P>) {
+        PLACES_DETAIL_REFUSE(
+            "an argument of spawn() does not convert to the parameter of the entry",
+            not_convertible_argument<Position, std::remove_cvref_t<Arg>, P>);
+    }
+}
+/// Stops the build with a line for each argument that is missing, surplus or of another type.
+template <class Ps, class Args, std::size_t... i>
+constexpr void explain_arguments(Ps ps, Args args, std::index_sequence<i...>) {
+    (explain_argument<static_cast<int>(i) + 1>(type_at<i>(ps), type_at<i>(args)), ...);
+}
+
 template <class F, class... Args>
 place spawn_with(const spawn_options& options, F f, Args&&... args) {
     const auto function = as_function(f);
     using entry = entry_of<std::remove_const_t<decltype(function)>>;
+    using parameters = typename entry::parameters;
     using tuple = typename entry::tuple;
-    auto p = spawn_function(options, &entry::run, reinterpret_cast<void*>(function),
-                            entry::takes_inbox);
-    if constexpr (std::tuple_size_v<tuple> > 0) {
-        const auto sent = p.put(tuple{std::forward<Args>(args)...});
-        if (sent != status::ok) {
-            throw error(make_error_code(sent), "the arguments for a place's entry: " +
-                                                   std::string(to_string(sent)) +
-                                                   "; a larger ring_bytes takes larger arguments");
-        }
+    if constexpr (entry::travels && !arguments_fit(parameters{}, types<Args&&...>{})) {
+        constexpr auto count = std::max(std::tuple_size_v<tuple>, sizeof...(Args));
+        explain_arguments(parameters{}, types<Args&&...>{}, std::make_index_sequence<count>{});
+        return place{};
     } else {
-        static_assert(sizeof...(Args) == 0, "this entry takes no arguments");
+        auto p = spawn_function(options, &entry::run, reinterpret_cast<void*>(function),
+                                entry::takes_inbox);
+        if constexpr (entry::travels && sizeof...(Args) > 0) {
+            const auto sent = p.put(tuple{std::forward<Args>(args)...});
+            if (sent != status::ok) {
+                throw error(make_error_code(sent),
+                            "the arguments for a place's entry: " + std::string(to_string(sent)) +
+                                "; a larger ring_bytes takes larger arguments");
+            }
+        }
+        return p;
     }
-    return p;
 }
 
 template <class T>
-concept entry_like = !std::same_as<std::decay_t<T>, registered> &&
-                        !std::same_as<std::decay_t<T>, library> &&
-                        !std::same_as<std::decay_t<T>, spawn_options>;
+concept entry_like =
+    !std::same_as<std::decay_t<T>, registered> && !std::same_as<std::decay_t<T>, library> &&
+    !std::same_as<std::decay_t<T>, spawn_options>;
 
 }  // namespace detail
 

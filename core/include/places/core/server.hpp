@@ -9,7 +9,8 @@
 //   PLACES_NAMED_SERVER(tuple_server, (rpc, set), (cast, hello))
 //
 // An rpc waits for its result; a cast sends and goes on. Calls to one server run one after the
-// other, in the order in which they arrive.
+// other, in the order in which they arrive. Parameters and results are message types; of a result
+// that is a reference the caller gets a copy of what it refers to.
 #pragma once
 
 #include <places/core/detail/call.hpp>
@@ -20,6 +21,7 @@
 #include <array>
 #include <concepts>
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <optional>
 #include <string>
@@ -36,7 +38,8 @@ struct method_of;
 template <class S, class R, class... P>
 struct method_of<R (S::*)(P...)> {
     using server = S;
-    using result_type = R;
+    using result_type = std::decay_t<R>;  // a reference is answered by what it refers to
+    using declared = types<P...>;
     using arguments = std::tuple<std::decay_t<P>...>;
 };
 template <class S, class R, class... P>
@@ -45,6 +48,52 @@ template <class S, class R, class... P>
 struct method_of<R (S::*)(P...) noexcept> : method_of<R (S::*)(P...)> {};
 template <class S, class R, class... P>
 struct method_of<R (S::*)(P...) const noexcept> : method_of<R (S::*)(P...)> {};
+
+template <class P>
+inline constexpr bool is_written =
+    std::is_lvalue_reference_v<P> && !std::is_const_v<std::remove_reference_t<P>>;
+template <class R>
+consteval bool is_answer() {
+    if constexpr (std::is_void_v<R>)
+        return true;
+    else
+        return is_received<R>;
+}
+
+template <class R, class... P>
+consteval bool call_travels(types<P...>) {
+    return ((is_received<std::decay_t<P>> && !is_written<P>)&&...) && is_answer<R>();
+}
+template <auto M>
+inline constexpr bool method_travels = call_travels<typename method_of<decltype(M)>::result_type>(
+    typename method_of<decltype(M)>::declared{});
+
+template <auto M, int Position, class P>
+constexpr void explain_method_parameter() {
+    if constexpr (is_written<P>) {
+        PLACES_DETAIL_REFUSE(
+            "what a method writes into its parameter does not travel back: take it "
+            "by value or const reference, and return the result",
+            cannot_travel<method_parameter<Position, M>, P>);
+    } else {
+        explain_reception<std::decay_t<P>, method_parameter<Position, M>>();
+    }
+}
+template <auto M, class... P, std::size_t... i>
+constexpr void explain_method_parameters(types<P...>, std::index_sequence<i...>) {
+    (explain_method_parameter<M, static_cast<int>(i) + 1, P>(), ...);
+}
+/// Stops the build with a line for each parameter and result that cannot travel.
+template <auto M>
+constexpr void explain_method() {
+    using traits = method_of<decltype(M)>;
+    explain_method_parameters<M>(
+        typename traits::declared{},
+        std::make_index_sequence<std::tuple_size_v<typename traits::arguments>>{});
+    if constexpr (!is_answer<typename traits::result_type>()) {
+        explain_reception<typename traits::result_type, method_result<M>>();
+    }
+}
 
 /// One method as the server's loop sees it.
 template <class S>
@@ -56,16 +105,22 @@ struct method {
 template <auto M, class S>
 message run_method(S& server, const request& call) {
     using traits = method_of<decltype(M)>;
-    auto arguments = parsed_arguments(call, static_cast<typename traits::arguments*>(nullptr));
-    const auto invoke = [&]() -> decltype(auto) {
-        return std::apply(
-            [&](auto&... a) -> decltype(auto) { return (server.*M)(std::move(a)...); }, arguments);
-    };
-    if constexpr (std::is_void_v<typename traits::result_type>) {
-        invoke();
-        return make_void_reply(call.id());
+    if constexpr (!method_travels<M>) {
+        explain_method<M>();
+        return {};
     } else {
-        return make_reply(call.id(), invoke());
+        auto arguments = parsed_arguments(call, static_cast<typename traits::arguments*>(nullptr));
+        const auto invoke = [&]() -> decltype(auto) {
+            return std::apply(
+                [&](auto&... a) -> decltype(auto) { return (server.*M)(std::move(a)...); },
+                arguments);
+        };
+        if constexpr (std::is_void_v<typename traits::result_type>) {
+            invoke();
+            return make_void_reply(call.id());
+        } else {
+            return make_reply(call.id(), invoke());
+        }
     }
 }
 
@@ -99,7 +154,33 @@ class caller {
     std::map<std::uint64_t, std::optional<reply>> calls_;
 };
 
+/// Of a class that no server macro has declared.
+struct no_server_definition {
+    template <class Client>
+    struct calls {};
+    static constexpr const char* name = "";
+    static constexpr bool is_named = false;
+};
+no_server_definition places_server_definition(...);
+
+template <class S>
+constexpr auto definition_of() {
+    using declared = decltype(places_server_definition(static_cast<S*>(nullptr)));
+    if constexpr (std::is_same_v<declared, no_server_definition>) {
+        PLACES_DETAIL_REFUSE(
+            "no server macro declares this class: add PLACES_NAMED_SERVER(class, "
+            "(rpc, method), (cast, method)) or PLACES_SERVER after it, in its "
+            "namespace",
+            not_declared_server<S>);
+    }
+    return std::type_identity<declared>{};
+}
+
 }  // namespace detail
+
+/// What a server macro has declared of S.
+template <class S>
+using server_definition = typename decltype(detail::definition_of<S>())::type;
 
 /// A typed stub over a channel to a server S: has S's methods, with S's argument types.
 /// `Link` is what it holds: a channel, or the place itself.
@@ -107,9 +188,7 @@ class caller {
 /// peer_dead, closed, node_down or too_large when there was no answer.
 /// Blocks: an rpc until answered; inside a router body that body only.
 template <class S, class Link = channel>
-class client
-    : public decltype(places_server_definition(static_cast<S*>(nullptr)))::template calls<
-          client<S, Link>> {
+class client : public server_definition<S>::template calls<client<S, Link>> {
   public:
     explicit client(Link link) noexcept : link_(std::move(link)) {}
     Link& link() noexcept { return link_; }
@@ -119,19 +198,26 @@ class client
     auto places_call(const char* what, const char* method, A&&... a) ->
         typename detail::method_of<decltype(M)>::result_type {
         using traits = detail::method_of<decltype(M)>;
-        const typename traits::arguments arguments{std::forward<A>(a)...};
-        const auto id = HasReply ? caller_.next_id() : 0;
-        const auto request = std::apply(
-            [&](const auto&... each) { return detail::make_request(id, method, each...); },
-            arguments);
-        if constexpr (!HasReply) {
-            static_assert(std::is_void_v<typename traits::result_type>, "a cast returns nothing");
-            caller_.cast(link_, what, request);
+        if constexpr (!detail::method_travels<M>) {
+            std::abort();  // does not compile: run_method() says why
         } else {
-            const auto answer = caller_.call(link_, what, id, request);
-            auto v = answer.template as<typename traits::result_type>();
-            if (!v) throw error(v.error(), std::string(what) + ": the reply has another type");
-            if constexpr (!std::is_void_v<typename traits::result_type>) return std::move(*v);
+            const typename traits::arguments arguments{std::forward<A>(a)...};
+            const auto id = HasReply ? caller_.next_id() : 0;
+            const auto request = std::apply(
+                [&](const auto&... each) { return detail::make_request(id, method, each...); },
+                arguments);
+            if constexpr (HasReply) {
+                const auto answer = caller_.call(link_, what, id, request);
+                auto v = answer.template as<typename traits::result_type>();
+                if (!v) throw error(v.error(), std::string(what) + ": the reply has another type");
+                if constexpr (!std::is_void_v<typename traits::result_type>) return std::move(*v);
+            } else if constexpr (std::is_void_v<typename traits::result_type>) {
+                caller_.cast(link_, what, request);
+            } else {
+                PLACES_DETAIL_REFUSE("a cast returns nothing: make the method an rpc, or void",
+                                     detail::method_result<M>);
+                std::abort();
+            }
         }
     }
 
@@ -139,10 +225,6 @@ class client
     Link link_;
     detail::caller caller_;
 };
-
-/// What a server macro has declared of S.
-template <class S>
-using server_definition = decltype(places_server_definition(static_cast<S*>(nullptr)));
 
 namespace detail {
 

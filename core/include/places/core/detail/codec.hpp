@@ -8,6 +8,7 @@
 #include <places/core/detail/travels.hpp>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 
@@ -23,9 +24,12 @@ match read(datum_reader from, T& out);
 /// A T to read into.
 template <class T>
 T blank() {
-    static_assert(std::is_default_constructible_v<T>,
-                  "a type that is received needs a default constructor");
-    return T{};
+    if constexpr (std::is_default_constructible_v<T>) {
+        return T{};
+    } else {
+        explain<T>(no_fault{});
+        std::abort();
+    }
 }
 
 // An empty optional is written as nothing, unless its element may be written so too.

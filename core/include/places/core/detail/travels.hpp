@@ -4,6 +4,7 @@
 // and those of other libraries travel too.
 #pragma once
 
+#include <places/core/detail/refusal.hpp>
 #include <places/core/value.hpp>
 
 #include <boost/describe/bases.hpp>
@@ -287,26 +288,210 @@ template <class T>
 inline constexpr bool travels =
     travels_below<T>(types<>{}) && (!std::is_array_v<T> || is_char_array<T>);
 
-/// Stops the build with the reason why T does not travel.
+// -- why a type does not travel --
+
+enum class refusal {
+    pointer,
+    view,
+    function,
+    qualified,
+    array,
+    duration,
+    base,
+    hidden_member,
+    undescribed,
+};
+
+struct no_fault {};
+/// The first type inside another that does not travel, and the described members that lead to it.
+template <refusal Why, class Bad, class... Members>
+struct fault {};
+
 template <class T>
-consteval void explain_refusal() {
-    static_assert(!std::is_pointer_v<T> && !std::is_member_pointer_v<T> &&
-                      !std::is_null_pointer_v<T>,
-                  "a pointer cannot travel: the receiver has another memory; send what it "
-                  "points to, or a std::string for a const char*");
-    static_assert(std::is_pointer_v<T> || std::is_member_pointer_v<T> ||
-                      std::is_null_pointer_v<T> || !view_like<T>,
-                  "a view or iterator cannot travel: the receiver has another memory; send an "
-                  "owner of the elements, std::string or std::vector for example");
-    static_assert(!function_like<T>,
-                  "a function object cannot travel: it may hold references; send data, and name "
-                  "the function to call");
-    static_assert(!is_described<T> || travels<T>,
-                  "a member or base of this described struct cannot travel (it is a pointer, a "
-                  "view, a type that is not described, or hides another member)");
-    static_assert(view_like<T> || function_like<T> || is_described<T> || travels<T>,
-                  "this type cannot travel: describe it with BOOST_DESCRIBE_STRUCT or make it "
-                  "trivially copyable; of a container, do so for its elements");
+concept pointer_like = std::is_pointer_v<T> || std::is_member_pointer_v<T> ||
+    std::is_null_pointer_v<T> || requires(const T& p) {
+    p.get();
+    *p;
+    p.operator->();
+};
+
+template <class T>
+consteval refusal refusal_of() {
+    if constexpr (!std::is_same_v<T, std::remove_cvref_t<T>>)
+        return refusal::qualified;
+    else if constexpr (pointer_like<T>)
+        return refusal::pointer;
+    else if constexpr (view_like<T> || is_octet_span<T>)
+        return refusal::view;
+    else if constexpr (function_like<T>)
+        return refusal::function;
+    else if constexpr (std::is_array_v<T>)
+        return refusal::array;
+    else
+        return refusal::undescribed;
+}
+
+/// `Received`: also what can only be sent is a fault.
+template <class T, bool Received, class... Seen>
+consteval auto fault_of(types<Seen...> seen);
+
+template <class Member, refusal Why, class Bad, class... Members>
+consteval fault<Why, Bad, Member, Members...> below(fault<Why, Bad, Members...>) {
+    return {};
+}
+template <class Member>
+consteval no_fault below(no_fault) {
+    return {};
+}
+
+template <class First, class... Rest>
+consteval auto first_of(First first, [[maybe_unused]] Rest... rest) {
+    if constexpr (std::is_same_v<First, no_fault>) {
+        if constexpr (sizeof...(Rest) == 0)
+            return no_fault{};
+        else
+            return first_of(rest...);
+    } else {
+        return first;
+    }
+}
+
+template <bool Received, class... Ts, class Seen>
+consteval auto fault_among(types<Ts...>, [[maybe_unused]] Seen seen) {
+    return first_of(fault_of<Ts, Received>(seen)..., no_fault{});
+}
+
+template <class T, bool Received, class... Descriptors, template <class...> class List, class Seen>
+consteval auto fault_of_members(List<Descriptors...>*, [[maybe_unused]] Seen seen) {
+    return first_of(below<described_member<Descriptors::pointer>>(
+                        fault_of<member_type<T, Descriptors>, Received>(seen))...,
+                    no_fault{});
+}
+
+template <class Base>
+consteval auto fault_of_base() {
+    if constexpr (is_described<Base>)
+        return no_fault{};
+    else
+        return fault<refusal::base, Base>{};
+}
+template <class... Descriptors, template <class...> class List>
+consteval auto fault_of_bases(List<Descriptors...>*) {
+    return first_of(fault_of_base<typename Descriptors::type>()..., no_fault{});
+}
+
+template <class T, bool Received, class... Seen>
+consteval auto fault_of([[maybe_unused]] types<Seen...> seen) {
+    constexpr shape s = shape_of<T>();
+    if constexpr (s == shape::refused || (Received && s == shape::octet_span)) {
+        return fault<refusal_of<T>(), T>{};
+    } else if constexpr ((std::is_same_v<T, Seen> || ...)) {
+        return no_fault{};
+    } else if constexpr (s == shape::optional || s == shape::variant || s == shape::tuple) {
+        return fault_among<Received>(typename arguments_of<T>::type{}, seen);
+    } else if constexpr (s == shape::array) {
+        return fault_of<typename fixed_array<T>::element, Received>(seen);
+    } else if constexpr (s == shape::duration) {
+        if constexpr (std::is_arithmetic_v<typename T::rep>) return no_fault{};
+        else return fault<refusal::duration, T>{};
+    } else if constexpr (s == shape::sequence) {
+        return fault_of<typename T::value_type, Received>(seen);
+    } else if constexpr (s == shape::map) {
+        return fault_among<Received>(types<typename T::key_type, typename T::mapped_type>{}, seen);
+    } else if constexpr (s == shape::record) {
+        using bases = boost::describe::describe_bases<T, boost::describe::mod_any_access>;
+        if constexpr (!all_bases_described(static_cast<bases*>(nullptr))) {
+            return fault_of_bases(static_cast<bases*>(nullptr));
+        } else if constexpr (!hides_no_member<T>()) {
+            return fault<refusal::hidden_member, T>{};
+        } else {
+            return fault_of_members<T, Received>(static_cast<members_of<T>*>(nullptr),
+                                                 types<T, Seen...>{});
+        }
+    } else {
+        return no_fault{};
+    }
+}
+
+template <class T, bool Received>
+consteval auto whole_fault_of() {
+    if constexpr (std::is_array_v<T> && (Received || !is_char_array<T>)) {
+        return fault<refusal::array, T>{};
+    } else {
+        return fault_of<T, Received>(types<>{});
+    }
+}
+
+/// A T can come out of a message.
+template <class T>
+inline constexpr bool is_received = std::is_same_v<decltype(whole_fault_of<T, true>()), no_fault>&&
+    std::is_default_constructible_v<T>;
+
+template <class T, class... Where>
+constexpr void explain([[maybe_unused]] no_fault f) {
+    if constexpr (!std::is_default_constructible_v<T>) {
+        PLACES_DETAIL_REFUSE("a type that is received needs a default constructor",
+                             cannot_travel<Where..., has_no_default_constructor<T>>);
+    }
+}
+template <class T, class... Where, refusal Why, class Bad, class... Members>
+constexpr void explain(fault<Why, Bad, Members...>) {
+    using what = std::conditional_t<std::is_same_v<T, Bad>, cannot_travel<Where..., T>,
+                                    cannot_travel<Where..., T, Members..., Bad>>;
+    if constexpr (Why == refusal::pointer) {
+        PLACES_DETAIL_REFUSE(
+            "a pointer means nothing to another process: send what it points to, "
+            "a std::string for a const char*",
+            what);
+    } else if constexpr (Why == refusal::view) {
+        PLACES_DETAIL_REFUSE(
+            "a view or iterator means nothing to another process: use an owner, "
+            "std::string for std::string_view, std::vector for std::span",
+            what);
+    } else if constexpr (Why == refusal::function) {
+        PLACES_DETAIL_REFUSE(
+            "a function object cannot travel, as it may hold references: send "
+            "data, and name the function to call",
+            what);
+    } else if constexpr (Why == refusal::qualified) {
+        PLACES_DETAIL_REFUSE("name the type itself, without const or &", what);
+    } else if constexpr (Why == refusal::array) {
+        PLACES_DETAIL_REFUSE(
+            "a bare array cannot travel: use std::array, std::vector, or "
+            "std::string",
+            what);
+    } else if constexpr (Why == refusal::duration) {
+        PLACES_DETAIL_REFUSE("a duration travels only as an arithmetic number of its periods",
+                             what);
+    } else if constexpr (Why == refusal::base) {
+        PLACES_DETAIL_REFUSE(
+            "this base of a described class is not described itself: add "
+            "BOOST_DESCRIBE_STRUCT(base, (its bases), (its members)) after it",
+            what);
+    } else if constexpr (Why == refusal::hidden_member) {
+        PLACES_DETAIL_REFUSE(
+            "a member of this described class hides one of a base that has the "
+            "same name: rename one of the two",
+            what);
+    } else {
+        PLACES_DETAIL_REFUSE(
+            "this class is not described: #include <boost/describe.hpp> and add "
+            "BOOST_DESCRIBE_STRUCT(class, (bases), (members)) after it, or make "
+            "it trivially copyable",
+            what);
+    }
+}
+
+/// Stops the build with one line that names T, what inside it does not travel, and what to do.
+/// `Where` names what T is of, if it is a parameter or a result.
+template <class T, class... Where>
+constexpr void explain_refusal() {
+    explain<T, Where...>(whole_fault_of<T, false>());
+}
+/// The same for a T that is to be received: what can only be sent is refused too.
+template <class T, class... Where>
+constexpr void explain_reception() {
+    explain<T, Where...>(whole_fault_of<T, true>());
 }
 
 // -- fingerprints --
