@@ -11,6 +11,8 @@
 #include <exception>
 #include <iostream>
 #include <link.h>
+#include <map>
+#include <string_view>
 #include <tuple>
 #include <unistd.h>
 
@@ -43,6 +45,7 @@ int run_library_function(void* function, inbox& in) {
 runnable load(const control::library_entry& e) {
     auto* object = ::dlopen(e.path.c_str(), RTLD_NOW | RTLD_GLOBAL);
     if (!object) throw error(errc::load_failed, ::dlerror());
+    check_registrations();
     ::dlerror();
     auto* symbol = ::dlsym(object, e.symbol.c_str());
     if (!symbol) {
@@ -86,11 +89,14 @@ int run(child_start& start, process& home) {
 
 }  // namespace
 
-registration::registration(const char* n, thunk r, void* f, bool takes) noexcept
+registration::registration(const char* n, thunk r, void* f, bool takes, const char* in,
+                           int at) noexcept
     : name(n),
       run(r),
       function(f),
       takes_connections(takes),
+      file(in),
+      line(at),
       next(registrations()) {
     registrations() = this;
 }
@@ -108,6 +114,40 @@ std::string registered_names() {
         names += (names.empty() ? "" : ", ") + std::string(r->name);
     }
     return names.empty() ? "none" : names;
+}
+
+namespace {
+
+/// The program or shared object that holds the registration.
+std::string object_of(const registration& r) {
+    Dl_info info{};
+    link_map* object = nullptr;
+    if (!::dladdr1(&r, &info, reinterpret_cast<void**>(&object), RTLD_DL_LINKMAP) || !object) {
+        return "an unknown file";
+    }
+    return *object->l_name ? object->l_name : "the program";
+}
+
+bool is_one_entry(const registration& a, const registration& b) {
+    return a.line == b.line && std::string_view(a.file) == b.file && object_of(a) == object_of(b);
+}
+
+std::string place_of(const registration& r) {
+    return std::string(r.file) + ":" + std::to_string(r.line) + " in " + object_of(r);
+}
+
+}  // namespace
+
+void check_registrations() {
+    std::map<std::string_view, const registration*> seen;
+    for (const auto* later = registrations(); later; later = later->next) {
+        const auto [at, is_new] = seen.emplace(later->name, later);
+        if (is_new || is_one_entry(*at->second, *later)) continue;
+        throw error(errc::bad_argument, "two entries are registered as \"" +
+                                            std::string(later->name) + "\", at " +
+                                            place_of(*later) + " and at " + place_of(*at->second) +
+                                            ": give one of them another name");
+    }
 }
 
 control::code_address code_address_of(const void* code) {

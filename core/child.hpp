@@ -11,6 +11,10 @@ namespace places::detail {
 /// Throws: error{bad_argument} when it lies in no loaded object.
 control::code_address code_address_of(const void* code);
 
+/// Throws: error{bad_argument} when two registered entries have one name, with where each is
+///         registered, and in which file it lies. From one line of one file they are the same.
+void check_registrations();
+
 struct child_start {
     process::birth birth;
     control::granted creator;    ///< the channel to the creator

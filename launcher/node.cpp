@@ -129,10 +129,18 @@ node_setting take_setting() {
 }
 
 void load_modules(std::span<const std::string> modules) {
+    detail::check_registrations();
     for (const auto& each : modules) {
-        if (::dlopen(each.c_str(), RTLD_NOW | RTLD_LOCAL)) continue;
-        const char* const why = ::dlerror();
-        throw error(errc::load_failed, "module " + each + ": " + (why ? why : "cannot be loaded"));
+        if (!::dlopen(each.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+            const char* const why = ::dlerror();
+            throw error(errc::load_failed,
+                        "module " + each + ": " + (why ? why : "cannot be loaded"));
+        }
+        try {
+            detail::check_registrations();
+        } catch (const error& e) {
+            throw error(errc::load_failed, "module " + each + ": " + e.what());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/launcher/runtime.hpp>
 
+#include "core/child.hpp"
 #include "core/process.hpp"
 #include "core/text.hpp"
 #include "launcher/node.hpp"
@@ -209,6 +210,7 @@ runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
             ::_exit(launcher::report_failure(errc_of(e.code().value()), e.what()));
         }
     }
+    detail::check_registrations();
     state_->start_nursery();
     if (is_told(launcher::node_argument)) {
         // Its last words must not cost it its exit status when nobody hears them.

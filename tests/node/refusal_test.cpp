@@ -126,6 +126,19 @@ TEST(node, a_library_that_it_was_not_started_with_is_refused_naming_the_option) 
     }
 }
 
+TEST(node, a_module_with_a_name_of_the_program_is_refused_naming_both) {
+    const auto text = text_of_error(errc::load_failed, [] {
+        (void)test_runtime().spawn_remote_node("localhost",
+                                               {.listen_port = 0, .modules = {CLASHING_MODULE}});
+    });
+    for (const std::string each :
+         {"two entries are registered as \"echo\", at ",
+          "clashing_module.cpp:9 in " CLASHING_MODULE, "entries.hpp:23 in the program",
+          "give one of them another name"}) {
+        EXPECT_NE(text.find(each), text.npos) << each << " is not in: " << text;
+    }
+}
+
 TEST(node, a_missing_symbol_is_told_in_the_loaders_words) {
     places::node_options options{.listen_port = 0};
     options.modules = {NODE_MODULE};

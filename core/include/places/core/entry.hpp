@@ -31,13 +31,17 @@ namespace detail {
 /// Runs an entry inside the new place. Returns: its completion value, 0..255.
 using thunk = int (*)(void* function, inbox& in);
 
-/// A node of the table of registered entries, linked before main and only read afterwards.
+/// A node of the table of registered entries, linked before main or as a module is loaded, and only
+/// read afterwards.
 struct registration {
-    registration(const char* name, thunk run, void* function, bool takes_connections) noexcept;
+    registration(const char* name, thunk run, void* function, bool takes_connections,
+                 const char* file, int line) noexcept;
     const char* name;
     thunk run;
     void* function;
     bool takes_connections;
+    const char* file;  ///< of the registration, as is the line
+    int line;
     const registration* next;
 };
 const registration* find_registration(std::string_view name) noexcept;
@@ -157,11 +161,14 @@ constexpr auto as_function(F f) {
 
 /// Makes `f` startable by name on every node that runs this program. At namespace scope:
 ///   inline const auto worker_entry = places::register_entry<worker>("worker");
+/// A name stands for one entry of the program and its modules: places::runtime refuses a second
+/// one. A header may register an entry in several source files.
 template <auto Function>
-registered register_entry(const char* name) {
+registered register_entry(const char* name, const char* file = __builtin_FILE(),
+                          int line = __builtin_LINE()) {
     using entry = detail::entry_of<decltype(Function)>;
-    static const detail::registration node{name, &entry::run, reinterpret_cast<void*>(Function),
-                                           entry::takes_inbox};
+    static const detail::registration node{
+        name, &entry::run, reinterpret_cast<void*>(Function), entry::takes_inbox, file, line};
     return {name};
 }
 

@@ -245,9 +245,10 @@ int run_server(void*, inbox& in) {
 }
 
 template <class S>
-registered register_server() {
-    static const registration node{server_definition<S>::name, &run_server<S>, nullptr,
-                                   server_definition<S>::is_named};
+registered register_server(const char* file, int line) {
+    using definition = server_definition<S>;
+    static const registration node{
+        definition::name, &run_server<S>, nullptr, definition::is_named, file, line};
     return {server_definition<S>::name};
 }
 
@@ -293,7 +294,8 @@ client<S> connect_to_named_place(const std::string& name,
         }                                                                                      \
     };                                                                                         \
     S##_definition places_server_definition(S*);                                               \
-    inline const ::places::registered S##_entry = ::places::detail::register_server<S>();
+    inline const ::places::registered S##_entry =                                              \
+        ::places::detail::register_server<S>(__FILE__, __LINE__);
 
 #define PLACES_DETAIL_STUB(S, pair) PLACES_DETAIL_STUB_I(S, PLACES_DETAIL_UNPAIR pair)
 #define PLACES_DETAIL_STUB_I(S, ...) PLACES_DETAIL_STUB_II(S, __VA_ARGS__)
