@@ -104,11 +104,16 @@ void place::end() noexcept {
     state_.reset();
 }
 
+void detail::throw_no_place() {
+    throw error(errc::bad_argument,
+                "this handle has no place: it was made without one, or moved from");
+}
+
 std::uint64_t place::id() const noexcept { return state_ ? state_->peer_id() : 0; }
 int place::pid() const noexcept { return state_ ? state_->peer_pid() : 0; }
 
 std::optional<exit_status> place::wait_for(std::chrono::nanoseconds limit) {
-    if (!state_) return exit_status{};
+    if (!state_) detail::throw_no_place();
     const auto ready = [&] { return state_->peer_status().has_value(); };
     (void)state_->home().wait({}, ready, detail::deadline_after(limit), state_->spin());
     return state_->peer_status();
@@ -121,7 +126,8 @@ exit_status place::wait() {
 }
 
 void place::kill() {
-    if (!state_ || is_dead()) return;
+    if (!state_) detail::throw_no_place();
+    if (is_dead()) return;
     (void)state_->home().request(control::kill{state_->peer_id()});
     (void)wait();
 }

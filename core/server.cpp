@@ -130,6 +130,12 @@ reply caller::call(channel& to, const char* what, std::uint64_t id, const messag
 }
 
 void caller::cast(channel& to, const char* what, const message& m) {
+    if (!to) {
+        throw error(errc::bad_argument,
+                    std::string(what) +
+                        ": this client has no server: it was moved from, or made "
+                        "of a handle without a channel");
+    }
     const auto sent = to.send(m);
     if (sent == status::ok) return;
     throw_outcome(make_error_code(sent), to, what, m.bytes().size());

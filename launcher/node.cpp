@@ -331,10 +331,18 @@ exit_status remote_node::state::wait_for_link() {
 }
 
 remote_node::remote_node(std::shared_ptr<state> s) noexcept : state_(std::move(s)) {}
-const std::string& remote_node::name() const noexcept { return state_->name; }
-std::uint16_t remote_node::port() const noexcept { return state_->port; }
-int remote_node::pid() const noexcept { return state_->pid; }
+remote_node::state& remote_node::held() const {
+    if (state_) return *state_;
+    throw error(errc::bad_argument, "this handle has no node: it was moved from");
+}
+const std::string& remote_node::name() const noexcept {
+    static const std::string none;
+    return state_ ? state_->name : none;
+}
+std::uint16_t remote_node::port() const noexcept { return state_ ? state_->port : 0; }
+int remote_node::pid() const noexcept { return state_ ? state_->pid : 0; }
 bool remote_node::is_up() const noexcept {
+    if (!state_) return false;
     // A node on another host does not need its starter: its link is enough.
     if (state_->is_by_starter || !state_->is_started_here) return state_->up;
     pollfd life_ends{state_->pidfd.get(), POLLIN, 0};
@@ -388,7 +396,7 @@ void check_names(std::initializer_list<std::string_view> names) {
 }  // namespace
 
 std::optional<exit_status> remote_place::wait_for(std::chrono::nanoseconds limit) {
-    if (!state_) return exit_status{};
+    if (!state_) detail::throw_no_place();
     auto& c = *state_;
     const detail::interest on{.channel = &c, .record = true};
     const auto ended = [&] { return c.end().in().peer_state(); };
@@ -416,25 +424,28 @@ exit_status remote_place::wait() { return *wait_for(std::chrono::nanoseconds::ma
 remote_place remote_node::supervise_place(const registered& entry,
                                           const supervise_options& options) {
     check_names({entry.name, options.named});
+    auto& node = held();
     return remote_place{open_remote(
-        *state_,
-        net::start_command{state_->link, control::registered_entry{entry.name}, options.named},
+        node,
+        net::start_command{node.link, control::registered_entry{entry.name}, options.named},
         options.ring_bytes)};
 }
 
 remote_place remote_node::supervise_place(const library& entry, const supervise_options& options) {
     check_names({entry.path, entry.symbol, options.named});
+    auto& node = held();
     return remote_place{open_remote(
-        *state_,
-        net::start_command{state_->link,
-                           control::library_entry{path_there(*state_, entry.path), entry.symbol},
+        node,
+        net::start_command{node.link,
+                           control::library_entry{path_there(node, entry.path), entry.symbol},
                            options.named},
         options.ring_bytes)};
 }
 
 channel remote_node::connect_to_named_place(const std::string& place, std::size_t ring_bytes) {
     check_names({place});
-    return open_remote(*state_, net::connect_command{state_->link, place, {}}, ring_bytes);
+    auto& node = held();
+    return open_remote(node, net::connect_command{node.link, place, {}}, ring_bytes);
 }
 
 channel connect_to_named_place(const std::string& node, const std::string& place,
@@ -453,11 +464,13 @@ channel connect_to_named_place(const std::string& node, const std::string& place
 }
 
 void remote_node::send_exit(int status) {
-    state_->exit_refused.reset();
-    (void)state_->bridge.put(net::bridge_request{net::end_node{status}});
+    auto& node = held();
+    node.exit_refused.reset();
+    (void)node.bridge.put(net::bridge_request{net::end_node{status}});
 }
 
 exit_status remote_node::wait() {
+    (void)held();
     const auto s = state_;  // another body may drop this handle meanwhile
     if (!s->is_started_here) return s->wait_for_link();
     (void)s->reap(shm::no_deadline);
@@ -468,7 +481,7 @@ exit_status remote_node::wait() {
 }
 
 void remote_node::on_down(std::function<void(const std::string&)> handler) {
-    state_->on_down = std::move(handler);
+    held().on_down = std::move(handler);
 }
 
 }  // namespace places

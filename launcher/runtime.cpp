@@ -123,6 +123,18 @@ struct runtime::state {
     }
 };
 
+/// Throws: error{bad_argument}.
+void check_is_first() {
+    const auto* home = detail::process::current_or_null();
+    if (!home) return;
+    throw error(errc::bad_argument,
+                home->place_id() == control::root_place_id
+                    ? "this process has a places::runtime already: it has one, made on the first "
+                      "line of main"
+                    : "this process is a place, and has the runtime of the one that has started "
+                      "its node: start other places with places::spawn");
+}
+
 void runtime::state::start_nursery() {
     if (!sanitizer_has_threads && thread_count() > 1) {
         throw error(errc::bad_argument,
@@ -193,6 +205,7 @@ void runtime::state::end() noexcept {
 }
 
 runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
+    check_is_first();
     heed_children();
     const auto is_told = [&](const char* what) {
         return argc == 2 && std::strcmp(argv[1], what) == 0;
@@ -293,6 +306,7 @@ std::vector<remote_node> runtime::spawn_nodes_join(const std::vector<node_reques
 void runtime::add(event e) { state_->the_loop().add(std::move(e)); }
 
 void runtime::add(const remote_node& node) {
+    (void)node.held();
     state_->the_loop().post([s = node.state_] {
         while (s->next_event()) {
         }

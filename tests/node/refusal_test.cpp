@@ -139,6 +139,32 @@ TEST(node, a_module_with_a_name_of_the_program_is_refused_naming_both) {
     }
 }
 
+TEST(node, a_handle_that_was_moved_from_says_so_to_every_call) {
+    auto moved = test_runtime().spawn_remote_node("localhost", {.listen_port = 0});
+    const auto node = std::move(moved);
+    EXPECT_EQ(moved.name(), "");
+    EXPECT_EQ(moved.port(), 0);
+    EXPECT_EQ(moved.pid(), 0);
+    EXPECT_FALSE(moved.is_up());
+    const std::vector<std::pair<const char*, std::function<void()>>> calls{
+        {"supervise_place", [&] { (void)moved.supervise_place(echo_entry); }},
+        {"supervise_place of a library",
+         [&] {
+             (void)moved.supervise_place(places::library{"a", "b"});
+         }},
+        {"connect_to_named_place", [&] { (void)moved.connect_to_named_place("name"); }},
+        {"send_exit", [&] { moved.send_exit(); }},
+        {"wait", [&] { (void)moved.wait(); }},
+        {"on_down", [&] { moved.on_down([](const std::string&) {}); }},
+        {"add", [&] { test_runtime().add(moved); }},
+    };
+    for (const auto& [name, call] : calls) {
+        EXPECT_EQ(text_of_error(errc::bad_argument, call),
+                  "this handle has no node: it was moved from")
+            << name;
+    }
+}
+
 TEST(node, a_missing_symbol_is_told_in_the_loaders_words) {
     places::node_options options{.listen_port = 0};
     options.modules = {NODE_MODULE};

@@ -140,9 +140,10 @@ TEST(remote_place, wait_says_that_a_place_went_on_without_its_channel) {
     EXPECT_EQ(error_of([&] { (void)place.wait(); }).code(), errc::closed);
 }
 
-TEST(remote_place, that_was_never_started_has_nothing_to_wait_for) {
+TEST(remote_place, that_was_never_started_is_refused_a_wait) {
     places::remote_place none;
-    EXPECT_EQ(none.wait(), exit_status{});
+    EXPECT_EQ(text_of_error(errc::bad_argument, [&] { (void)none.wait(); }),
+              "this handle has no place: it was made without one, or moved from");
     EXPECT_FALSE(none.is_dead());
 }
 

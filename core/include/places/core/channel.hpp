@@ -71,7 +71,9 @@ class channel {
   public:
     using clock = std::chrono::steady_clock;
 
-    channel() noexcept;  ///< no end: every call answers `closed`
+    /// No end, as of one that was moved from: what answers a status answers `closed`, the rest
+    /// nothing, 0 or false.
+    channel() noexcept;
     explicit channel(std::unique_ptr<detail::channel_state> state) noexcept;
     channel(channel&&) noexcept;
     channel& operator=(channel&&) noexcept;
@@ -340,6 +342,7 @@ result<T> channel::get_until(clock::time_point until) {
 template <message_type T>
 batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point until) {
     batch_outcome done;
+    if (!state_) return {status::closed, 0};
     // Also when one cannot be encoded: those before it have been counted as taken.
     const auto publish = [](channel* c) { c->publish_batch(); };
     const std::unique_ptr<channel, decltype(publish)> guard{this, publish};
@@ -363,7 +366,7 @@ batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point
 template <message_type T>
 result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_point until) {
     std::size_t count = 0;
-    auto outcome = make_error_code(status::ok);
+    auto outcome = make_error_code(state_ ? status::ok : status::closed);
     // Also when one cannot be moved: those before it have been received.
     const auto give_back = [](channel* c) { c->release_skipped(); };
     const std::unique_ptr<channel, decltype(give_back)> guard{this, give_back};

@@ -24,10 +24,12 @@ struct spawn_options {
 /// A place this process has started: its channel, and its life.
 /// The destructor closes the channel, waits two seconds for an anonymous place to end, and kills
 /// it after that; a named place lives on, as others may hold connections to it.
-/// Thread: one at a time.
+/// A handle without a place, since it was made so or moved from, is a channel without an end: id()
+/// and pid() are 0, is_dead() is false, and wait(), wait_for() and kill() throw
+/// error{bad_argument}. Thread: one at a time.
 class place : public channel {
   public:
-    place() noexcept;
+    place() noexcept;  ///< no place
     place(std::unique_ptr<detail::channel_state> state, bool is_named) noexcept;
     place(place&&) noexcept;
     place& operator=(place&& other) noexcept;
@@ -52,6 +54,9 @@ class place : public channel {
 };
 
 namespace detail {
+
+/// Throws: error{bad_argument}, of a handle without a place.
+[[noreturn]] void throw_no_place();
 
 place spawn_function(const spawn_options& options, thunk run, void* function, bool takes_inbox);
 

@@ -183,7 +183,8 @@ template <class S>
 using server_definition = typename decltype(detail::definition_of<S>())::type;
 
 /// A typed stub over a channel to a server S: has S's methods, with S's argument types.
-/// `Link` is what it holds: a channel, or the place itself.
+/// `Link` is what it holds: a channel, or the place itself. Without one, since it was moved from,
+/// each call throws error{bad_argument}.
 /// A call throws remote_error with the text of an exception in the body, and places::error with
 /// peer_dead, closed, node_down or too_large when there was no answer.
 /// Blocks: an rpc until answered; inside a router body that body only.

@@ -101,10 +101,12 @@ struct supervise_options {
 /// Destroying it, or close(), closes the channel: an anonymous place is killed if it has not ended
 /// two seconds later, and so it is after the loss of the link. A named one lives on until its node
 /// ends. Destroying waits for nothing.
+/// A handle without a place, since it was made so or moved from, is a channel without an end, and
+/// wait() and wait_for() throw error{bad_argument}.
 /// Thread: one at a time.
 class remote_place : public channel {
   public:
-    remote_place() noexcept = default;
+    remote_place() noexcept = default;  ///< no place
     explicit remote_place(channel c) noexcept : channel(std::move(c)) {}
 
     /// How the place ended; the same answer every time. What it has sent is still to be read, until
@@ -124,6 +126,8 @@ class remote_place : public channel {
 /// detached one only when it is asked to. That waits for the node's process, two seconds at most;
 /// inside a router body it suspends that body only. Of one connected to the link ends, and it
 /// stays. Thread: that of the runtime.
+/// Of a handle that was moved from, name() is empty, port() and pid() are 0 and is_up() is false;
+/// every other call throws error{bad_argument}.
 class remote_node {
   public:
     struct state;
@@ -188,6 +192,7 @@ class remote_node {
 
   private:
     friend class runtime;
+    state& held() const;
     std::shared_ptr<state> state_;
 };
 
