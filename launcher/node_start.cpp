@@ -2,6 +2,7 @@
 // From the caller's side: a node, or a starter that is one to us, from its process to its link.
 #include "core/child.hpp"
 #include "launcher/cargo.hpp"
+#include "launcher/key_file.hpp"
 #include "launcher/node.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/ssh_config.hpp"
@@ -355,7 +356,7 @@ void pending_node::state::end_dial() {
             return fail(errc::node_unreachable,
                         ": another node with the same key answers at " + dialed + ":" +
                             std::to_string(dialed_port) +
-                            "; let each have its own .key, or leave it empty");
+                            "; let each have its own .key or .key_file, or give none");
         }
         node->link = linked.link;
         at = phase::settled;
@@ -416,10 +417,13 @@ void check_options(const std::string& where, const node_options& options, bool b
     if (!options.key.empty() && options.key.size() != 32) {
         refuse("a key of " + std::to_string(options.key.size()) + " bytes: 32 are one");
     }
-    if (options.detach && options.key.empty()) {
+    if (!options.key.empty() && !options.key_file.empty()) {
+        refuse("both key and key_file are given: it has one key");
+    }
+    if (options.detach && options.key.empty() && options.key_file.empty()) {
         refuse(
-            "detach without a .key: one made for the node would be lost with this program, and "
-            "nobody could ever end it");
+            "detach without a .key or .key_file: one made for the node would be lost with this "
+            "program, and nobody could ever end it");
     }
     for (const auto& each : options.environment) {
         if (each.find('=') == each.npos || each[0] == '=') {
@@ -477,6 +481,20 @@ std::map<std::string, std::string> names_there(const node_options& options, bool
     return names;
 }
 
+/// Throws: error{bad_key_file}, also for a key that has an owner.
+bytes node_key_of(const std::string& where, const node_options& options) {
+    if (options.key_file.empty()) return options.key;
+    try {
+        const auto held = read_key_file(options.key_file);
+        if (held.kind == net::key_kind::launcher) return {held.key.begin(), held.key.end()};
+        throw error(errc::bad_key_file, "key file " + options.key_file + ": is " + held.owner +
+                                            "'s; a node needs one without an owner, which you make "
+                                            "with: places key FILE");
+    } catch (const error& e) {
+        throw error(e.code(), "node " + where + ": " + e.what());
+    }
+}
+
 }  // namespace
 
 std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std::string& host,
@@ -504,7 +522,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     order.is_detached = by_ssh && options.detach;
     order.is_tunnelled = by_ssh && options.tunnel;
     order.grace_ms = options.tether_grace.count();
-    order.key = options.key;
+    order.key = node_key_of(where, options);
     if (order.key.empty()) {
         order.key.resize(32);
         if (::getrandom(order.key.data(), order.key.size(), 0) !=

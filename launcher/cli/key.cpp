@@ -47,9 +47,10 @@ net::known_key key_asked_for(const settings& s) {
 void add_key(CLI::App& app, action& chosen) {
     auto& command = *app.add_subcommand("key", "Writes a new key into a new file, of mode 0600");
     command.footer(
-        std::string("Without an owner it is a node's own, for --key-file of `places node` and for "
-                    "whoever commands\nthe node. With one it allows no more than it says, and its "
-                    "owner is called so at the node.\n") +
+        std::string("The file has 64 hexadecimal digits, which are 32 random bytes, and a line for "
+                    "owner and\nrights, if any. Without an owner it is a node's own, for "
+                    "--key-file of `places node` and for\nwhoever commands the node. With one it "
+                    "allows no more than it says, and its owner is called so at\nthe node.\n") +
         exit_codes_text);
     const auto s = std::make_shared<settings>();
     command.add_option("FILE", s->file, "Must not be there yet")->required();

@@ -95,6 +95,38 @@ TEST_F(connected, within_a_second_each_time_while_a_thousand_others_prove_no_key
     crowd.kill();
 }
 
+TEST_F(connected, knows_a_key_that_its_starter_has_had_from_a_file) {
+    const auto file = scratch_.path() + "/node.key";
+    launcher::write_key_file(file, {net::make_node_key(), std::string(net::launcher_name),
+                                    net::all_rights, net::key_kind::launcher});
+    const auto node =
+        test_runtime().spawn_remote_node("localhost", {.listen_port = 0, .key_file = file});
+    auto there =
+        test_runtime().connect_node("127.0.0.1:" + std::to_string(node.port()), {.key_file = file});
+    auto place = there.supervise_place(echo_entry);
+    EXPECT_EQ(echoed(place, "hello"), "hello");
+}
+
+TEST_F(connected, is_not_started_with_a_key_file_that_is_none_for_it) {
+    const auto refused = [](errc code, node_options options) {
+        return text_of_error(code,
+                             [&] { (void)test_runtime().spawn_remote_node("localhost", options); });
+    };
+    const auto is_in = [](const std::string& part, const std::string& text) {
+        EXPECT_NE(text.find(part), text.npos) << part << " is not in: " << text;
+    };
+    const auto open = scratch_.put("open.key", std::string(64, 'a'), 0640);
+    is_in("key file " + open + ": may be read or written by others",
+          refused(errc::bad_key_file, {.listen_port = 0, .key_file = open}));
+    is_in("node localhost:0: key file nothing.key: No such file",
+          refused(errc::bad_key_file, {.listen_port = 0, .key_file = "nothing.key"}));
+    is_in("is guest's; a node needs one without an owner",
+          refused(errc::bad_key_file, {.listen_port = 0, .key_file = guest_key("guest").key_file}));
+    is_in("both key and key_file are given",
+          refused(errc::bad_argument,
+                  {.listen_port = 0, .key = own_key().key, .key_file = "node.key"}));
+}
+
 TEST_F(connected, finds_a_module_of_the_node_by_its_absolute_path_whatever_its_root_calls_it) {
     const auto key = net::make_node_key();
     node_options options{.listen_port = 0};

@@ -43,7 +43,10 @@ struct node_options {
     /// The host that we and other nodes dial. Empty: listen_address where that is one address, not
     /// all of them; else, on another host, the address at which SSH has found it.
     std::string advertise{};
-    bytes key{};  ///< 32 octets, the same as nobody else's; empty: made for this node
+    bytes key{};  ///< 32 bytes, which no other node has; without it and key_file, one is made
+    /// Instead of key: a file with a node's own key, as `places key` writes it. A file that others
+    /// may read is refused with error{bad_key_file}.
+    std::string key_file{};
     /// Plain TCP instead of TLS 1.3: on loopback only, else error{bad_argument}. For measurements,
     /// and for who looks at the bytes.
     bool insecure = false;
@@ -71,7 +74,7 @@ struct node_options {
     std::string program{};
     bool tunnel = false;  ///< the link goes through SSH: no port of the host need be open
     /// Once the call has returned it, the node stays when SSH, links and this program are gone.
-    /// Whoever knows its key ends it: it needs one that you give it.
+    /// Whoever knows its key ends it: it needs one that you give it, by key or key_file.
     bool detach = false;
     /// Otherwise it ends when SSH connection and links have been gone for so long; 0 to 1 hour.
     std::chrono::milliseconds tether_grace{10'000};
