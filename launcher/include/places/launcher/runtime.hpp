@@ -34,8 +34,8 @@ struct log_record {
 /// Exactly one at a time. Thread: the main one.
 class runtime {
   public:
-    /// Throws: error{bad_argument} when the process has more than one thread already;
-    ///         std::system_error.
+    /// Throws: error{bad_argument} when the process has a runtime or is a place, has more than one
+    ///         thread already, or has two entries registered under one name; std::system_error.
     runtime(int argc, char** argv);
     /// Ends the nodes this process has started, and all local places.
     /// Blocks: until they are gone, two seconds at most for what does not end by itself.
