@@ -340,7 +340,7 @@ class counted_by_hand : public bridge_test {
         auto dialed = be_dialed(key_, "there");
         events_ = std::move(dialed.events);
         node_.emplace(std::move(dialed.node));
-        c_ = ask_bridge(connect_command{dialed.link_id, "x"});
+        c_ = ask_bridge(connect_command{dialed.link, "x"});
         const auto open = node_->next<open_frame>();
         id_ = open ? open->channel : 0;
         EXPECT_TRUE(node_->send(opened_frame{id_, first_limit, 1}));
@@ -425,7 +425,7 @@ TEST_F(counted_by_hand, a_credit_that_drops_what_cannot_be_costs_the_link) {
     };
     for (const auto& each : breaches) {
         auto dialed = be_dialed(key_, "there");
-        auto c = ask_bridge(connect_command{dialed.link_id, "x"});
+        auto c = ask_bridge(connect_command{dialed.link, "x"});
         const auto open = dialed.node.next<open_frame>();
         ASSERT_TRUE(open);
         ASSERT_TRUE(dialed.node.send(opened_frame{open->channel, ring, 1}));
