@@ -20,6 +20,7 @@ class event_set {
         control,   ///< a resident's control socket
         life,      ///< a resident's pidfd: it has ended
         children,  ///< a child of the nursery has ended, a resident or not
+        reaper,    ///< the reaper has ended, which only a kill of it does
     };
     struct event {
         std::uint64_t resident_id = 0;

@@ -12,8 +12,20 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utility>
 
 namespace places::launcher {
+
+void close_all_but(std::vector<int> kept) noexcept {
+    std::sort(kept.begin(), kept.end());
+    unsigned from = 0;
+    for (const int fd : kept) {
+        const auto at = static_cast<unsigned>(fd);
+        if (at > from) ::syscall(SYS_close_range, from, at - 1, 0);
+        from = at + 1;
+    }
+    ::syscall(SYS_close_range, from, ~0U, 0);
+}
 
 forker::forker(unique_fd board)
     : board_(std::move(board)),
@@ -77,14 +89,7 @@ void forker::become(birth_plan& plan, pid_t nursery, unique_fd control, unique_f
     auto& kept = plan.kept;
     kept.insert(kept.end(), {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, control.get(), calls.get(),
                              board_.get()});
-    std::sort(kept.begin(), kept.end());
-    unsigned from = 0;
-    for (const int fd : kept) {
-        const auto at = static_cast<unsigned>(fd);
-        if (at > from) ::syscall(SYS_close_range, from, at - 1, 0);
-        from = at + 1;
-    }
-    ::syscall(SYS_close_range, from, ~0U, 0);
+    close_all_but(std::move(kept));
     plan.run({std::move(control), std::move(calls), std::move(board_), plan.slot, plan.id,
               std::move(plan.shown_name)});
     ::_exit(1);

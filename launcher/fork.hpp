@@ -32,6 +32,9 @@ struct birth_plan {
     std::function<void(detail::process::birth)> run;
 };
 
+/// Closes every descriptor of this process that is not in `kept`.
+void close_all_but(std::vector<int> kept) noexcept;
+
 /// Forks the processes of the node. A child has no descriptor but those of its plan, and no map of
 /// the nursery's. A terminal's signals (SIGINT, SIGHUP, SIGQUIT) it ignores, as they are for the
 /// root, with which everybody ends; it may ask for them. A program that it executes inherits that.

@@ -81,6 +81,11 @@ std::string shown_name(const std::string& name, std::uint64_t id) {
     return name.empty() ? "place-" + std::to_string(id) : name;
 }
 
+std::int64_t now_ns() {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
+
 /// Takes what residents ask, and the ends of processes, in turn. Reaping needs no descriptor that
 /// is not open from the start: a node without any lives on, and what asks for one is refused.
 class nursery {
@@ -109,6 +114,7 @@ class nursery {
     void close(resident& from, const control::channel_closed& what);
     void check_memory(const resident& from, std::size_t ring_bytes);
     void relay(const resident& from, control::log_note note);
+    void deliver(std::uint64_t from, control::log_note note);
 
     // Processes.
     resident& start(const resident& creator, std::string name, birth_plan plan);
@@ -118,11 +124,13 @@ class nursery {
     void check_ended();
     void bereave(const resident& bridge);
     std::optional<std::chrono::milliseconds> kill_bereaved();
+    void on_reaper_end();
 
     event_set events_;
     residents residents_;
     forker forker_;  // before strays_, which changes a signal that children get as the root had it
     strays strays_;
+    unique_fd reaper_;
     int (*bridge_main_)(detail::process&);
     std::uint64_t log_taker_ = root_place_id;
     std::string node_name_;  // empty in the node of a program's own root, which has none
@@ -143,6 +151,7 @@ nursery::nursery(nursery_start start)
     : residents_(start.board, events_),
       forker_(std::move(start.board)),
       strays_([this](pid_t pid) { return residents_.has_pid(pid); }),
+      reaper_(std::move(start.parents.reaper)),
       bridge_main_(start.bridge_main) {
     resident root;
     root.id = root_place_id;
@@ -150,12 +159,11 @@ nursery::nursery(nursery_start start)
     root.slot = root_slot;
     root.control = std::move(start.root_control);
     root.doorbell = std::move(start.root_doorbell);
-    root.pidfd = checked_fd(static_cast<int>(::syscall(SYS_pidfd_open, root.pid, 0)), "pidfd_open");
+    root.pidfd = std::move(start.parents.root);
     root.name = "root";
     residents_.add(std::move(root));
     events_.add(strays_.native_handle(), event_set::source::children, 0);
-    // It may have ended before we watched it.
-    if (::getppid() != start.root_pid) ::_exit(0);
+    events_.add(reaper_.get(), event_set::source::reaper, 0);
 }
 
 void nursery::run() {
@@ -172,6 +180,7 @@ void nursery::run() {
 
 void nursery::act_on(const event_set::event& what) {
     if (what.from == event_set::source::children) return strays_.reap();
+    if (what.from == event_set::source::reaper) return on_reaper_end();
     auto* r = residents_.find(what.resident_id);
     if (!r) return;
     if (what.from == event_set::source::life) return reap(r->id);
@@ -567,14 +576,18 @@ void nursery::answer(resident& from, std::uint64_t request, const control::list_
 void nursery::relay(const resident& from, control::log_note note) {
     // A process tells severity and text. A bridge also tells of the places of other nodes.
     if (!from.is_bridge || note.node.empty()) {
-        const auto now = std::chrono::system_clock::now().time_since_epoch();
-        note.time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+        note.time_ns = now_ns();
         note.node.clear();
         note.place = from.id == root_place_id ? "root" : shown_name(from.name, from.id);
     }
+    deliver(from.id, std::move(note));
+}
+
+/// To the process that takes the log, unless the note is its own; the root takes its own too.
+void nursery::deliver(std::uint64_t from, control::log_note note) {
     auto* taker = residents_.find(log_taker_);
     if (!taker) taker = residents_.find(root_place_id);
-    if (!taker || (taker->id == from.id && from.id != root_place_id)) return;
+    if (!taker || (taker->id == from && from != root_place_id)) return;
     if (taker->outbox.size() >= queued_packets_max) {
         ++taker->dropped_notes;
         return;
@@ -652,6 +665,20 @@ void nursery::kill_all(bool keep_bridge) {
     strays_.adopt();
 }
 
+/// The node goes on: the reaper is needed only after this process has been killed as well.
+void nursery::on_reaper_end() {
+    events_.remove(reaper_.get());
+    reaper_.reset();
+    control::log_note note;
+    note.severity = static_cast<std::uint8_t>(severity::warning);
+    note.time_ns = now_ns();
+    note.place = "nursery";
+    note.text =
+        "the reaper of this node has been killed: if its nursery is killed too, what places have "
+        "started lives on";
+    deliver(0, std::move(note));
+}
+
 void nursery::check_ended() {
     const bool has_bridge = residents_.bridge() != nullptr;
     const bool has_places = residents_.count_places() > 0 || !strays_.empty();
@@ -670,7 +697,8 @@ void nursery::check_ended() {
 void run_nursery(nursery_start start) {
     ::prctl(PR_SET_NAME, "places-nursery");
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-    // Stopped, it could not end what its root leaves.
+    // Stopped, it could not end what its root leaves. The reaper sends this signal when the root
+    // ends, and the kernel when the reaper has been killed.
     ::prctl(PR_SET_PDEATHSIG, SIGCONT);
     try {
         nursery{std::move(start)}.run();

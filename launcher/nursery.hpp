@@ -4,6 +4,7 @@
 
 #include "core/control.hpp"
 #include "core/process.hpp"
+#include "launcher/reaper.hpp"
 
 #include <sys/types.h>
 
@@ -14,6 +15,7 @@ struct nursery_start {
     unique_fd root_doorbell;  ///< of the root's ready set
     unique_fd board;          ///< control::board_slot memory, written by the nursery alone
     pid_t root_pid = 0;
+    nursery_parents parents;
     int (*bridge_main)(detail::process& home) = nullptr;
 };
 
@@ -23,8 +25,8 @@ inline constexpr std::uint32_t root_slot = 0;
 /// Serves the node until its root has ended, then ends every process of it, strays included.
 /// Single-threaded, no network, maps no ring: a forked child inherits nothing that it must not
 /// have. Never returns.
-/// Dying: killed here, the kernel ends every place with it (PR_SET_PDEATHSIG); the root's requests
-///        report node_down.
+/// Dying: the kernel ends every place of a killed nursery with it (PR_SET_PDEATHSIG), and the reaper
+///        ends what these places have started. The root's requests report node_down.
 [[noreturn]] void run_nursery(nursery_start start);
 
 }  // namespace places::launcher

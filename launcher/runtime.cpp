@@ -6,6 +6,7 @@
 #include "core/text.hpp"
 #include "launcher/node.hpp"
 #include "launcher/nursery.hpp"
+#include "launcher/reaper.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/starter.hpp"
 #include "net/bridge.hpp"
@@ -26,7 +27,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
 
@@ -101,8 +101,7 @@ void heed_children() {
 }  // namespace
 
 struct runtime::state {
-    pid_t nursery_pid = 0;
-    unique_fd nursery_pidfd;
+    launcher::node_processes processes;
     std::unique_ptr<detail::process> home;
     std::thread nursery_watch;
     std::vector<std::weak_ptr<remote_node::state>> nodes;
@@ -153,28 +152,23 @@ void runtime::state::start_nursery() {
     auto board =
         shm::create_memory(sizeof(control::board_slot) * control::board_slots, "places-board");
     const auto root_pid = ::getpid();
-    std::cout.flush();
-    std::fflush(nullptr);
-    nursery_pid = static_cast<pid_t>(checked(::fork(), "fork the nursery"));
-    if (nursery_pid == 0) {
+    processes = launcher::start_reaper([&](launcher::nursery_parents parents) {
         ours.reset();
         calls.reader.reset();
         launcher::run_nursery({std::move(theirs), std::move(calls.doorbell), std::move(board),
-                               root_pid, [](detail::process& bridge) {
+                               root_pid, std::move(parents), [](detail::process& bridge) {
                                    // Who reads what it prints may be gone; its links live on.
                                    ::signal(SIGPIPE, SIG_IGN);
                                    return net::bridge_main(bridge);
                                }});
-    }
-    nursery_pidfd =
-        checked_fd(static_cast<int>(::syscall(SYS_pidfd_open, nursery_pid, 0)), "pidfd_open");
+    });
     home = std::make_unique<detail::process>(
         detail::process::birth{std::move(ours), std::move(calls.reader), std::move(board),
                                launcher::root_slot, launcher::root_place_id, "root"});
     home->on_log([](const control::log_note& note) { print_log(record_of(note)); });
     // A sleeping root must hear of the nursery's end, and the nursery can no longer tell.
     nursery_watch = std::thread([this] {
-        pollfd life{nursery_pidfd.get(), POLLIN, 0};
+        pollfd life{processes.nursery_pidfd.get(), POLLIN, 0};
         while (::poll(&life, 1, -1) < 0) {
         }
         home->orphaned();
@@ -200,7 +194,7 @@ void runtime::state::end() noexcept {
         // The nursery has ended already, and the places with it.
     }
     home->close_control();
-    ::waitpid(nursery_pid, nullptr, 0);
+    launcher::await_end(processes);
     nursery_watch.join();
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What dead places have left running. Not installed.
+// What dead places, or a dead nursery, have left running. Not installed.
 #pragma once
 
 #include <places/shm/unique_fd.hpp>
@@ -10,13 +10,14 @@
 
 namespace places::launcher {
 
-/// Ends and reaps the processes that the nursery, as subreaper, inherits from dead places.
+/// Ends and reaps the processes that a subreaper inherits: the nursery from dead places, the reaper
+/// from a dead nursery.
 /// Everything it needs is open from the start and SIGCHLD tells it when to look: it works as well
 /// when the process has no descriptor left. A pidfd per stray would not.
 class strays {
   public:
-    /// `is_resident` says whether a child of this process is a place or the bridge.
-    /// Throws: std::system_error. Process: the nursery; SIGCHLD is blocked in it from now on.
+    /// `is_resident` says whether a child of this process is none of these.
+    /// Throws: std::system_error. Process: the subreaper; SIGCHLD is blocked in it from now on.
     explicit strays(std::function<bool(pid_t)> is_resident);
 
     /// Readable when a child, stray or not, has ended: call reap() then.

@@ -99,6 +99,13 @@ struct private_server {
 };
 PLACES_SERVER(private_server, (rpc, one))
 
+inline int parent_of(int pid) {
+    std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
+    std::string text;
+    std::getline(in, text);
+    return std::stoi(text.substr(text.rfind(')') + 4));
+}
+
 /// What a place sees of where it runs.
 struct facts_server {
     std::string directory() { return std::filesystem::current_path(); }
@@ -107,13 +114,8 @@ struct facts_server {
         return value ? value : "unset";
     }
     int pid() { return ::getpid(); }
-    /// The root of this node: parent of the nursery, whose child every place is.
-    int node_pid() {
-        std::ifstream in("/proc/" + std::to_string(::getppid()) + "/stat");
-        std::string text;
-        std::getline(in, text);
-        return std::stoi(text.substr(text.rfind(')') + 4));
-    }
+    /// The root of this node: its child is the reaper, whose child is the nursery of every place.
+    int node_pid() { return parent_of(parent_of(::getppid())); }
     int count_entries(const std::string& folder) {
         const std::filesystem::directory_iterator each(folder);
         return static_cast<int>(std::distance(begin(each), end(each)));

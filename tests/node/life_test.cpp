@@ -403,7 +403,7 @@ TEST(node, send_exit_ends_it_with_the_status_asked_for_and_reaps_it) {
 
 TEST(node, ends_after_send_exit_though_its_nursery_hangs) {
     auto node = start_node();
-    for (const pid_t nursery : children_of(node.pid())) halt(nursery);
+    halt(nursery_of(node.pid()));
     node.send_exit(7);
     EXPECT_EQ(node.wait(), (places::exit_status{false, places::launcher::given_up_status}));
 }
@@ -415,7 +415,7 @@ TEST(node, that_fails_once_it_was_ready_says_so_as_a_line_of_text_alone) {
     // Once that is answered, the node has what came before.
     EXPECT_EQ(error_of([&] { (void)node.connect_to_named_place("nobody"); }).code(),
               errc::name_not_found);
-    for (const pid_t nursery : children_of(node.pid())) ::kill(nursery, SIGKILL);
+    ::kill(nursery_of(node.pid()), SIGKILL);
     ::kill(node.pid(), SIGCONT);
     EXPECT_EQ(node.wait(), (places::exit_status{false, 1}));
     EXPECT_FALSE(heard("[" + node.name() + "] the node ends: ").empty());

@@ -240,12 +240,7 @@ class bridge_test : public ::testing::Test {
         EXPECT_EQ(std::memcmp(back->records.data() + 16, "hello", 5), 0);
         EXPECT_EQ(bridge_of(::getpid()), pid_);
     }
-    std::size_t places_here() {
-        for (const pid_t child : children_of(::getpid())) {
-            if (facts_of(child).name == "places-nursery") return children_of(child).size();
-        }
-        return 0;
-    }
+    std::size_t places_here() { return children_of(nursery_of(::getpid())).size(); }
     /// Whether those that the test started end before the watchdog barks.
     bool places_end() {
         const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{30};

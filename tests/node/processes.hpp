@@ -74,15 +74,24 @@ inline std::vector<pid_t> family_of(pid_t root) {
     return all;
 }
 
-/// The bridge of the node whose root is `root`; 0 when there is none.
-inline pid_t bridge_of(pid_t root) {
-    for (const pid_t child : children_of(root)) {
-        if (facts_of(child).name != "places-nursery") continue;
-        for (const pid_t resident : children_of(child)) {
-            if (facts_of(resident).name == "places-bridge") return resident;
-        }
+/// The child of that name; 0 when there is none.
+inline pid_t child_of(pid_t parent, const std::string& name) {
+    for (const pid_t child : children_of(parent)) {
+        if (facts_of(child).name == name) return child;
     }
     return 0;
+}
+
+/// The nursery of the node whose root is `root`; 0 when there is none.
+inline pid_t nursery_of(pid_t root) {
+    const pid_t reaper = child_of(root, "places-reaper");
+    return reaper == 0 ? 0 : child_of(reaper, "places-nursery");
+}
+
+/// The bridge of the node whose root is `root`; 0 when there is none.
+inline pid_t bridge_of(pid_t root) {
+    const pid_t nursery = nursery_of(root);
+    return nursery == 0 ? 0 : child_of(nursery, "places-bridge");
 }
 
 inline std::size_t descriptors_of(pid_t pid) {

@@ -283,12 +283,7 @@ TEST(traffic, a_channel_dropped_in_the_middle_of_a_stream_disturbs_no_other) {
     }
     // Their places have been told: none is left but the echo.
     const auto until = clock_type::now() + 30s;
-    const auto places_there = [&] {
-        for (const pid_t child : children_of(node.pid())) {
-            if (facts_of(child).name == "places-nursery") return children_of(child).size();
-        }
-        return std::size_t{0};
-    };
+    const auto places_there = [&] { return children_of(nursery_of(node.pid())).size(); };
     while (places_there() > 2 && clock_type::now() < until) {
     }
     EXPECT_EQ(places_there(), 2U);  // bridge and echo

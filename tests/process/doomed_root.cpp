@@ -57,7 +57,7 @@ int main(int argc, char** argv) {
     auto parent = places::spawn(has_a_child);
     const int nursery = nursery_pid();
 
-    // In this order: the test picks the nursery and the grandchild by their place in the line.
+    // In this order: the test picks the nursery by its place in the line.
     std::cout << nursery << ' ' << parent.get<int>().value() << ' ' << parent.pid();
     for (const auto& p : all) std::cout << ' ' << p.pid();
     std::cout << std::endl;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of a node: whoever dies, no process of it is left. Says nothing of a place's own children
-// after the nursery itself was killed: the kernel then has nobody to give them to.
+// The end of a node: whichever process is killed, no process of the node is left. What places have
+// started besides is in reaper_test.
 #include "launcher/nursery.hpp"
 #include "core/process.hpp"
 #include "tests/support/halt.hpp"
@@ -90,12 +90,9 @@ class doomed_root {
         return how;
     }
     /// Blocks: until none of its processes is left; the test's watchdog ends a wait in vain.
-    void await_all(bool with_grandchild = true) {
-        for (std::size_t i = 0; i < lives_.size(); ++i) {
-            if (i != 1 || with_grandchild) await_end(lives_[i]);
-        }
+    void await_all() {
+        for (const auto& each : lives_) await_end(each);
     }
-    void kill_grandchild() { ::kill(pids_.at(1), SIGKILL); }
 
   private:
     pid_t pid_ = 0;
@@ -183,7 +180,6 @@ TEST(nursery, takes_the_places_with_it_and_ends_a_get_of_the_root) {
     doomed_root root{"get"};
     ::kill(root.nursery(), SIGKILL);
     EXPECT_EQ(WEXITSTATUS(root.wait()), static_cast<int>(errc::peer_dead));
-    root.kill_grandchild();
     root.await_all();
 }
 
@@ -195,7 +191,6 @@ TEST(nursery, takes_the_places_with_it_and_ends_a_wait_of_the_root_on_a_set) {
         // A place that hears of it before the kernel ends it closes its channel.
         const auto told = static_cast<errc>(WEXITSTATUS(root.wait()));
         EXPECT_TRUE(told == errc::peer_dead || told == errc::closed) << static_cast<int>(told);
-        root.kill_grandchild();
         root.await_all();
     }
 }
@@ -204,7 +199,6 @@ TEST(nursery, takes_the_places_with_it_and_ends_a_wait_of_the_root) {
     doomed_root root{"wait"};
     ::kill(root.nursery(), SIGKILL);
     EXPECT_EQ(WEXITSTATUS(root.wait()), SIGKILL);
-    root.kill_grandchild();
     root.await_all();
 }
 
@@ -213,7 +207,6 @@ TEST(nursery, killed_amid_requests_leaves_none_of_them_waiting) {
         doomed_root root{"spawn"};
         ::kill(root.nursery(), SIGKILL);
         EXPECT_EQ(WEXITSTATUS(root.wait()), static_cast<int>(errc::node_down));
-        root.kill_grandchild();
         root.await_all();
     }
 }

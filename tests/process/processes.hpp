@@ -8,6 +8,7 @@
 #include <places/shm/unique_fd.hpp>
 
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <poll.h>
 #include <string>
@@ -34,6 +35,15 @@ inline bool has_ended(const places::unique_fd& process) {
 inline std::size_t count_descriptors(int pid) {
     const std::filesystem::directory_iterator each{"/proc/" + std::to_string(pid) + "/fd"};
     return static_cast<std::size_t>(std::distance(begin(each), end(each)));
+}
+
+/// The parent of a process; 0 when that has ended.
+inline int parent_of(int pid) {
+    std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
+    std::string text;
+    std::getline(in, text);
+    const auto name_end = text.rfind(')');
+    return name_end == text.npos ? 0 : std::stoi(text.substr(name_end + 4));
 }
 
 /// The process that all places of this node are children of.

@@ -320,15 +320,12 @@ TEST_F(cli, the_key_is_in_no_command_line_environment_or_output) {
     };
     expect_absent(running->pid);
     EXPECT_TRUE(holds(running->pid, secrets[1]).value_or(true));  // the search finds what is there
-    for (const pid_t nursery : children_of(running->pid)) {
-        expect_absent(nursery);
-        expect_forgotten(nursery);
-        for (const pid_t place : children_of(nursery)) {
-            expect_absent(place);
-            if (facts_of(place).name != "places-bridge") expect_forgotten(place);
-        }
+    for (const pid_t each : family_of(running->pid)) {
+        if (each == running->pid) continue;
+        expect_absent(each);
+        if (facts_of(each).name != "places-bridge") expect_forgotten(each);
     }
-    EXPECT_GE(looked_at, 4U);  // root, nursery, bridge, place
+    EXPECT_GE(looked_at, 5U);  // root, reaper, nursery, bridge, place
     command ls({"ls", address, "--key-file", key, "--insecure"});
     EXPECT_EQ(ls.status(), 0) << ls.output();
     ::kill(running->pid, SIGTERM);
@@ -675,11 +672,10 @@ TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_and_ends_in_order_on_sigte
     auto running = node({}, {one.variable()});
     EXPECT_EQ(one.told(), "READY=1");
     std::vector<unique_fd> all;
-    for (const pid_t nursery : children_of(running->pid)) {
-        all.push_back(watch(nursery));
-        for (const pid_t place : children_of(nursery)) all.push_back(watch(place));
+    for (const pid_t each : family_of(running->pid)) {
+        if (each != running->pid) all.push_back(watch(each));
     }
-    EXPECT_EQ(all.size(), 2U);
+    EXPECT_EQ(all.size(), 3U);  // reaper, nursery, bridge
     ::kill(running->pid, SIGTERM);
     EXPECT_EQ(one.told(), "STOPPING=1");
     EXPECT_EQ(running->status(), 0);
@@ -742,7 +738,7 @@ TEST_F(cli, a_node_ends_on_sigterm_though_its_bridge_or_nursery_hangs) {
         }
         ::kill(running->pid, SIGTERM);
     }
-    EXPECT_EQ(all.size(), 4U);
+    EXPECT_EQ(all.size(), 6U);
     for (const auto& [hanging, running] : both) {
         EXPECT_EQ(running->status(), 11);
         EXPECT_NE(running->output().find(std::string("the ") + hanging + " hangs"),
@@ -787,9 +783,9 @@ TEST_F(cli, a_node_that_hangs_in_its_end_ends_by_a_second_signal) {
 
 TEST_F(cli, a_node_that_has_lost_its_nursery_says_so_by_its_status) {
     auto running = node();
-    const auto nurseries = children_of(running->pid);
-    ASSERT_EQ(nurseries.size(), 1U);
-    ::kill(nurseries.front(), SIGKILL);
+    const pid_t nursery = nursery_of(running->pid);
+    ASSERT_NE(nursery, 0);
+    ::kill(nursery, SIGKILL);
     EXPECT_EQ(running->status(), 9);
     EXPECT_NE(running->output().find("the bridge has ended"), std::string::npos)
         << running->output();
@@ -827,10 +823,8 @@ TEST_F(cli, a_node_whose_bridge_is_killed_starts_another_and_its_places_keep_the
         const auto output = running->wait_for("listens again on 127.0.0.1 port", n);
         EXPECT_NE(output.find("the bridge has ended: signal 9"), output.npos) << output;
     }
-    for (const pid_t nursery : children_of(running->pid)) {
-        // A sanitizer keeps what has been freed.
-        EXPECT_FALSE(!is_sanitized && holds(nursery, secret).value_or(false));
-    }
+    // A sanitizer keeps what has been freed.
+    EXPECT_FALSE(!is_sanitized && holds(nursery_of(running->pid), secret).value_or(false));
     command ls({"ls", address, "--key-file", key, "--insecure"});
     EXPECT_EQ(ls.status(), 0) << ls.output();
     EXPECT_NE(ls.output().find("counter"), std::string::npos) << ls.output();
