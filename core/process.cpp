@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <utility>
 
 namespace places::detail {
@@ -103,11 +104,20 @@ void process::tell_news() noexcept {
 
 void process::close_control() noexcept { ::shutdown(control_.get(), SHUT_RDWR); }
 
+/// The kernel ends a place with its nursery, but maybe a moment later. A place that used that
+/// moment to close its channels would tell its peers of an end in order.
+void process::end_with_nursery() const noexcept {
+    if (place_id_ == control::root_place_id) return;
+    pollfd life{control_.get(), POLLRDHUP, 0};
+    if (::poll(&life, 1, 0) == 1) ::kill(::getpid(), SIGKILL);
+}
+
 void process::tell(control::body what) noexcept {
     try {
         control::send(control_.get(), {0, std::move(what)}, {});
     } catch (const std::exception&) {
         // The nursery has ended, and with it everybody who could have wanted to know.
+        end_with_nursery();
     }
 }
 
@@ -122,6 +132,7 @@ void process::request_async(control::body what, const std::vector<int>& fds,
     try {
         control::send(control_.get(), {id, std::move(what)}, fds);
     } catch (...) {
+        end_with_nursery();
         {
             const std::lock_guard lock(mutex_);
             requests_.erase(id);
@@ -233,6 +244,7 @@ bool process::take_packet() {
             next = control::receive(control_.get());
         } catch (const error& e) {
             if (e.code() != errc::node_down) throw;
+            end_with_nursery();
             // relaxed: from here on there is no nursery; everything after is reported by it.
             orphan_word_.store(orphan_known, std::memory_order_relaxed);
         }

@@ -136,8 +136,17 @@ class process {
     }
     /// Takes every packet that waits and acts on it.
     /// Throws: what a handler of died throws. A nursery that has ended is reported by the requests.
+    /// Dying: a place or bridge whose nursery has ended ends here, by SIGKILL, as in every call
+    /// that
+    ///        finds it so: the kernel would do it a moment later, and nobody is to hear of an end
+    ///        in order meanwhile.
     void pump();
     bool is_orphan() const noexcept;
+    /// Whether orphaned() has been called, or pump() has found the end of the nursery. Any thread.
+    bool has_lost_nursery() const noexcept {
+        // relaxed: only this one bit of news.
+        return orphan_word_.load(std::memory_order_relaxed) != 0;
+    }
     /// The nursery has ended, seen from outside. Wakes every wait.  Blocks: never.
     void orphaned() noexcept;
 
@@ -207,6 +216,7 @@ class process {
     void peer_memory_came(const control::peer_memory& what, std::vector<unique_fd> fds);
     void peer_hung_up(const control::hung_up& what);
     void fail_requests();
+    void end_with_nursery() const noexcept;
     void give_core_back() noexcept;
     const std::atomic<std::uint32_t>& word() const noexcept { return *word_; }
 

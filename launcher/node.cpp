@@ -313,6 +313,29 @@ bool remote_node::state::next_event() {
     return up;
 }
 
+bool remote_node::state::is_within_reach() const noexcept {
+    auto* const events = detail::state_of::get(bridge);
+    return up && events && !events->home().has_lost_nursery() &&
+           events->end().in().peer_state() == status::ok;
+}
+
+void remote_node::state::wait_for_process() {
+    std::array<pollfd, 2> ends{{{pidfd.get(), POLLIN, 0}, {-1, POLLRDHUP, 0}}};
+    std::size_t count = 1;
+    if (const auto* home = detail::process::current_or_null()) {
+        ends[count++].fd = home->control_handle();
+    }
+    if (!ended && !is_cut_off) {
+        detail::poll_until({ends.data(), count}, shm::no_deadline);
+        // Another body may have reaped it meanwhile.
+        if (!ended && ends[0].revents != 0) ended = launcher::reap(pid, pidfd, 0);
+        if (!ended) is_cut_off = true;
+    }
+    if (ended) return;
+    went_down("the nursery of this program has ended, and the bridge with it");
+    throw error(errc::node_down, "node " + name + ": how it ends is not known: " + down_reason);
+}
+
 exit_status remote_node::state::wait_for_link() {
     auto* const events = detail::state_of::get(bridge);
     const detail::interest news{events, true};
@@ -344,9 +367,10 @@ int remote_node::pid() const noexcept { return state_ ? state_->pid : 0; }
 bool remote_node::is_up() const noexcept {
     if (!state_) return false;
     // A node on another host does not need its starter: its link is enough.
-    if (state_->is_by_starter || !state_->is_started_here) return state_->up;
+    if (!state_->is_within_reach()) return false;
+    if (state_->is_by_starter || !state_->is_started_here) return true;
     pollfd life_ends{state_->pidfd.get(), POLLIN, 0};
-    return state_->up && !state_->ended && ::poll(&life_ends, 1, 0) == 0;
+    return !state_->ended && ::poll(&life_ends, 1, 0) == 0;
 }
 
 namespace {
@@ -473,7 +497,7 @@ exit_status remote_node::wait() {
     (void)held();
     const auto s = state_;  // another body may drop this handle meanwhile
     if (!s->is_started_here) return s->wait_for_link();
-    (void)s->reap(shm::no_deadline);
+    s->wait_for_process();
     if (*s->ended != launcher::unknown_status) return *s->ended;
     throw error(errc::node_down, "node " + s->name +
                                      " has ended, and how is not known: this program ignores "

@@ -115,6 +115,7 @@ struct remote_node::state {
     std::string down_reason;
     std::optional<error> exit_refused;  ///< since the last send_exit()
     std::optional<exit_status> ended;
+    bool is_cut_off = false;  ///< the nursery of this program has ended before it
     std::function<void(const std::string&)> on_down;
 
     ~state();
@@ -132,6 +133,10 @@ struct remote_node::state {
     bool reap_surely(shm::deadline until) noexcept;
     /// One event from the bridge, or the end of the channel. Returns: whether there can be more.
     bool next_event();
+    /// Whether our bridge, and so the link, can still be there.
+    bool is_within_reach() const noexcept;
+    /// Of one started here. Throws, Blocks: as remote_node::wait().
+    void wait_for_process();
     /// Of one connected to. Throws, Blocks: as remote_node::wait().
     exit_status wait_for_link();
     void went_down(const std::string& reason);

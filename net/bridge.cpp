@@ -209,8 +209,7 @@ void bridge::watch_control() {
     control_.async_wait(asio::posix::stream_descriptor::wait_read,
                         [this](boost::system::error_code ec) {
                             if (ec) return;
-                            home_.pump();
-                            if (home_.is_orphan()) return io_.stop();
+                            home_.pump();  // which ends us with the nursery
                             take_offers();
                             watch_control();
                         });

@@ -143,8 +143,8 @@ class remote_node {
     /// Of the process here: the node, or on another host what holds the connection to it; 0 for one
     /// connected to.
     int pid() const noexcept;
-    /// Whether its process, if we have started it on this host, runs and, as far as the router or a
-    /// wait() has heard, the link to it stands.
+    /// Whether its process, if we have started it on this host, runs, the nursery and the bridge of
+    /// this program are there and, as far as the router or a wait() has heard, the link to it stands.
     bool is_up() const noexcept;
 
     /// Starts a place there.
@@ -184,13 +184,14 @@ class remote_node {
     /// has hung up in order (without TLS, at all); where several have asked it, it is the first
     /// that it has heard. 11: its end has taken longer than five seconds, and was given up.
     /// Throws: error: node_down: how it ended is not known, as this program ignores SIGCHLD, or
-    ///         something else in it has waited for that process. Of one connected to: node_down:
+    ///         something else in it has waited for that process, or its nursery has ended first,
+    ///         without whose bridge no node can be reached. Of one connected to: node_down:
     ///         the link has ended otherwise; permission_denied: it has refused our last
     ///         send_exit(), and is there.
     /// Blocks: until then; inside a router body suspends that body only.
     exit_status wait();
-    /// Runs, while the router runs or in a wait() for one connected to, once the node is down;
-    /// `reason` is one line. Set it before.
+    /// Runs, while the router runs or in a wait() that finds it so, once the node is down; `reason`
+    /// is one line. Set it before.
     void on_down(std::function<void(const std::string& reason)> handler);
 
   private:
