@@ -117,9 +117,20 @@ std::string channel_state::refusal() const {
 
 // -- receiving --
 
+/// Whether nothing more is received, as this place was asked to stop. All that the ring may have
+/// held when it was asked lies before the position `stop_at_`.
+bool channel_state::is_stopped() noexcept {
+    // What was published before the other end's memory has come is received too.
+    if (!ends_with_stop_ || !home_.is_stop_asked() || !is_attached()) return false;
+    auto& in = end_.in();
+    if (!stop_at_) stop_at_ = in.released() + in.capacity_bytes();
+    return in.read() >= *stop_at_ && !incoming_.is_complete;
+}
+
 /// The next message if it is there, which `into` is with ok alone; takes in the parts of one that
 /// is not yet whole, at most a ring of them: others wait for this thread.
 status channel_state::next_now(shm::record_view& into) {
+    if (is_stopped()) return status::closed;
     std::uint64_t taken = 0;
     while (taken <= end_.in().capacity_bytes()) {
         if (incoming_.is_broken) return status::corrupt;
@@ -128,7 +139,11 @@ status channel_state::next_now(shm::record_view& into) {
             return status::ok;
         }
         const auto state = end_.in().try_peek(into);
-        if (state == status::empty) return state;
+        if (state == status::empty) {
+            if (!stop_at_) return state;
+            stop_at_ = end_.in().read();
+            return status::closed;
+        }
         if (state != status::ok) {
             drop_incoming();  // whoever has gone will not finish it
             return state;
@@ -200,7 +215,8 @@ status channel_state::fail() {
 
 bool channel_state::has_message() {
     if (incoming_.is_complete || incoming_.is_broken) return true;
-    if (!end_.in().is_ready()) return false;
+    const bool ends = ends_with_stop_ && home_.is_stop_asked();
+    if (!end_.in().is_ready() && !ends) return false;
     // Empty although the ring is not: there are more parts than one call takes in.
     shm::record_view unused;
     return next_now(unused) != status::empty || (!holds_skipped_ && end_.in().is_ready());

@@ -45,6 +45,9 @@ class channel_state {
     std::uint64_t id() const noexcept { return end_.channel_id(); }
     /// Which of the channel's two ends this is, as in control::granted.
     std::uint8_t number() const noexcept { return number_; }
+    /// What comes here ends when this place is asked to stop: what had been published then is still
+    /// received, and at most as much more as the ring holds, then `closed`. Sending goes on.
+    void end_with_stop() noexcept { ends_with_stop_ = true; }
     std::uint64_t peer_id() const noexcept { return peer_id_; }
     int peer_pid() const noexcept { return peer_pid_; }
     bool peer_is_bridge() const noexcept { return peer_is_bridge_; }
@@ -172,6 +175,7 @@ class channel_state {
     void look_for_peer();
     void attach_peer();
     status next_now(shm::record_view& into);
+    bool is_stopped() noexcept;
     bool take_in(const shm::record_view& part);
     void drop_incoming();
     status fail();
@@ -200,7 +204,9 @@ class channel_state {
     friend struct state_of;
 
     std::size_t message_bytes_max_ = max_message_bytes_default;
-    bool holds_skipped_ = false;     // what was skipped may still be looked at
+    bool ends_with_stop_ = false;
+    std::optional<std::uint64_t> stop_at_;  // position; from there on nothing is received
+    bool holds_skipped_ = false;            // what was skipped may still be looked at
     bool withholds_part_ = false;    // there is one behind that, which is not taken in meanwhile
     bool is_sending_parts_ = false;  // of one body's message; those of another wait
     // The message whose parts are coming in; the last of them stays in the ring until release().

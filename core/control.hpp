@@ -86,6 +86,12 @@ struct kill {
 };
 BOOST_DESCRIBE_STRUCT(kill, (), (place_id))
 
+/// Asks the place to end in order, which hears `stop_asked`. Whoever may kill it may ask.
+struct request_stop {
+    std::uint64_t place_id = 0;
+};
+BOOST_DESCRIBE_STRUCT(request_stop, (), (place_id))
+
 /// From now on this place keeps a core while it waits, or does no longer. The first is refused
 /// where there are as many such places as cores; the second has no answer.
 struct busy_poll {
@@ -239,10 +245,14 @@ struct hung_up {
 };
 BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id, end, why))
 
+/// This place is to end in order.
+struct stop_asked {};
+BOOST_DESCRIBE_STRUCT(stop_asked, (), ())
+
 using body = std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log,
                           end_places, granted, failed, done, offered, died, hung_up, busy_poll,
                           list_places, places_listed, node_called, list_channels, channels_listed,
-                          share_memory, peer_memory>;
+                          share_memory, peer_memory, request_stop, stop_asked>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due

@@ -91,6 +91,7 @@ std::size_t detail::message_bytes_max(const reply_end& to) noexcept {
 inbox::inbox(detail::process& home, std::unique_ptr<detail::channel_state> creator,
              bool takes_connections)
     : state_(std::make_unique<detail::inbox_state>(home, takes_connections)) {
+    creator->end_with_stop();
     state_->creator = std::make_shared<detail::connection>(std::move(creator));
     state_->connections.add(state_->creator);
 }
@@ -105,8 +106,9 @@ bool inbox::accept_offers() {
     for (auto& offer : s.home.take_offers()) {
         const auto& grant = std::get<control::offered>(offer.packet.body).end;
         try {
-            s.connections.add(
-                std::make_shared<detail::connection>(s.home.open(grant, std::move(offer.fds))));
+            auto end = s.home.open(grant, std::move(offer.fds));
+            end->end_with_stop();
+            s.connections.add(std::make_shared<detail::connection>(std::move(end)));
         } catch (const std::exception& e) {
             // Whoever has connected is told by the nursery; the others are served.
             log_to_parent(severity::error, std::string("a connection was lost: ") + e.what());
@@ -130,12 +132,13 @@ result<inbox::item> inbox::get(channel::clock::time_point until) {
             const auto next = c->state->next_message(shm::deadline::min());
             if (next.state == status::empty) continue;
             if (next.state != status::ok) {
-                s.drop(c);
+                // Asked to stop, this place may still answer there.
+                if (!s.home.is_stop_asked()) s.drop(c);
                 continue;
             }
             return item{c->state->take(next.record), reply_end{c, c->state->id()}};
         }
-        if (is_over()) return make_error_code(errc::closed);
+        if (is_over() || s.home.is_stop_asked()) return make_error_code(errc::closed);
         if (!s.connections.wait(until, has_news)) return make_error_code(errc::timeout);
     }
 }

@@ -125,6 +125,47 @@ exit_status place::wait() {
     return *how;
 }
 
+namespace {
+
+/// A nursery that has ended is no error here: every place ends with it, which wait() tells.
+void ask(detail::process& home, control::body what) {
+    try {
+        (void)home.request(std::move(what));
+    } catch (const error& e) {
+        if (e.code() != errc::node_down) throw;
+    }
+}
+
+}  // namespace
+
+exit_status place::request_stop(std::chrono::nanoseconds limit) {
+    return detail::end_all({this}, limit).front();
+}
+
+std::vector<exit_status> detail::end_all(const std::vector<place*>& places,
+                                         std::chrono::nanoseconds limit) {
+    for (auto* each : places) {
+        if (each->id() == 0 || each->is_dead()) continue;
+        ask(state_of::get(*each)->home(), control::request_stop{each->id()});
+    }
+    const auto until = deadline_after(limit);
+    const auto left = [&] {
+        const auto now = std::chrono::steady_clock::now();
+        if (until <= now) return std::chrono::nanoseconds::zero();
+        if (until == shm::no_deadline) return std::chrono::nanoseconds::max();
+        return std::chrono::nanoseconds{until - now};
+    };
+    std::vector<place*> late;
+    for (auto* each : places) {
+        if (!each->wait_for(left())) late.push_back(each);
+    }
+    for (auto* each : late) ask(state_of::get(*each)->home(), control::kill{each->id()});
+    std::vector<exit_status> ends;
+    ends.reserve(places.size());
+    for (auto* each : places) ends.push_back(each->wait());
+    return ends;
+}
+
 void place::kill() {
     if (!state_) detail::throw_no_place();
     if (is_dead()) return;

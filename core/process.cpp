@@ -310,6 +310,10 @@ void process::act_on(control::received r) {
         peer_hung_up(*lost);
     } else if (const auto* memory = std::get_if<control::peer_memory>(&r.packet.body)) {
         peer_memory_came(*memory, std::move(r.fds));
+    } else if (std::holds_alternative<control::stop_asked>(r.packet.body)) {
+        // relaxed: as in is_stop_asked(), and in death_count().
+        stop_asked_.store(true, std::memory_order_relaxed);
+        death_count_.fetch_add(1, std::memory_order_relaxed);
     } else if (const auto* offer = std::get_if<control::offered>(&r.packet.body)) {
         expect(offer->end);
         const std::lock_guard lock(mutex_);

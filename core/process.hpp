@@ -156,6 +156,12 @@ class process {
     void close_control() noexcept;
     shm::ready_set& calls() noexcept { return calls_; }
 
+    /// Whether this place has been asked to end in order. Any thread.
+    bool is_stop_asked() const noexcept {
+        // relaxed: only this one bit; the wait that it ends is ended by [news].
+        return stop_asked_.load(std::memory_order_relaxed);
+    }
+
     /// Connections offered to this place, in order of arrival.
     std::deque<control::received> take_offers();
     bool has_offers() const;
@@ -238,6 +244,7 @@ class process {
     std::atomic<std::uint32_t> news_ = 0;
 
     std::atomic<std::uint64_t> death_count_ = 0;
+    std::atomic<bool> stop_asked_ = false;
 
     std::mutex polling_mutex_;       // guards the two below, and telling the nursery of them
     std::size_t polling_count_ = 0;  // channels

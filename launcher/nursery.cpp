@@ -105,6 +105,8 @@ class nursery {
     void answer(resident& from, std::uint64_t request, control::open_bridge& what,
                 std::vector<unique_fd> fds);
     void answer(resident& from, std::uint64_t request, const control::kill& what);
+    void answer(resident& from, std::uint64_t request, const control::request_stop& what);
+    bool may_end(resident& from, std::uint64_t request, std::uint64_t place_id);
     void answer(resident& from, std::uint64_t request, const control::busy_poll& what);
     void answer(resident& from, std::uint64_t request, const control::list_places& what);
     void answer(resident& from, std::uint64_t request, const control::list_channels& what);
@@ -222,6 +224,8 @@ void nursery::handle(resident& from, control::received r) {
             answer(from, request, *open, std::move(r.fds));
         } else if (auto* kill = std::get_if<control::kill>(&body)) {
             answer(from, request, *kill);
+        } else if (auto* stop = std::get_if<control::request_stop>(&body)) {
+            answer(from, request, *stop);
         } else if (auto* poll = std::get_if<control::busy_poll>(&body)) {
             answer(from, request, *poll);
         } else if (auto* list = std::get_if<control::list_places>(&body);
@@ -510,19 +514,33 @@ void nursery::offer(resident& to, resident& from, std::uint64_t request, std::si
         std::move(mine));
 }
 
+/// Whether `from` may kill and stop that place, which may have ended; if not, it is told so.
+bool nursery::may_end(resident& from, std::uint64_t request, std::uint64_t place_id) {
+    const auto* victim = residents_.find(place_id);
+    const bool may =
+        from.id == root_place_id || from.id == place_id || (victim && from.id == victim->creator);
+    if (!victim || (place_id != root_place_id && may)) return true;
+    residents_.send(from, failure(request, errc::bad_argument,
+                                  "place " + std::to_string(place_id) + " is not ended for place " +
+                                      std::to_string(from.id) +
+                                      ": only its creator, the root and itself may ask, and "
+                                      "nobody for the root"));
+    return false;
+}
+
 void nursery::answer(resident& from, std::uint64_t request, const control::kill& what) {
-    const auto* victim = residents_.find(what.place_id);
-    const bool may = from.id == root_place_id || from.id == what.place_id ||
-                     (victim && from.id == victim->creator);
-    if (victim && (what.place_id == root_place_id || !may)) {
-        residents_.send(from, failure(request, errc::bad_argument,
-                                      "place " + std::to_string(what.place_id) +
-                                          " is not killed for place " + std::to_string(from.id) +
-                                          ": only its creator, the root and itself may ask, and "
-                                          "nobody for the root"));
-        return;
+    if (!may_end(from, request, what.place_id)) return;
+    if (const auto* victim = residents_.find(what.place_id)) residents::kill(*victim);
+    residents_.send(from, {request, control::done{}});
+}
+
+void nursery::answer(resident& from, std::uint64_t request, const control::request_stop& what) {
+    if (!may_end(from, request, what.place_id)) return;
+    auto* const place = residents_.find(what.place_id);
+    // Once: a place that takes no packet is not to fill its outbox.
+    if (place && !std::exchange(place->is_stop_asked, true)) {
+        residents_.send(*place, {0, control::stop_asked{}});
     }
-    if (victim) residents::kill(*victim);
     residents_.send(from, {request, control::done{}});
 }
 

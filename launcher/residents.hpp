@@ -41,6 +41,7 @@ struct resident {
     std::string entry;  ///< for people
     bool is_bridge = false;
     bool polls = false;  ///< keeps a core while it waits
+    bool is_stop_asked = false;
     std::uint64_t creator = 0;
     std::uint64_t birth_channel = 0;  ///< to its creator
     std::uint64_t connection_ring_bytes_max = control::connection_ring_bytes_default;

@@ -74,8 +74,9 @@ class inbox {
     inbox& operator=(const inbox&) = delete;
 
     /// The next message of whoever has one, and the end to answer it on.
-    /// Returns: the pair | timeout | closed: nobody can send here any more |
-    ///          node_down: the nursery has ended.
+    /// Returns: the pair | timeout | closed: nobody can send here any more, or this place was asked
+    ///          to stop (place::request_stop) and has all that had come before | node_down: the
+    ///          nursery has ended.
     /// Throws:  error{bad_argument} while a router runs in another thread of this process.
     /// Blocks:  until then; inside a router body suspends that body only.
     result<item> get(channel::clock::time_point until = channel::clock::time_point::max());

@@ -7,9 +7,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <concepts>
 #include <cstdint>
 #include <optional>
+#include <ranges>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace places {
 
@@ -23,7 +27,8 @@ struct spawn_options {
 
 /// A place this process has started: its channel, and its life.
 /// The destructor closes the channel, waits two seconds for an anonymous place to end, and kills
-/// it after that; a named place lives on, as others may hold connections to it.
+/// it after that; a named place lives on, as others may hold connections to it. Several places that
+/// are destroyed one after the other may take two seconds each: end_all() ends them together.
 /// A handle without a place, since it was made so or moved from, is a channel without an end: id()
 /// and pid() are 0, is_dead() is false, and wait(), wait_for() and kill() throw
 /// error{bad_argument}. Thread: one at a time.
@@ -40,11 +45,23 @@ class place : public channel {
 
     /// How the place ended; the same answer every time. Its value is what the entry has returned or
     /// given to std::exit(), 0 for one that is not in 0..255; 1 after an exception.
-    /// Blocks: until it has ended; inside a router body suspends that body only.
+    /// Asks nothing of the place: one that reads only from its creator ends after close(), but a
+    /// named place goes on while others hold connections to it, and one that never reads goes on
+    /// for ever. request_stop() ends these too. Blocks: until its process has ended; inside a
+    /// router body suspends that body only.
     exit_status wait();
     /// Returns: nothing when `limit` has passed.
     std::optional<exit_status> wait_for(std::chrono::nanoseconds limit);
     bool is_dead() const { return peer_status().has_value(); }
+    /// Asks the place to end in order, waits for that, and kills it after `grace`. In the place,
+    /// every get, receive and peek on the channel to its creator, and every inbox::get, answers
+    /// `closed` from then on, after what had been sent before. It may still put, on all of its
+    /// channels, until its entry returns; what it has sent can still be read here. Connections of
+    /// others end as at any end of a place.
+    /// Returns: how it has ended; for one that had ended before, how it did.
+    /// Throws:  error{bad_argument} where this process is neither root nor creator of the place.
+    /// Blocks:  until it has ended; inside a router body suspends that body only.
+    exit_status request_stop(std::chrono::nanoseconds grace = std::chrono::seconds{2});
     /// Ends the place at once, without its cleanup; returns when it is gone. Idempotent.
     void kill();
 
@@ -131,6 +148,33 @@ concept entry_like =
     !std::same_as<std::decay_t<T>, spawn_options>;
 
 }  // namespace detail
+
+namespace detail {
+
+std::vector<exit_status> end_all(const std::vector<place*>& places, std::chrono::nanoseconds grace);
+
+inline place& place_of(place& p) noexcept { return p; }
+template <class T>
+concept place_client = std::same_as<decltype(std::declval<T&>().link()), place&>;
+template <place_client Client>
+place& place_of(Client& c) noexcept {
+    return c.link();
+}
+
+}  // namespace detail
+
+/// Asks all of these places to end in order, as place::request_stop() does, and kills those that
+/// have not ended after `grace`, which they share.
+/// Shape:   a range of places, or of clients that spawn_server() has returned.
+/// Returns: how each has ended, in the order of the range.
+/// Throws, Blocks: as place::request_stop().
+template <std::ranges::input_range Range>
+std::vector<exit_status> end_all(Range&& range,
+                                 std::chrono::nanoseconds grace = std::chrono::seconds{2}) {
+    std::vector<place*> places;
+    for (auto&& each : range) places.push_back(&detail::place_of(each));
+    return detail::end_all(places, grace);
+}
 
 /// Starts a place of this node that runs `f(end, args…)`, where `end` is `places::channel&`,
 /// `places::inbox&` (for a named place), or left out.
