@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/shm/sealed_memory.hpp>
 
+#include "shm/map_refusal.hpp"
+
 #include <bit>
 #include <cerrno>
 #include <cstdio>
@@ -39,8 +41,7 @@ ipc::mapped_region map_at(int fd, access mode, std::size_t offset, std::size_t s
         return {mappable{fd}, mode_of(mode), static_cast<ipc::offset_t>(offset),
                 size,         address,       address ? MAP_FIXED : ipc::default_map_options};
     } catch (const ipc::interprocess_exception& e) {
-        throw std::system_error(e.get_native_error(), std::generic_category(),
-                                "map " + std::to_string(size) + " bytes of shared memory");
+        throw map_refusal(e.get_native_error(), "map", size);
     }
 }
 
@@ -98,9 +99,9 @@ std::uint64_t available_bytes() {
 
 unique_fd create_memory(std::size_t size_bytes, const char* label) {
     if (size_bytes >= large_bytes && size_bytes > available_bytes()) {
-        throw std::system_error(ENOMEM, std::generic_category(),
-                                "allocate " + std::to_string(size_bytes) +
-                                    " bytes of shared memory");
+        throw std::system_error(
+            ENOMEM, std::generic_category(),
+            "allocate " + std::to_string(size_bytes) + " bytes of shared memory");
     }
     auto memory =
         checked_fd(::memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create");
@@ -177,7 +178,7 @@ half_mapping::half_mapping(const unique_fd& memory, access mode) : id_(checked_i
     void* room = ::mmap(nullptr, header_bytes + 2 * capacity, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (room == MAP_FAILED) {
-        throw std::system_error(errno, std::generic_category(), "reserve address space for a ring");
+        throw map_refusal(errno, "reserve address space for", header_bytes + 2 * capacity);
     }
     auto* base = static_cast<std::byte*>(room);
     try {

@@ -4,6 +4,7 @@
 // Says nothing of a kernel without memory: that cannot be had on order.
 #include "core/control.hpp"
 #include "core/process.hpp"
+#include "tests/support/sanitized.hpp"
 #include "processes.hpp"
 
 #include <places/places.hpp>
@@ -16,6 +17,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
+#include <functional>
 #include <linux/sockios.h>
 #include <sched.h>
 #include <set>
@@ -253,6 +255,40 @@ TEST(limits, a_nursery_without_descriptors_fails_what_needs_some_and_spares_the_
                                         with_streams, {null.get(), null.get()});
                                 }),
                                 EMFILE);
+    }
+    auto c = places::connect_to_named_place("limits-server");
+    EXPECT_TRUE(answers(c));
+    server.kill();
+}
+
+TEST(limits, a_spawn_and_a_connect_without_address_space_say_so_and_the_next_ones_are_served) {
+    if (is_sanitized) GTEST_SKIP() << "a sanitizer reserves the address space";
+    auto server = places::spawn({.named = "limits-server"}, serve);
+    const std::size_t ring_bytes = std::size_t{16} << 20;
+    const auto text_of = [](const std::function<void()>& f) -> std::string {
+        try {
+            f();
+        } catch (const std::exception& e) {
+            return e.what();
+        }
+        return "nothing was thrown";
+    };
+    rlimit before{};
+    places::checked(::getrlimit(RLIMIT_AS, &before), "read a limit");
+    std::uint64_t pages = 0;
+    std::ifstream{"/proc/self/statm"} >> pages;
+    const auto used = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    const rlimit little{used + ring_bytes, before.rlim_max};
+    places::checked(::setrlimit(RLIMIT_AS, &little), "set a limit");
+    const auto spawned =
+        text_of([&] { (void)places::spawn({.ring_bytes = ring_bytes}, never_ends); });
+    const auto connected =
+        text_of([&] { (void)places::connect_to_named_place("limits-server", ring_bytes); });
+    places::checked(::setrlimit(RLIMIT_AS, &before), "set a limit");
+    for (const auto& text : {spawned, connected}) {
+        EXPECT_NE(text.find("(RLIMIT_AS); raise the limit (ulimit -v), or use smaller rings"),
+                  text.npos)
+            << text;
     }
     auto c = places::connect_to_named_place("limits-server");
     EXPECT_TRUE(answers(c));

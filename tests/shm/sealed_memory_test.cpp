@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/shm/pair.hpp"
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -225,6 +226,74 @@ TEST(sealed_memory, refuses_more_than_the_machine_has_before_it_touches_a_page) 
         EXPECT_EQ(refused_with(17 << 20), 0);
     }};
     EXPECT_EQ(asker.wait(), 0);
+}
+
+/// The error that a ring's mapping gets in a process that `exhaust` has left no room.
+std::string refusal_after(const std::function<void()>& exhaust) {
+    const auto memory = create_half(7, ring_bytes_min);
+    std::array<int, 2> ends{};
+    checked(::pipe2(ends.data(), O_CLOEXEC), "pipe2");
+    const unique_fd reader{ends[0]};
+    unique_fd writer{ends[1]};
+    child asker{[&] {
+        exhaust();
+        try {
+            half_mapping{memory, access::read_only};
+        } catch (const std::system_error& e) {
+            EXPECT_EQ(e.code().value(), ENOMEM);
+            const std::string_view text = e.what();
+            EXPECT_EQ(::write(writer.get(), text.data(), text.size()),
+                      static_cast<ssize_t>(text.size()));
+        }
+    }};
+    writer.reset();
+    EXPECT_EQ(asker.wait(), 0);
+    std::string text(4096, '\0');
+    const auto got = ::read(reader.get(), text.data(), text.size());
+    text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+    return text;
+}
+
+TEST(sealed_memory, says_that_a_process_has_as_many_mappings_as_the_kernel_allows) {
+    if (is_sanitized) GTEST_SKIP() << "a sanitizer needs mappings of its own";
+    std::uint64_t most = 0;
+    std::ifstream{"/proc/sys/vm/max_map_count"} >> most;
+    if (most > 4'000'000) GTEST_SKIP() << "vm.max_map_count is " << most;
+    const auto text = refusal_after([most] {
+        // Each second page of another kind: no two neighbours are one mapping.
+        const auto pages = static_cast<std::size_t>(most) + 2;
+        const std::size_t page_bytes = 4096;
+        auto* at =
+            static_cast<std::byte*>(::mmap(nullptr, pages * page_bytes, PROT_NONE,
+                                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        ASSERT_NE(at, MAP_FAILED);
+        for (std::size_t i = 1; i < pages; i += 2) {
+            if (::mprotect(at + i * page_bytes, page_bytes, PROT_READ) < 0) break;
+        }
+        // The last one or two.
+        while (::mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                      0) != MAP_FAILED) {
+        }
+    });
+    EXPECT_TRUE(text.find(" bytes of shared memory: this process has ") != text.npos) << text;
+    EXPECT_TRUE(text.find("allows it " + std::to_string(most) + " (vm.max_map_count)") != text.npos)
+        << text;
+    EXPECT_TRUE(text.find("sysctl vm.max_map_count=") != text.npos) << text;
+    EXPECT_TRUE(text.find("fewer channels in one process") != text.npos) << text;
+}
+
+TEST(sealed_memory, says_that_a_process_has_reached_its_limit_of_address_space) {
+    if (is_sanitized) GTEST_SKIP() << "a sanitizer reserves the address space";
+    const auto text = refusal_after([] {
+        const rlimit none{4096, 4096};
+        ASSERT_EQ(::setrlimit(RLIMIT_AS, &none), 0);
+    });
+    EXPECT_EQ(text.find("reserve address space for 12288 bytes of shared memory: this process "
+                        "uses "),
+              0U)
+        << text;
+    EXPECT_TRUE(text.find("may use 4096 (RLIMIT_AS); raise the limit (ulimit -v)") != text.npos)
+        << text;
 }
 
 }  // namespace
