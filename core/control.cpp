@@ -73,6 +73,9 @@ std::optional<received> receive(int socket) {
         got = ::recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     } while (got < 0 && errno == EINTR);
     if (got < 0 && errno == EAGAIN) return std::nullopt;
+    if (got < 0 && errno != ECONNRESET && errno != ENOTCONN) {
+        throw std::system_error(errno, std::generic_category(), "receive from a control socket");
+    }
     if (got <= 0) throw error(errc::node_down, "the node's nursery has ended");
 
     received result;

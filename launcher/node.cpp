@@ -6,6 +6,7 @@
 #include "launcher/spawned.hpp"
 #include "launcher/step.hpp"
 #include "launcher/tether.hpp"
+#include "launcher/thread.hpp"
 #include "net/handshake.hpp"
 
 #include <arpa/inet.h>
@@ -20,7 +21,6 @@
 #include <poll.h>
 #include <sstream>
 #include <sys/syscall.h>
-#include <thread>
 #include <unistd.h>
 #include <utility>
 
@@ -170,19 +170,6 @@ channel open_bridge(detail::process& home, net::command what, std::size_t ring_b
 
 int serve_node(detail::process& home, const node_setting& setting,
                const std::function<void()>& end_places) {
-    const auto order = read_order<node_order>(setting.has_come_by_ssh);
-    if (!order) return report_failure(errc::protocol, "what came as a node's order is none");
-
-    const auto life = std::make_shared<tether>(
-        tether::rules{order->is_remote, order->is_detached,
-                      std::chrono::milliseconds{order->grace_ms}, silence_max, order->is_tunnelled},
-        STDIN_FILENO, STDOUT_FILENO);
-    // Where it ends the process, the nursery ends with us. It outlives us, so it shares.
-    std::thread([life] {
-        life->hold();
-        ::_exit(1);
-    }).detach();
-
     bool is_ready = false;
     const auto failed = [&](errc code, const char* what) {
         if (!is_ready) return report_failure(code, what);
@@ -191,6 +178,19 @@ int serve_node(detail::process& home, const node_setting& setting,
         return 1;
     };
     try {
+        const auto order = read_order<node_order>(setting.has_come_by_ssh);
+        if (!order) return report_failure(errc::protocol, "what came as a node's order is none");
+        const auto life =
+            std::make_shared<tether>(tether::rules{order->is_remote, order->is_detached,
+                                                   std::chrono::milliseconds{order->grace_ms},
+                                                   silence_max, order->is_tunnelled},
+                                     STDIN_FILENO, STDOUT_FILENO);
+        // Where it ends the process, the nursery ends with us. It outlives us, so it shares.
+        start_thread("the thread that watches who started this node", [life] {
+            life->hold();
+            ::_exit(1);
+        }).detach();
+
         const auto address = order->address.empty() ? address_of_login() : order->address;
         net::listen_command listen{address, order->port, order->key, order->name, order->insecure};
         listen.modules = setting.modules;

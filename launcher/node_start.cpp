@@ -343,6 +343,8 @@ void pending_node::state::begin_dial() {
                                              {streams[0].get(), streams[1].get()});
     } catch (const error& e) {
         fail(e.code(), std::string(": ") + e.what());
+    } catch (const std::system_error& e) {
+        fail(errc::start_failed, std::string(": open a channel to the bridge: ") + e.what());
     }
     for (auto& each : streams) each.reset();
 }
@@ -360,7 +362,13 @@ void pending_node::state::end_dial() {
         }
         node->link = linked.link;
         at = phase::settled;
+    } catch (const std::system_error& e) {
+        fail(errc::start_failed, std::string(": wait for the link: ") + e.what());
     } catch (const error& e) {
+        if (node->reap(clock_type::now() + end_wait)) {
+            return fail(e.code(), " ended after it was ready (" + to_string(*node->ended) +
+                                      "), and what it printed says why: " + e.what());
+        }
         const bool may_tunnel = node->is_by_starter && !order.is_tunnelled;
         const bool is_advised = may_tunnel && e.code() == errc::node_unreachable;
         fail(e.code(), std::string(": ") + e.what() +

@@ -195,6 +195,8 @@ void nursery::take_packet(resident& from) {
     std::optional<control::received> next;
     try {
         next = control::receive(from.control.get());
+    } catch (const std::system_error&) {
+        return;  // the kernel has no memory for it now; the packet is still there
     } catch (const error& e) {
         // Its control socket is of no use any more. The root is gone then; a place's process is
         // told of by its pidfd.
@@ -644,8 +646,8 @@ void nursery::reap(std::uint64_t id) {
                 close(gone, *closed);
             }
         }
-    } catch (const error&) {
-        // Half a packet of a dead process.
+    } catch (const std::exception&) {
+        // Half a packet of a dead process, or no memory for it.
     }
     const control::died news{id, info.si_code != CLD_EXITED, info.si_status};
     if (gone.is_bridge) bereave(gone);
@@ -710,6 +712,16 @@ void nursery::check_ended() {
     });
 }
 
+/// Returns: whether the root will hear why there is no nursery.
+bool tell_root(int control, const char* why) noexcept {
+    try {
+        control::send(control, failure(0, errc::start_failed, why), {});
+        return true;
+    } catch (const std::exception&) {
+        return false;
+    }
+}
+
 }  // namespace
 
 void run_nursery(nursery_start start) {
@@ -718,9 +730,17 @@ void run_nursery(nursery_start start) {
     // Stopped, it could not end what its root leaves. The reaper sends this signal when the root
     // ends, and the kernel when the reaper has been killed.
     ::prctl(PR_SET_PDEATHSIG, SIGCONT);
+    // The root waits for the nursery's first packet: what goes wrong before it is for its caller.
+    unique_fd to_root;
     try {
-        nursery{std::move(start)}.run();
+        to_root = start.root_control.duplicate();
+        nursery serving{std::move(start)};
+        control::send(to_root.get(), {0, control::done{}}, {});
+        to_root.reset();
+        serving.run();
     } catch (const std::exception& e) {
+        const int root = to_root ? to_root.get() : start.root_control.get();
+        if (root >= 0 && tell_root(root, e.what())) ::_exit(1);
         // The kernel ends every place with it.
         std::fprintf(stderr, "places: the nursery has ended: %s\n", e.what());
     }

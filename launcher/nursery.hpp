@@ -24,7 +24,8 @@ inline constexpr std::uint32_t root_slot = 0;
 
 /// Serves the node until its root has ended, then ends every process of it, strays included.
 /// Single-threaded, no network, maps no ring: a forked child inherits nothing that it must not
-/// have. Never returns.
+/// have. Never returns. Its first packet to the root is control::done once it serves, or
+/// control::failed with the reason before it ends.
 /// Dying: the kernel ends every place of a killed nursery with it (PR_SET_PDEATHSIG), and the
 ///        reaper ends what these places have started. The root's requests report node_down.
 [[noreturn]] void run_nursery(nursery_start start);

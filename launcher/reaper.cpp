@@ -30,6 +30,12 @@ unique_fd open_pidfd(pid_t pid) {
     return checked_fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "pidfd_open");
 }
 
+/// A child that ends by itself, or is killed. Blocks: until it has.
+void reap(pid_t child) noexcept {
+    while (::waitpid(child, nullptr, 0) < 0 && errno != ECHILD) {
+    }
+}
+
 /// The status with which the reaper tells how its nursery has ended.
 int status_of(int how) noexcept {
     return WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
@@ -62,7 +68,9 @@ class reaper {
         // First: a child that ends after this makes the descriptor readable again.
         orphans_.reap();
         int how = 0;
-        if (nursery_ != 0 && ::waitpid(nursery_, &how, WNOHANG) != 0) {
+        const pid_t found = nursery_ == 0 ? 0 : ::waitpid(nursery_, &how, WNOHANG);
+        if (found < 0 && errno != ECHILD) checked(found, "waitpid");
+        if (found != 0) {
             nursery_ = 0;
             status_ = status_of(how);
         }
@@ -122,7 +130,7 @@ void let_go_of_everything(const std::vector<int>& kept) {
     } catch (const std::exception& e) {
         if (nursery > 0) {
             ::kill(nursery, SIGKILL);
-            ::waitpid(nursery, nullptr, 0);
+            reap(nursery);
         }
         try {
             control::send(
@@ -137,12 +145,13 @@ void let_go_of_everything(const std::vector<int>& kept) {
 
 /// Blocks: until the reaper has told, or has ended.
 control::received await_report(const unique_fd& report) {
-    pollfd news{report.get(), POLLIN, 0};
-    while (::poll(&news, 1, -1) < 0) {
-    }
     try {
-        auto told = control::receive(report.get());
-        if (told) return std::move(*told);
+        while (true) {
+            pollfd news{report.get(), POLLIN, 0};
+            (void)::poll(&news, 1, -1);
+            auto told = control::receive(report.get());
+            if (told) return std::move(*told);
+        }
     } catch (const error&) {
         // It has ended, or sends what makes no sense: the same to us.
     }
@@ -179,7 +188,7 @@ node_processes start_reaper(const std::function<void(nursery_parents)>& run_nurs
     theirs.reset();
     const auto give_up = [&] {
         ::kill(node.reaper_pid, SIGKILL);
-        ::waitpid(node.reaper_pid, nullptr, 0);
+        reap(node.reaper_pid);
     };
     try {
         node.reaper_pidfd = open_pidfd(node.reaper_pid);
@@ -206,7 +215,7 @@ void await_end(const node_processes& node) noexcept {
     // Stopped, it would never end.
     ::syscall(SYS_pidfd_send_signal, node.reaper_pidfd.get(), SIGCONT, nullptr, 0);
     await_pidfd(node.reaper_pidfd);
-    ::waitpid(node.reaper_pid, nullptr, 0);
+    reap(node.reaper_pid);
 }
 
 }  // namespace places::launcher

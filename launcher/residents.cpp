@@ -162,7 +162,9 @@ void residents::kill_all(bool keep_bridge) noexcept {
 }
 
 void residents::kill(const resident& r) noexcept {
-    ::syscall(SYS_pidfd_send_signal, r.pidfd.get(), SIGKILL, nullptr, 0);
+    if (::syscall(SYS_pidfd_send_signal, r.pidfd.get(), SIGKILL, nullptr, 0) == 0) return;
+    // Not reaped yet, its number is nobody else's.
+    ::kill(r.pid, SIGKILL);
 }
 
 void residents::send(resident& to, packet p, std::vector<unique_fd> fds) {

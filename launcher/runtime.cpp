@@ -9,12 +9,14 @@
 #include "launcher/reaper.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/starter.hpp"
+#include "launcher/thread.hpp"
 #include "net/bridge.hpp"
 
 #include <places/shm/ready_set.hpp>
 #include <places/shm/sealed_memory.hpp>
 
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -98,6 +100,26 @@ void heed_children() {
     if (now.sa_handler == SIG_IGN) ::signal(SIGCHLD, SIG_DFL);
 }
 
+/// The first packet of a new nursery says that it serves, or why it cannot.
+void await_nursery(int control) {
+    std::optional<control::received> word;
+    try {
+        while (!word) {
+            pollfd first{control, POLLIN, 0};
+            const int found = ::poll(&first, 1, -1);
+            if (found < 0 && errno != EINTR && errno != EAGAIN) checked(found, "poll");
+            word = control::receive(control);
+        }
+    } catch (const error& e) {
+        if (e.code() != errc::node_down) throw;
+        throw error(errc::start_failed,
+                    "the nursery of this node ended before it had begun; was it killed?");
+    }
+    if (const auto* why = std::get_if<control::failed>(&word->packet.body)) {
+        throw error(errc_of(why->code), "start the nursery: " + why->text);
+    }
+}
+
 }  // namespace
 
 struct runtime::state {
@@ -110,10 +132,12 @@ struct runtime::state {
     bool ended = false;
 
     void start_nursery();
+    void join_nursery(unique_fd control, unique_fd calls, unique_fd board);
     void enter(const std::shared_ptr<remote_node::state>& node) {
         std::erase_if(nodes, [](const auto& weak) { return weak.expired(); });
         nodes.push_back(node);
     }
+    int serve_node();
     void end_places(bool keep_bridge);
     void end() noexcept;
     router& the_loop() {
@@ -162,17 +186,45 @@ void runtime::state::start_nursery() {
                                    return net::bridge_main(bridge);
                                }});
     });
+    // Open here, it would hide the end of the nursery.
+    theirs.reset();
+    try {
+        await_nursery(ours.get());
+        join_nursery(std::move(ours), std::move(calls.reader), std::move(board));
+    } catch (...) {
+        // It has no places yet. Without its root's end of the socket it would end by itself.
+        ::syscall(SYS_pidfd_send_signal, processes.nursery_pidfd.get(), SIGKILL, nullptr, 0);
+        ours.reset();
+        home.reset();
+        launcher::await_end(processes);
+        throw;
+    }
+}
+
+void runtime::state::join_nursery(unique_fd control, unique_fd calls, unique_fd board) {
     home = std::make_unique<detail::process>(
-        detail::process::birth{std::move(ours), std::move(calls.reader), std::move(board),
+        detail::process::birth{std::move(control), std::move(calls), std::move(board),
                                launcher::root_slot, launcher::root_place_id, "root"});
     home->on_log([](const control::log_note& note) { print_log(record_of(note)); });
     // A sleeping root must hear of the nursery's end, and the nursery can no longer tell.
-    nursery_watch = std::thread([this] {
+    nursery_watch = launcher::start_thread("the thread that watches the nursery", [this] {
         pollfd life{processes.nursery_pidfd.get(), POLLIN, 0};
         while (::poll(&life, 1, -1) < 0) {
         }
         home->orphaned();
     });
+}
+
+/// Returns: the exit code of the node.
+int runtime::state::serve_node() {
+    const auto setting = launcher::take_setting();
+    detail::check_registrations();
+    start_nursery();
+    // Its last words must not cost it its exit status when nobody hears them.
+    ::signal(SIGPIPE, SIG_IGN);
+    const int code = launcher::serve_node(*home, setting, [this] { end_places(true); });
+    end();
+    return code;
 }
 
 void runtime::state::end_places(bool keep_bridge) {
@@ -200,33 +252,28 @@ void runtime::state::end() noexcept {
 
 runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
     check_is_first();
-    heed_children();
     const auto is_told = [&](const char* what) {
         return argc == 2 && std::strcmp(argv[1], what) == 0;
     };
-    if (is_told(launcher::starter_argument) || is_told(launcher::node_argument)) {
-        // Started from /proc/self/exe, it would be shown as "exe".
-        ::prctl(PR_SET_NAME, ::basename(argv[0]));
+    const bool is_starter = is_told(launcher::starter_argument);
+    const bool is_node = is_told(launcher::node_argument);
+    if (!is_starter && !is_node) {
+        heed_children();
+        detail::check_registrations();
+        state_->start_nursery();
+        return;
     }
-    if (is_told(launcher::starter_argument)) ::_exit(launcher::serve_starter());
-    launcher::node_setting setting;
-    if (is_told(launcher::node_argument)) {
-        try {
-            setting = launcher::take_setting();
-        } catch (const error& e) {
-            ::_exit(launcher::report_failure(errc_of(e.code().value()), e.what()));
-        }
-    }
-    detail::check_registrations();
-    state_->start_nursery();
-    if (is_told(launcher::node_argument)) {
-        // Its last words must not cost it its exit status when nobody hears them.
-        ::signal(SIGPIPE, SIG_IGN);
-        const int code =
-            launcher::serve_node(*state_->home, setting, [this] { state_->end_places(true); });
-        state_->end();
-        // Not exit(): nothing of the program has begun here.
-        ::_exit(code);
+    // Started from /proc/self/exe, it would be shown as "exe".
+    ::prctl(PR_SET_NAME, ::basename(argv[0]));
+    // Nothing of the program has begun here: it handles no exception of ours, and exit() would run
+    // destructors of its statics.
+    try {
+        heed_children();
+        ::_exit(is_starter ? launcher::serve_starter() : state_->serve_node());
+    } catch (const error& e) {
+        ::_exit(launcher::report_failure(errc_of(e.code().value()), e.what()));
+    } catch (const std::exception& e) {
+        ::_exit(launcher::report_failure(errc::start_failed, e.what()));
     }
 }
 

@@ -113,10 +113,10 @@ std::optional<exit_status> reap(pid_t pid, const unique_fd& pidfd, int wait_ms) 
     } while (got < 0 && errno == EINTR);
     if (got <= 0) return std::nullopt;
     siginfo_t info{};
-    if (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED) == 0) {
-        return exit_status{info.si_code != CLD_EXITED, info.si_status};
+    while (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED) < 0) {
+        if (errno == ECHILD) return unknown_status;
     }
-    return unknown_status;
+    return exit_status{info.si_code != CLD_EXITED, info.si_status};
 }
 
 std::optional<exit_status> reap(const spawned& process) noexcept {
@@ -157,8 +157,9 @@ bool read_all(int fd, void* into, std::size_t size, std::chrono::milliseconds si
         const int found = ::poll(&news, 1, static_cast<int>(silence_max.count()));
         if (found == 0) return false;
         const auto got = found < 0 ? found : ::read(fd, at, size);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
+        if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+        if (got == 0 || (got < 0 && errno == ECONNRESET)) return false;
+        checked(got, "read from standard input");
         at += got;
         size -= static_cast<std::size_t>(got);
     }

@@ -61,7 +61,8 @@ class without_sigpipe {
 /// Throws: std::system_error, as for a pipe that nobody reads.
 void write_all(int fd, const void* from, std::size_t size);
 inline constexpr std::chrono::milliseconds no_silence_max{-1};
-/// Returns: false at the end of the file, on an error, or when nothing has come for `silence_max`.
+/// Returns: false at the end of the file, or when nothing has come for `silence_max`.
+/// Throws: std::system_error.
 bool read_all(int fd, void* into, std::size_t size,
               std::chrono::milliseconds silence_max = no_silence_max);
 

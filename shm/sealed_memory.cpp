@@ -57,6 +57,8 @@ std::size_t size_of(const unique_fd& memory) {
 
 identity checked_identity(const unique_fd& memory) {
     const int seals = ::fcntl(memory.get(), F_GET_SEALS);
+    // EINVAL: a file that knows no seals.
+    if (seals < 0 && errno != EINVAL) checked(seals, "look at the seals of shared memory");
     if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW)) {
         refuse("it is not sealed against shrinking and growing");
     }

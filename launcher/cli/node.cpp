@@ -9,6 +9,7 @@
 #include "launcher/end_limit.hpp"
 #include "launcher/key_file.hpp"
 #include "launcher/node.hpp"
+#include "launcher/thread.hpp"
 #include "net/bridge.hpp"
 #include "net/keys.hpp"
 
@@ -72,7 +73,7 @@ class termination {
         reader_ = unique_fd{ends[0]};
         signal_pipe = ends[1];  // as long as the process: a signal may come at any time
         launcher::prepare_end();
-        watch_ = std::thread([this, &home] {
+        watch_ = launcher::start_thread("the thread that watches its signals", [this, &home] {
             char which;
             while (::read(reader_.get(), &which, 1) < 0 && errno == EINTR) {
             }

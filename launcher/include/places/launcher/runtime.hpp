@@ -35,7 +35,10 @@ struct log_record {
 class runtime {
   public:
     /// Throws: error{bad_argument} when the process has a runtime or is a place, has more than one
-    ///         thread already, or has two entries registered under one name; std::system_error.
+    ///         thread already, or has two entries registered under one name; error{start_failed} or
+    ///         std::system_error, naming the call that failed here or in the new processes, which
+    ///         are gone then: a runtime that is made serves.
+    /// Blocks: until the nursery serves.
     runtime(int argc, char** argv);
     /// Ends the nodes this process has started, and all local places.
     /// Blocks: until they are gone, two seconds at most for what does not end by itself.

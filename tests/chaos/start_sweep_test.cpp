@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes one system call fail while a runtime, a place and a node start: each function of a list, in
+// each role, its first calls one after the other, with several errors. Whatever fails, the program
+// gets one error that names what failed and why, or none; a second attempt works; nothing hangs,
+// ends by a signal, or is left.
+// The short form (PLACES_SWEEP_IS_SHORT) gives each call one of the errors.
+// Says nothing of two failures at once, of a failure that lasts, or of calls within libc.
+#include "tests/support/scratch.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <poll.h>
+#include <span>
+#include <sstream>
+#include <string>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <system_error>
+#include <unistd.h>
+#include <vector>
+
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+// Both are for what hangs. A node has five seconds to end.
+constexpr std::chrono::seconds run_limit{20};
+constexpr std::chrono::seconds end_limit{10};
+
+constexpr std::array roles{"root",        "reaper",       "nursery", "node-root",
+                           "node-reaper", "node-nursery", "starter"};
+constexpr std::array functions{"socketpair",     "socket",        "bind",
+                               "listen",         "accept",        "connect",
+                               "setsockopt",     "getsockname",   "sendmsg",
+                               "recvmsg",        "pipe2",         "dup2",
+                               "fcntl",          "ioctl",         "open",
+                               "readlink",       "memfd_create",  "ftruncate",
+                               "fallocate",      "pwrite",        "mmap",
+                               "madvise",        "epoll_create1", "epoll_ctl",
+                               "epoll_wait",     "eventfd",       "signalfd",
+                               "timerfd_create", "poll",          "sigaction",
+                               "sigprocmask",    "waitid",        "waitpid",
+                               "setsid",         "getrandom",     "pthread_create",
+                               "posix_spawnp",   "fork",          "pidfd_open",
+                               "close_range",    "futex_waitv",   "pidfd_send_signal"};
+constexpr std::array errors{ENOMEM, EMFILE, EAGAIN, ENOSYS};
+
+struct fault {
+    const char* role;
+    const char* function;
+    int n;
+    int error;
+};
+
+void PrintTo(const fault& f, std::ostream* out) {
+    *out << f.role << ": call " << f.n << " of " << f.function << ": " << std::strerror(f.error);
+}
+
+class output_file {
+  public:
+    output_file() : fd_(::memfd_create("output", MFD_CLOEXEC)) {
+        if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "memfd_create");
+    }
+    ~output_file() { ::close(fd_); }
+    output_file(const output_file&) = delete;
+    output_file& operator=(const output_file&) = delete;
+    int get() const noexcept { return fd_; }
+    std::string text() const {
+        std::string all(static_cast<std::size_t>(::lseek(fd_, 0, SEEK_END)), '\0');
+        const auto got = ::pread(fd_, all.data(), all.size(), 0);
+        all.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+        return all;
+    }
+
+  private:
+    int fd_;
+};
+
+std::vector<int> children_of(const std::string& pid) {
+    std::vector<int> all;
+    std::error_code none;
+    for (const auto& task : std::filesystem::directory_iterator("/proc/" + pid + "/task", none)) {
+        std::ifstream list(task.path() / "children");
+        for (int each = 0; list >> each;) all.push_back(each);
+    }
+    return all;
+}
+
+/// What a process and its descendants are, for an error's text; ends them.
+std::string end_descendants() {
+    std::string names;
+    // What is ended leaves its children to us: until there are none.
+    for (auto left = children_of("self"); !left.empty(); left = children_of("self")) {
+        for (const int pid : left) {
+            std::ifstream comm("/proc/" + std::to_string(pid) + "/comm");
+            std::string name;
+            std::getline(comm, name);
+            names += " " + name + "(" + std::to_string(pid) + ")";
+            ::kill(pid, SIGKILL);
+            ::waitpid(pid, nullptr, 0);
+        }
+    }
+    return names;
+}
+
+struct outcome {
+    bool has_struck = false;
+    std::vector<std::string> findings{};
+};
+
+std::vector<std::string> lines_with(const std::string& text, const std::string& beginning) {
+    std::vector<std::string> found;
+    std::istringstream in(text);
+    for (std::string line; std::getline(in, line);) {
+        if (line.compare(0, beginning.size(), beginning) == 0) found.push_back(line);
+    }
+    return found;
+}
+
+/// Of an error that is to name what failed and the kernel's word for why.
+std::string judge_text(const std::string& line, int error) {
+    const std::string why = std::strerror(error);
+    const auto text = line.substr(std::min(line.find(": "), line.size() - 2) + 2);
+    if (text.find(why) == text.npos) return "the error does not say \"" + why + "\"";
+    if (text.find(why) < 4) return "the error names no call";
+    if (text.find("its main has to make") != text.npos) return "the error blames main";
+    return {};
+}
+
+class start_sweep : public ::testing::TestWithParam<const char*> {
+  protected:
+    static void SetUpTestSuite() {
+        ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+        sigset_t child;
+        ::sigemptyset(&child);
+        ::sigaddset(&child, SIGCHLD);
+        ::sigprocmask(SIG_BLOCK, &child, nullptr);
+    }
+
+    outcome run(const fault& f);
+    void sweep(int calls_max, std::span<const int> tried);
+};
+
+outcome start_sweep::run(const fault& f) {
+    outcome result;
+    const scratch_folder scratch;
+    const auto struck = scratch.path() + "/struck";
+    std::ostringstream setting;
+    setting << "PLACES_FAIL=start_victim " << f.role << ' ' << f.function << ' ' << f.n << ' '
+            << f.error << ' ' << struck;
+    const std::string fail = setting.str();
+    const std::string preload = "LD_PRELOAD=" FAILING_CALLS;
+    const std::string folder = "TMPDIR=" + scratch.path();
+    const bool by_ssh = std::string_view(f.role) == "starter";
+    const output_file out;
+    const output_file err;
+
+    const int pid = ::fork();
+    if (pid == 0) {
+        sigset_t none;
+        ::sigemptyset(&none);
+        ::sigprocmask(SIG_SETMASK, &none, nullptr);
+        ::dup2(out.get(), STDOUT_FILENO);
+        ::dup2(err.get(), STDERR_FILENO);
+        const char* const argv[] = {START_VICTIM, by_ssh ? "sh " FAKE_SSH : nullptr, nullptr};
+        std::vector<const char*> environment;
+        for (char** each = environ; *each; ++each) environment.push_back(*each);
+        environment.insert(environment.end(),
+                           {fail.c_str(), preload.c_str(), folder.c_str(), nullptr});
+        ::execve(START_VICTIM, const_cast<char**>(argv), const_cast<char**>(environment.data()));
+        ::_exit(127);
+    }
+    if (pid < 0) throw std::system_error(errno, std::generic_category(), "fork");
+
+    const auto find = [&](const std::string& what) { result.findings.push_back(what); };
+    const int life = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+    pollfd ends{life, POLLIN, 0};
+    const bool has_ended = ::poll(&ends, 1, std::chrono::milliseconds(run_limit).count()) == 1;
+    ::close(life);
+    int status = 0;
+    if (has_ended) {
+        ::waitpid(pid, &status, 0);
+        // What it has started ends without being told, as ours.
+        sigset_t child;
+        ::sigemptyset(&child);
+        ::sigaddset(&child, SIGCHLD);
+        const auto until = clock_type::now() + end_limit;
+        int got = 0;
+        while ((got = ::waitpid(-1, nullptr, WNOHANG)) >= 0 && clock_type::now() < until) {
+            if (got > 0) continue;
+            const timespec second{1, 0};
+            (void)::sigtimedwait(&child, nullptr, &second);
+        }
+        if (got >= 0) find("processes are left:" + end_descendants());
+        if (WIFSIGNALED(status)) find(std::string("ended by ") + ::strsignal(WTERMSIG(status)));
+    } else {
+        find("hangs:" + end_descendants());
+    }
+
+    const auto said = out.text();
+    const auto complained = err.text();
+    if (complained.find("terminate called") != std::string::npos) find("std::terminate");
+    auto failures = lines_with(said, "error ");
+    const auto again = lines_with(said, "again ");
+    const auto left = lines_with(said, "left ");
+    if (!left.empty()) find("processes are left to the caller");
+    if (!again.empty()) find("a second attempt fails too");
+    if (failures.size() > 1) find("more than one error");
+    for (const auto& each : failures) {
+        if (const auto why = judge_text(each, f.error); !why.empty()) find(why);
+    }
+    result.has_struck = ::access(struck.c_str(), F_OK) == 0;
+    ::unlink(struck.c_str());
+    if (!std::filesystem::is_empty(scratch.path())) find("files are left");
+    if (has_ended && WIFEXITED(status)) {
+        const int code = WEXITSTATUS(status);
+        if (code != 0 && failures.empty()) find("ends with " + std::to_string(code));
+        if (code != 0 && !result.has_struck) find("fails by itself");
+    }
+    if (!result.findings.empty()) {
+        find("it printed: " + said);
+        find("and: " + complained);
+        find("again: env '" + fail + "' " + preload + " " START_VICTIM +
+             (by_ssh ? " 'sh " FAKE_SSH "'" : ""));
+    }
+    return result;
+}
+
+void start_sweep::sweep(int calls_max, std::span<const int> tried) {
+    int runs = 0;
+    for (std::size_t i = 0; i < functions.size(); ++i) {
+        bool is_over = false;
+        for (int n = 1; n <= calls_max && !is_over; ++n) {
+            // One error for each, or all of them.
+            for (std::size_t k = 0; k < tried.size() && !is_over; ++k) {
+                if (PLACES_SWEEP_IS_SHORT && k != (i + static_cast<std::size_t>(n)) % tried.size())
+                    continue;
+                const fault f{GetParam(), functions[i], n, tried[k]};
+                const auto got = run(f);
+                is_over = !got.has_struck;
+                if (got.has_struck) ++runs;
+                if (got.findings.empty()) continue;
+                std::string text;
+                for (const auto& each : got.findings) text += "\n  " + each;
+                ADD_FAILURE() << ::testing::PrintToString(f) << text;
+            }
+        }
+    }
+    std::printf("%d calls failed in %s\n", runs, GetParam());
+    EXPECT_GT(runs, 0) << "no call has failed: is the object preloaded?";
+}
+
+TEST_P(start_sweep, a_call_that_fails_is_one_error_that_names_it_and_leaves_nothing) {
+    sweep(PLACES_SWEEP_CALLS, errors);
+}
+
+INSTANTIATE_TEST_SUITE_P(roles, start_sweep, ::testing::ValuesIn(roles), [](const auto& of) {
+    std::string name = of.param;
+    std::replace(name.begin(), name.end(), '-', '_');
+    return name;
+});
+
+}  // namespace
