@@ -221,7 +221,9 @@ message make_refused(errc code, const std::string& text, std::size_t bytes_max) 
 message await_opened(channel& c) {
     auto first = c.receive();
     if (!first) {
-        throw error(errc::start_failed, "ended before it had begun: " + first.error().message());
+        const auto how = c.peer_status();
+        throw error(errc::start_failed, "ended before it had begun: " + first.error().message() +
+                                            (how ? " (" + to_string(*how) + ")" : std::string()));
     }
     if (first->what() == kind::opened) return std::move(*first);
     if (first->what() == kind::refused) {

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -81,10 +83,17 @@ void forker::become(birth_plan& plan, pid_t nursery, unique_fd control, unique_f
     if (plan.ignores_sigterm) ::signal(SIGTERM, SIG_IGN);
     ::sigprocmask(SIG_SETMASK, &root_mask_, nullptr);
     // Its standard input is at its end from the start.
-    if (::dup2(null_.get(), STDIN_FILENO) < 0) ::_exit(1);
+    const auto give = [&](const unique_fd& fd, int stream) {
+        if (::dup2(fd.get(), stream) >= 0) return;
+        std::fprintf(stderr,
+                     "place %s ended before it had begun: dup2 of its standard streams: %s\n",
+                     plan.shown_name.c_str(), std::strerror(errno));
+        ::_exit(1);
+    };
+    give(null_, STDIN_FILENO);
     int stream = STDOUT_FILENO;
     for (const auto& fd : plan.streams) {
-        if (stream <= STDERR_FILENO && ::dup2(fd.get(), stream++) < 0) ::_exit(1);
+        if (stream <= STDERR_FILENO) give(fd, stream++);
     }
     auto& kept = plan.kept;
     kept.insert(kept.end(), {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, control.get(), calls.get(),

@@ -26,6 +26,7 @@
 #include <map>
 #include <poll.h>
 #include <span>
+#include <sstream>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <system_error>
@@ -40,6 +41,7 @@ using clock_type = std::chrono::steady_clock;
 constexpr std::size_t printed_bytes_max = 4 * 1024;  // of what a failing node says, in its error
 // What a starter needs besides the deadline of its step, which it keeps itself.
 constexpr std::chrono::milliseconds starter_slack{3000};
+constexpr std::size_t rest_bytes_max = 64 * 1024;  // that it prints after that, of each stream
 constexpr std::size_t bar_columns = 30;
 constexpr const char* runtime_first = "its main has to make a places::runtime before all else";
 constexpr std::chrono::milliseconds end_wait{100};  // between the end of its output and its own
@@ -126,6 +128,7 @@ struct pending_node::state {
     void draw(std::string_view progress);
     void print(const std::string& text);
     void finish_lines();
+    void take_rest();
     void check_time(bool has_news);
     void fail(boost::system::error_code code, const std::string& text);
     void begin_dial();
@@ -284,6 +287,29 @@ void pending_node::state::finish_lines() {
     for (auto& each : line) {
         if (!each.empty()) print(std::exchange(each, {}));
     }
+}
+
+/// Of a start that has failed: what the node has printed as it ended may say why.
+void pending_node::state::take_rest() {
+    printed.clear();
+    for (const std::size_t stream : {1, 0}) {
+        std::array<char, 4096> buffer;
+        for (std::size_t left = rest_bytes_max; left > 0 && streams[stream];) {
+            pollfd more{streams[stream].get(), POLLIN, 0};
+            if (::poll(&more, 1, 0) <= 0) break;
+            const auto got = ::read(more.fd, buffer.data(), std::min(buffer.size(), left));
+            if (got <= 0) break;
+            left -= static_cast<std::size_t>(got);
+            line[stream].append(buffer.data(), static_cast<std::size_t>(got));
+        }
+        std::istringstream lines(std::exchange(line[stream], {}));
+        for (std::string each; std::getline(lines, each);) {
+            if (stream == 1 || !each.starts_with("places-")) print(each);
+        }
+    }
+    if (printed.empty()) return;
+    const auto words = std::string(failure->what()) + "; it printed: " + printed;
+    failure.emplace(failure->code(), net::printable(words, words.size()));
 }
 
 void pending_node::state::fail(boost::system::error_code code, const std::string& text) {
@@ -627,6 +653,7 @@ std::shared_ptr<remote_node::state> take_node(pending_node::state& pending) {
     auto node = std::exchange(pending.node, nullptr);
     if (pending.failure) {
         node->end();
+        pending.take_rest();
         throw *pending.failure;
     }
     return node;

@@ -33,7 +33,7 @@ constexpr std::chrono::milliseconds starved_retry{100};
 enum class fate {
     sent,
     full,     // there will be room: the event set tells
-    starved,  // the kernel has no memory for it now, and does not tell when it has
+    starved,  // the kernel cannot send it now, as for want of memory, and does not tell when it can
     gone,     // nobody reads it any more
     refused,  // it will never go
 };
@@ -63,7 +63,11 @@ attempt attempt_to_send(const resident& to, const queued_packet& p) {
                         std::string(e.what()) +
                             ": too many descriptors of this user wait in sockets; raise "
                             "RLIMIT_NOFILE (ulimit -n), or let places take their connections"};
-            default: return {fate::refused, e.what()};
+            case EMSGSIZE: return {fate::refused, e.what()};
+            default:
+                // The death of a place, for example, is told once: later rather than not at all.
+                if (p.fds.empty()) return {fate::starved};
+                return {fate::refused, e.what()};
         }
     } catch (const error& e) {
         return {fate::refused, e.what()};

@@ -218,7 +218,6 @@ void runtime::state::join_nursery(unique_fd control, unique_fd calls, unique_fd 
 /// Returns: the exit code of the node.
 int runtime::state::serve_node() {
     const auto setting = launcher::take_setting();
-    detail::check_registrations();
     start_nursery();
     // Its last words must not cost it its exit status when nobody hears them.
     ::signal(SIGPIPE, SIG_IGN);

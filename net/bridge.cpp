@@ -20,6 +20,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <unistd.h>
 #include <unordered_map>
@@ -36,6 +37,8 @@ namespace asio = boost::asio;
 constexpr std::chrono::seconds drain_limit{1};
 // Nor are those who have not hung up in answer after this.
 constexpr std::chrono::milliseconds peers_hang_up_limit{250};
+// After a failure of the kernel's that passes, as for want of memory.
+constexpr std::chrono::milliseconds retry_interval{100};
 
 // Of links refused to places within this time, so many each have a line of the log.
 constexpr std::size_t denials_logged_max = 10;
@@ -87,11 +90,16 @@ using session_ptr = std::shared_ptr<session>;
 class bridge {
   public:
     explicit bridge(detail::process& home);
+    ~bridge();
+    bridge(const bridge&) = delete;
+    bridge& operator=(const bridge&) = delete;
     int run();
 
   private:
     void watch_calls();
     void watch_control();
+    void retry_control();
+    void fail(const char* what, boost::system::error_code ec);
     void on_call(std::uint64_t channel_id);
     void on_peer_died(std::uint64_t place_id);
     void on_log(const control::log_note& note);
@@ -126,6 +134,8 @@ class bridge {
     asio::posix::stream_descriptor calls_;
     asio::posix::stream_descriptor control_;
     asio::steady_timer drain_timer_{io_};
+    asio::steady_timer retry_timer_{io_};
+    bool has_failed_ = false;
     detail::news_watch news_;
     detail::calls_claim calls_claim_;
     const incarnation_id incarnation_ = make_incarnation_id();
@@ -173,6 +183,12 @@ bridge::bridge(detail::process& home)
     home_.on_log([this](const control::log_note& note) { on_log(note); });
 }
 
+bridge::~bridge() {
+    // The descriptors belong to the process object.
+    calls_.release();
+    control_.release();
+}
+
 int bridge::run() {
     watch_calls();
     watch_control();
@@ -181,10 +197,7 @@ int bridge::run() {
     io_.run();
     for (auto& [id, s] : sessions_) s->lose_channels("the bridge has ended");
     lines_.finish();
-    // The descriptors belong to the process object.
-    calls_.release();
-    control_.release();
-    return 0;
+    return has_failed_ ? 1 : 0;
 }
 
 // -- calls --
@@ -192,7 +205,7 @@ int bridge::run() {
 void bridge::watch_calls() {
     calls_.async_wait(asio::posix::stream_descriptor::wait_read,
                       [this](boost::system::error_code ec) {
-                          if (ec) return;
+                          if (ec) return fail("watch the calls of this node's processes", ec);
                           const auto taken = home_.calls().take();
                           for (const auto id : taken.channel_ids) on_call(id);
                           if (taken.overflowed) {
@@ -208,11 +221,32 @@ void bridge::watch_calls() {
 void bridge::watch_control() {
     control_.async_wait(asio::posix::stream_descriptor::wait_read,
                         [this](boost::system::error_code ec) {
-                            if (ec) return;
-                            home_.pump();  // which ends us with the nursery
+                            if (ec) return fail("watch the control socket", ec);
+                            try {
+                                home_.pump();  // which ends us with the nursery
+                            } catch (const std::system_error& e) {
+                                lines_.print("bridge", e.what());
+                                return retry_control();
+                            }
                             take_offers();
                             watch_control();
                         });
+}
+
+/// The packet is still there.
+void bridge::retry_control() {
+    retry_timer_.expires_after(retry_interval);
+    retry_timer_.async_wait([this](boost::system::error_code ec) {
+        if (!ec) watch_control();
+    });
+}
+
+/// Without what has failed the bridge would hear nothing more.
+void bridge::fail(const char* what, boost::system::error_code ec) {
+    if (ec == asio::error::operation_aborted) return;
+    lines_.print("bridge", std::string("the bridge ends: ") + what + ": " + ec.message());
+    has_failed_ = true;
+    io_.stop();
 }
 
 void bridge::on_call(std::uint64_t channel_id) {

@@ -42,15 +42,19 @@ void attempt(const char* step, const std::function<void()>& f) {
     if (!works("error", step, f)) (void)works("again", step, f);
 }
 
+/// Sends, and expects the answer.
 template <class T>
-T value_of(places::result<T> got, const places::place* from = nullptr) {
-    if (got) return std::move(*got);
-    (void)from;
-    throw places::error(got.error());
-}
-
-void require(bool is_so, const char* what) {
-    if (!is_so) throw std::runtime_error(what);
+void ask(places::channel& c, const T& what, const T& expected) {
+    const auto how_it_ended = [&] {
+        const auto how = c.peer_status();
+        return how ? " (" + to_string(*how) + ")" : std::string();
+    };
+    if (const auto sent = c.put(what); sent != places::status::ok) {
+        throw places::error(make_error_code(sent), to_string(sent) + how_it_ended());
+    }
+    const auto got = c.template get<T>();
+    if (!got) throw places::error(got.error(), got.error().message() + how_it_ended());
+    if (*got != expected) throw std::runtime_error("another answer came");
 }
 
 void add_one(places::channel& c) {
@@ -64,8 +68,7 @@ const auto echo_entry = places::register_entry<echo>("echo");
 
 void use_a_place() {
     auto p = places::spawn(add_one);
-    require(p.put(1) == places::status::ok, "put to the place failed");
-    require(value_of(p.get<int>()) == 2, "the place answered something else");
+    ask(p, 1, 2);
 }
 
 void use_a_node(places::runtime& runtime, const char* ssh_command) {
@@ -77,8 +80,7 @@ void use_a_node(places::runtime& runtime, const char* ssh_command) {
     auto node = runtime.spawn_remote_node(ssh_command ? "far" : "localhost", options);
     auto server = node.supervise_place(echo_entry, {.named = "echo"});
     auto c = node.connect_to_named_place("echo");
-    require(c.put(std::string("hello")) == places::status::ok, "put to the node's place failed");
-    require(value_of(c.get<std::string>()) == "hello", "the node's place answered something else");
+    ask<std::string>(c, "hello", "hello");
 }
 
 std::string children() {
