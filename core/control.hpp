@@ -92,6 +92,14 @@ struct request_stop {
 };
 BOOST_DESCRIBE_STRUCT(request_stop, (), (place_id))
 
+/// The call that made that request is given up: the channel that it was granted, if any, is given
+/// back, and a place that was started with it ends. Also where the asker never reads the answer. No
+/// answer.
+struct withdraw {
+    std::uint64_t request_id = 0;
+};
+BOOST_DESCRIBE_STRUCT(withdraw, (), (request_id))
+
 /// From now on this place keeps a core while it waits, or does no longer. The first is refused
 /// where there are as many such places as cores; the second has no answer.
 struct busy_poll {
@@ -252,7 +260,7 @@ BOOST_DESCRIBE_STRUCT(stop_asked, (), ())
 using body = std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log,
                           end_places, granted, failed, done, offered, died, hung_up, busy_poll,
                           list_places, places_listed, node_called, list_channels, channels_listed,
-                          share_memory, peer_memory, request_stop, stop_asked>;
+                          share_memory, peer_memory, request_stop, stop_asked, withdraw>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due

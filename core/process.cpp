@@ -121,8 +121,8 @@ void process::tell(control::body what) noexcept {
     }
 }
 
-void process::request_async(control::body what, const std::vector<int>& fds,
-                            std::function<void(control::received)> on_answer) {
+std::uint64_t process::request_async(control::body what, const std::vector<int>& fds,
+                                     std::function<void(control::received)> on_answer) {
     std::uint64_t id;
     {
         const std::lock_guard lock(mutex_);
@@ -143,6 +143,7 @@ void process::request_async(control::body what, const std::vector<int>& fds,
             throw error(errc::node_down, std::string("the node's nursery has ended: ") + e.what());
         }
     }
+    return id;
 }
 
 control::received process::request(control::body what, const std::vector<int>& fds) {
@@ -152,19 +153,23 @@ control::received process::request(control::body what, const std::vector<int>& f
         control::received answer;
     };
     const auto q = std::make_shared<question>();
-    // An end that nobody takes up is given back, and a place that nobody knows of ends with it.
+    // The nursery takes back what it grants; an end that nobody opens is not expected any more.
     const auto dispose = [this](const question& of) {
         const auto* grant = std::get_if<control::granted>(&of.answer.packet.body);
-        if (grant) give_up(*grant, "the call that asked for it was given up");
+        if (!grant) return;
+        const std::lock_guard lock(mutex_);
+        expected_.erase({grant->channel_id, grant->end});
     };
-    request_async(std::move(what), fds, [q, dispose](control::received r) {
+    const auto id = request_async(std::move(what), fds, [q, dispose](control::received r) {
         q->answer = std::move(r);
         // acq_rel [answer]: the answer is complete, or the asker has gone.
         const auto before = q->at.exchange(progress::answered, std::memory_order_acq_rel);
         if (before == progress::abandoned) dispose(*q);
     });
-    // Also when the wait throws: a router unwinds this body, or the kernel refuses a sleep.
-    const auto leave = [&dispose](question* of) {
+    // Also when the wait throws: a router unwinds this body, or the kernel refuses a sleep. Told at
+    // once, since this process may never take another packet.
+    const auto leave = [this, id, &dispose](question* of) {
+        tell(control::withdraw{id});
         // acq_rel [answer]: as above.
         const auto before = of->at.exchange(progress::abandoned, std::memory_order_acq_rel);
         if (before == progress::answered) dispose(*of);

@@ -112,8 +112,8 @@ class process {
     /// The same without waiting for the answer, which may be `failed`; `on_answer` runs in pump().
     /// Throws: error{node_down} when the nursery has ended; error{too_large}.
     /// Blocks: while the control socket is full.
-    void request_async(control::body what, const std::vector<int>& fds,
-                       std::function<void(control::received)> on_answer);
+    std::uint64_t request_async(control::body what, const std::vector<int>& fds,
+                                std::function<void(control::received)> on_answer);
     /// Tells the nursery something that has no answer; a dead nursery hears nothing.
     /// Blocks: while the control socket is full.  Throws: never.
     void tell(control::body what) noexcept;

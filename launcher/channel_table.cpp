@@ -12,14 +12,27 @@ std::uint64_t channel_table::bytes_of(std::size_t ring_bytes) noexcept {
 }
 
 void channel_table::enter(std::uint64_t channel, std::uint64_t asked, std::uint64_t asker,
-                          std::size_t ring_bytes) {
+                          std::size_t ring_bytes, std::uint64_t request) {
     auto& of = channels_[channel];
     of.places = {asked, asker};
     of.ring_bytes = ring_bytes;
+    of.request = request;
     channels_of_[asked].insert(channel);
     channels_of_[asker].insert(channel);
     bytes_asked_[asker] += bytes_of(ring_bytes);
     bytes_to_come_ += bytes_of(ring_bytes);
+}
+
+std::optional<std::uint64_t> channel_table::find_asked(std::uint64_t asker,
+                                                       std::uint64_t request) const {
+    const auto known = channels_of_.find(asker);
+    if (known == channels_of_.end()) return std::nullopt;
+    // The last ones are the likeliest.
+    for (auto at = known->second.rbegin(); at != known->second.rend(); ++at) {
+        const auto& of = channels_.at(*at);
+        if (of.places[1] == asker && of.held[1] && of.request == request) return *at;
+    }
+    return std::nullopt;
 }
 
 const channel_table::ends* channel_table::find_held(std::uint64_t channel, std::uint64_t place,

@@ -23,6 +23,7 @@ class channel_table {
         std::array<bool, 2> held{true, true};
         std::array<bool, 2> shared{false, false};  ///< its memory has been made and passed on
         std::size_t ring_bytes = 0;
+        std::uint64_t request = 0;  ///< the asker's, by which it was asked for
     };
     using end_number = std::uint8_t;  ///< 0 or 1, as in `places`
     struct row {
@@ -33,7 +34,9 @@ class channel_table {
     std::uint64_t next_id() noexcept { return next_id_++; }
     /// Both may be one place.
     void enter(std::uint64_t channel, std::uint64_t asked, std::uint64_t asker,
-               std::size_t ring_bytes);
+               std::size_t ring_bytes, std::uint64_t request);
+    /// The channel that `asker` was granted for that request, and holds.
+    std::optional<std::uint64_t> find_asked(std::uint64_t asker, std::uint64_t request) const;
     /// Returns: null unless `place` holds that end of it.
     const ends* find_held(std::uint64_t channel, std::uint64_t place, end_number end) const;
     /// The memory that this end writes is there.  Shape: an end that find_held has found.

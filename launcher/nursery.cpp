@@ -240,6 +240,12 @@ void nursery::handle(resident& from, control::received r) {
             close(from, *closed);
         } else if (const auto* memory = std::get_if<control::share_memory>(&body)) {
             pass_on(from, *memory, std::move(r.fds));
+        } else if (const auto* given_up = std::get_if<control::withdraw>(&body)) {
+            const auto channel = residents_.channels().find_asked(from.id, given_up->request_id);
+            if (channel) {
+                residents_.hang_up(*channel, from.id, asker_end,
+                                   "the call that asked for it was given up");
+            }
         } else if (auto* note = std::get_if<control::log_note>(&body)) {
             relay(from, std::move(*note));
         } else if (std::holds_alternative<control::take_log>(body) && from.is_bridge) {
@@ -340,7 +346,7 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
     if (what.connection_ring_bytes_max != 0) {
         place.connection_ring_bytes_max = what.connection_ring_bytes_max;
     }
-    residents_.channels().enter(channel, place.id, from.id, what.ring_bytes);
+    residents_.channels().enter(channel, place.id, from.id, what.ring_bytes, request);
     unique_fd its_doorbell;
     try {
         its_doorbell = place.doorbell.duplicate();
@@ -509,7 +515,7 @@ void nursery::offer(resident& to, resident& from, std::uint64_t request, std::si
                                           std::to_string(to.id) + ": " + *why));
         return;
     }
-    residents_.channels().enter(channel, to.id, from.id, ring_bytes);
+    residents_.channels().enter(channel, to.id, from.id, ring_bytes, request);
     residents_.send(
         from,
         {request, control::granted{channel, asker_end, ring_bytes, to.id, to.pid, to.is_bridge}},
