@@ -55,9 +55,9 @@ result<message> channel::receive(clock::time_point until) {
     return state_->take(next_one.record);
 }
 
-result<std::span<std::byte>> channel::loan(std::size_t size) {
+result<std::span<std::byte>> channel::loan_until(std::size_t size, clock::time_point until) {
     if (!state_) return make_error_code(status::closed);
-    const auto room = state_->loan(size, clock::time_point::max());
+    const auto room = state_->loan(size, until);
     if (room.state != status::ok) return make_error_code(room.state);
     return room.payload;
 }
@@ -66,8 +66,8 @@ void channel::publish(std::size_t used) {
     if (state_) state_->end().out().publish(static_cast<std::uint16_t>(kind::bytes), 0, used);
 }
 
-result<std::span<const std::byte>> channel::peek() {
-    const auto next_one = look(clock::time_point::max());
+result<std::span<const std::byte>> channel::peek_until(clock::time_point until) {
+    const auto next_one = look(until);
     if (next_one.state != status::ok) return make_error_code(next_one.state);
     return next_one.record.payload;
 }
@@ -120,11 +120,11 @@ void channel::publish_batch() {
     if (state_) state_->end().out().publish_batch();
 }
 
-result<std::size_t> channel::peek_batch(std::span<std::span<const std::byte>> into) {
+result<std::size_t> channel::peek_batch_until(std::span<std::span<const std::byte>> into,
+                                              clock::time_point until) {
     std::size_t count = 0;
     while (count < into.size()) {
-        const auto next_one =
-            look(count == 0 ? clock::time_point::max() : clock::time_point::min());
+        const auto next_one = look(count == 0 ? until : clock::time_point::min());
         if (next_one.state != status::ok) {
             if (count == 0) return make_error_code(next_one.state);
             break;

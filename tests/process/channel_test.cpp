@@ -13,6 +13,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <numeric>
 #include <sched.h>
@@ -434,7 +435,108 @@ TEST(channel, is_corrupt_when_parts_make_no_message) {
     EXPECT_NE(text.find("(first at position 0)"), std::string::npos) << text;
 }
 
+// -- senders that break off --
+
+namespace {
+
+constexpr auto part_of = static_cast<std::uint16_t>(places::kind::part);
+
+/// Begins a message of 128 MiB with `count` parts, and leaves it there.
+void send_parts_without_end(channel& c, std::size_t count) {
+    auto& raw = places::detail::state_of::get(c)->end().out();
+    std::vector<std::byte> part(48);  // with its header it fills a line
+    const std::uint64_t whole = 128 << 20;
+    std::memcpy(part.data(), &whole, sizeof whole);
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto what = static_cast<std::uint16_t>(places::shm::continues | (i ? part_of : 0));
+        auto sent = status::full;
+        while ((sent = raw.try_put(what, 0, part)) == status::full) ::sched_yield();
+        if (sent != status::ok) return;
+    }
+}
+
+void await_record(const channel& c) {
+    while (!places::detail::state_of::get(c)->end().in().has_record()) ::sched_yield();
+}
+
+}  // namespace
+
+TEST(channel, gives_every_call_that_receives_a_limit_and_a_form_that_does_not_wait) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        send_parts_without_end(c, 2);
+        ::pause();
+    });
+    await_record(p);
+    std::array<std::span<const std::byte>, 5> shown;
+    std::vector<int> numbers(5);
+    EXPECT_EQ(p.try_receive().error(), errc::empty);
+    EXPECT_EQ(p.receive_for(1ms).error(), errc::timeout);
+    EXPECT_EQ(p.try_peek().error(), errc::empty);
+    EXPECT_EQ(p.peek_for(1ms).error(), errc::timeout);
+    EXPECT_EQ(p.try_peek_batch(shown).error(), errc::empty);
+    EXPECT_EQ(p.peek_batch_for(shown, 1ms).error(), errc::timeout);
+    EXPECT_EQ(p.try_get_batch(numbers).error(), errc::empty);
+    EXPECT_EQ(p.get_batch_for(numbers, 1ms).error(), errc::timeout);
+    EXPECT_EQ(places::select({&p}, 1ms), std::nullopt);
+    p.kill();
+    EXPECT_EQ(p.try_peek().error(), errc::peer_dead);
+    EXPECT_EQ(p.get_batch_for(numbers, 1ms).error(), errc::peer_dead);
+}
+
+TEST(channel, gives_every_call_that_sends_a_limit_and_a_form_that_does_not_wait) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        ::pause();
+        (void)c.get<int>();
+    });
+    EXPECT_EQ(p.put_batch_for(std::vector<int>(1000, 5), 1ms).state, status::timeout);
+    const auto accepted = p.sent().accepted;
+    EXPECT_GT(accepted, 0U);
+    EXPECT_EQ(p.try_put_batch({1, 2}).state, status::full);
+    EXPECT_EQ(p.put_batch_for({1, 2}, 1ms).state, status::timeout);
+    EXPECT_EQ(p.try_loan(8).error(), errc::full);
+    EXPECT_EQ(p.loan_for(8, 1ms).error(), errc::timeout);
+    EXPECT_EQ(p.loan_for(p.record_bytes_max() + 1, 1ms).error(), errc::too_large);
+    const auto one = places::message::of(1);
+    EXPECT_EQ(p.try_send(one), status::full);
+    EXPECT_EQ(p.send_for(one, 1ms), status::timeout);
+    EXPECT_EQ(p.sent().accepted, accepted);
+    p.kill();
+    EXPECT_EQ(p.try_loan(8).error(), errc::peer_dead);
+    EXPECT_EQ(p.put_batch_for({1, 2}, 1ms).state, status::peer_dead);
+}
+
 // -- batches --
+
+TEST(channel, takes_a_batch_from_whatever_lies_in_a_row) {
+    auto p = spawn(echo);
+    std::vector<int> numbers{1, 2};
+    EXPECT_EQ(p.put_batch(numbers).count, 2U);
+    EXPECT_EQ(p.try_put_batch(std::array{3, 4, 5}).count, 3U);
+    EXPECT_EQ(p.put_batch({6}).count, 1U);
+    EXPECT_EQ(p.put_batch_for(std::span{numbers}.first(1), 1s).count, 1U);
+    const double rational[]{0.5, 0.25};
+    EXPECT_EQ(p.put_batch(rational).count, 2U);
+    EXPECT_EQ(p.put_batch(std::vector<std::string>{"a", "b"}).count, 2U);
+    EXPECT_EQ(p.put_batch(std::vector<int>{}).state, status::ok);
+    std::vector<int> back(7);
+    for (std::size_t have = 0; have < back.size();) {
+        have += p.get_batch(std::span{back}.subspan(have)).value();
+    }
+    EXPECT_EQ(back, (std::vector{1, 2, 3, 4, 5, 6, 1}));
+    std::array<double, 1> half{};
+    EXPECT_EQ(p.get_batch(half).value(), 1U);
+    EXPECT_EQ(half[0], 0.5);
+    std::vector<double> quarter(1);
+    EXPECT_EQ(p.get_batch_for(quarter, 10s).value(), 1U);
+    EXPECT_EQ(quarter[0], 0.25);
+    std::array<std::string, 1> text;
+    EXPECT_EQ(p.get_batch(text).value(), 1U);
+    EXPECT_EQ(text[0], "a");
+    EXPECT_EQ(p.get_batch(std::span{text}).value(), 1U);
+    EXPECT_EQ(text[0], "b");
+    static_assert(!places::message_range<std::string> && !places::message_range<char[5]> &&
+                  !places::message_range<std::vector<bool>>);
+}
 
 TEST(channel, carries_batches_of_any_type_in_order) {
     auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {

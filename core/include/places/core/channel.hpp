@@ -8,12 +8,17 @@
 #include <places/shm/status.hpp>
 
 #include <chrono>
+#include <concepts>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace places {
@@ -56,6 +61,18 @@ struct batch_outcome {
     status state = status::ok;
     std::size_t count = 0;
 };
+
+/// Messages that lie one after the other: a vector, an array or a span of them. A text is one
+/// message, not a batch of its characters.
+template <class Range>
+concept message_range = std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
+    message_type<std::ranges::range_value_t<Range>> &&
+    !std::convertible_to<const std::remove_cvref_t<Range>&, std::string_view>;
+
+/// The same to receive into: it outlives the call, and its elements can be assigned.
+template <class Range>
+concept message_room = message_range<Range> && std::ranges::borrowed_range<Range> &&
+    std::ranges::output_range<Range, std::ranges::range_value_t<Range>>;
 
 /// Default size of each of a channel's two rings.
 inline constexpr std::size_t ring_bytes_default = 64 * 1024;
@@ -142,9 +159,31 @@ class channel {
         return detail::not_received<T>();
     }
 
-    /// The next message whatever its type, and its counterpart.
+    /// The next message whatever its type.
+    /// Returns: the message | timeout, or empty for an `until` that is the clock's min() | closed |
+    ///          peer_dead | corrupt.
+    /// Blocks:  until there is one, at most until `until`; inside a router body suspends that body
+    ///          only.
     result<message> receive(clock::time_point until = clock::time_point::max());
+    /// Returns: the message | empty | closed | peer_dead | corrupt.  Blocks: never.
+    result<message> try_receive() { return receive(clock::time_point::min()); }
+    /// As receive. Returns: also timeout.  Blocks: at most `limit`.
+    template <class Rep, class Period>
+    result<message> receive_for(std::chrono::duration<Rep, Period> limit) {
+        return receive(after(limit));
+    }
+    /// Sends a message that is made already.
+    /// Returns: as put; also timeout, or full for an `until` that is the clock's min().
+    /// Throws:  error{bad_argument} for a kind that only channels make.
+    /// Blocks:  as put, at most until `until`.
     status send(const message& m, clock::time_point until = clock::time_point::max());
+    /// As send. Returns: as try_put.  Blocks: never.
+    status try_send(const message& m) { return send(m, clock::time_point::min()); }
+    /// As send. Returns: also timeout.  Blocks: at most `limit`.
+    template <class Rep, class Period>
+    status send_for(const message& m, std::chrono::duration<Rep, Period> limit) {
+        return send(m, after(limit));
+    }
 
     // -- batches: many messages for little more than the price of one --
     // Small ones of one type share a record, whose space comes back when the last of them has been
@@ -152,29 +191,56 @@ class channel {
     // sent() has all of them as undelivered.
 
     /// Sends each of `all`, in order.
+    /// Shape:   a span, vector, array or list of messages.
     /// Returns: how many were accepted, and ok or why not more.
     /// Throws:  what message::of throws; what comes before that message is sent.
     /// Blocks:  as put.  Dying: a number of first messages is sent.
-    template <message_type T>
-    batch_outcome put_batch(std::span<const T> all) {
-        return put_batch_until(all, clock::time_point::max());
+    template <message_range Range>
+    batch_outcome put_batch(const Range& all) {
+        return put_batch_until(as_batch(all), clock::time_point::max());
     }
     template <message_type T>
-    batch_outcome try_put_batch(std::span<const T> all) {
-        return put_batch_until(all, clock::time_point::min());
+    batch_outcome put_batch(std::initializer_list<T> all) {
+        return put_batch_until(as_batch(all), clock::time_point::max());
     }
-    /// Receives what is there, at most into.size() messages, as Ts; the first that is no T, and all
-    /// after it, stay.
-    /// Returns: how many, at least 1 | closed | peer_dead | corrupt | wrong_type.
+    /// As put_batch. Returns: also full.  Blocks: never.
+    template <message_range Range>
+    batch_outcome try_put_batch(const Range& all) {
+        return put_batch_until(as_batch(all), clock::time_point::min());
+    }
+    template <message_type T>
+    batch_outcome try_put_batch(std::initializer_list<T> all) {
+        return put_batch_until(as_batch(all), clock::time_point::min());
+    }
+    /// As put_batch. Returns: also timeout.  Blocks: at most `limit`, for all of them together.
+    template <message_range Range, class Rep, class Period>
+    batch_outcome put_batch_for(const Range& all, std::chrono::duration<Rep, Period> limit) {
+        return put_batch_until(as_batch(all), after(limit));
+    }
+    template <message_type T, class Rep, class Period>
+    batch_outcome put_batch_for(std::initializer_list<T> all,
+                                std::chrono::duration<Rep, Period> limit) {
+        return put_batch_until(as_batch(all), after(limit));
+    }
+    /// Receives what is there, at most into.size() messages; the first that is of another type
+    /// than the elements of `into`, and all after it, stay.
+    /// Shape:   a span, or a vector or array that keeps its size.
+    /// Returns: how many, at least 1 | closed | peer_dead | corrupt | wrong_type; 0 where `into`
+    ///          has no element.
     /// Blocks:  until there is one.
-    template <message_type T>
-    result<std::size_t> get_batch(std::span<T> into) {
-        return get_batch_until(into, clock::time_point::max());
+    template <message_room Range>
+    result<std::size_t> get_batch(Range&& into) {
+        return get_batch_until(as_room(into), clock::time_point::max());
     }
     /// As get_batch. Returns: also empty.  Blocks: never.
-    template <message_type T>
-    result<std::size_t> try_get_batch(std::span<T> into) {
-        return get_batch_until(into, clock::time_point::min());
+    template <message_room Range>
+    result<std::size_t> try_get_batch(Range&& into) {
+        return get_batch_until(as_room(into), clock::time_point::min());
+    }
+    /// As get_batch. Returns: also timeout.  Blocks: at most `limit`, for the first.
+    template <message_room Range, class Rep, class Period>
+    result<std::size_t> get_batch_for(Range&& into, std::chrono::duration<Rep, Period> limit) {
+        return get_batch_until(as_room(into), after(limit));
     }
     /// Room for one more message of exactly `size` bytes, aligned to 8, sent with publish_batch().
     /// Any other put before that drops the batch.
@@ -185,18 +251,53 @@ class channel {
     /// Shows the bytes of the messages that are there, at most into.size(), until release() or a
     /// call that receives. For as long, what comes in parts behind them is not there: another peek
     /// waits for that release.
-    /// Returns: how many, at least 1 | closed | peer_dead | corrupt.  Blocks: until there is one.
-    result<std::size_t> peek_batch(std::span<std::span<const std::byte>> into);
+    /// Returns: how many, at least 1 | closed | peer_dead | corrupt; 0 where `into` has no element.
+    /// Blocks:  until there is one.
+    result<std::size_t> peek_batch(std::span<std::span<const std::byte>> into) {
+        return peek_batch_until(into, clock::time_point::max());
+    }
+    /// As peek_batch. Returns: also empty.  Blocks: never.
+    result<std::size_t> try_peek_batch(std::span<std::span<const std::byte>> into) {
+        return peek_batch_until(into, clock::time_point::min());
+    }
+    /// As peek_batch. Returns: also timeout.  Blocks: at most `limit`, for the first.
+    template <class Rep, class Period>
+    result<std::size_t> peek_batch_for(std::span<std::span<const std::byte>> into,
+                                       std::chrono::duration<Rep, Period> limit) {
+        return peek_batch_until(into, after(limit));
+    }
 
     /// Room for a message of `size` bytes, built where it will be read. publish() sends its first
     /// `used` bytes; until then nothing has happened. One loan at a time.
     /// Shape:   at most record_bytes_max() and message_bytes_max(), whatever is used of it.
-    /// Returns: the room | too_large | closed | peer_dead | corrupt.  Blocks: while full.
-    result<std::span<std::byte>> loan(std::size_t size);
+    /// Returns: the room | too_large | closed | peer_dead | corrupt.
+    /// Blocks:  while the ring is full.
+    result<std::span<std::byte>> loan(std::size_t size) {
+        return loan_until(size, clock::time_point::max());
+    }
+    /// As loan. Returns: also full.  Blocks: never.
+    result<std::span<std::byte>> try_loan(std::size_t size) {
+        return loan_until(size, clock::time_point::min());
+    }
+    /// As loan. Returns: also timeout.  Blocks: at most `limit`.
+    template <class Rep, class Period>
+    result<std::span<std::byte>> loan_for(std::size_t size,
+                                          std::chrono::duration<Rep, Period> limit) {
+        return loan_until(size, after(limit));
+    }
     void publish(std::size_t used);
     /// The next message's bytes where they lie, until release() gives them back; the sender could
-    /// still change them if it is broken. Returns: as get.
-    result<std::span<const std::byte>> peek();
+    /// still change them if it is broken.
+    /// Returns: the bytes | closed | peer_dead | corrupt.
+    /// Blocks:  until there is one; inside a router body suspends that body only.
+    result<std::span<const std::byte>> peek() { return peek_until(clock::time_point::max()); }
+    /// As peek. Returns: also empty.  Blocks: never.
+    result<std::span<const std::byte>> try_peek() { return peek_until(clock::time_point::min()); }
+    /// As peek. Returns: also timeout.  Blocks: at most `limit`.
+    template <class Rep, class Period>
+    result<std::span<const std::byte>> peek_for(std::chrono::duration<Rep, Period> limit) {
+        return peek_until(after(limit));
+    }
     void release();
 
     /// Sends nothing more; the other end reads what is there, then sees `closed`. Idempotent.
@@ -254,6 +355,18 @@ class channel {
     /// The next message, to be received: what was shown before is given back.
     shm::peeked next(clock::time_point until);
     shm::peeked look(clock::time_point until);
+    result<std::span<const std::byte>> peek_until(clock::time_point until);
+    result<std::size_t> peek_batch_until(std::span<std::span<const std::byte>> into,
+                                         clock::time_point until);
+    result<std::span<std::byte>> loan_until(std::size_t size, clock::time_point until);
+    template <class Range>
+    static auto as_batch(const Range& all) {
+        return std::span<const std::ranges::range_value_t<const Range>>{all};
+    }
+    template <class Range>
+    static auto as_room(Range& into) {
+        return std::span<std::ranges::range_value_t<Range>>{into};
+    }
     template <message_type T>
     batch_outcome put_batch_until(std::span<const T> all, clock::time_point until);
     template <message_type T>
