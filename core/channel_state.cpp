@@ -132,6 +132,7 @@ bool channel_state::is_stopped() noexcept {
 status channel_state::next_now(shm::record_view& into) {
     if (is_stopped()) return status::closed;
     std::uint64_t taken = 0;
+    was_cut_short_ = false;
     while (taken <= end_.in().capacity_bytes()) {
         if (incoming_.is_broken) return status::corrupt;
         if (incoming_.is_complete) {
@@ -140,16 +141,18 @@ status channel_state::next_now(shm::record_view& into) {
         }
         const auto state = end_.in().try_peek(into);
         if (state == status::empty) {
-            if (!stop_at_) return state;
+            if (seen_ == status::ok) return fail();
+            if (seen_ != status::empty || !stop_at_) return seen_;
             stop_at_ = end_.in().read();
             return status::closed;
         }
         if (state != status::ok) {
             drop_incoming();  // whoever has gone will not finish it
-            return state;
+            return seen_ = state;
         }
         const auto what = into.kind;
         const bool is_part = (what & shm::continues) != 0 || what == number_of(kind::part);
+        if (is_part && seen_ == status::ok) return fail();  // it was a whole message
         if (is_part && holds_skipped_) {
             // Taking it in would give back what the caller still looks at.
             withholds_part_ = true;
@@ -162,8 +165,9 @@ status channel_state::next_now(shm::record_view& into) {
         }
         drop_incoming();  // nor will whoever sends another
         if (into.payload.size() > message_bytes_max_) return fail();
-        return state;
+        return seen_ = state;
     }
+    was_cut_short_ = true;
     return status::empty;
 }
 
@@ -214,12 +218,12 @@ status channel_state::fail() {
 }
 
 bool channel_state::has_message() {
-    if (incoming_.is_complete || incoming_.is_broken) return true;
+    if (incoming_.is_complete || incoming_.is_broken || seen_ != status::empty) return true;
+    was_cut_short_ = false;
     const bool ends = ends_with_stop_ && home_.is_stop_asked();
     if (!end_.in().is_ready() && !ends) return false;
-    // Empty although the ring is not: there are more parts than one call takes in.
     shm::record_view unused;
-    return next_now(unused) != status::empty || (!holds_skipped_ && end_.in().is_ready());
+    return next_now(unused) != status::empty;
 }
 
 shm::peeked channel_state::next_message(shm::deadline until) {
@@ -232,8 +236,12 @@ shm::peeked channel_state::next_message(shm::deadline until) {
         next.record = {};
         if (next.state != status::empty || until == shm::deadline::min()) return next;
         // Most waits between two that are awake are this short: nothing but the tag is looked at.
+        // A sender of parts without end is there each time: the limit holds all the same.
         const auto has_come = [this] { return !withholds_part_ && end_.in().has_come(); };
-        if (!current_suspender() && spin_.spin_briefly(has_come)) continue;
+        if (!current_suspender() && spin_.spin_briefly(has_come) &&
+            (until == shm::no_deadline || std::chrono::steady_clock::now() < until)) {
+            continue;
+        }
         const interest on{.channel = this, .record = true};
         if (!home_.wait(
                 {&on, 1}, [this] { return has_message(); }, until, spin_)) {
@@ -268,6 +276,7 @@ void channel_state::release() {
 
 void channel_state::skip() {
     end_.in().skip();
+    forget_seen();
     holds_skipped_ = true;
     if (!incoming_.is_complete) return;
     incoming_.is_complete = false;
@@ -286,6 +295,7 @@ std::size_t channel_state::take_run(std::uint16_t type, std::size_t size,
         std::memcpy(into.data(), next.record.payload.data(), size);
         in.skip();
     }
+    if (count > 0) forget_seen();
     holds_skipped_ |= count > 0;
     return count;
 }

@@ -56,8 +56,13 @@ class channel_state {
 
     /// The next message; it stays valid, and next, until release() or skip().
     shm::peeked next_message(shm::deadline until);
-    /// Whether next_message would say anything but empty. Takes in the parts that have come.
+    /// Whether next_message would say anything but empty. Takes in the parts that have come. Once
+    /// true, it stays so until the message is taken: a sender that takes back what was seen here
+    /// has broken the ring, and next_message says corrupt.
     bool has_message();
+    /// Whether the last look stopped with parts still to be taken in, for which the sender calls
+    /// nobody: look again instead of sleeping.
+    bool was_cut_short() const noexcept { return was_cut_short_; }
     /// The message that next_message has shown, taken out.
     message take(const shm::record_view& shown);
     /// Gives back the message last shown, and all before it.
@@ -177,6 +182,10 @@ class channel_state {
     status next_now(shm::record_view& into);
     bool is_stopped() noexcept;
     bool take_in(const shm::record_view& part);
+    /// The message that was seen is taken: what comes next is another.
+    void forget_seen() noexcept {
+        if (seen_ == status::ok) seen_ = status::empty;
+    }
     void drop_incoming();
     status fail();
     status await_turn(shm::deadline until);
@@ -207,7 +216,11 @@ class channel_state {
     bool ends_with_stop_ = false;
     std::optional<std::uint64_t> stop_at_;  // position; from there on nothing is received
     bool holds_skipped_ = false;            // what was skipped may still be looked at
-    bool withholds_part_ = false;    // there is one behind that, which is not taken in meanwhile
+    bool withholds_part_ = false;  // there is one behind that, which is not taken in meanwhile
+    bool was_cut_short_ = false;
+    // What the last look said of the next message, until it is taken: ok, or why none comes. It
+    // does not change any more, whatever the other end writes.
+    status seen_ = status::empty;
     bool is_sending_parts_ = false;  // of one body's message; those of another wait
     // The message whose parts are coming in; the last of them stays in the ring until release().
     struct {

@@ -422,6 +422,12 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
         if (ready()) return true;
         if (is_orphan() && on.empty()) return false;
         if (until != shm::no_deadline && std::chrono::steady_clock::now() >= until) return false;
+        // A sender of parts without end: the next look takes in what nobody calls for.
+        const auto must_look = [&] {
+            return std::ranges::any_of(
+                on, [](const interest& i) { return i.record && i.channel->was_cut_short(); });
+        };
+        if (must_look()) continue;
         const auto has_news = [&] { return ready() || is_notified(); };
         if (polls) {
             (void)shm::spin_budget::poll(has_news);
@@ -437,7 +443,9 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
         }
         words[count++] = {&word(), notice_seen};
         words[count++] = {&news_, news_seen};
-        if (!ready() && !is_notified()) shm::sleep_until_changed({words.data(), count}, until);
+        if (!ready() && !is_notified() && !must_look()) {
+            shm::sleep_until_changed({words.data(), count}, until);
+        }
         // Only what was parked here: an inbox keeps its own ends parked meanwhile.
         for (const auto& i : on) {
             if (i.record) i.channel->end().in().unpark();

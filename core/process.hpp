@@ -71,6 +71,9 @@ class suspender {
     virtual void look_at(const channel_state& c) = 0;
     /// The wait that this is in, if any, asks `ready` again. Thread: the router's.
     virtual void wake() = 0;
+    /// Lets everything else that is due run first.
+    /// Throws: what ends the body when the router ends meanwhile.
+    virtual void pass() = 0;
     /// The router ends: a wait throws, or holds the thread in a destructor on the way out.
     virtual bool is_unwinding() const noexcept = 0;
     /// The same for descriptors; see poll_until.

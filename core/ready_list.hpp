@@ -28,7 +28,7 @@ namespace places::detail {
 /// A member is hot (looked at in every turn) or cold (parked in doorbell mode, and called). Whoever
 /// waits on a cold one by other means unparks it, and makes it hot again.
 /// Shape of a Member: `state`, the channel; `is_hot`, ours; is_ready(), whether there is something
-/// to do; park() and unpark() its role.
+/// to do; park() and unpark() its role. One whose look was cut short stays hot.
 /// Safety: one thread. A member's channel may go first: it is then a member no more.
 template <class Member>
 class ready_list final : private call_hearer {
@@ -108,7 +108,8 @@ class ready_list final : private call_hearer {
     std::deque<pointer> hot_;
     shm::spin_budget spin_;
     std::uint64_t deaths_seen_ = 0;
-    std::size_t given_ = 0;  // by next(), since the calls were thought of
+    bool must_look_ = false;  // the last look at one of the hot was cut short
+    std::size_t given_ = 0;   // by next(), since the calls were thought of
     clock::time_point calls_looked_at_{};
     std::optional<calls_claim> lasting_claim_;
     unique_fd epoll_;
@@ -234,11 +235,14 @@ template <class Member>
 bool ready_list<Member>::cool(bool may_poll) {
     std::deque<pointer> still;
     bool any_ready = false;
+    must_look_ = false;
     for (const auto& m : hot_) {
         m->park();
         const bool is_ready = m->is_ready();
+        const bool was_cut_short = !is_ready && m->state->was_cut_short();
         any_ready = any_ready || is_ready;
-        if (is_ready || (may_poll && m->state->polls())) {
+        must_look_ = must_look_ || was_cut_short;
+        if (is_ready || was_cut_short || (may_poll && m->state->polls())) {
             unpark(*m);
             still.push_back(m);
         } else {
@@ -257,6 +261,11 @@ bool ready_list<Member>::wait(shm::deadline until, News&& news) {
     const bool may_spin = !hot_.empty() && !body && until != shm::deadline::min();
     if (may_spin && spin_.spin([&] { return any_hot_ready(); })) return true;
     if (cool(!body)) return true;
+    if (must_look_) {
+        if (epoll_) (void)::eventfd_write(news_.get(), 1);  // the descriptor's owner looks again
+        if (body) body->pass();
+        return until == shm::no_deadline || clock::now() < until;
+    }
     // A packet taken in this turn, by reading a channel, is not in the socket any more.
     if (news() || deaths_seen_ != home_.death_count()) return true;
     return body ? suspend(*body, until, news) : sleep(until);

@@ -187,9 +187,14 @@ struct router::state {
                 if (process.is_orphan() && on.empty()) return false;
                 if (clock_type::now() >= until) return false;
                 if (router_.unwinding) return wait_unwinding(on, ready, until);
+                // A sender of parts without end is served in turn with everything else.
+                if (must_look(on)) {
+                    pass();
+                    continue;
+                }
                 asio::steady_timer sleep{router_.io};
                 const auto here = router_.waits.add({on, [&] { sleep.cancel(); }});
-                if (!ready() && !process.is_notified()) {
+                if (!ready() && !process.is_notified() && !must_look(on)) {
                     sleep.expires_at(until);
                     suspend_for(sleep);
                 }
@@ -221,17 +226,21 @@ struct router::state {
             }
         }
 
-        /// Lets everything else that is due run first.
-        void pass() {
+        void pass() override {
             detail::set_current_suspender(nullptr);
             context_.leave();
             asio::post(router_.io, yield_);
             context_.enter();
             detail::set_current_suspender(this);
-            if (router_.unwinding) throw unwound{};
+            if (router_.unwinding && std::uncaught_exceptions() == 0) throw unwound{};
         }
 
       private:
+        static bool must_look(std::span<const detail::interest> on) {
+            return std::ranges::any_of(on, [](const detail::interest& i) {
+                return i.record && i.channel->was_cut_short();
+            });
+        }
         void suspend_for(asio::steady_timer& sleep) {
             boost::system::error_code ignored;
             detail::set_current_suspender(nullptr);
@@ -349,7 +358,7 @@ struct router::state {
                 for (unsigned count = 1; auto next = from_channel->receive(); ++count) {
                     body(std::move(*next));
                     if (count % messages_at_once != 0) continue;
-                    static_cast<body_suspender*>(detail::current_suspender())->pass();
+                    detail::current_suspender()->pass();
                 }
             });
         }

@@ -165,6 +165,8 @@ class async_channel::state : public std::enable_shared_from_this<state> {
             }
             // Parked, they are looked at once more.
         } while (sleep());
+        // Parts that came before the park are left, and nobody calls for them: the others first.
+        if (!gets_.empty() && end_.was_cut_short()) wake();
     }
 
     static void finish(queue& in, boost::system::error_code why) {

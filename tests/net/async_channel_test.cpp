@@ -29,6 +29,8 @@
 #endif
 
 #include <csignal>
+#include <cstring>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -85,8 +87,7 @@ TEST(async_channel, leaves_the_wait_to_others_when_its_loop_cannot_watch) {
     auto p = spawn(echo);
     asio::io_context busy;
     // A loop watches a descriptor once: the kernel refuses the second time.
-    asio::posix::stream_descriptor taken{busy,
-                                         places::detail::process::current().control_handle()};
+    asio::posix::stream_descriptor taken{busy, places::detail::process::current().control_handle()};
     EXPECT_THROW((async_channel{busy, p}), boost::system::system_error);
     (void)taken.release();
     asio::io_context io;
@@ -173,10 +174,10 @@ TEST(async_channel, calls_a_handler_on_the_executor_it_is_bound_to) {
         ++called;
     }));
     c.async_put(4, there([&](error_code ec) {
-        EXPECT_FALSE(ec);
-        EXPECT_TRUE(other.get_executor().running_in_this_thread());
-        ++called;
-    }));
+                    EXPECT_FALSE(ec);
+                    EXPECT_TRUE(other.get_executor().running_in_this_thread());
+                    ++called;
+                }));
     io.run();
     EXPECT_EQ(called, 0);
     // It has stayed for the handlers.
@@ -327,6 +328,33 @@ TEST(async_channel, sends_what_is_larger_than_its_ring) {
     io.run();
     sent.get();
     EXPECT_EQ(got.get().as<std::vector<std::byte>>().value(), large);
+}
+
+TEST(async_channel, leaves_its_loop_time_beside_a_sender_of_parts_without_end) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        auto& raw = places::detail::state_of::get(c)->end().out();
+        std::vector<std::byte> part(48);
+        const std::uint64_t whole = 128 << 20;
+        std::memcpy(part.data(), &whole, sizeof whole);
+        // Each begins a message and drops the one before.
+        while (true) (void)raw.try_put(places::shm::continues, 0, part);
+    });
+    asio::io_context io;
+    async_channel c{io, p};
+    error_code of_get;
+    c.async_get<int>([&](error_code ec, int) { of_get = ec; });
+    int turns = 0;
+    asio::steady_timer timer{io};
+    std::function<void(error_code)> tick = [&](error_code) {
+        if (++turns == 10) return c.cancel();
+        timer.expires_after(std::chrono::milliseconds{1});
+        timer.async_wait(tick);
+    };
+    tick({});
+    io.run();
+    EXPECT_EQ(turns, 10);
+    EXPECT_EQ(of_get, asio::error::operation_aborted);
+    p.kill();
 }
 
 TEST(async_channel, ends_its_operations_when_the_other_side_dies) {

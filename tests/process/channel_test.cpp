@@ -3,13 +3,16 @@
 #include "tests/support/halt.hpp"
 #include "tests/support/node_main.hpp"
 #include "tests/support/sanitized.hpp"
+#include "own_rings.hpp"
 #include "processes.hpp"
 
 #include "core/process.hpp"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -503,6 +506,131 @@ TEST(channel, gives_every_call_that_sends_a_limit_and_a_form_that_does_not_wait)
     p.kill();
     EXPECT_EQ(p.try_loan(8).error(), errc::peer_dead);
     EXPECT_EQ(p.put_batch_for({1, 2}, 1ms).state, status::peer_dead);
+}
+
+namespace {
+
+/// What a place and its creator agree by while their rings are broken. Mapped before main() forks
+/// the nursery, so every place has it.
+std::atomic<int>& step() {
+    static auto* const word = static_cast<std::atomic<int>*>(
+        ::mmap(nullptr, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    return *word;
+}
+const auto& step_before_main = step();
+
+void await_step(int n) {
+    while (step().load() != n) ::sched_yield();
+}
+
+enum class taken_back { tag, wholeness, end };
+
+/// Sends a message, or closes, and takes it back from its own memory once that was seen.
+void send_and_take_back(channel& c, int what) {
+    const auto rings = writable_rings();
+    const auto whole = std::ranges::max_element(rings, {}, &std::span<std::byte>::size);
+    if (rings.empty()) return;
+    auto* const header = whole->data();
+    auto* const record = header + places::shm::header_bytes;
+    if (what == static_cast<int>(taken_back::end)) {
+        c.close();
+    } else {
+        (void)c.put(1);
+    }
+    await_step(1);
+    if (what == static_cast<int>(taken_back::tag)) record[0] ^= std::byte{1};
+    if (what == static_cast<int>(taken_back::wholeness)) {
+        const auto continued = static_cast<std::uint16_t>(places::shm::continues);
+        std::memcpy(record + offsetof(places::shm::record_header, kind), &continued, 2);
+    }
+    if (what == static_cast<int>(taken_back::end)) {
+        std::memset(header + offsetof(places::shm::half_header, state), 0, 4);
+    }
+    step().store(2);
+    ::pause();
+}
+
+/// Returns: what the next call says of a channel that was ready before that.
+template <class See>
+boost::system::error_code after_taking_back(taken_back what, See&& see) {
+    step().store(0);
+    auto p = spawn({.ring_bytes = small_ring}, send_and_take_back, static_cast<int>(what));
+    see(p);
+    step().store(1);
+    await_step(2);
+    EXPECT_EQ(places::select({&p}, 0s), 0U) << "ready is ready until a call has taken it";
+    const auto next = p.try_get<int>();
+    p.kill();
+    return next ? boost::system::error_code{} : next.error();
+}
+
+}  // namespace
+
+TEST(channel, that_was_ready_is_corrupt_when_its_sender_takes_the_message_back) {
+    const auto by_select = [](channel& c) { ASSERT_EQ(places::select({&c}), 0U); };
+    const auto by_set = [](channel& c) {
+        places::channel_set set;
+        set.add(c, 5);
+        ASSERT_EQ(set.wait(), 5U);
+    };
+    const auto by_peek = [](channel& c) { ASSERT_TRUE(c.peek()); };
+    const auto by_another_type = [](channel& c) {
+        ASSERT_EQ(c.get<std::string>().error(), errc::wrong_type);
+    };
+    for (const auto what : {taken_back::tag, taken_back::wholeness}) {
+        EXPECT_EQ(after_taking_back(what, by_select), errc::corrupt);
+        EXPECT_EQ(after_taking_back(what, by_set), errc::corrupt);
+        EXPECT_EQ(after_taking_back(what, by_peek), errc::corrupt);
+        EXPECT_EQ(after_taking_back(what, by_another_type), errc::corrupt);
+    }
+}
+
+TEST(channel, that_was_closed_stays_so_whatever_its_sender_writes) {
+    const auto by_select = [](channel& c) { ASSERT_EQ(places::select({&c}), 0U); };
+    EXPECT_EQ(after_taking_back(taken_back::end, by_select), errc::closed);
+    const auto by_get = [](channel& c) { ASSERT_EQ(c.get<int>().error(), errc::closed); };
+    EXPECT_EQ(after_taking_back(taken_back::end, by_get), errc::closed);
+}
+
+namespace {
+
+/// Asks `is_ready` until the place, which sends parts of no message, has ended.
+/// Returns: whether each time the next call had an answer.
+template <class IsReady>
+bool is_true_each_time(channel& p, IsReady&& is_ready) {
+    while (true) {
+        if (!is_ready()) continue;
+        const auto next = p.try_peek();
+        if (next || next.error() == errc::empty) return false;
+        if (next.error() == errc::closed || next.error() == errc::peer_dead) return true;
+    }
+}
+
+constexpr std::size_t many_parts = 20'000;
+
+}  // namespace
+
+TEST(select, names_no_channel_for_parts_whose_message_has_not_ended) {
+    auto p = spawn({.ring_bytes = small_ring}, send_parts_without_end, many_parts);
+    EXPECT_TRUE(is_true_each_time(p, [&] { return places::select({&p}, 0s).has_value(); }));
+    auto q = spawn({.ring_bytes = small_ring}, send_parts_without_end, many_parts);
+    EXPECT_TRUE(is_true_each_time(q, [&] { return places::select({&q}).has_value(); }));
+    auto r = spawn({.ring_bytes = small_ring}, send_parts_without_end, many_parts);
+    places::channel_set set;
+    set.add(r, 3);
+    EXPECT_TRUE(is_true_each_time(r, [&] { return set.try_wait().has_value(); }));
+}
+
+TEST(select, in_a_router_body_names_no_channel_for_parts_whose_message_has_not_ended) {
+    test_runtime().route(after(0s, [&] {
+        auto p = spawn({.ring_bytes = small_ring}, send_parts_without_end, many_parts);
+        EXPECT_TRUE(is_true_each_time(p, [&] { return places::select({&p}).has_value(); }));
+        auto q = spawn({.ring_bytes = small_ring}, send_parts_without_end, many_parts);
+        places::channel_set set;
+        set.add(q, 3);
+        EXPECT_TRUE(is_true_each_time(q, [&] { return set.wait().has_value(); }));
+        test_runtime().stop();
+    }));
 }
 
 // -- batches --

@@ -3,6 +3,7 @@
 // others must live, and go on talking to each other; the channel that is written over may end.
 #include "tests/shm/pair.hpp"
 #include "tests/support/node_main.hpp"
+#include "own_rings.hpp"
 #include "processes.hpp"
 
 #include <gtest/gtest.h>
@@ -11,7 +12,6 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <fstream>
 #include <map>
 #include <mutex>
 #include <sys/mman.h>
@@ -53,21 +53,6 @@ board& shared() {
 const auto& shared_before_main = shared();
 
 std::int64_t now_ns() { return clock_type::now().time_since_epoch().count(); }
-
-/// The memory of channels that this process may write: a header page, and the data twice.
-std::vector<std::span<std::byte>> writable_rings() {
-    std::vector<std::span<std::byte>> found;
-    std::ifstream maps("/proc/self/maps");
-    for (std::string line; std::getline(maps, line);) {
-        std::uintptr_t begin = 0;
-        std::uintptr_t end = 0;
-        char may[5] = {};
-        if (line.find("memfd:places-") == line.npos) continue;
-        if (std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, may) != 3) continue;
-        if (may[1] == 'w') found.push_back({reinterpret_cast<std::byte*>(begin), end - begin});
-    }
-    return found;
-}
 
 class noise {
   public:

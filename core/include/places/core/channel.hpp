@@ -385,8 +385,9 @@ class channel {
     std::unique_ptr<detail::channel_state> state_;
 };
 
-/// Waits until one of `channels` has a message or is down, and tells which. Takes turns when
-/// several are ready.
+/// Waits until one of `channels` has a message or is down, and tells which: the next call that
+/// receives from it returns at once, whatever the other end does. Takes turns when several are
+/// ready.
 /// Shape:   any number but 0, each with an end. It costs what it is given: where they are many,
 ///          select over a channel_set, which costs what is active.
 /// Returns: the index, or nothing when `limit` has passed.
