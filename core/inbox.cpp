@@ -62,7 +62,21 @@ struct inbox_state {
     process& home;
     bool takes_connections;
     std::shared_ptr<connection> creator;
+    bool reads_creator = false;  // from the first get() on: until then it is the entry's alone
     ready_list<connection> connections;
+
+    /// Throws: error{bad_argument} while another reads from the creator's channel.
+    void begin_to_read_creator() {
+        if (reads_creator) return;
+        if (creator->state->has_attendant()) {
+            throw error(errc::bad_argument,
+                        "the channel to this place's creator is in a channel_set or an "
+                        "async_channel, so its inbox cannot read it; end that first, or read the "
+                        "channel without the inbox");
+        }
+        connections.add(creator);
+        reads_creator = true;
+    }
 
     void drop(const std::shared_ptr<connection>& c) {
         connections.remove(*c->state);
@@ -93,7 +107,6 @@ inbox::inbox(detail::process& home, std::unique_ptr<detail::channel_state> creat
     : state_(std::make_unique<detail::inbox_state>(home, takes_connections)) {
     creator->end_with_stop();
     state_->creator = std::make_shared<detail::connection>(std::move(creator));
-    state_->connections.add(state_->creator);
 }
 
 inbox::~inbox() = default;
@@ -119,6 +132,7 @@ bool inbox::accept_offers() {
 
 result<inbox::item> inbox::get(channel::clock::time_point until) {
     auto& s = *state_;
+    s.begin_to_read_creator();
     // Another body may have dropped the last of them.
     const auto is_over = [&s] { return s.connections.is_empty() && !s.takes_connections; };
     const auto has_news = [&] { return s.home.has_offers() || is_over(); };

@@ -60,7 +60,9 @@ channel& with_end(channel& c) {
     const auto* end = detail::state_of::get(c);
     if (!end) throw error(errc::bad_argument, "an async_channel of a channel without an end");
     if (end->has_attendant()) {
-        throw error(errc::bad_argument, "an async_channel of a channel that is in a set");
+        throw error(errc::bad_argument,
+                    "this channel is in a channel_set, or an inbox or async_channel reads it: take "
+                    "it out of there before an async_channel has it");
     }
     return c;
 }

@@ -464,6 +464,21 @@ TEST(async_channel, does_not_mind_waits_of_another_kind_on_its_end) {
     EXPECT_EQ(got.get(), 3);
 }
 
+TEST(async_channel, takes_the_channel_to_the_creator_of_a_place) {
+    auto p = spawn([](channel& creator) {
+        asio::io_context io;
+        long sum = 0;
+        {
+            async_channel c{io, creator};
+            asio::co_spawn(io, sum_of_echoes(c, 3), [&](std::exception_ptr, long s) { sum = s; });
+            io.run();
+        }
+        return static_cast<int>(sum);
+    });
+    for (int i = 0; i < 3; ++i) ASSERT_EQ(p.put(p.get<int>().value()), status::ok);
+    EXPECT_EQ(p.wait(), (places::exit_status{false, 0 + 1 + 2}));
+}
+
 TEST(async_channel, of_nothing_is_refused) {
     asio::io_context io;
     channel none;

@@ -569,3 +569,72 @@ TEST(inbox, that_is_asked_without_waiting_sees_what_comes) {
     ASSERT_EQ(p.put(2), status::ok);
     EXPECT_EQ(p.wait(), (places::exit_status{false, 0}));
 }
+
+namespace {
+
+/// Waits by a set on the channel that the entry was given, and on one more.
+int answer_by_set(channel& creator) {
+    auto echo = spawn([](channel& c) { (void)c.put(c.get<int>().value() + 1); });
+    channel_set all;
+    all.add(creator, 0);
+    all.add(echo, 1);
+    for (int taken = 0; taken < 2; ++taken) {
+        const auto key = all.wait();
+        if (key == 0U && echo.put(creator.get<int>().value()) != status::ok) return 1;
+        if (key == 1U && creator.put(echo.get<int>().value()) != status::ok) return 2;
+    }
+    // Gone from the set, it is anybody's again.
+    all.remove(creator);
+    return creator.get<int>().value() == 9 && creator.put(10) == status::ok ? 0 : 3;
+}
+
+}  // namespace
+
+TEST(channel_set, takes_the_channel_to_the_creator_of_a_place) {
+    auto p = spawn(answer_by_set);
+    ASSERT_EQ(p.put(7), status::ok);
+    EXPECT_EQ(p.get<int>().value(), 8);
+    ASSERT_EQ(p.put(9), status::ok);
+    EXPECT_EQ(p.get<int>().value(), 10);
+    EXPECT_EQ(p.wait(), (places::exit_status{false, 0}));
+}
+
+TEST(channel_set, takes_the_channel_to_the_creator_in_a_router_body_too) {
+    auto p = spawn([](channel& creator) {
+        places::router r;
+        int code = 5;
+        r.post([&] {
+            code = answer_by_set(creator);
+            r.stop();
+        });
+        r.run();
+        return code;
+    });
+    ASSERT_EQ(p.put(7), status::ok);
+    EXPECT_EQ(p.get<int>().value(), 8);
+    ASSERT_EQ(p.put(9), status::ok);
+    EXPECT_EQ(p.get<int>().value(), 10);
+    EXPECT_EQ(p.wait(), (places::exit_status{false, 0}));
+}
+
+TEST(inbox, and_a_set_read_the_channel_to_the_creator_one_at_a_time) {
+    auto p = spawn([](places::inbox& in) {
+        channel_set all;
+        all.add(in.creator(), 0);
+        if (all.wait() != 0U) return 1;
+        const auto refused = error_of([&] { (void)in.get(); });
+        if (refused.code() != errc::bad_argument) return 2;
+        (void)in.creator().put(std::string(refused.what()));
+        all.remove(in.creator());
+        if (in.get()->content.as<int>().value() != 7) return 3;
+        const auto also_refused = error_of([&] { all.add(in.creator(), 0); });
+        (void)in.creator().put(std::string(also_refused.what()));
+        return also_refused.code() == errc::bad_argument ? 0 : 4;
+    });
+    ASSERT_EQ(p.put(7), status::ok);
+    const auto of_inbox = p.get<std::string>().value();
+    EXPECT_NE(of_inbox.find("creator"), std::string::npos) << of_inbox;
+    const auto of_set = p.get<std::string>().value();
+    EXPECT_NE(of_set.find("inbox"), std::string::npos) << of_set;
+    EXPECT_EQ(p.wait(), (places::exit_status{false, 0}));
+}

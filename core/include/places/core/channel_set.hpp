@@ -25,7 +25,9 @@ class channel_set {
 
     /// `key` is what wait() answers: the caller's own, an index for instance. A channel that is in
     /// the set may be moved, and may be used as any other.
-    /// Throws: error{bad_argument} for a channel without an end, or in a set (an inbox is one too).
+    /// Throws: error{bad_argument} for a channel without an end, and for one that is in a set, or
+    ///         that an async_channel or an inbox reads. An inbox reads its creator's channel from
+    ///         its first get() on.
     void add(const channel& c, std::uint64_t key);
     /// Nothing, when it is not in the set.
     void remove(const channel& c);

@@ -77,11 +77,13 @@ class inbox {
     /// Returns: the pair | timeout | closed: nobody can send here any more, or this place was asked
     ///          to stop (place::request_stop) and has all that had come before | node_down: the
     ///          nursery has ended.
-    /// Throws:  error{bad_argument} while a router runs in another thread of this process.
+    /// Throws:  error{bad_argument} while a router runs in another thread of this process, and
+    ///          while the creator's channel is in a channel_set or an async_channel.
     /// Blocks:  until then; inside a router body suspends that body only.
     result<item> get(channel::clock::time_point until = channel::clock::time_point::max());
 
-    /// The channel to the place that started this one. A message is taken by get() of either.
+    /// The channel to the place that started this one. A message is taken by get() of either. From
+    /// the first get() of the inbox on, the channel belongs to no channel_set or async_channel.
     channel& creator() noexcept;
 
   private:

@@ -47,8 +47,9 @@ class async_channel {
     using executor_type = boost::asio::io_context::executor_type;
 
     /// Takes the end over.
-    /// Throws: error{bad_argument} for no end, an end that is in a set, while somebody else waits
-    ///         in this process, and before a runtime exists.
+    /// Throws: error{bad_argument} for no end, an end that is in a set or that an inbox or another
+    ///         async_channel reads, while somebody else waits in this process, and before a runtime
+    ///         exists. An inbox reads its creator's channel from its first get() on.
     async_channel(boost::asio::io_context& io, channel&& owned);
     /// The end stays its owner's, who keeps it, unmoved, for as long. So for a place.
     async_channel(boost::asio::io_context& io, channel& borrowed);
