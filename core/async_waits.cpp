@@ -20,10 +20,16 @@ async_waits::async_waits(process& home, boost::asio::any_io_executor loop, when_
       loop_(std::move(loop)),
       does_(does),
       guard_(std::move(guard)),
-      calls_(loop_),
-      control_(loop_) {}
+      calls_(std::make_unique<boost::asio::posix::stream_descriptor>(loop_)),
+      control_(std::make_unique<boost::asio::posix::stream_descriptor>(loop_)) {}
 
 async_waits::~async_waits() {
+    if (home_.origin().is_forked()) {
+        // The event loop's epoll is the parent's too: what is taken out here would be gone there.
+        (void)calls_.release();
+        (void)control_.release();
+        return;
+    }
     stop();
     posted_->self = nullptr;
 }
@@ -34,8 +40,8 @@ void async_waits::start() {
     news_.emplace(home_, [this] { look_soon(); });
     try {
         // Borrowed: they are the process's.
-        calls_.assign(home_.calls().native_handle());
-        control_.assign(home_.control_handle());
+        calls_->assign(home_.calls().native_handle());
+        control_->assign(home_.control_handle());
     } catch (...) {
         stop();  // the kernel watches no more descriptors: somebody else may wait instead
         throw;
@@ -44,12 +50,12 @@ void async_waits::start() {
 }
 
 void async_waits::stop() noexcept {
-    if (!claim_) return;
+    if (!claim_ || home_.origin().is_forked()) return;
     watches_ = false;
     hearers_.clear();
     news_.reset();
-    (void)calls_.release();
-    (void)control_.release();
+    (void)calls_->release();
+    (void)control_->release();
     claim_.reset();
 }
 
@@ -114,8 +120,8 @@ void async_waits::remove(place where) {
     if (!sleepers_.empty() || does_ == when_empty::watch) return;
     watches_ = false;
     boost::system::error_code ignored;
-    (void)calls_.cancel(ignored);
-    (void)control_.cancel(ignored);
+    (void)calls_->cancel(ignored);
+    (void)control_->cancel(ignored);
 }
 
 void async_waits::look_all() {
@@ -130,7 +136,7 @@ void async_waits::watch() {
 }
 
 void async_waits::watch_calls() {
-    calls_.async_wait(readable, [this, count = watch_count_](auto ec) {
+    calls_->async_wait(readable, [this, count = watch_count_](auto ec) {
         if (ec || !watches_ || count != watch_count_) return;
         take_calls();
         if (watches_) watch_calls();
@@ -138,7 +144,7 @@ void async_waits::watch_calls() {
 }
 
 void async_waits::watch_control() {
-    control_.async_wait(readable, [this, count = watch_count_](auto ec) {
+    control_->async_wait(readable, [this, count = watch_count_](auto ec) {
         if (ec || !watches_ || count != watch_count_) return;
         if (guard_) {
             guard_([this] { home_.pump(); });

@@ -74,8 +74,8 @@ class async_waits {
     boost::asio::any_io_executor loop_;
     const when_empty does_;
     std::function<void(const std::function<void()>&)> guard_;
-    boost::asio::posix::stream_descriptor calls_;
-    boost::asio::posix::stream_descriptor control_;
+    std::unique_ptr<boost::asio::posix::stream_descriptor> calls_;
+    std::unique_ptr<boost::asio::posix::stream_descriptor> control_;
     std::list<sleeper> sleepers_;
     std::unordered_map<std::uint64_t, std::vector<place>> by_channel_;  // whoever sleeps on each
     boost::intrusive::list<call_hearer, boost::intrusive::constant_time_size<false>> hearers_;

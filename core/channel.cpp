@@ -19,8 +19,27 @@ channel::channel() noexcept = default;
 channel::channel(std::unique_ptr<detail::channel_state> state) noexcept
     : state_(std::move(state)) {}
 channel::channel(channel&&) noexcept = default;
-channel& channel::operator=(channel&&) noexcept = default;
-channel::~channel() = default;
+channel& channel::operator=(channel&& other) noexcept {
+    if (this != &other) {
+        drop();
+        state_ = std::move(other.state_);
+    }
+    return *this;
+}
+channel::~channel() { drop(); }
+
+void channel::check_caller() {
+    if (state_) state_->check_caller();
+}
+
+/// In a forked process the end stays as it is: its parent's.
+void channel::drop() noexcept {
+    if (state_ && state_->is_forked()) {
+        (void)state_.release();
+    } else {
+        state_.reset();
+    }
+}
 
 status channel::put_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
                           clock::time_point until) {
@@ -63,6 +82,7 @@ result<std::span<std::byte>> channel::loan_until(std::size_t size, clock::time_p
 }
 
 void channel::publish(std::size_t used) {
+    check_caller();
     if (state_) state_->end().out().publish(static_cast<std::uint16_t>(kind::bytes), 0, used);
 }
 
@@ -73,11 +93,12 @@ result<std::span<const std::byte>> channel::peek_until(clock::time_point until) 
 }
 
 void channel::release() {
+    check_caller();
     if (state_) state_->release();
 }
 
 void channel::close() noexcept {
-    if (state_) state_->end().shut(shm::half_state::closed);
+    if (state_ && !state_->is_forked()) state_->end().shut(shm::half_state::closed);
 }
 
 bool channel::is_open() const noexcept { return state_ && !state_->end().is_shut(); }
@@ -117,6 +138,11 @@ result<std::span<std::byte>> channel::add_loan(std::size_t size) {
 }
 
 void channel::publish_batch() {
+    check_caller();
+    publish_added();
+}
+
+void channel::publish_added() noexcept {
     if (state_) state_->end().out().publish_batch();
 }
 
@@ -155,6 +181,7 @@ void channel::release_skipped() {
 
 result<void> channel::set_busy_poll(bool on) {
     if (!state_) return make_error_code(status::closed);
+    state_->check_caller();
     try {
         state_->set_polls(on);
         return {};
@@ -167,6 +194,7 @@ bool channel::is_busy_polling() const noexcept { return state_ && state_->polls(
 
 std::optional<exit_status> channel::peer_status() const {
     if (!state_) return std::nullopt;
+    state_->home().origin().check();
     if (state_->home().is_notified()) state_->home().pump();
     state_->take_up_peer();
     return state_->peer_status();
@@ -174,6 +202,7 @@ std::optional<exit_status> channel::peer_status() const {
 
 delivery channel::sent() const {
     if (!state_) return {};
+    state_->home().origin().check();
     state_->take_up_peer();
     const auto a = state_->end().out().count();
     return {a.accepted, a.delivered, a.undelivered, a.unknown};
@@ -181,6 +210,7 @@ delivery channel::sent() const {
 
 delivery channel::received() const {
     if (!state_) return {};
+    state_->home().origin().check();
     state_->take_up_peer();
     const auto a = state_->end().in().count();
     return {a.accepted, a.delivered, a.undelivered, 0};

@@ -45,6 +45,7 @@ channel_set& channel_set::operator=(channel_set&&) noexcept = default;
 void channel_set::add(const channel& c, std::uint64_t key) {
     auto* end = detail::state_of::get(c);
     if (!end) throw error(errc::bad_argument, "a channel without an end in a set");
+    end->check_caller();
     enter(state_->members, *end, key);
 }
 
@@ -91,6 +92,25 @@ void wait_for_one(std::span<const detail::interest> on, Ready&& ready, shm::dead
     }
 }
 
+/// While it lives, this thread waits on each of these.
+class selecting {
+  public:
+    explicit selecting(std::span<const detail::interest> on) : on_(on) {
+        for (const auto& i : on_) {
+            i.channel->waits().enter("select()");
+            i.channel->claim();
+        }
+    }
+    ~selecting() {
+        for (const auto& i : on_) i.channel->waits().leave();
+    }
+    selecting(const selecting&) = delete;
+    selecting& operator=(const selecting&) = delete;
+
+  private:
+    std::span<const detail::interest> on_;
+};
+
 }  // namespace
 
 std::optional<std::size_t> select(std::span<channel* const> channels,
@@ -99,6 +119,7 @@ std::optional<std::size_t> select(std::span<channel* const> channels,
     for (auto* c : channels) {
         auto* state = c ? detail::state_of::get(*c) : nullptr;
         if (!state) throw error(errc::bad_argument, "select over a channel that has no end");
+        state->check_caller();
         on.push_back({.channel = state, .record = true});
     }
     if (on.empty()) throw error(errc::bad_argument, "select over no channel");
@@ -115,7 +136,10 @@ std::optional<std::size_t> select(std::span<channel* const> channels,
         }
         return found.has_value();
     };
-    wait_for_one(on, ready, detail::deadline_after(limit));
+    {
+        const selecting here{on};
+        wait_for_one(on, ready, detail::deadline_after(limit));
+    }
     if (found) turn_of(*found) = ++turn;
     return found;
 }

@@ -41,6 +41,7 @@ bool is_possible(exit_status how) noexcept {
 channel_state::channel_state(process& home, const control::granted& grant, const unique_fd& mine,
                              unique_fd peer_doorbell)
     : home_(home),
+      origin_(home.origin().word()),
       peer_id_(grant.peer_id),
       peer_pid_(grant.peer_pid),
       number_(grant.end),
@@ -113,6 +114,14 @@ void channel_state::peer_hung_up(const std::string& why) {
 std::string channel_state::refusal() const {
     const std::lock_guard lock(mutex_);
     return refusal_;
+}
+
+/// For a caller that is not the one of the last call.
+void channel_state::admit(std::uint64_t caller) {
+    home_.origin().check();
+    waits_.check("channel " + std::to_string(id()));
+    if (attendant_) attendant_(attention::another_thread);
+    user_.store(caller, std::memory_order_relaxed);  // relaxed: as in check_caller()
 }
 
 // -- receiving --
@@ -227,27 +236,40 @@ bool channel_state::has_message() {
 }
 
 shm::peeked channel_state::next_message(shm::deadline until) {
+    check_caller();
+    shm::peeked next;
+    if (home_.is_notified()) home_.pump();
+    take_up_peer();
+    next.state = next_now(next.record);
+    if (next.state == status::ok) return next;
+    next.record = {};
+    if (next.state != status::empty || until == shm::deadline::min()) return next;
+    return await_message(until);
+}
+
+shm::peeked channel_state::await_message(shm::deadline until) {
+    const wait_mark::scope here{waits_, "a call that receives"};
+    claim();
     shm::peeked next;
     while (true) {
+        // Most waits between two that are awake are this short: nothing but the tag is looked at.
+        // A sender of parts without end is there each time: the limit holds all the same.
+        const auto has_come = [this] { return !withholds_part_ && end_.in().has_come(); };
+        const bool is_short =
+            !current_suspender() && spin_.spin_briefly(has_come) &&
+            (until == shm::no_deadline || std::chrono::steady_clock::now() < until);
+        const interest on{.channel = this, .record = true};
+        if (!is_short && !home_.wait(
+                             {&on, 1}, [this] { return has_message(); }, until, spin_)) {
+            next.state = status::timeout;
+            return next;
+        }
         if (home_.is_notified()) home_.pump();
         take_up_peer();
         next.state = next_now(next.record);
         if (next.state == status::ok) return next;
         next.record = {};
-        if (next.state != status::empty || until == shm::deadline::min()) return next;
-        // Most waits between two that are awake are this short: nothing but the tag is looked at.
-        // A sender of parts without end is there each time: the limit holds all the same.
-        const auto has_come = [this] { return !withholds_part_ && end_.in().has_come(); };
-        if (!current_suspender() && spin_.spin_briefly(has_come) &&
-            (until == shm::no_deadline || std::chrono::steady_clock::now() < until)) {
-            continue;
-        }
-        const interest on{.channel = this, .record = true};
-        if (!home_.wait(
-                {&on, 1}, [this] { return has_message(); }, until, spin_)) {
-            next.state = status::timeout;
-            return next;
-        }
+        if (next.state != status::empty) return next;
     }
 }
 
@@ -323,6 +345,8 @@ void channel_state::set_polls(bool on) {
 }
 
 status channel_state::await_room(std::size_t bytes, shm::deadline until) {
+    const wait_mark::scope here{waits_, "a call that sends"};
+    claim();
     if (!current_suspender() && end_.await_ample_room(bytes, spin_)) return status::ok;
     const interest on{.channel = this, .room = true, .room_bytes = bytes};
     const auto ready = [&] { return end_.out().has_room(bytes) != status::full; };
@@ -338,6 +362,8 @@ inline status channel_state::await_turn(shm::deadline until) {
 
 status channel_state::await_end_of_parts(shm::deadline until) {
     if (until == shm::deadline::min()) return status::full;
+    const wait_mark::scope here{waits_, "a call that sends"};
+    claim();
     const auto ready = [this] { return !is_sending_parts_; };
     const bool in_time = home_.wait({}, ready, until, spin_);
     // Without a limit only the nursery's end cuts it short; the ring says what follows from that.
@@ -345,6 +371,7 @@ status channel_state::await_end_of_parts(shm::deadline until) {
 }
 
 shm::loan channel_state::loan(std::size_t bytes, shm::deadline until) {
+    check_caller();
     if (bytes > message_bytes_max_) return {status::too_large, {}};
     while (true) {
         if (const auto turn = await_turn(until); turn != status::ok) return {turn, {}};
@@ -356,6 +383,7 @@ shm::loan channel_state::loan(std::size_t bytes, shm::deadline until) {
 
 status channel_state::put(kind k, std::uint16_t type, std::span<const std::byte> payload,
                           shm::deadline until) {
+    check_caller();
     if (payload.size() > message_bytes_max_) return status::too_large;
     auto& out = end_.out();
     if (payload.size() > out.record_bytes_max()) {
@@ -371,6 +399,7 @@ status channel_state::put(kind k, std::uint16_t type, std::span<const std::byte>
 
 status channel_state::add(kind k, std::uint16_t type, std::span<const std::byte> payload,
                           shm::deadline until) {
+    check_caller();
     auto& out = end_.out();
     if (payload.size() > std::min(out.record_bytes_max(), message_bytes_max_)) {
         out.publish_batch();
@@ -399,6 +428,7 @@ batch_outcome channel_state::add_run(std::uint16_t type, std::size_t size,
 }
 
 shm::loan channel_state::add_loan(std::size_t bytes) {
+    check_caller();
     if (bytes > message_bytes_max_) return {status::too_large, {}};
     if (is_sending_parts_) return {status::full, {}};
     return end_.out().try_add_loan(0, 0, bytes);
@@ -417,6 +447,7 @@ std::size_t channel_state::next_record_bytes(const outgoing& m) noexcept {
 }
 
 status channel_state::advance(outgoing& m) {
+    check_caller();
     auto& out = end_.out();
     if (m.payload.size() > message_bytes_max_) return status::too_large;
     const bool in_parts = m.payload.size() > out.record_bytes_max();

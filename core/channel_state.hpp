@@ -2,6 +2,7 @@
 // One open end of a channel: whole messages, in as many records as they take. Not installed.
 #pragma once
 
+#include "core/caller.hpp"
 #include "core/control.hpp"
 
 #include <places/core/place.hpp>
@@ -29,7 +30,8 @@ class process;
 bool is_possible(exit_status how) noexcept;
 
 /// One open end of a channel. Made by process; closing tells peer and nursery.
-/// One thread at a time, but for what process::pump marks: the peer's death.
+/// One thread at a time, but for what process::pump marks: the peer's death. In a forked process it
+/// is not destroyed: that would shut the parent's end.
 class channel_state {
   public:
     /// `mine`: the memory that this end writes, which nobody else has yet; sealed afterwards.
@@ -51,6 +53,29 @@ class channel_state {
     std::uint64_t peer_id() const noexcept { return peer_id_; }
     int peer_pid() const noexcept { return peer_pid_; }
     bool peer_is_bridge() const noexcept { return peer_is_bridge_; }
+
+    // -- who may call; see caller.hpp --
+
+    /// The first step of every call: of one thread at a time, in the process that holds the end.
+    /// Throws: error{misuse}.
+    void check_caller() {
+        // relaxed: this thread's own words, but for a misuse, which has no order to keep.
+        const auto here = origin_.load(std::memory_order_relaxed) ^ thread_token();
+        // relaxed: as above
+        if (user_.load(std::memory_order_relaxed) != here) admit(here);
+    }
+    /// Whether this process is forked from the one that holds the end: it leaves all as it is.
+    bool is_forked() const noexcept {
+        return origin_.load(std::memory_order_relaxed) == 0;  // relaxed: as in fork_mark
+    }
+    wait_mark& waits() noexcept { return waits_; }
+    /// This thread waits here from now on, which the mark says already: a thread that has called
+    /// just before is found by its next call.
+    void claim() noexcept {
+        // relaxed: as in check_caller()
+        user_.store(origin_.load(std::memory_order_relaxed) ^ thread_token(),
+                    std::memory_order_relaxed);
+    }
 
     // -- receiving: whole messages, whatever they came in --
 
@@ -79,7 +104,9 @@ class channel_state {
     /// Gives back what was skipped; whoever waits looks again if a part was kept from it.
     void release_skipped();
     void give_back_shown() {
-        if (holds_skipped_) release_skipped();
+        if (!holds_skipped_) return;
+        check_caller();
+        release_skipped();
     }
 
     // -- sending --
@@ -131,10 +158,12 @@ class channel_state {
     void set_polls(bool on);
     /// What whoever keeps this end parked hears of it.
     enum class attention {
-        unparked,  ///< somebody else has waited on it, and it is parked no more
-        gone,      ///< it ends now
+        unparked,        ///< somebody else has waited on it, and it is parked no more
+        gone,            ///< it ends now
+        another_thread,  ///< not the one that called last calls now
     };
-    /// One at a time; none at first, and none for an empty `heard`.
+    /// One at a time; none at first, and none for an empty `heard`. Of another_thread it throws
+    /// error{misuse} while it waits itself.
     void set_attendant(std::function<void(attention)> heard) { attendant_ = std::move(heard); }
     bool has_attendant() const noexcept { return attendant_ != nullptr; }
     void was_unparked() {
@@ -179,8 +208,10 @@ class channel_state {
   private:
     void look_for_peer();
     void attach_peer();
+    void admit(std::uint64_t caller);
     status next_now(shm::record_view& into);
     bool is_stopped() noexcept;
+    shm::peeked await_message(shm::deadline until);
     bool take_in(const shm::record_view& part);
     /// The message that was seen is taken: what comes next is another.
     void forget_seen() noexcept {
@@ -194,6 +225,9 @@ class channel_state {
     status put_parts(outgoing m, shm::deadline until);
 
     process& home_;
+    const std::atomic<std::uint64_t>& origin_;  // of the process that holds this end
+    std::atomic<std::uint64_t> user_ = 0;       // thread and process of the last call
+    wait_mark waits_;
     std::uint64_t peer_id_;
     int peer_pid_;
     std::uint8_t number_;

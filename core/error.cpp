@@ -53,6 +53,7 @@ class category final : public boost::system::error_category {
             case errc::refused:
                 return "one of the two processes had no descriptor or memory for its end of the "
                        "channel";
+            case errc::misuse: return "a thread or a forked process uses what is not its own";
         }
         return "unknown error";
     }
@@ -67,7 +68,7 @@ const boost::system::error_category& places_category() noexcept {
 
 errc errc_of(std::int32_t foreign) noexcept {
     const bool is_ours = foreign >= static_cast<std::int32_t>(errc::empty) &&
-                         foreign <= static_cast<std::int32_t>(errc::refused);
+                         foreign <= static_cast<std::int32_t>(errc::misuse);
     return is_ours ? static_cast<errc>(foreign) : errc::protocol;
 }
 

@@ -132,6 +132,7 @@ bool inbox::accept_offers() {
 
 result<inbox::item> inbox::get(channel::clock::time_point until) {
     auto& s = *state_;
+    s.creator->state->check_caller();
     s.begin_to_read_creator();
     // Another body may have dropped the last of them.
     const auto is_over = [&s] { return s.connections.is_empty() && !s.takes_connections; };

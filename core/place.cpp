@@ -81,7 +81,7 @@ place& place::operator=(place&& other) noexcept {
 place::~place() { end(); }
 
 void place::end() noexcept {
-    if (!state_ || is_named_) return;
+    if (!state_ || is_named_ || state_->is_forked()) return;
     const auto finish = [this] {
         close();
         if (!wait_for(grace)) kill();

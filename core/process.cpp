@@ -77,10 +77,15 @@ process& process::current() {
         throw error(errc::bad_argument,
                     "no place runs here yet; make a places::runtime on the first line of main");
     }
+    current_process->origin_.check();
     return *current_process;
 }
 
-process* process::current_or_null() noexcept { return current_process; }
+process* process::current_or_null() noexcept { return is_in_fork() ? nullptr : current_process; }
+
+bool process::is_in_fork() noexcept {
+    return current_process && current_process->origin_.is_forked();
+}
 
 bool process::is_orphan() const noexcept {
     // relaxed: only this one bit of news.
@@ -102,7 +107,9 @@ void process::tell_news() noexcept {
     for (const auto& handler : watches_) handler();
 }
 
-void process::close_control() noexcept { ::shutdown(control_.get(), SHUT_RDWR); }
+void process::close_control() noexcept {
+    if (!origin_.is_forked()) ::shutdown(control_.get(), SHUT_RDWR);
+}
 
 /// The kernel ends a place with its nursery, but maybe a moment later. A place that used that
 /// moment to close its channels would tell its peers of an end in order.
@@ -113,6 +120,7 @@ void process::end_with_nursery() const noexcept {
 }
 
 void process::tell(control::body what) noexcept {
+    if (origin_.is_forked()) return;  // the nursery would take it for its parent's word
     try {
         control::send(control_.get(), {0, std::move(what)}, {});
     } catch (const std::exception&) {
@@ -123,6 +131,7 @@ void process::tell(control::body what) noexcept {
 
 std::uint64_t process::request_async(control::body what, const std::vector<int>& fds,
                                      std::function<void(control::received)> on_answer) {
+    origin_.check();
     std::uint64_t id;
     {
         const std::lock_guard lock(mutex_);
@@ -223,6 +232,7 @@ void process::give_up(const control::granted& grant, const std::string& why) noe
 }
 
 void process::pump() {
+    origin_.check();
     bool acted = false;
     try {
         while (take_packet()) acted = true;
@@ -389,11 +399,13 @@ bool process::has_offers() const {
 }
 
 void process::on_log(std::function<void(const control::log_note&)> handler) {
+    origin_.check();
     const std::lock_guard lock(mutex_);
     on_log_ = std::move(handler);
 }
 
 void process::on_died(std::function<void(std::uint64_t, exit_status)> handler) {
+    origin_.check();
     const std::lock_guard lock(mutex_);
     on_died_ = std::move(handler);
 }
@@ -405,6 +417,7 @@ void process::on_peer_news(std::function<void(std::uint64_t)> handler) {
 
 bool process::wait(std::span<const interest> on, const std::function<bool()>& ready,
                    shm::deadline until, shm::spin_budget& spin) {
+    origin_.check();
     if (auto* body = current_suspender()) return body->wait(on, ready, until);
     if (on.size() > interests_max) {
         throw error(errc::bad_argument, "a wait on " + std::to_string(on.size()) + " channels");
@@ -478,6 +491,7 @@ void process::begin_polling() {
 }
 
 void process::end_polling() noexcept {
+    if (origin_.is_forked()) return;  // nor is the mutex whole, if a thread held it at the fork
     const std::lock_guard lock(polling_mutex_);
     --polling_count_;
     give_core_back();
@@ -527,11 +541,13 @@ news_watch::news_watch(process& home, std::function<void()> handler) : home_(hom
 }
 
 news_watch::~news_watch() {
+    if (home_.origin().is_forked()) return;  // a thread may have held the mutex at the fork
     const std::lock_guard lock(home_.watches_mutex_);
     home_.watches_.erase(place_);
 }
 
 calls_claim::calls_claim(process& home, const void* owner) : home_(home) {
+    home_.origin().check();
     const std::lock_guard lock(home_.mutex_);
     if (home_.calls_owner_) {
         throw error(errc::bad_argument,
@@ -543,6 +559,7 @@ calls_claim::calls_claim(process& home, const void* owner) : home_(home) {
 }
 
 calls_claim::~calls_claim() {
+    if (home_.origin().is_forked()) return;  // a thread may have held the mutex at the fork
     const std::lock_guard lock(home_.mutex_);
     home_.calls_owner_ = nullptr;
 }

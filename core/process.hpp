@@ -3,6 +3,7 @@
 // Not installed.
 #pragma once
 
+#include "core/caller.hpp"
 #include "core/channel_state.hpp"
 #include "core/control.hpp"
 
@@ -101,15 +102,22 @@ class process {
     process(const process&) = delete;
     process& operator=(const process&) = delete;
 
-    /// Throws: error{bad_argument} before a runtime exists.
+    /// Throws: error{bad_argument} before a runtime exists; error{misuse} in a process that the
+    ///         program has forked from this one.
     static process& current();
+    /// Null also in a forked process.
     static process* current_or_null() noexcept;
+    /// Whether the program has forked this process from a member of a node: nothing that it has
+    /// inherited is its own, so destructors leave all of it as it is.
+    static bool is_in_fork() noexcept;
+    const fork_mark& origin() const noexcept { return origin_; }
 
     std::uint64_t place_id() const noexcept { return place_id_; }
     const std::string& name() const noexcept { return name_; }
 
     /// Asks the nursery and waits for the answer.
-    /// Throws: error with the nursery's code and words; error{node_down} when it has ended.
+    /// Throws: error with the nursery's code and words; error{node_down} when it has ended;
+    ///         error{misuse} in a forked process, as all that asks, waits or pumps.
     /// Blocks: until answered; inside a router body suspends that body only.
     control::received request(control::body what, const std::vector<int>& fds = {});
     /// The same without waiting for the answer, which may be `failed`; `on_answer` runs in pump().
@@ -229,6 +237,7 @@ class process {
     void give_core_back() noexcept;
     const std::atomic<std::uint32_t>& word() const noexcept { return *word_; }
 
+    fork_mark origin_;
     unique_fd control_;
     shm::ready_set calls_;
     boost::interprocess::mapped_region board_;

@@ -101,6 +101,7 @@ class ready_list final : private call_hearer {
     };
 
     process& home_;
+    wait_mark waits_;
     // Another thread of this process may take the packet that wait() sleeps for.
     unique_fd news_ = checked_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
     news_watch watch_{home_, [this] { (void)::eventfd_write(news_.get(), 1); }};
@@ -120,6 +121,7 @@ class ready_list final : private call_hearer {
 
 template <class Member>
 ready_list<Member>::~ready_list() {
+    if (home_.origin().is_forked()) return;  // the parent's ends stay parked
     for (const auto& [id, m] : all_) {
         m->state->set_attendant({});
         unpark(*m);
@@ -144,6 +146,10 @@ void ready_list<Member>::add(pointer m) {
     c.set_attendant([this, weak = std::weak_ptr{m}](channel_state::attention what) {
         const auto one = weak.lock();
         if (!one) return;
+        if (what == channel_state::attention::another_thread) {
+            waits_.check("channel " + std::to_string(one->state->id()));
+            return warm(one);  // the next wait claims it for its own thread
+        }
         if (what == channel_state::attention::unparked) return warm(one);
         std::erase(hot_, one);
         all_.erase(one->state->id());
@@ -179,6 +185,7 @@ typename ready_list<Member>::pointer ready_list<Member>::next() {
 
 template <class Member>
 void ready_list<Member>::pump() {
+    home_.origin().check();
     if (home_.is_notified()) home_.pump();
     if (std::exchange(deaths_seen_, home_.death_count()) == home_.death_count()) return;
     for (const auto& [id, m] : all_) {
@@ -237,6 +244,7 @@ bool ready_list<Member>::cool(bool may_poll) {
     bool any_ready = false;
     must_look_ = false;
     for (const auto& m : hot_) {
+        m->state->claim();
         m->park();
         const bool is_ready = m->is_ready();
         const bool was_cut_short = !is_ready && m->state->was_cut_short();
@@ -256,6 +264,7 @@ bool ready_list<Member>::cool(bool may_poll) {
 template <class Member>
 template <class News>
 bool ready_list<Member>::wait(shm::deadline until, News&& news) {
+    const wait_mark::scope here{waits_, "a wait of the set or inbox that has the channel"};
     auto* body = current_suspender();
     // A router body gives the thread to the others instead.
     const bool may_spin = !hot_.empty() && !body && until != shm::deadline::min();

@@ -277,7 +277,8 @@ void remote_node::state::begin_end() noexcept {
 
 void remote_node::state::end() noexcept {
     begin_end();
-    if (pid == 0) return;  // it was never started
+    if (pid == 0) return;                       // it was never started
+    if (detail::process::is_in_fork()) return;  // it is the parent's
     if (!reap_surely(detail::deadline_after(end_grace))) kill();
 }
 

@@ -232,6 +232,13 @@ void runtime::state::end_places(bool keep_bridge) {
 
 void runtime::state::end() noexcept {
     if (std::exchange(ended, true)) return;
+    if (home && home->origin().is_forked()) {
+        // All of it is the parent's, and its thread is not here.
+        (void)new std::thread(std::move(nursery_watch));
+        (void)loop.release();
+        (void)home.release();
+        return;
+    }
     for (auto& weak : nodes) {
         if (const auto node = weak.lock()) node->begin_end();
     }

@@ -57,8 +57,9 @@ class channel_service final : public asio::execution_context::service {
 };
 
 channel& with_end(channel& c) {
-    const auto* end = detail::state_of::get(c);
+    auto* end = detail::state_of::get(c);
     if (!end) throw error(errc::bad_argument, "an async_channel of a channel without an end");
+    end->check_caller();
     if (end->has_attendant()) {
         throw error(errc::bad_argument,
                     "this channel is in a channel_set, or an inbox or async_channel reads it: take "
@@ -240,14 +241,22 @@ async_channel::async_channel(asio::io_context& io, channel& borrowed)
 async_channel::async_channel(async_channel&&) noexcept = default;
 async_channel& async_channel::operator=(async_channel&& other) noexcept {
     if (this != &other) {
-        if (state_) state_->cancel_all();
+        leave();
         executor_ = other.executor_;
         state_ = std::move(other.state_);
     }
     return *this;
 }
-async_channel::~async_channel() {
-    if (state_) state_->cancel_all();
+async_channel::~async_channel() { leave(); }
+
+/// In a forked process all of it stays as it is: the parent's loop and end go on.
+void async_channel::leave() noexcept {
+    if (!state_) return;
+    if (detail::process::is_in_fork()) {
+        (void)new std::shared_ptr(std::move(state_));
+    } else {
+        state_->cancel_all();
+    }
 }
 
 channel& async_channel::link() noexcept { return state_->link(); }

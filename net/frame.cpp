@@ -76,6 +76,7 @@ constexpr std::array code_table{
     errc::permission_denied,
     errc::bad_key_file,
     errc::refused,
+    errc::misuse,
 };
 constexpr std::uint16_t protocol_code = 17;
 static_assert(code_table[protocol_code] == errc::protocol);

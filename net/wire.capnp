@@ -46,7 +46,8 @@
 # notAConnection, 20 badArgument, 21 startFailed, 22 noCore, 23 hostKeyUnknown, 24 hostKeyChanged,
 # 25 authRefused, 26 keyUnsupported, 27 hostUnreachable, 28 portRefused, 29 sshLost, 30 noSpace, 31
 # noPermission, 32 wrongArchitecture, 33 wrongVersion, 34 programNotFound, 35 permissionDenied, 36
-# badKeyFile, 37 refused. A number is never given a second meaning; an unknown one reads as 17.
+# badKeyFile, 37 refused, 38 misuse. A number is never given a second meaning; an unknown one reads
+# as 17.
 #
 # Texts are UTF-8 for people, at most 32 KiB. Names, symbols and paths are at most 4 KiB, without
 # NUL.

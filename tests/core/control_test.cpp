@@ -199,10 +199,10 @@ TEST(control, waits_for_room_also_where_an_event_loop_made_the_socket_non_blocki
 
 TEST(error, that_another_process_has_sent_as_a_number_is_one_of_ours) {
     for (const auto code : {errc::empty, errc::corrupt, errc::name_taken, errc::no_core,
-                            errc::program_not_found, errc::refused}) {
+                            errc::program_not_found, errc::refused, errc::misuse}) {
         EXPECT_EQ(places::errc_of(static_cast<std::int32_t>(code)), code);
     }
-    const auto last = static_cast<std::int32_t>(errc::refused);
+    const auto last = static_cast<std::int32_t>(errc::misuse);
     for (const std::int32_t foreign : {0, -1, last + 1, INT32_MAX, INT32_MIN}) {
         EXPECT_EQ(places::errc_of(foreign), errc::protocol);
     }

@@ -81,7 +81,13 @@ inline constexpr std::size_t max_message_bytes_default = 256 * 1024 * 1024;
 
 /// A movable end of a channel: an ordered stream of messages each way, bounded by its ring.
 /// Invariant: whatever was accepted is delivered in order, once, even when the sender has died.
-/// Thread:  one at a time.  Process: the one that holds the end; not usable after fork().
+/// Thread:  one at a time; another may go on with it later. A call throws error{misuse} while
+/// another
+///          thread waits in a call of this end. Two threads that never meet in a wait are not
+///          found: give each a channel of its own, or lock.
+/// Process: the one that holds the end. In a process that the program has forked from it, each call
+///          throws error{misuse}; close() and the destructor do nothing there, and the parent goes
+///          on as before.
 /// Dying:   a process killed inside put() leaves a message that is either whole or absent; killed
 ///          inside get() leaves it undelivered or delivered, as delivery() says.
 class channel {
@@ -378,6 +384,9 @@ class channel {
     batch_outcome add_run(std::uint16_t type, std::size_t size, std::span<const std::byte> values,
                           clock::time_point until);
     std::size_t take_run(std::uint16_t type, std::size_t size, std::span<std::byte> into);
+    void drop() noexcept;
+    void check_caller();
+    void publish_added() noexcept;
     void consume();
     void skip();
     void release_skipped();
@@ -457,8 +466,9 @@ template <message_type T>
 batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point until) {
     batch_outcome done;
     if (!state_) return {status::closed, 0};
+    check_caller();
     // Also when one cannot be encoded: those before it have been counted as taken.
-    const auto publish = [](channel* c) { c->publish_batch(); };
+    const auto publish = [](channel* c) { c->publish_added(); };
     const std::unique_ptr<channel, decltype(publish)> guard{this, publish};
     if constexpr (detail::is_raw<T>) {
         done = add_run(detail::fingerprint<T>(), sizeof(T), std::as_bytes(all), until);
@@ -481,6 +491,7 @@ template <message_type T>
 result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_point until) {
     std::size_t count = 0;
     auto outcome = make_error_code(state_ ? status::ok : status::closed);
+    check_caller();
     // Also when one cannot be moved: those before it have been received.
     const auto give_back = [](channel* c) { c->release_skipped(); };
     const std::unique_ptr<channel, decltype(give_back)> guard{this, give_back};

@@ -55,6 +55,7 @@ enum class errc {
     permission_denied,  ///< the key that was shown to the node does not allow what was asked for
     bad_key_file,       ///< a key's file is not there, open to others, or holds no key
     refused,            ///< a process had no descriptor or memory for its end of a channel
+    misuse,             ///< two threads use one end at once, or a forked process its parent's
 };
 
 }  // namespace places

@@ -94,6 +94,7 @@ class async_channel {
     static std::uint64_t start(const std::weak_ptr<state>& s,
                                std::unique_ptr<detail::async_operation> put, message m);
     static void cancel_one(const std::weak_ptr<state>& s, std::uint64_t id);
+    void leave() noexcept;
     template <class Signature, class Take, class Token, class... Content>
     auto initiate(Take take, Token&& token, Content... content);
 
