@@ -620,6 +620,16 @@ match read(datum_reader from, value& out) {
     return match::no;  // a kind that a later version added
 }
 
+// -- C strings --
+
+std::string string_of(const char* text) {
+    if (!text) {
+        throw error(errc::bad_argument,
+                    "a null const char* is no string: send \"\" or an empty std::optional");
+    }
+    return text;
+}
+
 // -- fingerprints --
 
 std::uint16_t hashed_name(const char* name) noexcept {

@@ -273,6 +273,30 @@ TEST(message, literal_arrives_as_a_string) {
     EXPECT_EQ(*message::of("hello").as<value>(), value("hello"));
 }
 
+TEST(message, c_string_arrives_as_a_string) {
+    const char* text = "hello";
+    char own[] = "mine";
+    char* changeable = own;
+    EXPECT_EQ(*message::of(text).as<std::string>(), "hello");
+    EXPECT_EQ(*message::of(changeable).as<std::string>(), "mine");
+    EXPECT_EQ((*message::of(std::tuple{"name", 1}).as<std::tuple<std::string, int>>()),
+              (std::tuple{std::string("name"), 1}));
+    EXPECT_EQ((*message::of(std::pair{2, text}).as<std::pair<int, std::string>>()),
+              (std::pair{2, std::string("hello")}));
+    static_assert(places::sendable_type<const char*> && !message_type<const char*>);
+    static_assert(places::sendable_type<std::tuple<int, const char*>>);
+    static_assert(!places::sendable_type<int*> && !places::sendable_type<std::tuple<int*>>);
+    const char* none = nullptr;
+    try {
+        (void)message::of(none);
+        ADD_FAILURE() << "a null pointer was taken for a string";
+    } catch (const places::error& e) {
+        EXPECT_EQ(e.code(), errc::bad_argument);
+        EXPECT_STREQ(e.what(),
+                     "a null const char* is no string: send \"\" or an empty std::optional");
+    }
+}
+
 TEST(message, containers_round_trip) {
     expect_round_trip(std::vector<int>{1, 2, 3}, kind::datum);
     expect_round_trip(std::vector<point>{{1, 2}, {3, 4}}, kind::datum);

@@ -91,6 +91,49 @@ TEST(channel, carries_messages_of_every_kind_unchanged) {
     EXPECT_TRUE(survives_echo(p, places::value("three")));
 }
 
+TEST(channel, sends_a_literal_as_a_string_however_it_is_put) {
+    auto p = spawn({.ring_bytes = small_ring}, echo);
+    const auto next = [&p] { return p.get<std::string>().value(); };
+    ASSERT_EQ(p.put("literal"), status::ok);
+    EXPECT_EQ(next(), "literal");
+    ASSERT_EQ(p.try_put(""), status::ok);
+    EXPECT_EQ(next(), "");
+    ASSERT_EQ(p.put_for("for a while", 10s), status::ok);
+    EXPECT_EQ(next(), "for a while");
+    const char* text = "by its address";
+    ASSERT_EQ(p.put(text), status::ok);
+    EXPECT_EQ(next(), text);
+    const char padded[16] = "padded";
+    ASSERT_EQ(p.put(padded), status::ok);
+    EXPECT_EQ(next(), "padded");
+    const char names[3][8] = {"one", "two", "three"};
+    using name = const char[8];
+    ASSERT_EQ(p.put_batch(std::span<name>{names}).count, 3U);
+    for (const auto& each : names) EXPECT_EQ(next(), each);
+    const char* const lines[] = {"first", "second"};
+    ASSERT_EQ(p.put_batch(std::span<const char* const>{lines}).count, 2U);
+    for (const auto* each : lines) EXPECT_EQ(next(), each);
+    ASSERT_EQ(p.put(std::tuple{"key", 7}), status::ok);
+    EXPECT_EQ((p.get<std::tuple<std::string, int>>().value()), (std::tuple{"key", 7}));
+    ASSERT_EQ(p.put("as a value"), status::ok);
+    EXPECT_EQ(p.get().value(), places::value("as a value"));
+}
+
+TEST(channel, takes_a_literal_as_an_argument_and_as_an_answer) {
+    auto p = spawn(
+        [](places::inbox& in, const std::string& text) {
+            while (auto item = in.get()) (void)item->from.put("reply");
+            return text == "argument" ? 3 : 4;
+        },
+        "argument");
+    ASSERT_EQ(p.put("question"), status::ok);
+    EXPECT_EQ(p.get<std::string>().value(), "reply");
+    p.close();
+    EXPECT_EQ(p.wait().value, 3);
+    auto c = places::spawn_server<measured>();
+    EXPECT_EQ(c.repeat("ab", 2), "abab");
+}
+
 TEST(channel, keeps_the_order_of_ten_thousand_messages_through_a_small_ring) {
     auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
         for (int i = 0; i < 10'000; ++i) {

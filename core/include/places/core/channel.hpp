@@ -66,12 +66,13 @@ struct batch_outcome {
 /// message, not a batch of its characters.
 template <class Range>
 concept message_range = std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
-    message_type<std::ranges::range_value_t<Range>> &&
+    sendable_type<std::ranges::range_value_t<Range>> &&
     !std::convertible_to<const std::remove_cvref_t<Range>&, std::string_view>;
 
 /// The same to receive into: it outlives the call, and its elements can be assigned.
 template <class Range>
 concept message_room = message_range<Range> && std::ranges::borrowed_range<Range> &&
+    message_type<std::ranges::range_value_t<Range>> &&
     std::ranges::output_range<Range, std::ranges::range_value_t<Range>>;
 
 /// Default size of each of a channel's two rings.
@@ -103,23 +104,24 @@ class channel {
     ~channel();
 
     /// Sends `v` as one message.
-    /// Shape:   any message_type; its encoding at most message_bytes_max(). What is over
+    /// Shape:   any sendable_type; its encoding at most message_bytes_max(). A string literal
+    ///          arrives as a std::string. What is over
     ///          record_bytes_max() goes through the ring in parts, and is copied once more.
     /// Returns: ok | too_large | closed | peer_dead | corrupt.  Only ok has sent anything.
     /// Blocks:  while the ring is full; inside a router body suspends that body only.
-    template <message_type T>
+    template <sendable_type T>
     status put(const T& v) {
         return put_until(v, clock::time_point::max());
     }
     /// As put. Returns: also full; too_large too for what the empty ring could not hold whole.
     /// Blocks:  never.
-    template <message_type T>
+    template <sendable_type T>
     status try_put(const T& v) {
         const auto outcome = put_until(v, clock::time_point::min());
         return outcome;
     }
     /// As put. Returns: also timeout.
-    template <message_type T, class Rep, class Period>
+    template <sendable_type T, class Rep, class Period>
     status put_for(const T& v, std::chrono::duration<Rep, Period> limit) {
         return put_until(v, after(limit));
     }
@@ -205,7 +207,7 @@ class channel {
     batch_outcome put_batch(const Range& all) {
         return put_batch_until(as_batch(all), clock::time_point::max());
     }
-    template <message_type T>
+    template <sendable_type T>
     batch_outcome put_batch(std::initializer_list<T> all) {
         return put_batch_until(as_batch(all), clock::time_point::max());
     }
@@ -214,7 +216,7 @@ class channel {
     batch_outcome try_put_batch(const Range& all) {
         return put_batch_until(as_batch(all), clock::time_point::min());
     }
-    template <message_type T>
+    template <sendable_type T>
     batch_outcome try_put_batch(std::initializer_list<T> all) {
         return put_batch_until(as_batch(all), clock::time_point::min());
     }
@@ -223,7 +225,7 @@ class channel {
     batch_outcome put_batch_for(const Range& all, std::chrono::duration<Rep, Period> limit) {
         return put_batch_until(as_batch(all), after(limit));
     }
-    template <message_type T, class Rep, class Period>
+    template <sendable_type T, class Rep, class Period>
     batch_outcome put_batch_for(std::initializer_list<T> all,
                                 std::chrono::duration<Rep, Period> limit) {
         return put_batch_until(as_batch(all), after(limit));
@@ -352,7 +354,7 @@ class channel {
         }
         return now + std::chrono::ceil<clock::duration>(limit);
     }
-    template <message_type T>
+    template <sendable_type T>
     status put_until(const T& v, clock::time_point until);
     template <message_type T>
     result<T> get_until(clock::time_point until);
@@ -373,7 +375,7 @@ class channel {
     static auto as_room(Range& into) {
         return std::span<std::ranges::range_value_t<Range>>{into};
     }
-    template <message_type T>
+    template <sendable_type T>
     batch_outcome put_batch_until(std::span<const T> all, clock::time_point until);
     template <message_type T>
     result<std::size_t> get_batch_until(std::span<T> into, clock::time_point until);
@@ -409,9 +411,9 @@ std::optional<std::size_t> select(std::initializer_list<channel*> channels,
 
 // -- bodies --
 
-template <message_type T>
+template <sendable_type T>
 status channel::put_until(const T& v, clock::time_point until) {
-    if constexpr (detail::is_raw<T>) {
+    if constexpr (detail::is_raw_message<T>) {
         return put_bytes(kind::raw, detail::fingerprint<T>(), std::as_bytes(std::span{&v, 1}),
                          until);
     } else if constexpr (detail::is_octet_span<T> || std::is_same_v<T, std::vector<std::byte>>) {
@@ -462,7 +464,7 @@ result<T> channel::get_until(clock::time_point until) {
     return v;
 }
 
-template <message_type T>
+template <sendable_type T>
 batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point until) {
     batch_outcome done;
     if (!state_) return {status::closed, 0};
@@ -470,7 +472,7 @@ batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point
     // Also when one cannot be encoded: those before it have been counted as taken.
     const auto publish = [](channel* c) { c->publish_added(); };
     const std::unique_ptr<channel, decltype(publish)> guard{this, publish};
-    if constexpr (detail::is_raw<T>) {
+    if constexpr (detail::is_raw_message<T>) {
         done = add_run(detail::fingerprint<T>(), sizeof(T), std::as_bytes(all), until);
     } else {
         for (; done.count < all.size(); ++done.count) {

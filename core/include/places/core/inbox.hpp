@@ -32,7 +32,7 @@ class reply_end {
   public:
     /// Returns: ok | too_large | closed | peer_dead | corrupt, as channel::put.
     /// Blocks:  while the other end leaves no room; inside a router body suspends that body only.
-    template <message_type T>
+    template <sendable_type T>
     status put(const T& v) {
         return send(message::of(v));
     }

@@ -34,6 +34,11 @@ enum class kind : std::uint16_t {
 template <class T>
 concept message_type = detail::travels<T>;
 
+/// What can be sent: a message_type, or a C string (const char*), which arrives as a std::string. A
+/// pair or tuple may hold C strings too: std::tuple{"name", 1} arrives as a std::string and an int.
+template <class T>
+concept sendable_type = message_type<detail::owned<T>>;
+
 namespace detail {
 
 // Bodies of the calls that take any type, to say why one does not travel.
@@ -58,11 +63,11 @@ class message {
     message(kind k, std::uint16_t type, std::vector<std::byte> bytes) noexcept
         : what_(k), type_(type), bytes_(std::move(bytes)) {}
 
-    /// bytes travel as they are, raw types as their memory, all else as a tree. A string literal
-    /// becomes a std::string.
+    /// bytes travel as they are, raw types as their memory, all else as a tree. A string literal,
+    /// any other char array and a const char* become a std::string.
     /// Throws: places::error{too_large} over 2 GiB; places::error{bad_argument} when nested
-    /// deeper than 128, or for a variant without a value.
-    template <message_type T>
+    /// deeper than 128, for a variant without a value, or for a null const char*.
+    template <sendable_type T>
     static message of(const T& v);
     template <class T>
     static message of(const T&) {
@@ -94,13 +99,15 @@ class message {
 
 // -- bodies --
 
-template <message_type T>
+template <sendable_type T>
 message message::of(const T& v) {
-    if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
+    if constexpr (!detail::is_owned<T>) {
+        return of(detail::owned_of(v));
+    } else if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
         return {kind::bytes, 0, v};
     } else if constexpr (detail::is_octet_span<T>) {
         return {kind::bytes, 0, {v.begin(), v.end()}};
-    } else if constexpr (detail::is_raw<T> && !std::is_array_v<T>) {
+    } else if constexpr (detail::is_raw_message<T>) {
         std::vector<std::byte> memory(sizeof(T));
         std::memcpy(memory.data(), &v, sizeof(T));
         return {kind::raw, detail::fingerprint<T>(), std::move(memory)};

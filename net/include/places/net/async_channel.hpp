@@ -74,7 +74,7 @@ class async_channel {
     /// Sends `v`, which is encoded before this returns.
     /// Completes: void(error_code), as channel::put.
     /// Throws:    what message::of throws.
-    template <message_type T, class Token>
+    template <sendable_type T, class Token>
     auto async_put(const T& v, Token&& token) {
         return async_send(message::of(v), std::forward<Token>(token));
     }

@@ -215,6 +215,54 @@ consteval bool is_raw_type() {
 template <class T>
 inline constexpr bool is_raw = is_raw_type<T>();
 
+/// Sent as kind::raw when it is the whole message. A char array is then a string instead: its size
+/// is the literal's, and no receiver could ask for it.
+template <class T>
+inline constexpr bool is_raw_message = is_raw<T> && !std::is_array_v<T>;
+
+// -- C strings --
+
+template <class T>
+concept c_string = std::is_same_v<T, const char*> || std::is_same_v<T, char*>;
+
+/// What is sent for a T: a std::string for a C string, also inside a pair or tuple; all else as it
+/// is.
+template <class T>
+struct owned_form {
+    using type = T;
+};
+template <c_string T>
+struct owned_form<T> {
+    using type = std::string;
+};
+template <class... Ts>
+struct owned_form<std::tuple<Ts...>> {
+    using type = std::tuple<typename owned_form<Ts>::type...>;
+};
+template <class First, class Second>
+struct owned_form<std::pair<First, Second>> {
+    using type = std::pair<typename owned_form<First>::type, typename owned_form<Second>::type>;
+};
+template <class T>
+using owned = typename owned_form<T>::type;
+/// Whether a T is sent as what it is.
+template <class T>
+inline constexpr bool is_owned = std::is_same_v<T, owned<T>>;
+
+/// Throws: error{bad_argument} for a null pointer.
+std::string string_of(const char* text);
+
+template <class T>
+owned<T> owned_of(const T& v) {
+    if constexpr (c_string<T>) {
+        return string_of(v);
+    } else if constexpr (is_owned<T>) {
+        return v;
+    } else {
+        return std::apply([](const auto&... each) { return owned<T>(owned_of(each)...); }, v);
+    }
+}
+
 // -- which types travel at all --
 
 // `Seen` holds the described types above this one: a tree whose children are trees travels if
