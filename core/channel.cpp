@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <ostream>
 
 namespace places {
 
@@ -13,6 +14,15 @@ std::string to_string(exit_status how) {
     if (!how.signalled) return "exit code " + std::to_string(how.value);
     const char* name = ::strsignal(how.value);
     return "signal " + std::to_string(how.value) + (name ? std::string(" (") + name + ")" : "");
+}
+
+std::ostream& operator<<(std::ostream& out, exit_status how) { return out << to_string(how); }
+
+std::ostream& operator<<(std::ostream& out, const delivery& d) {
+    // Not by the stream's own format: it may be set to hexadecimal.
+    return out << std::to_string(d.accepted) << " accepted, " << std::to_string(d.delivered)
+               << " delivered, " << std::to_string(d.undelivered) << " undelivered, "
+               << std::to_string(d.unknown) << " unknown";
 }
 
 channel::channel() noexcept = default;

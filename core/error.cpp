@@ -3,6 +3,8 @@
 
 #include "core/text.hpp"
 
+#include <ostream>
+
 namespace places {
 namespace {
 
@@ -77,6 +79,51 @@ boost::system::error_code make_error_code(status s) noexcept {
     if (s == status::refused) return make_error_code(errc::refused);
     return {static_cast<int>(s), places_category()};
 }
+
+const char* to_string(errc e) noexcept {
+    switch (e) {
+        case errc::empty: return "empty";
+        case errc::full: return "full";
+        case errc::timeout: return "timeout";
+        case errc::closed: return "closed";
+        case errc::peer_dead: return "peer_dead";
+        case errc::too_large: return "too_large";
+        case errc::corrupt: return "corrupt";
+        case errc::wrong_type: return "wrong_type";
+        case errc::name_not_found: return "name_not_found";
+        case errc::name_taken: return "name_taken";
+        case errc::entry_not_found: return "entry_not_found";
+        case errc::load_failed: return "load_failed";
+        case errc::remote_error: return "remote_error";
+        case errc::node_unreachable: return "node_unreachable";
+        case errc::address_in_use: return "address_in_use";
+        case errc::bad_key: return "bad_key";
+        case errc::protocol: return "protocol";
+        case errc::node_down: return "node_down";
+        case errc::not_a_connection: return "not_a_connection";
+        case errc::bad_argument: return "bad_argument";
+        case errc::start_failed: return "start_failed";
+        case errc::no_core: return "no_core";
+        case errc::host_key_unknown: return "host_key_unknown";
+        case errc::host_key_changed: return "host_key_changed";
+        case errc::auth_refused: return "auth_refused";
+        case errc::key_unsupported: return "key_unsupported";
+        case errc::host_unreachable: return "host_unreachable";
+        case errc::port_refused: return "port_refused";
+        case errc::ssh_lost: return "ssh_lost";
+        case errc::no_space: return "no_space";
+        case errc::no_permission: return "no_permission";
+        case errc::wrong_architecture: return "wrong_architecture";
+        case errc::wrong_version: return "wrong_version";
+        case errc::program_not_found: return "program_not_found";
+        case errc::permission_denied: return "permission_denied";
+        case errc::bad_key_file: return "bad_key_file";
+    }
+    return "unknown";
+}
+
+std::ostream& operator<<(std::ostream& out, errc e) { return out << to_string(e); }
+std::ostream& operator<<(std::ostream& out, status s) { return out << to_string(s); }
 
 error::error(errc code, const std::string& text) : error(make_error_code(code), text) {}
 error::error(boost::system::error_code code)

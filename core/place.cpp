@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <memory>
+#include <ostream>
 
 namespace places {
 namespace {
@@ -38,6 +39,8 @@ place start(control::spawn what, bool confirm) {
 }
 
 }  // namespace
+
+std::ostream& operator<<(std::ostream& out, severity s) { return out << to_string(s); }
 
 const char* to_string(severity s) noexcept {
     switch (s) {

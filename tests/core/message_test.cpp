@@ -17,6 +17,7 @@
 #include <memory>
 #include <random>
 #include <set>
+#include <sstream>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -294,6 +295,17 @@ TEST(message, c_string_arrives_as_a_string) {
         EXPECT_EQ(e.code(), errc::bad_argument);
         EXPECT_STREQ(e.what(),
                      "a null const char* is no string: send \"\" or an empty std::optional");
+    }
+}
+
+TEST(status, and_errc_print_their_names) {
+    std::ostringstream out;
+    out << places::status::ok << ' ' << places::status::peer_dead << ' ' << errc::wrong_type << ' '
+        << errc::bad_key_file << ' ' << static_cast<errc>(12345);
+    EXPECT_EQ(out.str(), "ok peer_dead wrong_type bad_key_file unknown");
+    // Those that mean the same have the same name.
+    for (int i = 1; i <= static_cast<int>(places::status::corrupt); ++i) {
+        EXPECT_STREQ(to_string(static_cast<errc>(i)), to_string(static_cast<places::status>(i)));
     }
 }
 

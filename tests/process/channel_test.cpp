@@ -20,6 +20,7 @@
 #include <fstream>
 #include <numeric>
 #include <sched.h>
+#include <sstream>
 #include <sys/mman.h>
 #include <system_error>
 #include <thread>
@@ -978,6 +979,15 @@ TEST(channel, shows_a_message_in_place_until_it_is_released) {
     EXPECT_EQ(p.peek().value().size(), 4U);
     p.release();
     EXPECT_EQ(p.try_get<int>().error(), errc::empty);
+}
+
+TEST(channel, prints_what_became_of_its_messages_and_of_its_peer) {
+    std::ostringstream out;
+    out << std::hex << places::delivery{20, 12, 7, 1} << "; " << places::exit_status{false, 3}
+        << "; " << places::exit_status{true, SIGKILL} << "; " << places::severity::warning;
+    EXPECT_EQ(out.str(),
+              "20 accepted, 12 delivered, 7 undelivered, 1 unknown; exit code 3; signal "
+              "9 (Killed); warning");
 }
 
 TEST(channel, without_an_end_answers_closed) {

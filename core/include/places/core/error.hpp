@@ -8,6 +8,7 @@
 #include <boost/system/system_error.hpp>
 
 #include <cstdint>
+#include <iosfwd>
 #include <string>
 
 namespace places {
@@ -73,6 +74,12 @@ inline boost::system::error_code make_error_code(errc e) noexcept {
 errc errc_of(std::int32_t foreign) noexcept;
 /// `ok` becomes the empty code.
 boost::system::error_code make_error_code(status s) noexcept;
+
+/// The name of `e` in the program, for example "wrong_type"; never null.
+const char* to_string(errc e) noexcept;
+/// These print the names, as to_string does.
+std::ostream& operator<<(std::ostream& out, errc e);
+std::ostream& operator<<(std::ostream& out, status s);
 
 template <class T>
 using result = boost::system::result<T>;

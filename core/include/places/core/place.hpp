@@ -9,6 +9,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstdint>
+#include <iosfwd>
 #include <optional>
 #include <ranges>
 #include <string>
@@ -211,6 +212,7 @@ channel connect_to_named_place(const std::string& name,
 
 enum class severity : std::uint8_t { debug, info, warning, error };
 const char* to_string(severity s) noexcept;
+std::ostream& operator<<(std::ostream& out, severity s);  ///< as to_string
 
 /// Writes to the log of the node's root, or of the root that started this node: there it appears
 /// with node, place and time. Never throws; a dead node hears nothing.
