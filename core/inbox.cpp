@@ -5,6 +5,8 @@
 
 #include <places/core/place.hpp>
 
+#include <algorithm>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -15,7 +17,12 @@ namespace detail {
 /// One channel of the inbox. While an answer finds no room in it, nothing is read from it, and it
 /// waits for that room instead: whoever does not read answers holds up nobody else.
 struct connection {
-    explicit connection(std::unique_ptr<channel_state> s) : state(s.get()), end(std::move(s)) {}
+    explicit connection(std::unique_ptr<channel_state> s)
+        : id(s->id()),
+          state(s.get()),
+          end(std::move(s)) {}
+    std::uint64_t id;
+    std::uint64_t number = 0;  // in order of arrival
     channel_state* state;
     channel end;
     bool is_hot = false;
@@ -64,6 +71,12 @@ struct inbox_state {
     std::shared_ptr<connection> creator;
     bool reads_creator = false;  // from the first get() on: until then it is the entry's alone
     ready_list<connection> connections;
+    std::uint64_t added = 0;  // connections so far
+    // What get_event() is still to tell. Nothing is kept before its first call, since there may
+    // never be one; the connections that are there then have been opened.
+    bool tells_events = false;
+    std::deque<reply_end> untold_opened;
+    std::deque<inbox::ended> untold_ended;
 
     /// Throws: error{bad_argument} while another reads from the creator's channel.
     void begin_to_read_creator() {
@@ -74,11 +87,25 @@ struct inbox_state {
                         "async_channel, so its inbox cannot read it; end that first, or read the "
                         "channel without the inbox");
         }
-        connections.add(creator);
+        add(creator);
         reads_creator = true;
     }
 
-    void drop(const std::shared_ptr<connection>& c) {
+    void add(const std::shared_ptr<connection>& c) {
+        c->number = ++added;
+        connections.add(c);
+        if (tells_events) untold_opened.push_back(reply_end{c, c->id});
+    }
+
+    void tell_events() {
+        if (std::exchange(tells_events, true)) return;
+        auto all = connections.members();
+        std::ranges::sort(all, {}, [](const auto& c) { return c->number; });
+        for (const auto& c : all) untold_opened.push_back(reply_end{c, c->id});
+    }
+
+    void drop(const std::shared_ptr<connection>& c, status why) {
+        if (tells_events) untold_ended.push_back({c->id, why, c->end.peer_status()});
         connections.remove(*c->state);
         // The creator's object stays: the entry may hold a reference to its channel.
         if (c != creator) c->end.close();
@@ -102,6 +129,14 @@ std::size_t detail::message_bytes_max(const reply_end& to) noexcept {
     return c ? c->end.message_bytes_max() : 0;
 }
 
+bool reply_end::is_open() const {
+    const auto to = to_.lock();
+    if (!to || !to->end) return false;
+    if (to->state->home().is_notified()) to->state->home().pump();
+    const auto room = to->state->end().out().has_room(0);
+    return room == status::ok || room == status::full;
+}
+
 inbox::inbox(detail::process& home, std::unique_ptr<detail::channel_state> creator,
              bool takes_connections)
     : state_(std::make_unique<detail::inbox_state>(home, takes_connections)) {
@@ -121,7 +156,7 @@ bool inbox::accept_offers() {
         try {
             auto end = s.home.open(grant, std::move(offer.fds));
             end->end_with_stop();
-            s.connections.add(std::make_shared<detail::connection>(std::move(end)));
+            s.add(std::make_shared<detail::connection>(std::move(end)));
         } catch (const std::exception& e) {
             // Whoever has connected is told by the nursery; the others are served.
             log_to_parent(severity::error, std::string("a connection was lost: ") + e.what());
@@ -131,15 +166,42 @@ bool inbox::accept_offers() {
 }
 
 result<inbox::item> inbox::get(channel::clock::time_point until) {
+    auto got = next(until, false);
+    if (!got) return got.error();
+    return std::get<item>(std::move(*got));
+}
+
+result<inbox::event> inbox::get_event(channel::clock::time_point until) {
+    state_->creator->state->check_caller();
+    state_->begin_to_read_creator();
+    state_->tell_events();
+    return next(until, true);
+}
+
+result<inbox::event> inbox::next(channel::clock::time_point until, bool with_events) {
     auto& s = *state_;
     s.creator->state->check_caller();
     s.begin_to_read_creator();
     // Another body may have dropped the last of them.
     const auto is_over = [&s] { return s.connections.is_empty() && !s.takes_connections; };
-    const auto has_news = [&] { return s.home.has_offers() || is_over(); };
+    const auto has_untold = [&] {
+        return with_events && !(s.untold_opened.empty() && s.untold_ended.empty());
+    };
+    const auto has_news = [&] { return s.home.has_offers() || is_over() || has_untold(); };
     s.creator->state->give_back_shown();
     while (true) {
         if (!accept_offers()) return make_error_code(errc::node_down);
+        // All that have been opened come before any message and any end, and so before their own.
+        if (with_events && !s.untold_opened.empty()) {
+            event told{opened{std::move(s.untold_opened.front())}};
+            s.untold_opened.pop_front();
+            return told;
+        }
+        if (with_events && !s.untold_ended.empty()) {
+            const auto end = s.untold_ended.front();
+            s.untold_ended.pop_front();
+            return event{end};
+        }
         for (auto turns = s.connections.turn_size(); turns > 0; --turns) {
             const auto c = s.connections.next();
             if (!c) break;
@@ -148,11 +210,12 @@ result<inbox::item> inbox::get(channel::clock::time_point until) {
             if (next.state == status::empty) continue;
             if (next.state != status::ok) {
                 // Asked to stop, this place may still answer there.
-                if (!s.home.is_stop_asked()) s.drop(c);
+                if (!s.home.is_stop_asked()) s.drop(c, next.state);
                 continue;
             }
-            return item{c->state->take(next.record), reply_end{c, c->state->id()}};
+            return event{item{c->state->take(next.record), reply_end{c, c->id}}};
         }
+        if (has_untold()) continue;
         if (is_over() || s.home.is_stop_asked()) return make_error_code(errc::closed);
         if (!s.connections.wait(until, has_news)) return make_error_code(errc::timeout);
     }

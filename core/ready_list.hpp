@@ -44,6 +44,13 @@ class ready_list final : private call_hearer {
     bool is_empty() const noexcept { return all_.empty(); }
     std::size_t size() const noexcept { return all_.size(); }
 
+    /// All members, in no order.
+    std::vector<pointer> members() const {
+        std::vector<pointer> all;
+        for (const auto& [id, m] : all_) all.push_back(m);
+        return all;
+    }
+
     void add(pointer m);
     void remove(const channel_state& c);
     bool contains(const channel_state& c) const { return all_.contains(c.id()); }

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <variant>
 
 namespace places {
 
@@ -30,6 +32,12 @@ std::size_t message_bytes_max(const reply_end& to) noexcept;
 /// Thread: the inbox's.
 class reply_end {
   public:
+    reply_end() noexcept = default;  ///< of no connection: is_open() is false, put answers `closed`
+
+    /// Whether the connection is there and the process at its other end has neither closed it nor
+    /// ended. What that process has sent before may still be unread.
+    /// Blocks:  never.
+    bool is_open() const;
     /// Returns: ok | too_large | closed | peer_dead | corrupt, as channel::put.
     /// Blocks:  while the other end leaves no room; inside a router body suspends that body only.
     template <sendable_type T>
@@ -43,18 +51,19 @@ class reply_end {
     }
     /// The same for a message that is made already.
     status send(const message& m);
-    /// Tells connections apart; unique on this node.
+    /// Tells connections apart; unique on this node. 0 for no connection.
     std::uint64_t connection_id() const noexcept { return id_; }
 
   private:
     friend class inbox;
+    friend struct detail::inbox_state;
     friend status detail::send_or_keep(const reply_end& to, message m);
     friend std::size_t detail::message_bytes_max(const reply_end& to) noexcept;
     reply_end(std::weak_ptr<detail::connection> to, std::uint64_t id) noexcept
         : to_(std::move(to)),
           id_(id) {}
     std::weak_ptr<detail::connection> to_;
-    std::uint64_t id_;
+    std::uint64_t id_ = 0;
 };
 
 /// All channels of one place, read in turn; thousands of them cost what the active ones cost.
@@ -66,6 +75,17 @@ class inbox {
         message content;
         reply_end from;
     };
+    /// A connection has been made; so has the creator's channel at the start.
+    struct opened {
+        reply_end from;
+    };
+    /// A connection has ended, and all that was sent on it has been read.
+    struct ended {
+        std::uint64_t connection_id = 0;
+        status why = status::closed;     ///< closed | peer_dead | corrupt
+        std::optional<exit_status> how;  ///< of the process at the other end, once it is known
+    };
+    using event = std::variant<opened, item, ended>;
 
     inbox(detail::process& home, std::unique_ptr<detail::channel_state> creator,
           bool takes_connections);
@@ -82,12 +102,22 @@ class inbox {
     /// Blocks:  until then; inside a router body suspends that body only.
     result<item> get(channel::clock::time_point until = channel::clock::time_point::max());
 
+    /// The next event: for each connection, the creator's channel included, `opened`, then its
+    /// messages, then `ended`. `opened` and `ended` come once each, also when nothing was sent or
+    /// the other end has gone before anything was read.
+    /// get() takes messages alone, and leaves `opened` and `ended` to get_event(), from the first
+    /// call of get_event() on: what get() has passed over before that is not told.
+    /// Returns: the event | as get(); `closed` comes after the last `ended`.
+    /// Throws, Blocks: as get().
+    result<event> get_event(channel::clock::time_point until = channel::clock::time_point::max());
+
     /// The channel to the place that started this one. A message is taken by get() of either. From
     /// the first get() of the inbox on, the channel belongs to no channel_set or async_channel.
     channel& creator() noexcept;
 
   private:
     bool accept_offers();
+    result<event> next(channel::clock::time_point until, bool with_events);
     std::unique_ptr<detail::inbox_state> state_;
 };
 
