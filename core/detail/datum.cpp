@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <places/core/detail/datum.hpp>
-#include <places/core/detail/travels.hpp>
+#include <places/core/detail/raw_types.hpp>
 
 #include "core/message.capnp.h"
 
@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstring>
 #include <limits>
@@ -488,6 +489,35 @@ value to_value(const number& n, match& fits) {
     return {};
 }
 
+match values_of(const packed_view& packed, std::vector<value>& out) {
+    const raw_type* known = nullptr;
+    std::size_t size = packed.number_bytes();
+    if (size == 0 && (known = find_raw_type(packed.type))) size = known->size;
+    if (size == 0 || packed.elements.size() % size != 0) return match::no;
+    std::vector<value> items(packed.elements.size() / size);
+    for (std::size_t i = 0; i < items.size(); ++i) {
+        match fits = match::yes;
+        if (known) {
+            fits = known->read(packed.elements.data() + i * size, items[i]);
+        } else {
+            items[i] = to_value(packed.at(i), fits);
+        }
+        if (fits == match::no) return match::no;
+    }
+    out = std::move(items);
+    return match::yes;
+}
+
+match value_of(const packed_view& packed, value& out) {
+    match fits = match::no;
+    if (const auto size = packed.number_bytes(); size != 0) {
+        if (packed.elements.size() == size) out = to_value(packed.at(0), fits);
+    } else if (const auto* known = find_raw_type(packed.type)) {
+        if (packed.elements.size() == known->size) fits = known->read(packed.elements.data(), out);
+    }
+    return fits;
+}
+
 std::size_t words_of(const value& v) {
     std::size_t words = 0;
     switch (v.what()) {
@@ -544,14 +574,8 @@ match read_items(const datum_list_reader& list, std::vector<value>& items) {
 }
 
 match read_packed(const packed_view& packed, value& out) {
-    const std::size_t size = packed.number_bytes();
-    if (size == 0 || packed.elements.size() % size != 0) return match::no;
-    std::vector<value> items(packed.elements.size() / size);
-    for (std::size_t i = 0; i < items.size(); ++i) {
-        match fits;
-        items[i] = to_value(packed.at(i), fits);
-        if (fits == match::no) return match::no;
-    }
+    std::vector<value> items;
+    if (values_of(packed, items) == match::no) return match::no;
     out = value::vector_of(std::move(items));
     return match::yes;
 }
@@ -639,6 +663,44 @@ std::uint16_t hashed_name(const char* name) noexcept {
     }
     const auto folded = static_cast<std::uint16_t>((hash >> 16) ^ hash);
     return folded < first_hashed ? static_cast<std::uint16_t>(folded + first_hashed) : folded;
+}
+
+// -- raw types --
+
+namespace {
+
+// Edge:
+//   [known]  first_raw_type  registration release -> search acquire   the entry is complete
+// As with the table of entries, whatever is linked in says so before main; a library's say so when
+// a place loads it, while other threads may search.
+std::atomic<const raw_type*> first_raw_type = nullptr;
+
+}  // namespace
+
+raw_type::raw_type(const std::type_info& its_type, std::size_t its_size,
+                   match (*reader)(const std::byte*, value&)) noexcept
+    : type(its_type),
+      fingerprint(hashed_name(its_type.name())),
+      size(its_size),
+      read(reader),
+      // relaxed: the exchange below looks again.
+      next(first_raw_type.load(std::memory_order_relaxed)) {
+    // release [known]; relaxed: after a failure it is only compared again.
+    while (!first_raw_type.compare_exchange_weak(next, this, std::memory_order_release,
+                                                 std::memory_order_relaxed)) {
+    }
+}
+
+const raw_type* find_raw_type(std::uint16_t fingerprint) noexcept {
+    const raw_type* found = nullptr;
+    // acquire [known]
+    for (const auto* each = first_raw_type.load(std::memory_order_acquire); each;
+         each = each->next) {
+        if (each->fingerprint != fingerprint) continue;
+        if (found && found->type != each->type) return nullptr;
+        found = each;
+    }
+    return found;
 }
 
 }  // namespace places::detail

@@ -45,6 +45,28 @@ struct point {
     bool operator==(const point&) const = default;
 };
 
+struct spot {
+    double x = 0;
+    double y = 0;
+    bool operator==(const spot&) const = default;
+};
+BOOST_DESCRIBE_STRUCT(spot, (), (x, y))
+
+struct marked {
+    std::int32_t id;
+    char code[4];
+    std::array<spot, 2> at;
+    colour mood;
+    char32_t letter;
+    bool is_set;
+};
+BOOST_DESCRIBE_STRUCT(marked, (), (id, code, at, mood, letter, is_set))
+
+struct large_number {
+    std::uint64_t n;
+};
+BOOST_DESCRIBE_STRUCT(large_number, (), (n))
+
 struct fixed {
     std::int32_t id;
     char name[12];
@@ -420,7 +442,83 @@ TEST(message, value_can_be_asked_of_most_messages) {
               value::hash({{symbol{"name"}, "n"}, {symbol{"level"}, 3}}));
 }
 
+TEST(message, value_can_be_asked_of_a_raw_struct_wherever_it_is) {
+    const auto field = [](const char* name) { return value(symbol{name}); };
+    const auto spot_value = [&](double x, double y) {
+        return value::hash({{field("x"), x}, {field("y"), y}});
+    };
+    const spot a{1, 2};
+    const spot b{3, 4};
+    const auto both = value::vector(spot_value(1, 2), spot_value(3, 4));
+    EXPECT_EQ(*message::of(a).as<value>(), spot_value(1, 2));
+    EXPECT_EQ(*message::of(std::optional{a}).as<value>(), spot_value(1, 2));
+    EXPECT_EQ(*message::of(std::vector{a, b}).as<value>(), both);
+    EXPECT_EQ(*message::of(std::vector<spot>{}).as<value>(), value::vector());
+    EXPECT_EQ(*message::of(std::array{a, b}).as<value>(), both);
+    EXPECT_EQ(*message::of(std::deque{a, b}).as<value>(), both);
+    EXPECT_EQ(*message::of(std::list{a, b}).as<value>(),
+              value::list(spot_value(1, 2), spot_value(3, 4)));
+    EXPECT_EQ(*message::of(std::tuple{a, 5}).as<value>(), value::list(spot_value(1, 2), 5));
+    EXPECT_EQ(*message::of(std::optional{std::vector{a, b}}).as<value>(), both);
+    EXPECT_EQ(*message::of(std::vector{std::vector{a, b}, {}}).as<value>(),
+              value::vector(both, value::vector()));
+    EXPECT_EQ(*message::of(std::array{std::array{a, b}, std::array{a, b}}).as<value>(),
+              value::vector(both, both));
+    EXPECT_EQ((*message::of(std::map<std::string, std::vector<spot>>{{"k", {a, b}}}).as<value>()),
+              value::hash({{"k", both}}));
+    EXPECT_EQ((*message::of(std::variant<int, std::vector<spot>>{std::vector{a, b}}).as<value>()),
+              both);
+    EXPECT_EQ(*message::of(std::vector{a, b}).as<std::vector<value>>(),
+              (std::vector{spot_value(1, 2), spot_value(3, 4)}));
+}
+
+TEST(message, value_of_a_raw_struct_has_all_that_it_holds) {
+    marked m{};
+    m.id = -7;
+    std::strcpy(m.code, "ab");
+    m.at = {spot{1, 2}, spot{3, 4}};
+    m.mood = colour::green;
+    m.letter = U'x';
+    m.is_set = true;
+    const auto field = [](const char* name) { return value(symbol{name}); };
+    const auto spot_value = [&](double x, double y) {
+        return value::hash({{field("x"), x}, {field("y"), y}});
+    };
+    const auto wanted =
+        value::hash({{field("id"), -7},
+                     {field("code"), "ab"},
+                     {field("at"), value::vector(spot_value(1, 2), spot_value(3, 4))},
+                     {field("mood"), 1},
+                     {field("letter"), U'x'},
+                     {field("is_set"), true}});
+    EXPECT_EQ(*message::of(std::vector{m}).as<value>(), value::vector(wanted));
+    // The same value as the tree gives that a member of it is written as.
+    EXPECT_EQ(*message::of(std::optional{m}).as<value>(), wanted);
+    // What came may be no bool: any octet but 0 counts as true.
+    std::vector<std::byte> memory(sizeof m);
+    std::memcpy(memory.data(), &m, sizeof m);
+    memory[offsetof(marked, is_set)] = std::byte{0x55};
+    EXPECT_EQ(*message(kind::raw, detail::fingerprint<marked>(), memory).as<value>(), wanted);
+}
+
+TEST(message, value_of_memory_of_another_size_or_type_is_refused) {
+    const auto type = detail::fingerprint<spot>();
+    const auto raw = [](std::uint16_t of, std::size_t size) {
+        return message(kind::raw, of, std::vector<std::byte>(size));
+    };
+    EXPECT_TRUE(raw(type, sizeof(spot)).as<value>().has_value());
+    EXPECT_EQ(raw(type, sizeof(spot) - 1).as<value>().error(), errc::wrong_type);
+    EXPECT_EQ(raw(type, 2 * sizeof(spot)).as<value>().error(), errc::wrong_type);
+    EXPECT_EQ(raw(type, 0).as<value>().error(), errc::wrong_type);
+    const auto unknown = static_cast<std::uint16_t>(type ^ 1);
+    ASSERT_EQ(detail::find_raw_type(unknown), nullptr);
+    EXPECT_EQ(raw(unknown, sizeof(spot)).as<value>().error(), errc::wrong_type);
+    EXPECT_EQ(message::of(std::vector{spot{}, spot{}}).as<std::vector<int>>().error(),
+              errc::wrong_type);
+}
+
 TEST(message, value_of_what_has_no_value_is_refused) {
+    expect_wrong_type<value>(std::vector<large_number>{{~std::uint64_t{0}}});
     expect_wrong_type<value>(point{});
     expect_wrong_type<value>(std::vector<point>{{}});
     expect_wrong_type<value>(std::numeric_limits<std::uint64_t>::max());

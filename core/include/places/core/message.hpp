@@ -76,8 +76,10 @@ class message {
     }
 
     /// Raw memory is read only as the type it was written from; a tree as whatever has its
-    /// structure. A `value` can be asked of every tree that holds no opaque struct, of bytes,
-    /// and of a raw number.
+    /// structure. A `value` can be asked of every tree, of bytes, and of a raw message: a described
+    /// struct is a hash from symbols, an array a vector. Not where it holds a struct that is not
+    /// described, an integer above INT64_MAX, or the memory of a struct type that this program
+    /// neither sends nor receives itself.
     /// Returns: a T | wrong_type | corrupt.
     template <message_type T>
     result<T> as() const;
@@ -130,12 +132,8 @@ result<T> message::as() const {
     } else if constexpr (std::is_same_v<T, value>) {
         if (what_ == kind::bytes) return value(bytes_);
         if (what_ == kind::raw) {
-            const detail::packed_view packed{type_, bytes_};
-            auto fits = detail::match::no;
-            value v = packed.number_bytes() != 0 && packed.number_bytes() == bytes_.size()
-                          ? detail::to_value(packed.at(0), fits)
-                          : value();
-            if (fits == detail::match::yes) return v;
+            value v;
+            if (detail::value_of({type_, bytes_}, v) == detail::match::yes) return v;
         }
     } else if constexpr (std::is_same_v<T, bool>) {
         // Any octet but 0 counts as true: no other process can make us a bool that is neither.

@@ -5,7 +5,7 @@
 #pragma once
 
 #include <places/core/detail/datum.hpp>
-#include <places/core/detail/travels.hpp>
+#include <places/core/detail/raw_types.hpp>
 
 #include <cmath>
 #include <cstdlib>
@@ -51,16 +51,6 @@ template <class Allocator>
 inline constexpr bool is_bits<std::vector<bool, Allocator>> = true;
 
 // -- described structs --
-
-template <class T, class Each, class... Descriptors, template <class...> class List>
-void for_each_descriptor(List<Descriptors...>*, const Each& each) {
-    (each(Descriptors{}), ...);
-}
-/// Calls `each` with the descriptor of every member, in order.
-template <class T, class Each>
-void for_each_member(const Each& each) {
-    for_each_descriptor<T>(static_cast<members_of<T>*>(nullptr), each);
-}
 
 template <class T>
 inline constexpr std::size_t member_count = length_of(static_cast<members_of<T>*>(nullptr));
@@ -158,19 +148,21 @@ match read_elements(datum_reader from, const Add& add) {
             return match::yes;
         }
     }
-    if constexpr (s == shape::boolean || s == shape::character || s == shape::integer ||
-                  s == shape::real || s == shape::enumeration || s == shape::value) {
+    if constexpr (s == shape::value) {
+        std::vector<value> all;
+        if (values_of(packed, all) == match::no) return match::no;
+        for (value& each : all) {
+            if (add(std::move(each)) == match::no) return match::no;
+        }
+        return match::yes;
+    } else if constexpr (s == shape::boolean || s == shape::character || s == shape::integer ||
+                         s == shape::real || s == shape::enumeration) {
         const std::size_t size = packed.number_bytes();
         if (size == 0 || packed.elements.size() % size != 0) return match::no;
         for (std::size_t i = 0; i < packed.elements.size() / size; ++i) {
             Element element = blank<Element>();
-            match fits = match::yes;
-            if constexpr (s == shape::value) {
-                element = to_value(packed.at(i), fits);
-            } else {
-                fits = from_number(packed.at(i), element);
-            }
-            if (fits == match::no || add(std::move(element)) == match::no) return match::no;
+            if (from_number(packed.at(i), element) == match::no) return match::no;
+            if (add(std::move(element)) == match::no) return match::no;
         }
         return match::yes;
     } else {

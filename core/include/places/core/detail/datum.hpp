@@ -195,6 +195,10 @@ result<reply_head> parse_reply_head(std::span<const std::byte> message);
 // -- values --
 
 value to_value(const number& n, match& fits);
+/// Every element of a block: of numbers, or of a raw type that this program knows.
+match values_of(const packed_view& packed, std::vector<value>& out);
+/// The one element of a block.
+match value_of(const packed_view& packed, value& out);
 std::size_t words_of(const value& v);
 void write(datum_writer to, const value& v);
 match read(datum_reader from, value& out);

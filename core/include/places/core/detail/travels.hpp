@@ -15,7 +15,6 @@
 #include <optional>
 #include <span>
 #include <tuple>
-#include <typeinfo>
 
 // Raw messages and packed numbers are memory as it is: both ends must agree on the order of bytes.
 static_assert(std::endian::native == std::endian::little);
@@ -540,50 +539,6 @@ constexpr void explain_refusal() {
 template <class T, class... Where>
 constexpr void explain_reception() {
     explain<T, Where...>(whole_fault_of<T, true>());
-}
-
-// -- fingerprints --
-
-/// Labels of memory sent as it is. Those below `first_hashed` are numbers any receiver knows.
-enum packed_type : std::uint16_t {
-    packed_bool = 1,
-    packed_char = 2,
-    packed_int8 = 4,
-    packed_int16 = 5,
-    packed_int32 = 6,
-    packed_int64 = 7,
-    packed_uint8 = 8,
-    packed_uint16 = 9,
-    packed_uint32 = 10,
-    packed_uint64 = 11,
-    packed_float = 12,
-    packed_double = 13,
-    first_hashed = 64,
-};
-
-/// FNV-1a folded to 16 bits, kept out of the range of numbers.
-/// Source: Fowler, Noll, Vo; the fold is theirs, the reserved range is ours.
-std::uint16_t hashed_name(const char* name) noexcept;
-
-/// Tells apart types of one size; long and long long share theirs. Two types may collide (one in
-/// 65,000): it catches mistakes, it is not a proof.
-template <class T>
-std::uint16_t fingerprint() noexcept {
-    constexpr shape s = shape_of<T>();
-    if constexpr (s == shape::boolean) {
-        return packed_bool;
-    } else if constexpr (s == shape::character) {
-        return packed_char;
-    } else if constexpr (s == shape::integer) {
-        constexpr int size_log2 = std::countr_zero(sizeof(T));
-        return static_cast<std::uint16_t>(
-            (std::is_signed_v<T> ? packed_int8 : packed_uint8) + size_log2);
-    } else if constexpr (s == shape::real) {
-        return sizeof(T) == sizeof(double) ? packed_double : packed_float;
-    } else {
-        static const std::uint16_t computed = hashed_name(typeid(T).name());
-        return computed;
-    }
 }
 
 }  // namespace places::detail
