@@ -137,7 +137,7 @@ TEST(inbox, tells_of_its_creator_and_then_that_nobody_is_left) {
         const auto opened = in.get_event();
         if (!opened || !std::holds_alternative<inbox::opened>(*opened)) return 1;
         const auto from = std::get<inbox::opened>(*opened).from;
-        if (!from.is_open()) return 2;
+        if (!from.is_open() || reply_end{from}.put(true) != status::ok) return 2;
         const auto sent = in.get_event();
         if (!sent || !std::holds_alternative<inbox::item>(*sent)) return 3;
         const auto end = in.get_event();
@@ -148,6 +148,7 @@ TEST(inbox, tells_of_its_creator_and_then_that_nobody_is_left) {
         if (in.get_event().error() != errc::closed || in.get().error() != errc::closed) return 7;
         return 100;
     });
+    ASSERT_TRUE(p.get<bool>().value());
     ASSERT_EQ(p.put(1), status::ok);
     p.close();
     EXPECT_EQ(p.wait().value, 100);
