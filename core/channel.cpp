@@ -168,7 +168,7 @@ result<std::size_t> channel::peek_batch_until(std::span<std::span<const std::byt
         into[count++] = next_one.record.payload;
         // One that came in parts lies in our own memory, where the next such one will lie.
         if (!state_->is_in_ring()) break;
-        skip();
+        step_over();
     }
     return count;
 }
@@ -181,8 +181,15 @@ void channel::consume() {
     if (state_) state_->consume();
 }
 
-void channel::skip() {
+void channel::step_over() {
     if (state_) state_->skip();
+}
+
+status channel::skip_until(clock::time_point until) {
+    const auto next_one = next(until);
+    if (next_one.state == status::ok) consume();
+    // One over the limit has been passed over already.
+    return next_one.state == status::too_large ? status::ok : next_one.state;
 }
 
 void channel::release_skipped() {

@@ -316,6 +316,27 @@ TEST(channel, takes_sizes_up_to_every_limit_and_not_one_more) {
     EXPECT_TRUE(survives_echo(p, 1));
 }
 
+TEST(channel, passes_over_a_message_that_is_skipped) {
+    auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
+        (void)c.put(1);
+        (void)c.put(octets(50'000));
+        (void)c.put(std::vector<std::string>{"x"});
+        (void)c.put(2);
+        (void)c.get<bool>();
+    });
+    EXPECT_EQ(p.get<std::string>().error(), errc::wrong_type);
+    EXPECT_EQ(p.skip(), status::ok);
+    EXPECT_EQ(p.skip(), status::ok);
+    EXPECT_EQ(p.skip_for(10s), status::ok);
+    EXPECT_EQ(p.get<int>().value(), 2);
+    EXPECT_EQ(p.try_skip(), status::empty);
+    EXPECT_EQ(p.skip_for(1ms), status::timeout);
+    EXPECT_EQ(p.received().delivered, 4U);
+    ASSERT_EQ(p.put(true), status::ok);
+    EXPECT_EQ(p.skip(), status::closed);
+    EXPECT_EQ(channel{}.skip(), status::closed);
+}
+
 /// The most memory that this process has had in use.
 std::size_t peak_kib() {
     std::ifstream file("/proc/self/status");

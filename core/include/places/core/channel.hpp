@@ -172,6 +172,17 @@ class channel {
         return detail::not_received<T>();
     }
 
+    /// Passes over the next message, whatever its type, without decoding it.
+    /// Returns: ok | closed | peer_dead | corrupt.  Blocks: as get.
+    status skip() { return skip_until(clock::time_point::max()); }
+    /// As skip. Returns: also empty.  Blocks: never.
+    status try_skip() { return skip_until(clock::time_point::min()); }
+    /// As skip. Returns: also timeout.
+    template <class Rep, class Period>
+    status skip_for(std::chrono::duration<Rep, Period> limit) {
+        return skip_until(after(limit));
+    }
+
     /// The next message whatever its type.
     /// Returns: the message | timeout, or empty for an `until` that is the clock's min() | closed |
     ///          peer_dead | corrupt.
@@ -394,8 +405,9 @@ class channel {
     void drop() noexcept;
     void check_caller();
     void publish_added() noexcept;
+    status skip_until(clock::time_point until);
     void consume();
-    void skip();
+    void step_over();
     void release_skipped();
 
     std::unique_ptr<detail::channel_state> state_;
@@ -514,7 +526,7 @@ result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_poin
             break;
         }
         into[count++] = std::move(*v);
-        skip();
+        step_over();
         // Those that follow are most often the same.
         if constexpr (detail::is_raw<T> && !std::is_same_v<T, bool>) {
             const auto more = into.subspan(count);
