@@ -125,6 +125,10 @@ void channel::set_message_bytes_max(std::size_t limit) noexcept {
     if (state_) state_->set_message_bytes_max(limit);
 }
 
+std::size_t channel::sendable_bytes_max() const noexcept {
+    return state_ ? state_->sendable_bytes_max() : 0;
+}
+
 std::size_t channel::record_bytes_max() const noexcept {
     return state_ ? state_->end().out().record_bytes_max() : 0;
 }

@@ -13,6 +13,9 @@ namespace {
 // Memory that a channel keeps for the next large message.
 constexpr std::size_t kept_bytes_max = 1 << 20;
 
+// No process has a message that is larger: x86-64 gives it 47 bits of addresses.
+constexpr std::uint64_t address_space_bytes = std::uint64_t{1} << 47;
+
 constexpr std::uint16_t number_of(kind k) noexcept { return static_cast<std::uint16_t>(k); }
 
 // A bridge's word on a place of another node.
@@ -136,15 +139,25 @@ bool channel_state::is_stopped() noexcept {
     return in.read() >= *stop_at_ && !incoming_.is_complete;
 }
 
+/// Before the first message is read, since the user may raise the limit until then.
+void channel_state::say_limit() noexcept {
+    has_said_limit_ = true;
+    // 0 would say nothing.
+    end_.say_message_bytes_max(std::max<std::uint64_t>(message_bytes_max_, 1));
+}
+
 /// The next message if it is there, which `into` is with ok alone; takes in the parts of one that
-/// is not yet whole, at most a ring of them: others wait for this thread.
+/// is not yet whole, at most a ring of them: others wait for this thread. One over the limit is
+/// too_large until it is stepped over.
 status channel_state::next_now(shm::record_view& into) {
     if (is_stopped()) return status::closed;
+    if (!has_said_limit_) say_limit();
     std::uint64_t taken = 0;
     was_cut_short_ = false;
     while (taken <= end_.in().capacity_bytes()) {
         if (incoming_.is_broken) return status::corrupt;
         if (incoming_.is_complete) {
+            if (incoming_.is_over_limit) return status::too_large;
             into = {incoming_.what, incoming_.type, incoming_.octets};
             return status::ok;
         }
@@ -162,8 +175,9 @@ status channel_state::next_now(shm::record_view& into) {
         const auto what = into.kind;
         const bool is_part = (what & shm::continues) != 0 || what == number_of(kind::part);
         if (is_part && seen_ == status::ok) return fail();  // it was a whole message
-        if (is_part && holds_skipped_) {
-            // Taking it in would give back what the caller still looks at.
+        const bool is_over_limit = !is_part && into.payload.size() > message_bytes_max_;
+        if ((is_part || is_over_limit) && holds_skipped_) {
+            // Taking it in, or passing over it, would give back what the caller still looks at.
             withholds_part_ = true;
             return status::empty;
         }
@@ -173,8 +187,8 @@ status channel_state::next_now(shm::record_view& into) {
             continue;
         }
         drop_incoming();  // nor will whoever sends another
-        if (into.payload.size() > message_bytes_max_) return fail();
-        return seen_ = state;
+        seen_ = state;
+        return is_over_limit ? status::too_large : state;
     }
     was_cut_short_ = true;
     return status::empty;
@@ -182,6 +196,7 @@ status channel_state::next_now(shm::record_view& into) {
 
 void channel_state::drop_incoming() {
     incoming_.expected_bytes = 0;
+    incoming_.is_over_limit = false;
     // One large message is no reason to hold its memory.
     if (incoming_.octets.capacity() > kept_bytes_max) incoming_.octets = {};
 }
@@ -197,23 +212,23 @@ bool channel_state::take_in(const shm::record_view& part) {
         if (payload.size() < sizeof whole) return false;
         std::memcpy(&whole, payload.data(), sizeof whole);
         payload = payload.subspan(sizeof whole);
-        if (whole > message_bytes_max_) return false;
+        if (whole > address_space_bytes) return false;
         in.octets.clear();
+        in.come_bytes = 0;
+        in.is_over_limit = whole > message_bytes_max_;
         // Not all at once: a size is easily said.
-        in.octets.reserve(std::min<std::uint64_t>(whole, kept_bytes_max));
+        if (!in.is_over_limit) in.octets.reserve(std::min<std::uint64_t>(whole, kept_bytes_max));
         in.what = part.kind & ~shm::continues;
         in.type = part.flags;
         in.expected_bytes = whole;
     } else if (in.expected_bytes == 0) {
         return false;
     }
-    if (payload.size() >
-        in.expected_bytes - std::min<std::uint64_t>(in.expected_bytes, in.octets.size())) {
-        return false;
-    }
+    if (payload.size() > in.expected_bytes - in.come_bytes) return false;
     if (payload.empty() && !ends) return false;
-    in.octets.insert(in.octets.end(), payload.begin(), payload.end());
-    if ((in.octets.size() == in.expected_bytes) != ends) return false;
+    if (!in.is_over_limit) in.octets.insert(in.octets.end(), payload.begin(), payload.end());
+    in.come_bytes += payload.size();
+    if ((in.come_bytes == in.expected_bytes) != ends) return false;
     in.is_complete = ends;
     if (!ends) end_.in().release();
     return true;
@@ -243,6 +258,7 @@ shm::peeked channel_state::next_message(shm::deadline until) {
     next.state = next_now(next.record);
     if (next.state == status::ok) return next;
     next.record = {};
+    if (next.state == status::too_large) consume();
     if (next.state != status::empty || until == shm::deadline::min()) return next;
     return await_message(until);
 }
@@ -269,6 +285,7 @@ shm::peeked channel_state::await_message(shm::deadline until) {
         next.state = next_now(next.record);
         if (next.state == status::ok) return next;
         next.record = {};
+        if (next.state == status::too_large) consume();
         if (next.state != status::empty) return next;
     }
 }
@@ -372,7 +389,7 @@ status channel_state::await_end_of_parts(shm::deadline until) {
 
 shm::loan channel_state::loan(std::size_t bytes, shm::deadline until) {
     check_caller();
-    if (bytes > message_bytes_max_) return {status::too_large, {}};
+    if (bytes > sendable_bytes_max()) return {status::too_large, {}};
     while (true) {
         if (const auto turn = await_turn(until); turn != status::ok) return {turn, {}};
         const auto room = end_.out().try_loan(bytes);
@@ -384,7 +401,7 @@ shm::loan channel_state::loan(std::size_t bytes, shm::deadline until) {
 status channel_state::put(kind k, std::uint16_t type, std::span<const std::byte> payload,
                           shm::deadline until) {
     check_caller();
-    if (payload.size() > message_bytes_max_) return status::too_large;
+    if (payload.size() > sendable_bytes_max()) return status::too_large;
     auto& out = end_.out();
     if (payload.size() > out.record_bytes_max()) {
         return put_parts({.what = k, .type = type, .payload = payload}, until);
@@ -401,7 +418,7 @@ status channel_state::add(kind k, std::uint16_t type, std::span<const std::byte>
                           shm::deadline until) {
     check_caller();
     auto& out = end_.out();
-    if (payload.size() > std::min(out.record_bytes_max(), message_bytes_max_)) {
+    if (payload.size() > std::min(out.record_bytes_max(), sendable_bytes_max())) {
         out.publish_batch();
         return put(k, type, payload, until);
     }
@@ -429,7 +446,7 @@ batch_outcome channel_state::add_run(std::uint16_t type, std::size_t size,
 
 shm::loan channel_state::add_loan(std::size_t bytes) {
     check_caller();
-    if (bytes > message_bytes_max_) return {status::too_large, {}};
+    if (bytes > sendable_bytes_max()) return {status::too_large, {}};
     if (is_sending_parts_) return {status::full, {}};
     return end_.out().try_add_loan(0, 0, bytes);
 }
@@ -449,7 +466,8 @@ std::size_t channel_state::next_record_bytes(const outgoing& m) noexcept {
 status channel_state::advance(outgoing& m) {
     check_caller();
     auto& out = end_.out();
-    if (m.payload.size() > message_bytes_max_) return status::too_large;
+    // Once it has begun it is on its way, whatever the other end says of its limit meanwhile.
+    if (!m.has_begun && m.payload.size() > sendable_bytes_max()) return status::too_large;
     const bool in_parts = m.payload.size() > out.record_bytes_max();
     if (!can_advance(m)) return status::full;
     while (true) {
@@ -492,7 +510,7 @@ status channel_state::put_parts(outgoing m, shm::deadline until) {
         const auto most = out.record_bytes_max();
         const auto octets = m.payload.size() + sizeof(std::uint64_t);
         const auto span = octets / most * shm::span_of(most) + shm::span_of(octets % most);
-        if (m.payload.size() > message_bytes_max_ || span > out.capacity_bytes()) {
+        if (m.payload.size() > sendable_bytes_max() || span > out.capacity_bytes()) {
             return status::too_large;
         }
         if (const auto open = out.has_room(0); open != status::ok) return open;

@@ -79,7 +79,8 @@ class channel_state {
 
     // -- receiving: whole messages, whatever they came in --
 
-    /// The next message; it stays valid, and next, until release() or skip().
+    /// The next message; it stays valid, and next, until release() or skip(). One over the limit
+    /// is passed over by the call that says too_large.
     shm::peeked next_message(shm::deadline until);
     /// Whether next_message would say anything but empty. Takes in the parts that have come. Once
     /// true, it stays so until the message is taken: a sender that takes back what was seen here
@@ -148,7 +149,16 @@ class channel_state {
         return incoming_.is_broken ? std::optional{incoming_.broken_at} : end_.corrupt_at();
     }
     std::size_t message_bytes_max() const noexcept { return message_bytes_max_; }
-    void set_message_bytes_max(std::size_t limit) noexcept { message_bytes_max_ = limit; }
+    void set_message_bytes_max(std::size_t limit) noexcept {
+        message_bytes_max_ = limit;
+        say_limit();
+    }
+    /// Largest message that may be sent, by what both ends have said.
+    std::size_t sendable_bytes_max() const noexcept {
+        const auto theirs = end_.peer_message_bytes_max();
+        return theirs == 0 || theirs > message_bytes_max_ ? message_bytes_max_
+                                                          : static_cast<std::size_t>(theirs);
+    }
     shm::spin_budget& spin() noexcept { return spin_; }
 
     // -- waiting --
@@ -209,6 +219,7 @@ class channel_state {
     void look_for_peer();
     void attach_peer();
     void admit(std::uint64_t caller);
+    void say_limit() noexcept;
     status next_now(shm::record_view& into);
     bool is_stopped() noexcept;
     shm::peeked await_message(shm::deadline until);
@@ -247,6 +258,7 @@ class channel_state {
     friend struct state_of;
 
     std::size_t message_bytes_max_ = max_message_bytes_default;
+    bool has_said_limit_ = false;
     bool ends_with_stop_ = false;
     std::optional<std::uint64_t> stop_at_;  // position; from there on nothing is received
     bool holds_skipped_ = false;            // what was skipped may still be looked at
@@ -262,6 +274,8 @@ class channel_state {
         std::uint16_t what = 0;
         std::uint16_t type = 0;
         std::uint64_t expected_bytes = 0;  // 0 when there is none
+        std::uint64_t come_bytes = 0;      // of those
+        bool is_over_limit = false;        // none of its octets is kept
         bool is_complete = false;
         bool is_broken = false;
         std::uint64_t broken_at = 0;

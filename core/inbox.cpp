@@ -126,7 +126,7 @@ status detail::send_or_keep(const reply_end& to, message m) {
 
 std::size_t detail::message_bytes_max(const reply_end& to) noexcept {
     const auto c = to.to_.lock();
-    return c ? c->end.message_bytes_max() : 0;
+    return c ? c->end.sendable_bytes_max() : 0;
 }
 
 bool reply_end::is_open() const {
@@ -208,6 +208,12 @@ result<inbox::event> inbox::next(channel::clock::time_point until, bool with_eve
             if (!c->send_unsent()) continue;
             const auto next = c->state->next_message(shm::deadline::min());
             if (next.state == status::empty) continue;
+            if (next.state == status::too_large) {
+                log_to_parent(severity::warning,
+                              "a message of over " + std::to_string(c->end.message_bytes_max()) +
+                                  " bytes, the limit of its channel, was passed over");
+                continue;
+            }
             if (next.state != status::ok) {
                 // Asked to stop, this place may still answer there.
                 if (!s.home.is_stop_asked()) s.drop(c, next.state);

@@ -16,7 +16,7 @@ constexpr std::size_t method_shown_max = 200;
     std::string text = std::string(what) + ": " + outcome.message();
     if (outcome == errc::too_large) {
         text += " (" + std::to_string(message_bytes) + " bytes, and at most " +
-                std::to_string(to.message_bytes_max()) + ")";
+                std::to_string(to.sendable_bytes_max()) + ")";
     }
     if (const auto at = to.corrupt_at(); at && outcome == errc::corrupt) {
         text += " (first at position " + std::to_string(*at) + ")";

@@ -86,6 +86,11 @@ std::uint32_t endpoint::told() const noexcept {
     return theirs().header->word.load(std::memory_order_seq_cst);
 }
 
+void endpoint::say_message_bytes_max(std::uint64_t limit) noexcept {
+    // relaxed: as in peer_message_bytes_max().
+    mine_.header()->message_bytes_max.store(limit, std::memory_order_relaxed);
+}
+
 bool endpoint::is_shut() const noexcept {
     // relaxed: our own word.
     return mine_.header()->state.load(std::memory_order_relaxed) != 0;

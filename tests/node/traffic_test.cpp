@@ -271,6 +271,20 @@ TEST(traffic, a_message_over_the_limit_is_not_sent_and_the_channel_stays_good) {
     EXPECT_EQ(place.try_get<bytes>().error(), places::errc::empty);
 }
 
+TEST(traffic, a_message_over_the_receivers_limit_is_passed_over_and_the_channel_stays_good) {
+    auto node = start_node();
+    auto place = node.supervise_place(echo_entry);
+    for (const auto size : {std::size_t{1000}, std::size_t{200'000}, std::size_t{100}}) {
+        ASSERT_EQ(place.put(bytes(size)), status::ok);
+    }
+    place.set_message_bytes_max(100);
+    EXPECT_EQ(place.get<bytes>().error(), places::errc::too_large);
+    EXPECT_EQ(place.get<bytes>().error(), places::errc::too_large);
+    EXPECT_EQ(place.get<bytes>().value(), bytes(100));
+    ASSERT_EQ(place.put(std::string("still good")), status::ok);
+    EXPECT_EQ(place.get<std::string>().value(), "still good");
+}
+
 TEST(traffic, a_channel_dropped_in_the_middle_of_a_stream_disturbs_no_other) {
     auto node = start_node();
     auto echoing = node.supervise_place(echo_entry);

@@ -316,6 +316,78 @@ TEST(channel, takes_sizes_up_to_every_limit_and_not_one_more) {
     EXPECT_TRUE(survives_echo(p, 1));
 }
 
+TEST(channel, says_too_large_where_a_message_is_put_that_the_other_end_does_not_take) {
+    for (const std::size_t limit : {100, 5000, 100'000}) {
+        auto p = spawn(
+            {.ring_bytes = small_ring},
+            [](channel& c, std::size_t most) {
+                c.set_message_bytes_max(most);
+                (void)c.put(true);
+                echo(c);
+            },
+            limit);
+        ASSERT_TRUE(p.get<bool>().value());
+        EXPECT_EQ(p.message_bytes_max(), places::max_message_bytes_default);
+        EXPECT_EQ(p.sendable_bytes_max(), limit);
+        EXPECT_EQ(p.put(octets(limit + 1)), status::too_large);
+        EXPECT_EQ(p.try_put(octets(limit + 1)), status::too_large);
+        EXPECT_EQ(p.put_for(octets(limit + 1), 1h), status::too_large);
+        const std::vector<std::vector<std::byte>> batch{octets(1), octets(limit + 1)};
+        EXPECT_EQ(p.put_batch(std::span{batch}).count, 1U);
+        EXPECT_EQ(p.get<std::vector<std::byte>>().value(), octets(1));
+        EXPECT_EQ(p.loan(limit + 1).error(), errc::too_large);
+        EXPECT_EQ(p.add_loan(limit + 1).error(), errc::too_large);
+        EXPECT_TRUE(survives_echo(p, octets(limit)));
+        EXPECT_EQ(p.sent().accepted, 3U);  // with the place's argument
+    }
+}
+
+TEST(channel, passes_over_what_was_on_its_way_when_its_limit_was_lowered) {
+    // In parts, in one record, in a pack: each over the limit, between two that are not.
+    for (const std::size_t size : {50'000, 900, 200}) {
+        auto p = spawn(
+            [](channel& c, std::size_t count) {
+                (void)c.put(1);
+                const std::vector<std::vector<std::byte>> batch{octets(20), octets(count),
+                                                                octets(30)};
+                const bool all = c.put_batch(std::span{batch}).count == 3;
+                (void)c.put(2);
+                (void)c.get<bool>();
+                return all ? 3 : 4;
+            },
+            size);
+        await_undelivered(p, size == 50'000 ? 2 : 5);
+        p.set_message_bytes_max(100);
+        EXPECT_EQ(p.get<int>().value(), 1);
+        EXPECT_EQ(p.get<std::vector<std::byte>>().value(), octets(20));
+        EXPECT_EQ(places::select({&p}), 0U);
+        EXPECT_EQ(p.get<std::vector<std::byte>>().error(), errc::too_large);
+        EXPECT_EQ(p.get<std::vector<std::byte>>().value(), octets(30));
+        EXPECT_EQ(p.get<int>().value(), 2);
+        EXPECT_TRUE(p.is_open());
+        EXPECT_EQ(p.corrupt_at(), std::nullopt);
+        EXPECT_EQ(p.received().delivered, 5U);
+        ASSERT_EQ(p.put(true), status::ok);
+        EXPECT_EQ(p.wait().value, 3);
+    }
+}
+
+TEST(channel, tells_of_a_message_over_its_limit_in_order_behind_a_batch) {
+    auto p = spawn([](channel& c) {
+        const std::vector<std::string> all{"a", std::string(300, 'b'), "c"};
+        (void)c.put_batch(std::span{all});
+        (void)c.get<bool>();
+    });
+    await_undelivered(p, 3);
+    p.set_message_bytes_max(100);
+    std::vector<std::string> into(3);
+    EXPECT_EQ(p.get_batch(std::span{into}).value(), 1U);
+    EXPECT_EQ(into[0], "a");
+    EXPECT_EQ(p.get_batch(std::span{into}).error(), errc::too_large);
+    EXPECT_EQ(p.get_batch(std::span{into}).value(), 1U);
+    EXPECT_EQ(into[0], "c");
+}
+
 TEST(channel, passes_over_a_message_that_is_skipped) {
     auto p = spawn({.ring_bytes = small_ring}, [](channel& c) {
         (void)c.put(1);
@@ -489,11 +561,6 @@ TEST(channel, is_corrupt_when_parts_make_no_message) {
         EXPECT_EQ(p.wait().value, 3) << how;
     };
     for (int how = 0; how < 7; ++how) broken(how);
-    auto p = spawn([](channel& c) { (void)c.put(octets(50'000)); });
-    p.set_message_bytes_max(49'999);
-    EXPECT_EQ(p.corrupt_at(), std::nullopt);
-    EXPECT_EQ(p.receive().error(), errc::corrupt);
-    EXPECT_EQ(p.corrupt_at(), 0U);
     places::client<measured, places::place> c{spawn([](channel& to) {
         (void)to.get<int>();
         auto& raw = places::detail::state_of::get(to)->end().out();

@@ -218,6 +218,18 @@ TEST(endpoint, tells_one_word_that_overtakes_a_full_ring) {
     EXPECT_EQ(other.in().try_peek().state, status::ok);
 }
 
+TEST(endpoint, says_how_large_a_message_it_takes) {
+    const channel_memory memory;
+    auto one = first_end(memory);
+    auto other = second_end(memory);
+    EXPECT_EQ(other.peer_message_bytes_max(), 0U);
+    one.say_message_bytes_max(5000);
+    EXPECT_EQ(other.peer_message_bytes_max(), 5000U);
+    EXPECT_EQ(one.peer_message_bytes_max(), 0U);
+    one.say_message_bytes_max(100);
+    EXPECT_EQ(other.peer_message_bytes_max(), 100U);
+}
+
 TEST(endpoint, a_word_wakes_a_sleeping_reader) {
     const channel_memory memory;
     child reader{[&] {

@@ -109,7 +109,7 @@ class channel {
     ~channel();
 
     /// Sends `v` as one message.
-    /// Shape:   any sendable_type; its encoding at most message_bytes_max(). A string literal
+    /// Shape:   any sendable_type; its encoding at most sendable_bytes_max(). A string literal
     ///          arrives as a std::string. What is over
     ///          record_bytes_max() goes through the ring in parts, and is copied once more.
     /// Returns: ok | too_large | closed | peer_dead | corrupt.  Only ok has sent anything.
@@ -293,7 +293,7 @@ class channel {
 
     /// Room for a message of `size` bytes, built where it will be read. publish() sends its first
     /// `used` bytes; until then nothing has happened. One loan at a time.
-    /// Shape:   at most record_bytes_max() and message_bytes_max(), whatever is used of it.
+    /// Shape:   at most record_bytes_max() and sendable_bytes_max(), whatever is used of it.
     /// Returns: the room | too_large | closed | peer_dead | corrupt.
     /// Blocks:  while the ring is full.
     result<std::span<std::byte>> loan(std::size_t size) {
@@ -334,11 +334,18 @@ class channel {
     /// cannot be. Nothing where it was the other end that found something wrong.
     std::optional<std::uint64_t> corrupt_at() const noexcept;
 
-    /// Largest message that this end sends or takes, 256 MiB at first; the other end closes the
-    /// channel as corrupt when one is over its own limit. Where put says too_large, the limit is
-    /// this, and the size that of the encoding: a status holds neither, what a stub throws both.
+    /// Largest message that this end sends or takes, 256 MiB at first. The other end is told: what
+    /// is over the limit of either end is too_large where it is put, and nothing of it is sent. A
+    /// message that was on its way when the limit was lowered is too_large where it is received,
+    /// passed over there, and counted as delivered. An end that has not been told a limit nor
+    /// received anything yet says none. Between two nodes the limit is not told to the other end,
+    /// where such a message is too_large when it is received.
     std::size_t message_bytes_max() const noexcept;
     void set_message_bytes_max(std::size_t limit) noexcept;
+    /// Largest message that put takes now: the smaller of both ends' limits, as far as the other
+    /// end has said its own. Where put says too_large, the limit is this, and the size that of the
+    /// encoding: a status holds neither, what a stub throws both.
+    std::size_t sendable_bytes_max() const noexcept;
     /// Largest message that goes in one piece, and largest loan: a quarter of the ring.
     std::size_t record_bytes_max() const noexcept;
     /// Whether waits on this channel keep the core instead of sleeping: a message is then there

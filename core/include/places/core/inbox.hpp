@@ -93,7 +93,8 @@ class inbox {
     inbox(const inbox&) = delete;
     inbox& operator=(const inbox&) = delete;
 
-    /// The next message of whoever has one, and the end to answer it on.
+    /// The next message of whoever has one, and the end to answer it on. One that is over the limit
+    /// of its channel is passed over, with a warning in the node's log.
     /// Returns: the pair | timeout | closed: nobody can send here any more, or this place was asked
     ///          to stop (place::request_stop) and has all that had come before | node_down: the
     ///          nursery has ended.

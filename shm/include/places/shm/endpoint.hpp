@@ -61,6 +61,14 @@ class endpoint final : private waker {
     void tell(std::uint32_t word) noexcept;
     /// What the other end has told last. Whoever waits for it parks as a reader.
     std::uint32_t told() const noexcept;
+    /// Says how large a message this end takes; 0 says nothing. The meaning is the user's.
+    /// Blocks: never.  Thread: the owner's.
+    void say_message_bytes_max(std::uint64_t limit) noexcept;
+    /// What the other end has said last; 0 for nothing.
+    std::uint64_t peer_message_bytes_max() const noexcept {
+        // relaxed: one number that orders nothing; who receives compares again.
+        return theirs_.header()->message_bytes_max.load(std::memory_order_relaxed);
+    }
     /// What this end has found corrupt first, in the ring that it reads or else in the one that it
     /// writes; nothing where the other end has.
     std::optional<std::uint64_t> corrupt_at() const noexcept {

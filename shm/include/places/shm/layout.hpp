@@ -92,6 +92,8 @@ struct half_header {
     alignas(apart_bytes) std::atomic<std::uint32_t> state;
     /// What this side tells the other past all records; 0: nothing. The meaning is the user's.
     std::atomic<std::uint32_t> word;
+    /// Largest message that this side takes; 0: not said. A hint: who receives looks again.
+    std::atomic<std::uint64_t> message_bytes_max;
 };
 
 /// `unknown` is in no memory that two processes share: before the other side's memory has come, it
@@ -164,6 +166,7 @@ static_assert(offsetof(half_header, writer_wake_at) == 264);
 static_assert(offsetof(half_header, bell) == 384);
 static_assert(offsetof(half_header, state) == 512);
 static_assert(offsetof(half_header, word) == 516);
+static_assert(offsetof(half_header, message_bytes_max) == 520);
 static_assert(sizeof(half_header) <= header_bytes && std::is_standard_layout_v<half_header>);
 
 }  // namespace places::shm
