@@ -4,6 +4,7 @@
 #include "core/text.hpp"
 
 #include <ostream>
+#include <utility>
 
 namespace places {
 namespace {
@@ -118,6 +119,8 @@ const char* to_string(errc e) noexcept {
         case errc::program_not_found: return "program_not_found";
         case errc::permission_denied: return "permission_denied";
         case errc::bad_key_file: return "bad_key_file";
+        case errc::refused: return "refused";
+        case errc::misuse: return "misuse";
     }
     return "unknown";
 }
@@ -125,10 +128,21 @@ const char* to_string(errc e) noexcept {
 std::ostream& operator<<(std::ostream& out, errc e) { return out << to_string(e); }
 std::ostream& operator<<(std::ostream& out, status s) { return out << to_string(s); }
 
+reason::reason(boost::system::error_code code, std::string text)
+    : error_code(code),
+      text_(std::make_shared<const std::string>(std::move(text))) {}
+
+std::string reason::message() const { return text_ ? *text_ : error_code::message(); }
+
+void throw_exception_from_error(const reason& why, const boost::source_location&) {
+    throw error(why);
+}
+
 error::error(errc code, const std::string& text) : error(make_error_code(code), text) {}
 error::error(boost::system::error_code code)
     : boost::system::system_error(code),
       text_(code.message()) {}
+error::error(const reason& why) : error(why, why.message()) {}
 error::error(boost::system::error_code code, const std::string& text)
     : boost::system::system_error(code),
       text_(detail::printable_text(text)) {}

@@ -14,7 +14,10 @@ constexpr std::size_t method_shown_max = 200;
 [[noreturn]] void throw_outcome(boost::system::error_code outcome, const channel& to,
                                 const char* what, std::size_t message_bytes = 0) {
     std::string text = std::string(what) + ": " + outcome.message();
-    if (outcome == errc::too_large) {
+    if (outcome == errc::too_large && message_bytes == 0) {
+        text = std::string(what) + ": the answer is over this end's limit of " +
+               std::to_string(to.message_bytes_max()) + " bytes";
+    } else if (outcome == errc::too_large) {
         text += " (" + std::to_string(message_bytes) + " bytes, and at most " +
                 std::to_string(to.sendable_bytes_max()) + ")";
     }
@@ -43,11 +46,20 @@ message answer(const request& call, const char* server_name, message (*run)(void
 
 }  // namespace
 
-void refuse_arguments(const request& call, std::size_t wanted) {
-    throw error(errc::wrong_type, "call of " + std::string(call.method()) + " with " +
-                                      std::to_string(call.argument_count()) +
-                                      " arguments that do not fit its " + std::to_string(wanted) +
-                                      " parameters");
+void refuse_arguments(const request& call,
+                      std::initializer_list<const std::type_info*> parameters) {
+    std::string wanted;
+    for (const auto* each : parameters) {
+        wanted += (wanted.empty() ? "" : ", ") + readable_name(*each);
+    }
+    throw error(errc::wrong_type,
+                call.describe() + ": the arguments do not fit the parameters (" + wanted + ")");
+}
+
+void refuse_result(const char* what, const reply& answer, boost::system::error_code why,
+                   const std::type_info& wanted) {
+    throw error(why, std::string(what) + ": the reply has another type: expected " +
+                         readable_name(wanted) + ", got " + answer.describe());
 }
 
 int serve(inbox& in, const char* server_name, message (*run)(void* server, const request& call),

@@ -65,6 +65,7 @@ void endpoint::attach(const unique_fd& theirs) {
         throw std::runtime_error("shared memory refused: the two halves belong to two channels");
     }
     theirs_.emplace(std::move(mapping));
+    their_header_ = theirs_->header();
     out_.attach(peer_half_of(*theirs_));
     in_.attach(peer_half_of(*theirs_), theirs_->id());
     blank_.reset();

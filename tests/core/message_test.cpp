@@ -573,6 +573,96 @@ TEST(message, other_structures_are_wrong_types) {
     expect_wrong_type<int>(std::optional<int>{});
 }
 
+TEST(message, says_what_was_expected_and_what_came) {
+    const auto text = [](const auto& r) { return r.error().message(); };
+    EXPECT_EQ(text(message::of("abc").as<int>()),
+              "the message is of another type: expected int, got string \"abc\"");
+    EXPECT_EQ(text(message::of(7).as<std::string>()),
+              "the message is of another type: expected std::string, got int 7");
+    EXPECT_EQ(text(message::of(7).as<std::vector<spot>>()),
+              "the message is of another type: expected std::vector<spot>, got int 7");
+    EXPECT_EQ(text(message::of(std::vector{1, 2}).as<std::map<std::string, value>>()),
+              "the message is of another type: expected std::map<std::string, places::value>, got "
+              "vector of 2: 1, 2");
+    EXPECT_EQ(text(message::of(spot{1, 2}).as<point>()),
+              "the message is of another type: expected point, got spot {x: 1, y: 2}");
+    // The code is what it was, and value() throws the text.
+    const auto wrong = message::of("abc").as<int>();
+    EXPECT_EQ(wrong.error(), errc::wrong_type);
+    try {
+        (void)wrong.value();
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const places::error& e) {
+        EXPECT_EQ(e.code(), errc::wrong_type);
+        EXPECT_EQ(e.what(), text(wrong));
+    }
+    const boost::system::error_code plain = wrong.error();
+    EXPECT_EQ(plain, errc::wrong_type);
+    const places::reason corrupt = make_error_code(errc::corrupt);
+    EXPECT_EQ(corrupt.message(), make_error_code(errc::corrupt).message());
+}
+
+TEST(message, is_described_for_people) {
+    const auto of = [](const auto& v) { return message::of(v).describe(); };
+    EXPECT_EQ(message().describe(), "0 bytes");
+    EXPECT_EQ(of(bytes(24)), "24 bytes");
+    EXPECT_EQ(of(-5), "int -5");
+    EXPECT_EQ(of(std::uint64_t{5}), "unsigned long 5");
+    EXPECT_EQ(of(0.5), "double 0.5");
+    EXPECT_EQ(of(true), "bool true");
+    EXPECT_EQ(of(U'A'), "char32_t U+0041");
+    EXPECT_EQ(of(colour::green), "colour 1");
+    EXPECT_EQ(of(point{}), "point of 16 raw bytes");
+    EXPECT_EQ(message(kind::raw, 0xfff0, bytes(24)).describe(), "24 raw bytes");
+    EXPECT_EQ(of("abc"), "string \"abc\"");
+    EXPECT_EQ(of(symbol{"key"}), "symbol key");
+    EXPECT_EQ(of(std::list<int>{1, 2, 3}), "list of 3: 1, 2, 3");
+    EXPECT_EQ(of(std::vector<int>{}), "vector of 0");
+    EXPECT_EQ(of(std::vector<std::string>{"a"}), "vector of 1: \"a\"");
+    EXPECT_EQ(of(std::vector<spot>{{1, 2}}), "vector of 1: {x: 1, y: 2}");
+    EXPECT_EQ(of(std::vector<point>(2)), "vector of 2: point, point");
+    EXPECT_EQ(of(std::map<std::string, int>{{"a", 1}, {"b", 2}}), "hash of 2: \"a\": 1, \"b\": 2");
+    EXPECT_EQ(of(settings_old{"n", 3}), "struct {name: \"n\", level: 3}");
+    EXPECT_EQ(of(std::optional<std::string>{}), "nothing");
+    EXPECT_EQ(of(std::variant<int, std::string>{"x"}), "alternative 1 of a variant: string \"x\"");
+    EXPECT_EQ(of(std::vector<int>(20)), "vector of 20: 0, 0, 0, 0, 0, 0, 0, 0, ...");
+    EXPECT_EQ(detail::make_request(1, "set", std::string("a"), 1).describe(),
+              "call of set(\"a\", 1)");
+    EXPECT_EQ(detail::make_reply(1, 5).describe(), "reply with integer 5");
+    EXPECT_EQ(detail::make_error_reply(1, "no").describe(), "reply with the error \"no\"");
+    EXPECT_EQ(message(kind::datum, 0, bytes(7)).describe(), "broken tree of 7 bytes");
+    EXPECT_EQ(message(kind::capnp, 0, bytes(8)).describe(), "Cap'n Proto message of 8 bytes");
+}
+
+TEST(message, is_described_shortly_and_printably_whatever_it_holds) {
+    const auto is_fit = [](const message& m) {
+        const auto text = m.describe();
+        return !text.empty() && text.size() <= 200 &&
+               std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
+    };
+    EXPECT_EQ(message::of("\x1b[2J\r\n\"").describe(), R"(string "\x1b[2J\x0d\x0a\"")");
+    EXPECT_TRUE(is_fit(message::of(std::string(1'000'000, '\x01'))));
+    EXPECT_TRUE(is_fit(message::of(std::vector<std::string>(1000, std::string(1000, 'x')))));
+    EXPECT_TRUE(is_fit(detail::make_request(1, std::string(9000, '\n'), 1)));
+    EXPECT_TRUE(is_fit(detail::make_error_reply(1, std::string(9000, '\r'))));
+    value nested = 1;
+    for (int i = 0; i < 100; ++i) nested = value::list(std::move(nested), i);
+    EXPECT_TRUE(is_fit(message::of(nested)));
+    std::mt19937_64 random{7};
+    for (const auto k : {kind::bytes, kind::raw, kind::datum, kind::request, kind::reply,
+                         kind::capnp, static_cast<kind>(99)}) {
+        for (int i = 0; i < 2000; ++i) {
+            bytes noise = message::of(every_kind()).bytes().size() % 8 == 0 && i % 2 == 0
+                              ? message::of(every_kind()).bytes()
+                              : bytes(random() % 200);
+            for (int flips = 0; flips < 4 && !noise.empty(); ++flips) {
+                noise[random() % noise.size()] ^= static_cast<std::byte>(random());
+            }
+            ASSERT_TRUE(is_fit(message(k, static_cast<std::uint16_t>(random() % 80), noise)));
+        }
+    }
+}
+
 TEST(message, other_kinds_are_wrong_types) {
     const bytes tree_bytes = detail::encode_datum(value(5));
     for (const kind k : {kind::capnp, kind::request, kind::reply, kind::opened}) {

@@ -409,6 +409,16 @@ TEST(channel, passes_over_a_message_that_is_skipped) {
     EXPECT_EQ(channel{}.skip(), status::closed);
 }
 
+TEST(channel, says_what_came_instead_of_what_was_asked_for) {
+    auto p = spawn(echo);
+    ASSERT_EQ(p.put("abc"), status::ok);
+    EXPECT_EQ(p.get<int>().error().message(),
+              "the message is of another type: expected int, got string \"abc\"");
+    EXPECT_EQ(text_of_error(errc::wrong_type, [&] { (void)p.get<point>().value(); }),
+              "the message is of another type: expected point, got string \"abc\"");
+    EXPECT_EQ(p.get<std::string>().value(), "abc");
+}
+
 /// The most memory that this process has had in use.
 std::size_t peak_kib() {
     std::ifstream file("/proc/self/status");

@@ -132,8 +132,11 @@ class channel {
     }
 
     /// The next message as a T, `value` when nothing else is asked for.
-    /// Returns: the value | closed | peer_dead | corrupt | wrong_type. A message of another type
-    ///          stays where it is: get it as what it is, or take it with receive().
+    /// Returns: the value | closed | peer_dead | corrupt | wrong_type | too_large. A message of
+    ///          another type stays where it is: get it as what it is, take it with receive(), or
+    ///          pass over it with skip(). error().message() says what was expected and what came,
+    ///          and value() throws that. too_large is a message over message_bytes_max(): it is
+    ///          passed over, and the next call gets what follows.
     /// Blocks:  until there is one; inside a router body suspends that body only.
     template <message_type T = value>
     result<T> get() {
@@ -516,7 +519,7 @@ batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point
 template <message_type T>
 result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_point until) {
     std::size_t count = 0;
-    auto outcome = make_error_code(state_ ? status::ok : status::closed);
+    reason outcome = make_error_code(state_ ? status::ok : status::closed);
     check_caller();
     // Also when one cannot be moved: those before it have been received.
     const auto give_back = [](channel* c) { c->release_skipped(); };

@@ -122,7 +122,8 @@ struct entry_of<R (*)(P...)> : entry_arguments<P...> {
             if constexpr (std::tuple_size_v < typename base::tuple >> 0) {
                 auto received = in.creator().template get<typename base::tuple>();
                 if (!received) {
-                    throw error(received.error(), "the arguments of the place's entry");
+                    throw error(received.error(), "the arguments of the place's entry: " +
+                                                      received.error().message());
                 }
                 arguments = std::move(*received);
             }

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <iosfwd>
+#include <memory>
 #include <string>
 
 namespace places {
@@ -81,8 +82,27 @@ const char* to_string(errc e) noexcept;
 std::ostream& operator<<(std::ostream& out, errc e);
 std::ostream& operator<<(std::ostream& out, status s);
 
+/// An error code, and where one is known a text that says more than its kind does. It is compared,
+/// passed on and thrown as the code that it is. Copies share the text.
+class reason : public boost::system::error_code {
+  public:
+    reason() noexcept = default;
+    reason(boost::system::error_code code) noexcept : error_code(code) {}
+    reason(errc e) noexcept : error_code(make_error_code(e)) {}
+    reason(boost::system::error_code code, std::string text);
+
+    /// The text, or what the code means.
+    std::string message() const;
+
+  private:
+    std::shared_ptr<const std::string> text_;
+};
+/// What value() of a result does. Throws: error with the code and message() of `why`.
+[[noreturn]] void throw_exception_from_error(const reason& why, const boost::source_location& at);
+
+/// A T, or why there is none: error() is a reason.
 template <class T>
-using result = boost::system::result<T>;
+using result = boost::system::result<T, reason>;
 
 /// Thrown by set-up calls and by client stubs: code() says which kind, what() names the
 /// thing, the cause and what to try. It is one line of printable text, also where it quotes others:
@@ -91,6 +111,7 @@ class error : public boost::system::system_error {
   public:
     error(errc code, const std::string& text);
     explicit error(boost::system::error_code code);
+    explicit error(const reason& why);
     error(boost::system::error_code code, const std::string& text);
     const char* what() const noexcept override { return text_.c_str(); }
 

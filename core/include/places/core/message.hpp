@@ -7,6 +7,11 @@
 
 namespace places {
 
+namespace detail {
+/// As it is written in a program, without what a compiler adds: "std::vector<int>".
+std::string readable_name(const std::type_info& type);
+}  // namespace detail
+
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow"  // g++ 12 takes the scoped kind::bytes for places::bytes
 /// What the bytes of a record are. Those from 64 on belong to channels; users never see them. The
@@ -80,12 +85,18 @@ class message {
     /// struct is a hash from symbols, an array a vector. Not where it holds a struct that is not
     /// described, an integer above INT64_MAX, or the memory of a struct type that this program
     /// neither sends nor receives itself.
-    /// Returns: a T | wrong_type | corrupt.
+    /// Returns: a T | wrong_type, whose message() says what was expected and what came | corrupt.
     template <message_type T>
     result<T> as() const;
     /// Of a type that does not travel the compiler says in one line what to do instead.
     template <class T>
     requires(!message_type<T>) auto as() const { return detail::not_received<T>(); }
+
+    /// What it holds, for people: `int 3`, `string "abc"`, `list of 3: 1, 2, 3`, `24 raw bytes`. Of
+    /// a raw struct that this program knows also its name and members.
+    /// Returns: at most 200 printable ASCII characters, whatever came; longer contents end in
+    ///          "...".
+    std::string describe() const;
 
     places::kind what() const noexcept { return what_; }
     /// Of a raw message the fingerprint of its type, else 0.
@@ -94,6 +105,10 @@ class message {
     std::vector<std::byte> bytes() && noexcept { return std::move(bytes_); }
 
   private:
+    template <message_type T>
+    result<T> read_as() const;
+    reason wrong_type_for(const std::type_info& wanted) const;
+
     places::kind what_ = kind::bytes;
     std::uint16_t type_ = 0;
     std::vector<std::byte> bytes_;
@@ -120,13 +135,21 @@ message message::of(const T& v) {
 
 template <message_type T>
 result<T> message::as() const {
+    if constexpr (!detail::is_received<T>) detail::explain_reception<T>();
+    auto v = read_as<T>();
+    if (v.has_value() || v.error() != errc::wrong_type) return v;
+    return result<T>(boost::system::in_place_error, wrong_type_for(typeid(T)));
+}
+
+template <message_type T>
+result<T> message::read_as() const {
     if constexpr (!detail::is_received<T>) {
-        detail::explain_reception<T>();
+        // as() explains it.
     } else if (what_ == kind::datum) {
         return detail::decode_datum<T>(bytes_);
     }
     if constexpr (!detail::is_received<T>) {
-        // Explained above.
+        // As above.
     } else if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
         if (what_ == kind::bytes) return bytes_;
     } else if constexpr (std::is_same_v<T, value>) {

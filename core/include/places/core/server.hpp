@@ -125,11 +125,15 @@ message run_method(S& server, const request& call) {
 }
 
 /// Throws: error{wrong_type} naming the method when number or types differ.
-[[noreturn]] void refuse_arguments(const request& call, std::size_t wanted);
+[[noreturn]] void refuse_arguments(const request& call,
+                                   std::initializer_list<const std::type_info*> parameters);
+/// Throws: error{why} naming the method, what it returns and what came.
+[[noreturn]] void refuse_result(const char* what, const reply& answer,
+                                boost::system::error_code why, const std::type_info& wanted);
 template <class... A>
 std::tuple<A...> parsed_arguments(const request& call, std::tuple<A...>*) {
     auto parsed = call.template arguments<A...>();
-    if (!parsed) refuse_arguments(call, sizeof...(A));
+    if (!parsed) refuse_arguments(call, {&typeid(A)...});
     return std::move(*parsed);
 }
 
@@ -210,7 +214,10 @@ class client : public server_definition<S>::template calls<client<S, Link>> {
             if constexpr (HasReply) {
                 const auto answer = caller_.call(link_, what, id, request);
                 auto v = answer.template as<typename traits::result_type>();
-                if (!v) throw error(v.error(), std::string(what) + ": the reply has another type");
+                if (!v) {
+                    detail::refuse_result(what, answer, v.error(),
+                                          typeid(typename traits::result_type));
+                }
                 if constexpr (!std::is_void_v<typename traits::result_type>) return std::move(*v);
             } else if constexpr (std::is_void_v<typename traits::result_type>) {
                 caller_.cast(link_, what, request);

@@ -67,7 +67,7 @@ class endpoint final : private waker {
     /// What the other end has said last; 0 for nothing.
     std::uint64_t peer_message_bytes_max() const noexcept {
         // relaxed: one number that orders nothing; who receives compares again.
-        return theirs_.header()->message_bytes_max.load(std::memory_order_relaxed);
+        return their_header_->message_bytes_max.load(std::memory_order_relaxed);
     }
     /// What this end has found corrupt first, in the ring that it reads or else in the one that it
     /// writes; nothing where the other end has.
@@ -132,6 +132,7 @@ class endpoint final : private waker {
     half_mapping mine_;
     std::unique_ptr<blank_half> blank_ = make_blank();
     std::optional<half_mapping> theirs_;
+    const half_header* their_header_ = theirs().header;  // of the blank, until attach()
     producer out_;
     consumer in_;
     spin_budget spin_;

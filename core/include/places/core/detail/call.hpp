@@ -53,6 +53,7 @@ class request {
     std::uint64_t id() const noexcept { return head_.id; }
     std::string_view method() const noexcept { return head_.method; }
     std::size_t argument_count() const noexcept { return head_.argument_count; }
+    std::string describe() const { return message_.describe(); }
 
     /// Returns: just these arguments | wrong_type, also for another number of them | corrupt.
     template <class... Arguments>
@@ -88,6 +89,7 @@ class reply {
 
     std::uint64_t id() const noexcept { return head_.id; }
     bool is_error() const noexcept { return head_.is_error; }
+    std::string describe() const { return message_.describe(); }
     /// What the method threw; empty when it did not.
     const std::string& error_text() const noexcept { return head_.error_text; }
 
