@@ -81,6 +81,11 @@ std::string state_of_process(std::int32_t pid) {
 using controller_ptr = std::shared_ptr<controller>;
 using session_ptr = std::shared_ptr<session>;
 
+/// The token as a key of a map: g++ 12 warns of how it compares vectors of bytes.
+std::string key_of(const link_token& token) {
+    return {reinterpret_cast<const char*>(token.data()), token.size()};
+}
+
 /// The loop: takes what the processes of this node offer and call about, and hands it to the
 /// controller or the session whose it is. Owns these, the table of channels, and the io_context.
 /// A local channel is a controller's or a relay's, never both's. What is posted about it names its
@@ -150,7 +155,7 @@ class bridge {
         std::uint64_t link_id = 0;
         std::uint64_t place_id = 0;
     };
-    std::map<link_token, link_grant> grants_;
+    std::map<std::string, link_grant> grants_;  // by key_of() the token
     std::chrono::steady_clock::time_point denials_since_{};
     std::size_t denials_ = 0;  // from then on
     directory directory_{
@@ -336,7 +341,7 @@ void bridge::take(control::received offer) {
 
 void bridge::open_remote(std::unique_ptr<detail::channel_state> end, const link_token& token,
                          open_frame request, bool place_announces) {
-    const auto grant = grants_.find(token);
+    const auto grant = grants_.find(key_of(token));
     // Only the root dials; a token of a link that has ended is one of none.
     const auto owner = grant == grants_.end() ? control::root_place_id : grant->second.place_id;
     if (end->peer_id() != owner) return deny_link(std::move(end));
@@ -391,7 +396,7 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
         const auto side = node ? session::side::starter : session::side::guest;
         const auto link_id = adopt(std::move(link), side, std::move(label), id);
         if (node) directory_.add(link_id, *std::move(node));
-        grants_.emplace(token, link_grant{link_id, owner});
+        grants_.emplace(key_of(token), link_grant{link_id, owner});
         return link_id;
     };
     const auto on_end_node = [this](std::uint64_t link_id, std::int32_t status) {
