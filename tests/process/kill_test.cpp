@@ -173,7 +173,7 @@ std::size_t kill_in_parts(std::uint64_t size, std::uint64_t before, std::size_t 
     std::uint64_t taken = 0;
     const std::vector<std::byte> octets(size, std::byte{5});
     /// Why nothing more was there.
-    const auto take_one = [&](channel::clock::time_point until) {
+    const auto take_one = [&](channel::clock::time_point until) -> boost::system::error_code {
         const auto got = p.receive(until);
         if (!got) return got.error();
         const bool is_right = taken < before ? got->as<std::uint64_t>().value() == taken
