@@ -10,13 +10,17 @@
 
 namespace places {
 
-std::string to_string(exit_status how) {
-    if (!how.signalled) return "exit code " + std::to_string(how.value);
+std::string to_string(const exit_status& how) {
+    const auto why = how.text.empty() ? std::string() : ": " + how.text;
+    if (!how.signalled) return "exit code " + std::to_string(how.value) + why;
     const char* name = ::strsignal(how.value);
-    return "signal " + std::to_string(how.value) + (name ? std::string(" (") + name + ")" : "");
+    return "signal " + std::to_string(how.value) + (name ? std::string(" (") + name + ")" : "") +
+           why;
 }
 
-std::ostream& operator<<(std::ostream& out, exit_status how) { return out << to_string(how); }
+std::ostream& operator<<(std::ostream& out, const exit_status& how) {
+    return out << to_string(how);
+}
 
 std::ostream& operator<<(std::ostream& out, const delivery& d) {
     // Not by the stream's own format: it may be set to hexadecimal.

@@ -23,7 +23,7 @@ constexpr std::uint32_t has_exited = 0x100;
 constexpr std::uint32_t was_signalled = 0x200;
 constexpr std::uint32_t value_bits = 0xff;
 
-std::uint32_t word_of(exit_status how) noexcept {
+std::uint32_t word_of(const exit_status& how) noexcept {
     return (how.signalled ? was_signalled : has_exited) | static_cast<std::uint32_t>(how.value);
 }
 
@@ -35,7 +35,7 @@ std::optional<exit_status> status_in(std::uint32_t word) noexcept {
 
 }  // namespace
 
-bool is_possible(exit_status how) noexcept {
+bool is_possible(const exit_status& how) noexcept {
     constexpr int signal_max = 64;  // Linux has none beyond
     return how.signalled ? how.value >= 1 && how.value <= signal_max
                          : how.value >= 0 && how.value <= 255;
@@ -535,9 +535,9 @@ std::optional<exit_status> channel_state::peer_status() const {
     return peer_status_;
 }
 
-void channel_state::tell_death(exit_status how) noexcept { end_.tell(word_of(how)); }
+void channel_state::tell_death(const exit_status& how) noexcept { end_.tell(word_of(how)); }
 
-void channel_state::peer_died(exit_status how) {
+void channel_state::peer_died(const exit_status& how) {
     if (!peer_is_bridge_) {
         const std::lock_guard lock(mutex_);
         // The first word stands: a nursery that ends later says nothing of the place.

@@ -27,7 +27,7 @@ namespace places::detail {
 class process;
 
 /// Whether a process can end so.
-bool is_possible(exit_status how) noexcept;
+bool is_possible(const exit_status& how) noexcept;
 
 /// One open end of a channel. Made by process; closing tells peer and nursery.
 /// One thread at a time, but for what process::pump marks: the peer's death. In a forked process it
@@ -185,9 +185,9 @@ class channel_state {
     /// How the place at the other end ended, once that is known. Any thread.
     std::optional<exit_status> peer_status() const;
     /// For bridges: how the place of another node has ended for which they hold this end.
-    void tell_death(exit_status how) noexcept;
+    void tell_death(const exit_status& how) noexcept;
     /// The process at the other end has ended. Of a bridge it says nothing about the place behind.
-    void peer_died(exit_status how);
+    void peer_died(const exit_status& how);
     /// The process at the other end lives, and could not use its end.
     void peer_hung_up(const std::string& why);
     /// What it said, or what this process said of itself, once the channel is refused.

@@ -168,6 +168,20 @@ namespace {
     ::_exit(code);
 }
 
+/// Tells people, on standard error, and the nursery by which exception this place ends. `home` may
+/// be null: there was no way yet to tell the nursery. `what` may be null: nobody knows.
+void say_last_words(process* home, const std::string& name, const char* what) noexcept {
+    try {
+        const auto text = what ? printable_text(what) : std::string("an unknown exception");
+        std::fprintf(stderr, "place %s ended by %s%s\n", name.c_str(), what ? "an exception: " : "",
+                     text.c_str());
+        if (!home) return;
+        home->tell(control::last_words{printable_text(text, control::last_words_bytes_max)});
+    } catch (const std::exception&) {
+        // Out of memory: the place ends all the same.
+    }
+}
+
 template <class Main>
 [[noreturn]] void run_and_end(process::birth birth, Main&& main) {
     const auto name = printable(birth.name);
@@ -183,14 +197,15 @@ template <class Main>
         nullptr);
     // A place may be killed at any time; the lines it has printed are not to go with it.
     std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
+    process* home = nullptr;
     try {
         // Never destroyed: the process ends with it, and a signal may come at any time.
-        code = main(*new process(std::move(birth)));
+        home = new process(std::move(birth));
+        code = main(*home);
     } catch (const std::exception& e) {
-        std::fprintf(stderr, "place %s ended by an exception: %s\n", name.c_str(),
-                     printable_text(e.what()).c_str());
+        say_last_words(home, name, e.what());
     } catch (...) {
-        std::fprintf(stderr, "place %s ended by an unknown exception\n", name.c_str());
+        say_last_words(home, name, nullptr);
     }
     end_process(code);
 }

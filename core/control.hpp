@@ -165,6 +165,15 @@ struct list_channels {
 };
 BOOST_DESCRIBE_STRUCT(list_channels, (), (after))
 
+/// Most that is kept of the text of an exception.
+inline constexpr std::size_t last_words_bytes_max = 4096;
+
+/// An exception has left the entry of this place, which ends now with 1. No answer.
+struct last_words {
+    std::string text;
+};
+BOOST_DESCRIBE_STRUCT(last_words, (), (text))
+
 // -- the nursery answers or tells --
 
 struct listed_place {
@@ -235,8 +244,9 @@ struct died {
     std::uint64_t place_id = 0;
     bool signalled = false;
     std::int32_t value = 0;  ///< exit code or signal number
+    std::string text{};      ///< as in exit_status
 };
-BOOST_DESCRIBE_STRUCT(died, (), (place_id, signalled, value))
+BOOST_DESCRIBE_STRUCT(died, (), (place_id, signalled, value, text))
 
 /// To the holder of that end: the memory that the other end writes. Descriptor: that memory.
 struct peer_memory {
@@ -257,10 +267,11 @@ BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id, end, why))
 struct stop_asked {};
 BOOST_DESCRIBE_STRUCT(stop_asked, (), ())
 
-using body = std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log,
-                          end_places, granted, failed, done, offered, died, hung_up, busy_poll,
-                          list_places, places_listed, node_called, list_channels, channels_listed,
-                          share_memory, peer_memory, request_stop, stop_asked, withdraw>;
+using body =
+    std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log, end_places,
+                 granted, failed, done, offered, died, hung_up, busy_poll, list_places,
+                 places_listed, node_called, list_channels, channels_listed, share_memory,
+                 peer_memory, request_stop, stop_asked, withdraw, last_words>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due

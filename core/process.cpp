@@ -27,7 +27,7 @@ constexpr std::size_t dead_remembered = 4096;
 // The board's word and the news are watched besides.
 static_assert(interests_max + 2 <= shm::watched_words_max);
 
-exit_status status_of(const control::died& d) { return {d.signalled, d.value}; }
+exit_status status_of(const control::died& d) { return {d.signalled, d.value, d.text}; }
 
 }  // namespace
 

@@ -3,6 +3,8 @@
 
 #include <boost/locale/utf.hpp>
 
+#include <algorithm>
+
 namespace places::detail {
 namespace {
 
@@ -39,15 +41,21 @@ std::string printable(std::string_view text, std::size_t bytes_max) {
 }
 
 std::string printable_text(std::string_view text) {
+    return printable_text(text, std::string::npos);
+}
+
+std::string printable_text(std::string_view text, std::size_t bytes_max) {
+    constexpr std::string_view cut = "...";
     std::string line;
-    line.reserve(text.size());
-    for (std::size_t at = 0; at < text.size();) {
+    line.reserve(std::min(text.size(), bytes_max));
+    for (std::size_t at = 0; at < text.size() && line.size() <= bytes_max;) {
         const auto next = first_character(text.substr(at));
         const auto part = text.substr(at, next.bytes);
         line += part == "\n" ? "\\n" : part == "\t" || is_shown(next) ? part : "?";
         at += next.bytes;
     }
-    return line;
+    if (line.size() <= bytes_max) return line;
+    return std::string(shortened(line, bytes_max - cut.size())).append(cut);
 }
 
 std::string_view whole_characters(std::string_view text) noexcept {

@@ -42,6 +42,8 @@ std::string printable(std::string_view text, std::size_t bytes_max = 200);
 /// The same for a text that may have several lines, whole: a line feed becomes the two characters
 /// `\n`, so that no text makes a line of its own, and a tab stays.
 std::string printable_text(std::string_view text);
+/// And of at most `bytes_max` bytes, at least 3: what is longer is cut, and ends with "...".
+std::string printable_text(std::string_view text, std::size_t bytes_max);
 
 /// `text` without an unfinished UTF-8 character at its end.
 std::string_view whole_characters(std::string_view text) noexcept;

@@ -114,6 +114,7 @@ class nursery {
                bytes payload, std::vector<unique_fd> extra);
     void pass_on(resident& from, const control::share_memory& what, std::vector<unique_fd> fds);
     void close(resident& from, const control::channel_closed& what);
+    static void hear(resident& from, const control::last_words& what);
     void check_memory(const resident& from, std::size_t ring_bytes);
     void relay(const resident& from, control::log_note note);
     void deliver(std::uint64_t from, control::log_note note);
@@ -248,6 +249,8 @@ void nursery::handle(resident& from, control::received r) {
             }
         } else if (auto* note = std::get_if<control::log_note>(&body)) {
             relay(from, std::move(*note));
+        } else if (const auto* words = std::get_if<control::last_words>(&body)) {
+            hear(from, *words);
         } else if (std::holds_alternative<control::take_log>(body) && from.is_bridge) {
             log_taker_ = from.id;
         } else if (auto* called = std::get_if<control::node_called>(&body);
@@ -429,6 +432,11 @@ void nursery::close(resident& from, const control::channel_closed& what) {
     } else {
         (void)residents_.channels().let_go(what.channel_id, from.id, what.end);
     }
+}
+
+/// A place may have sent anything: its creator is to get a short text that can be printed.
+void nursery::hear(resident& from, const control::last_words& what) {
+    from.last_words = detail::printable_text(what.text, control::last_words_bytes_max);
 }
 
 void nursery::answer(resident& from, std::uint64_t request, control::connect& what) {
@@ -650,12 +658,16 @@ void nursery::reap(std::uint64_t id) {
                 pass_on(gone, *memory, std::move(next->fds));
             } else if (const auto* closed = std::get_if<control::channel_closed>(&body)) {
                 close(gone, *closed);
+            } else if (const auto* words = std::get_if<control::last_words>(&body)) {
+                hear(gone, *words);
             }
         }
     } catch (const std::exception&) {
         // Half a packet of a dead process, or no memory for it.
     }
-    const control::died news{id, info.si_code != CLD_EXITED, info.si_status};
+    control::died news{id, info.si_code != CLD_EXITED, info.si_status};
+    // An exception ends a place with 1; one that has ended in another way had no last words.
+    if (!news.signalled && news.value == 1) news.text = std::move(gone.last_words);
     if (gone.is_bridge) bereave(gone);
     auto told = residents_.channels().forget(id);
     told.insert(gone.creator);

@@ -38,7 +38,7 @@ spawned spawn_program(const std::vector<std::string>& argv, int in = -1, int out
 spawned spawn_self(const char* argument);
 
 /// Of a process that the kernel has reaped, as where SIGCHLD is ignored, or somebody else.
-inline constexpr exit_status unknown_status{.signalled = false, .value = -1};
+inline const exit_status unknown_status{.signalled = false, .value = -1};
 /// How the process ended, and reaps it. Returns: nothing while it runs.
 std::optional<exit_status> reap(const spawned& process) noexcept;
 std::optional<exit_status> reap(pid_t pid, const unique_fd& pidfd, int wait_ms) noexcept;

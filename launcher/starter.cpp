@@ -543,11 +543,11 @@ void pass_orders(far_side& far, far_stream& node) {
 }
 
 /// As of a shell that could not run a program, and of a loader that lacks a library.
-bool is_no_start(exit_status how) noexcept {
+bool is_no_start(const exit_status& how) noexcept {
     return !how.signalled && (how.value == 126 || how.value == 127);
 }
 
-[[noreturn]] void end_like(exit_status how) {
+[[noreturn]] void end_like(const exit_status& how) {
     if (how.signalled && ends_process(how.value)) {
         // It is not this program that failed.
         const rlimit none{0, 0};

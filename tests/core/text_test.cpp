@@ -36,6 +36,13 @@ TEST(printable_text, is_whole_also_where_it_is_a_mebibyte) {
     EXPECT_EQ(printable_text(std::string(1 << 20, '\x1B')), std::string(1 << 20, '?'));
 }
 
+TEST(printable_text, is_cut_to_the_bytes_that_there_are_between_characters) {
+    EXPECT_EQ(printable_text("abcdef", 6), "abcdef");
+    EXPECT_EQ(printable_text("abcdefg", 6), "abc...");
+    EXPECT_EQ(printable_text("ab\xC3\xA9xyz", 6), "ab...");
+    EXPECT_EQ(printable_text(printable_text("abcdefg", 6), 6), "abc...");
+}
+
 TEST(whole_characters, leave_out_a_character_that_is_only_begun) {
     EXPECT_EQ(whole_characters("a\xE2\x82"), "a");
     EXPECT_EQ(whole_characters("a\xE2"), "a");

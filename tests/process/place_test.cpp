@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Places of one node: how they start, run and end.
+#include "core/process.hpp"
 #include "tests/support/node_main.hpp"
 #include "processes.hpp"
 
@@ -12,8 +13,12 @@
 #include <cstdlib>
 #include <fstream>
 #include <map>
+#include <new>
 #include <optional>
 #include <sched.h>
+#include <stdexcept>
+#include <string>
+#include <sys/wait.h>
 #include <thread>
 #include <vector>
 
@@ -26,8 +31,8 @@ using places::status;
 
 namespace {
 
-constexpr exit_status exited(int value) { return {.signalled = false, .value = value}; }
-constexpr exit_status signalled(int value) { return {.signalled = true, .value = value}; }
+exit_status exited(int value) { return {.signalled = false, .value = value}; }
+exit_status signalled(int value) { return {.signalled = true, .value = value}; }
 
 int seven() { return 7; }
 
@@ -37,6 +42,9 @@ void echo(channel& c) {
     }
 }
 const auto echo_entry = places::register_entry<echo>("echo");
+
+int sum(int a, int b) { return a + b; }
+const auto sum_entry = places::register_entry<sum>("sum");
 
 /// Where a place that is about to end says what runs then.
 channel* exiting = nullptr;
@@ -200,6 +208,95 @@ TEST(place, completes_with_0_when_its_function_returns_nothing) {
 TEST(place, completes_with_1_after_an_exception) {
     EXPECT_EQ(spawn([] { throw std::runtime_error("on purpose"); }).wait(), exited(1));
     EXPECT_EQ(spawn([] { throw 5; }).wait(), exited(1));
+}
+
+TEST(place, tells_the_text_of_the_exception_that_ended_it) {
+    const auto how = spawn([] { throw std::runtime_error("no such file: x"); }).wait();
+    EXPECT_EQ(how, exited(1));
+    EXPECT_EQ(how.text, "no such file: x");
+    EXPECT_EQ(to_string(how), "exit code 1: no such file: x");
+    EXPECT_EQ(spawn([] { throw std::bad_alloc(); }).wait().text, "std::bad_alloc");
+    EXPECT_EQ(spawn([] { throw 5; }).wait().text, "an unknown exception");
+}
+
+TEST(place, tells_the_text_of_its_exception_also_to_who_is_connected) {
+    auto p = spawn({.named = "throws-at-a-word"}, [](inbox& in) {
+        (void)in.get();
+        throw std::runtime_error("as it was told");
+    });
+    auto c = places::connect_to_named_place("throws-at-a-word");
+    ASSERT_EQ(c.put(1), status::ok);
+    const auto how = p.wait();
+    EXPECT_EQ(how.text, "as it was told");
+    EXPECT_FALSE(c.get<int>());
+    ASSERT_TRUE(c.peer_status());
+    EXPECT_EQ(c.peer_status()->text, how.text);
+}
+
+TEST(place, tells_why_its_entry_did_not_get_its_arguments) {
+    auto p = spawn(sum_entry);
+    ASSERT_EQ(p.put(std::string("no two numbers")), status::ok);
+    const auto how = p.wait();
+    EXPECT_EQ(how, exited(1));
+    EXPECT_EQ(how.text.find("the arguments of the place's entry: "), 0U) << how;
+    EXPECT_GT(how.text.size(), std::string("the arguments of the place's entry: ").size()) << how;
+
+    auto closed = spawn(sum_entry);
+    closed.close();
+    EXPECT_EQ(closed.wait().text.find("the arguments of the place's entry: "), 0U);
+}
+
+TEST(place, tells_a_text_that_can_be_printed) {
+    const auto how = spawn([] { throw std::runtime_error("\x1B[2Jone\ntwo\x9B"); }).wait();
+    EXPECT_EQ(how.text, "?[2Jone\\ntwo?");
+}
+
+TEST(place, tells_the_beginning_of_a_long_text) {
+    const auto how = spawn([] { throw std::runtime_error(std::string(1 << 20, 'x')); }).wait();
+    EXPECT_EQ(how.text, std::string(4093, 'x') + "...");
+    const auto fits = spawn([] { throw std::runtime_error(std::string(4096, 'x')); }).wait();
+    EXPECT_EQ(fits.text, std::string(4096, 'x'));
+}
+
+TEST(place, has_no_text_where_no_exception_ended_it) {
+    EXPECT_EQ(spawn([] { return 1; }).wait().text, "");
+    EXPECT_EQ(spawn([] { std::exit(1); }).wait().text, "");
+    EXPECT_EQ(spawn([] { (void)::raise(SIGKILL); }).wait().text, "");
+    // Nor by the exception of a process that it has forked by itself.
+    EXPECT_EQ(spawn([] {
+                  const auto child = ::fork();
+                  if (child == 0) throw std::runtime_error("in a child");
+                  ::waitpid(child, nullptr, 0);
+                  return 1;
+              })
+                  .wait()
+                  .text,
+              "");
+}
+
+TEST(place, has_the_last_words_of_its_exception_and_those_of_no_other_end) {
+    const auto end_with = [](int value) {
+        return spawn(
+                   [](int v) {
+                       using places::control::last_words;
+                       auto& home = places::detail::process::current();
+                       home.tell(last_words{"the first"});
+                       home.tell(last_words{std::string(20'000, '\x07')});
+                       if (v < 0) (void)::raise(SIGKILL);
+                       ::_exit(v);
+                   },
+                   value)
+            .wait();
+    };
+    EXPECT_EQ(end_with(1).text, std::string(4093, '?') + "...") << "only the nursery can see to it";
+    EXPECT_EQ(end_with(0).text, "");
+    EXPECT_EQ(end_with(3).text, "");
+    EXPECT_EQ(end_with(-1).text, "");
+}
+
+TEST(place, can_be_compared_by_how_it_ended_alone) {
+    EXPECT_EQ((exit_status{.value = 1, .text = "one"}), (exit_status{.value = 1, .text = "two"}));
+    EXPECT_NE((exit_status{.value = 1}), (exit_status{.signalled = true, .value = 1}));
 }
 
 TEST(place, completes_with_what_it_gives_to_exit) {

@@ -30,7 +30,7 @@ PLACES_NAMED_SERVER(adder, (rpc, add))
 
 namespace {
 
-constexpr exit_status killed{.signalled = true, .value = SIGKILL};
+const exit_status killed{.signalled = true, .value = SIGKILL};
 exit_status exited(int value) { return {.value = value}; }
 
 /// Returns 7 when the channel is closed, having counted what came before as its last words.

@@ -40,11 +40,17 @@ inline bool is_raw_record(const shm::record_view& record, std::uint16_t type,
 struct exit_status {
     bool signalled = false;
     int value = 0;
-    friend bool operator==(const exit_status&, const exit_status&) = default;
+    /// what() of the exception that ended it, printable and at most 4 KiB; "an unknown exception"
+    /// for one that is no std::exception. Empty for any other end, and for a place of another node.
+    std::string text{};
+    /// Whether both ended in the same way, whatever the texts say.
+    friend bool operator==(const exit_status& a, const exit_status& b) noexcept {
+        return a.signalled == b.signalled && a.value == b.value;
+    }
 };
-std::string to_string(exit_status how);
-/// Prints "exit code 3" or "signal 9 (Killed)", as to_string does.
-std::ostream& operator<<(std::ostream& out, exit_status how);
+std::string to_string(const exit_status& how);
+/// Prints "exit code 3", "exit code 1: no such file" or "signal 9 (Killed)", as to_string does.
+std::ostream& operator<<(std::ostream& out, const exit_status& how);
 
 /// What became of the messages of one direction; accepted == delivered + undelivered + unknown, at
 /// any time. Which of the three a message is in is final once the channel has ended.

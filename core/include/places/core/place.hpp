@@ -45,7 +45,8 @@ class place : public channel {
     int pid() const noexcept;
 
     /// How the place ended; the same answer every time. Its value is what the entry has returned or
-    /// given to std::exit(), 0 for one that is not in 0..255; 1 after an exception.
+    /// given to std::exit(), 0 for one that is not in 0..255; 1 after an exception,
+    /// whose text it has, as where the arguments of the entry cannot be read.
     /// Asks nothing of the place: one that reads only from its creator ends after close(), but a
     /// named place goes on while others hold connections to it, and one that never reads goes on
     /// for ever. request_stop() ends these too. Blocks: until its process has ended; inside a
