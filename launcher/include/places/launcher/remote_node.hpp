@@ -143,8 +143,9 @@ class remote_node {
     /// Of the process here: the node, or on another host what holds the connection to it; 0 for one
     /// connected to.
     int pid() const noexcept;
-    /// Whether its process, if we have started it on this host, runs, the nursery and the bridge of
-    /// this program are there and, as far as the router or a wait() has heard, the link to it stands.
+    /// Whether its process, if this program has started it on this host, runs, nursery and bridge
+    /// of this program are there, and the link to it stands, as far as the router or a wait() has
+    /// heard.
     bool is_up() const noexcept;
 
     /// Starts a place there.
