@@ -118,7 +118,8 @@ int place::pid() const noexcept { return state_ ? state_->peer_pid() : 0; }
 std::optional<exit_status> place::wait_for(std::chrono::nanoseconds limit) {
     if (!state_) detail::throw_no_place();
     const auto ready = [&] { return state_->peer_status().has_value(); };
-    (void)state_->home().wait({}, ready, detail::deadline_after(limit), state_->spin());
+    shm::spin_budget spin;  // not the channel's, on which another thread may wait
+    (void)state_->home().wait({}, ready, detail::deadline_after(limit), spin);
     return state_->peer_status();
 }
 
