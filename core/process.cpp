@@ -263,6 +263,9 @@ bool process::take_packet() {
             // relaxed: from here on there is no nursery; everything after is reported by it.
             orphan_word_.store(orphan_known, std::memory_order_relaxed);
         }
+        // Under the lock, in the order of the packets: another thread may act on the next one
+        // before this thread acts on this one.
+        if (next) take_news(*next);
     }
     if (is_orphan()) {
         fail_requests();
@@ -300,37 +303,24 @@ void process::act_on(control::received r) {
             on_answer = std::move(found->second);
             requests_.erase(found);
         }
-        if (const auto* grant = std::get_if<control::granted>(&r.packet.body)) expect(*grant);
         return on_answer(std::move(r));
     }
     if (auto* news = std::get_if<control::died>(&r.packet.body)) {
         std::function<void(std::uint64_t, exit_status)> handler;
         {
             const std::lock_guard lock(mutex_);
-            dead_[news->place_id] = status_of(*news);
-            dead_order_.push_back(news->place_id);
-            if (dead_order_.size() > dead_remembered) {
-                dead_.erase(dead_order_.front());
-                dead_order_.pop_front();
-            }
-            for (auto& [id, c] : channels_) {
-                if (c->peer_id() == news->place_id) c->peer_died(status_of(*news));
-            }
-            // relaxed: as in death_count().
-            death_count_.fetch_add(1, std::memory_order_relaxed);
             handler = on_died_;
         }
         if (handler) handler(news->place_id, status_of(*news));
     } else if (const auto* lost = std::get_if<control::hung_up>(&r.packet.body)) {
-        peer_hung_up(*lost);
+        tell_peer_news(lost->channel_id);
     } else if (const auto* memory = std::get_if<control::peer_memory>(&r.packet.body)) {
-        peer_memory_came(*memory, std::move(r.fds));
+        tell_peer_news(memory->channel_id);
     } else if (std::holds_alternative<control::stop_asked>(r.packet.body)) {
         // relaxed: as in is_stop_asked(), and in death_count().
         stop_asked_.store(true, std::memory_order_relaxed);
         death_count_.fetch_add(1, std::memory_order_relaxed);
-    } else if (const auto* offer = std::get_if<control::offered>(&r.packet.body)) {
-        expect(offer->end);
+    } else if (std::holds_alternative<control::offered>(r.packet.body)) {
         const std::lock_guard lock(mutex_);
         offers_.push_back(std::move(r));
     } else if (auto* note = std::get_if<control::log_note>(&r.packet.body)) {
@@ -349,43 +339,53 @@ void process::act_on(control::received r) {
     }
 }
 
-/// From now on there may be news of that end, which is to be opened or given up.
-void process::expect(const control::granted& grant) {
-    const std::lock_guard lock(mutex_);
-    expected_.try_emplace({grant.channel_id, grant.end});
+/// What a packet says of ends and of deaths; its handlers run later.  Shape: mutex_ is held.
+void process::take_news(control::received& r) {
+    const auto& body = r.packet.body;
+    // From now on there may be news of that end, which is to be opened or given up.
+    const auto* grant = std::get_if<control::granted>(&body);
+    if (const auto* offer = std::get_if<control::offered>(&body)) grant = &offer->end;
+    if (grant) expected_.try_emplace({grant->channel_id, grant->end});
+    if (const auto* news = std::get_if<control::died>(&body)) {
+        dead_[news->place_id] = status_of(*news);
+        dead_order_.push_back(news->place_id);
+        if (dead_order_.size() > dead_remembered) {
+            dead_.erase(dead_order_.front());
+            dead_order_.pop_front();
+        }
+        for (auto& [key, c] : channels_) {
+            if (c->peer_id() == news->place_id) c->peer_died(status_of(*news));
+        }
+    } else if (const auto* memory = std::get_if<control::peer_memory>(&body)) {
+        const end_key key{memory->channel_id, memory->end};
+        auto fd = r.fds.empty() ? unique_fd() : std::move(r.fds.front());
+        if (const auto open = channels_.find(key); open != channels_.end()) {
+            open->second->peer_memory_came(std::move(fd));
+        } else if (const auto early = expected_.find(key); early != expected_.end()) {
+            early->second.memory = std::move(fd);
+        }
+        return;
+    } else if (const auto* lost = std::get_if<control::hung_up>(&body)) {
+        const end_key key{lost->channel_id, lost->end};
+        if (const auto open = channels_.find(key); open != channels_.end()) {
+            open->second->peer_hung_up(lost->why);
+        } else if (const auto early = expected_.find(key); early != expected_.end()) {
+            early->second.refusal = lost->why;
+        }
+    } else {
+        return;
+    }
+    // relaxed: as in death_count().
+    death_count_.fetch_add(1, std::memory_order_relaxed);
 }
 
-void process::peer_memory_came(const control::peer_memory& what, std::vector<unique_fd> fds) {
-    const end_key key{what.channel_id, what.end};
-    auto memory = fds.empty() ? unique_fd() : std::move(fds.front());
+void process::tell_peer_news(std::uint64_t channel_id) {
     std::function<void(std::uint64_t)> handler;
     {
         const std::lock_guard lock(mutex_);
-        if (const auto open = channels_.find(key); open != channels_.end()) {
-            open->second->peer_memory_came(std::move(memory));
-            handler = on_peer_news_;
-        } else if (const auto early = expected_.find(key); early != expected_.end()) {
-            early->second.memory = std::move(memory);
-        }
+        handler = on_peer_news_;
     }
-    if (handler) handler(what.channel_id);
-}
-
-void process::peer_hung_up(const control::hung_up& what) {
-    const end_key key{what.channel_id, what.end};
-    std::function<void(std::uint64_t)> handler;
-    {
-        const std::lock_guard lock(mutex_);
-        if (const auto open = channels_.find(key); open != channels_.end()) {
-            open->second->peer_hung_up(what.why);
-            // relaxed: as in death_count().
-            death_count_.fetch_add(1, std::memory_order_relaxed);
-            handler = on_peer_news_;
-        } else if (const auto early = expected_.find(key); early != expected_.end()) {
-            early->second.refusal = what.why;
-        }
-    }
-    if (handler) handler(what.channel_id);
+    if (handler) handler(channel_id);
 }
 
 std::deque<control::received> process::take_offers() {

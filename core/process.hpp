@@ -227,11 +227,10 @@ class process {
     bool take_packet();
     void tell_news() noexcept;
     void act_on(control::received r);
-    void expect(const control::granted& grant);
+    void take_news(control::received& r);
+    void tell_peer_news(std::uint64_t channel_id);
     void share(channel_state& end, const unique_fd& memory);
     void give_up(const control::granted& grant, const std::string& why) noexcept;
-    void peer_memory_came(const control::peer_memory& what, std::vector<unique_fd> fds);
-    void peer_hung_up(const control::hung_up& what);
     void fail_requests();
     void end_with_nursery() const noexcept;
     void give_core_back() noexcept;
