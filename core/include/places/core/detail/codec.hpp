@@ -7,10 +7,12 @@
 #include <places/core/detail/datum.hpp>
 #include <places/core/detail/raw_types.hpp>
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <string_view>
 
 namespace places::detail {
 
@@ -55,15 +57,31 @@ inline constexpr bool is_bits<std::vector<bool, Allocator>> = true;
 template <class T>
 inline constexpr std::size_t member_count = length_of(static_cast<members_of<T>*>(nullptr));
 
+template <class T>
+constexpr std::size_t length_of_member_names() {
+    std::size_t length = 0;
+    for_each_member<T>(
+        [&](auto descriptor) { length += std::string_view(descriptor.name).size() + 1; });
+    return length;
+}
+template <class T>
+constexpr auto joined_member_names() {
+    std::array<char, length_of_member_names<T>()> names{};
+    std::size_t length = 0;
+    for_each_member<T>([&](auto descriptor) {
+        for (const char c : std::string_view(descriptor.name)) names[length++] = c;
+        ++length;
+    });
+    return names;
+}
+// A constant, since handles that are destroyed after main() still send.
+template <class T>
+inline constexpr auto names_of_members = joined_member_names<T>();
+
 /// Names of all members, each followed by a zero.
 template <class T>
-const std::string& member_names() {
-    static const std::string joined = [] {
-        std::string names;
-        for_each_member<T>([&](auto descriptor) { (names += descriptor.name) += '\0'; });
-        return names;
-    }();
-    return joined;
+constexpr std::string_view member_names() noexcept {
+    return {names_of_members<T>.data(), names_of_members<T>.size()};
 }
 
 // -- numbers --

@@ -14,12 +14,12 @@ namespace places::detail {
 // -- described structs --
 
 template <class T, class Each, class... Descriptors, template <class...> class List>
-void for_each_descriptor(List<Descriptors...>*, const Each& each) {
+constexpr void for_each_descriptor(List<Descriptors...>*, const Each& each) {
     (each(Descriptors{}), ...);
 }
 /// Calls `each` with the descriptor of every member, in order.
 template <class T, class Each>
-void for_each_member(const Each& each) {
+constexpr void for_each_member(const Each& each) {
     for_each_descriptor<T>(static_cast<members_of<T>*>(nullptr), each);
 }
 
