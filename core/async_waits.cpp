@@ -139,7 +139,8 @@ void async_waits::watch_calls() {
     calls_->async_wait(readable, [this, count = watch_count_](auto ec) {
         if (ec || !watches_ || count != watch_count_) return;
         take_calls();
-        if (watches_) watch_calls();
+        // Nobody is left who calls then, and the end of the stream would be read for ever.
+        if (watches_ && !home_.is_orphan()) watch_calls();
     });
 }
 

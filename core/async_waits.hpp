@@ -37,6 +37,7 @@ class async_waits {
     async_waits(const async_waits&) = delete;
     async_waits& operator=(const async_waits&) = delete;
 
+    process& home() noexcept { return home_; }
     /// Throws: error{bad_argument} while somebody else waits for the calls of this process.
     void start();
     void stop() noexcept;
@@ -71,6 +72,7 @@ class async_waits {
     void for_each_watcher(const channel_state& c, F&& f);
 
     process& home_;
+    std::shared_ptr<process> life_ = home_.weak_from_this().lock();
     boost::asio::any_io_executor loop_;
     const when_empty does_;
     std::function<void(const std::function<void()>&)> guard_;

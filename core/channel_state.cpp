@@ -55,6 +55,10 @@ channel_state::channel_state(process& home, const control::granted& grant, const
     home_.add(*this);
 }
 
+std::shared_ptr<process> channel_state::life_of(process& home) noexcept {
+    return home.weak_from_this().lock();
+}
+
 channel_state::~channel_state() {
     if (attendant_) std::exchange(attendant_, {})(attention::gone);
     if (polls_) home_.end_polling();

@@ -216,6 +216,7 @@ class channel_state {
     void was_shared() noexcept { is_shared_ = true; }
 
   private:
+    static std::shared_ptr<process> life_of(process& home) noexcept;
     void look_for_peer();
     void attach_peer();
     void admit(std::uint64_t caller);
@@ -236,6 +237,8 @@ class channel_state {
     status put_parts(outgoing m, shm::deadline until);
 
     process& home_;
+    // None in a place, where the process is never destroyed.
+    std::shared_ptr<process> life_ = life_of(home_);
     const std::atomic<std::uint64_t>& origin_;  // of the process that holds this end
     std::atomic<std::uint64_t> user_ = 0;       // thread and process of the last call
     wait_mark waits_;

@@ -111,6 +111,18 @@ void process::close_control() noexcept {
     if (!origin_.is_forked()) ::shutdown(control_.get(), SHUT_RDWR);
 }
 
+void process::retire() noexcept {
+    if (current_process == this) current_process = nullptr;
+    try {
+        on_log({});
+        on_died({});
+        // How the last places have ended, and then the end of the nursery.
+        pump();
+    } catch (const std::exception&) {
+        // A malformed packet, or no memory: later calls look again.
+    }
+}
+
 /// The kernel ends a place with its nursery, but maybe a moment later. A place that used that
 /// moment to close its channels would tell its peers of an end in order.
 void process::end_with_nursery() const noexcept {

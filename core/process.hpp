@@ -85,9 +85,10 @@ class suspender {
 };
 
 /// Owns the control socket, the ready set, the board and the table of open channels.
-/// Exactly one per process, made by the runtime or by the child trampoline.
-/// Thread: any, unless said otherwise; handlers run on the thread that called pump().
-class process {
+/// Exactly one per process, made by the runtime or by the child trampoline. What refers to it and
+/// may outlive the runtime shares it: channel ends, lists of them, event loops. Thread: any, unless
+/// said otherwise; handlers run on the thread that called pump().
+class process : public std::enable_shared_from_this<process> {
   public:
     struct birth {
         unique_fd control;
@@ -165,6 +166,9 @@ class process {
     /// The root's last word: the nursery ends the node, and nothing can be asked any more.
     /// Blocks: never.  Idempotent.
     void close_control() noexcept;
+    /// The runtime ends, and its nursery has ended: current() does not know this any more, handlers
+    /// run no more, and every channel end that is left says that its peer is dead.
+    void retire() noexcept;
     shm::ready_set& calls() noexcept { return calls_; }
 
     /// Whether this place has been asked to end in order. Any thread.
@@ -297,6 +301,7 @@ class news_watch {
 
   private:
     process& home_;
+    std::shared_ptr<process> life_ = home_.weak_from_this().lock();
     std::list<std::function<void()>>::iterator place_;
 };
 
@@ -315,6 +320,7 @@ class calls_claim {
 
   private:
     process& home_;
+    std::shared_ptr<process> life_ = home_.weak_from_this().lock();
     bool may_have_missed_ = false;
 };
 

@@ -169,6 +169,8 @@ event on_message(channel& from, std::function<void(message)> body) {
 }
 
 struct router::state {
+    explicit state(detail::process& of) : home(of) {}
+
     /// The suspender of one body: parks its channels in doorbell mode and leaves the thread.
     class body_suspender final : public detail::suspender {
       public:
@@ -275,7 +277,7 @@ struct router::state {
         asio::steady_timer* asleep_ = nullptr;
     };
 
-    detail::process& home = detail::process::current();
+    detail::process& home;
     asio::io_context io{1};
     detail::async_waits waits{home, io.get_executor(), detail::async_waits::when_empty::watch,
                               [this](const auto& take) { guarded(take); }};
@@ -381,7 +383,7 @@ struct router::state {
     bool begun = false;  // the events given before run() have started
 };
 
-router::router() : state_(std::make_unique<state>()) {}
+router::router() : state_(std::make_unique<state>(detail::process::current())) {}
 router::~router() = default;
 
 void router::add(event e) {
@@ -397,7 +399,7 @@ void router::post(std::function<void()> body) { state_->start_body(std::move(bod
 void router::run() {
     auto& s = *state_;
     const auto failure = s.run();
-    state_ = std::make_unique<state>();
+    state_ = std::make_unique<state>(s.home);  // also when its runtime has ended
     if (failure) std::rethrow_exception(failure);
 }
 

@@ -351,7 +351,8 @@ exit_status remote_node::state::wait_for_link() {
     if (ended) return *ended;
     throw error(errc::node_down, "node " + name +
                                      ", which was not started here, is not linked to any more (" +
-                                     down_reason + "), so how it ended is not known");
+                                     (down_reason.empty() ? "the runtime has ended" : down_reason) +
+                                     "), so how it ended is not known");
 }
 
 remote_node::remote_node(std::shared_ptr<state> s) noexcept : state_(std::move(s)) {}

@@ -124,7 +124,7 @@ void await_nursery(int control) {
 
 struct runtime::state {
     launcher::node_processes processes;
-    std::unique_ptr<detail::process> home;
+    std::shared_ptr<detail::process> home;  // shared with what outlives us
     std::thread nursery_watch;
     std::vector<std::weak_ptr<remote_node::state>> nodes;
     std::unique_ptr<router> loop;
@@ -202,7 +202,7 @@ void runtime::state::start_nursery() {
 }
 
 void runtime::state::join_nursery(unique_fd control, unique_fd calls, unique_fd board) {
-    home = std::make_unique<detail::process>(
+    home = std::make_shared<detail::process>(
         detail::process::birth{std::move(control), std::move(calls), std::move(board),
                                launcher::root_slot, launcher::root_place_id, "root"});
     home->on_log([](const control::log_note& note) { print_log(record_of(note)); });
@@ -236,7 +236,7 @@ void runtime::state::end() noexcept {
         // All of it is the parent's, and its thread is not here.
         (void)new std::thread(std::move(nursery_watch));
         (void)loop.release();
-        (void)home.release();
+        (void)new std::shared_ptr(std::move(home));
         return;
     }
     for (auto& weak : nodes) {
@@ -254,6 +254,7 @@ void runtime::state::end() noexcept {
     home->close_control();
     launcher::await_end(processes);
     nursery_watch.join();
+    home->retire();
 }
 
 runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {

@@ -9,6 +9,7 @@
 #include <functional>
 #include <iterator>
 #include <list>
+#include <optional>
 #include <vector>
 
 namespace places {
@@ -23,25 +24,29 @@ class channel_service final : public asio::execution_context::service {
     using key_type = channel_service;
     inline static asio::execution_context::id id;
 
-    explicit channel_service(asio::execution_context& c)
-        : asio::execution_context::service(c),
-          waits(detail::process::current(), static_cast<asio::io_context&>(c).get_executor(),
-                detail::async_waits::when_empty::rest) {}
+    explicit channel_service(asio::execution_context& c) : asio::execution_context::service(c) {}
 
     /// Drops what an async_channel has under way.
     using dropper = std::function<std::vector<std::unique_ptr<detail::async_operation>>()>;
     using user = std::list<dropper>::iterator;
 
-    user enter(dropper d) {
-        if (users_.empty()) waits.start();
+    user enter(detail::process& home, dropper d) {
+        if (users_.empty()) {
+            // The io_context may outlive a runtime, and serve the next one.
+            if (!waits || &waits->home() != &home) {
+                auto& io = static_cast<asio::io_context&>(context());
+                waits.emplace(home, io.get_executor(), detail::async_waits::when_empty::rest);
+            }
+            waits->start();
+        }
         return users_.insert(users_.end(), std::move(d));
     }
     void leave(user u) {
         users_.erase(u);
-        if (users_.empty()) waits.stop();
+        if (users_.empty()) waits->stop();
     }
 
-    detail::async_waits waits;
+    std::optional<detail::async_waits> waits;  // since the first user
 
   private:
     void shutdown() noexcept override {
@@ -80,7 +85,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
           link_(with_end(borrowed ? *borrowed : owned_)),
           end_(*detail::state_of::get(link_)),
           service_(asio::use_service<channel_service>(io)),
-          user_(service_.enter([this] { return drop(); })) {
+          user_(service_.enter(end_.home(), [this] { return drop(); })) {
         end_.set_attendant([this](detail::channel_state::attention what) {
             // A wait of another kind has taken the park word.
             if (what == detail::channel_state::attention::unparked && !is_moving_) wake();
@@ -192,7 +197,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
         rest();
         if (!wanted.record && !wanted.room) return false;
         on_ = wanted;
-        place_ = service_.waits.add({{&on_, 1}, [this] { wake(); }});
+        place_ = service_.waits->add({{&on_, 1}, [this] { wake(); }});
         sleeps_ = true;
         return true;
     }
@@ -200,7 +205,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
     void rest() {
         if (!std::exchange(sleeps_, false)) return;
         is_moving_ = true;
-        service_.waits.remove(place_);
+        service_.waits->remove(place_);
         is_moving_ = false;
     }
 

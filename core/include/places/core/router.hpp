@@ -57,7 +57,8 @@ class router {
 
     /// Throws: what left a body; error{bad_argument} while another router or an inbox of this
     ///         process waits: it has one at a time.
-    /// Blocks: until stop(), or until a body throws.
+    /// Blocks: until stop(), or until a body throws. Once the nursery has ended, it also returns
+    ///         when no body and no timer is left.
     /// Thread: the one that made the router; not from inside a body.
     void run();
     /// Ends run() once the body that calls it suspends or returns; suspended bodies are unwound

@@ -40,7 +40,10 @@ class runtime {
     ///         are gone then: a runtime that is made serves.
     /// Blocks: until the nursery serves.
     runtime(int argc, char** argv);
-    /// Ends the nodes this process has started, and all local places.
+    /// Ends the nodes this process has started, and all local places. Places, channels and all that
+    /// waits for them may outlive the runtime: put and get answer `peer_dead` then, after what had
+    /// come before, wait() says how a place has ended, and calls that need the nursery throw
+    /// node_down. Another runtime may follow.
     /// Blocks: until they are gone, two seconds at most for what does not end by itself.
     ~runtime();
     runtime(const runtime&) = delete;
