@@ -38,6 +38,10 @@ class channel_service final : public asio::execution_context::service {
                 waits.emplace(home, io.get_executor(), detail::async_waits::when_empty::rest);
             }
             waits->start();
+        } else if (&waits->home() != &home) {
+            throw error(errc::bad_argument,
+                        "this io_context still has an async_channel of a runtime that has ended: "
+                        "destroy that one first, or give this one an io_context of its own");
         }
         return users_.insert(users_.end(), std::move(d));
     }

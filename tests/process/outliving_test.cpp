@@ -130,11 +130,18 @@ TEST(outliving, clients_sets_routers_and_event_loops_wait_for_the_dead_only) {
     router->run();
     router->add(places::after(0ms, [&] { router->stop(); }));
     router->run();
-    all.clear();
 
     const auto runtime = make_runtime();
     auto p = spawn(put_and_wait);
     io.restart();
+    {
+        const places::async_channel of_the_old{io, all[0]};
+        EXPECT_EQ(error_of([&] {
+                      const places::async_channel of_the_new{io, p};
+                  }).code(),
+                  errc::bad_argument);
+    }
+    all.clear();
     async.emplace(io, p);
     async->async_get<int>([&](auto, int got) { count += got; });
     io.run();
