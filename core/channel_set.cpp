@@ -15,7 +15,7 @@ struct member {
     bool is_hot = false;
 
     bool is_ready() {
-        state->take_up_peer();
+        state->attach_if_come();
         return state->has_message();
     }
     void park() { state->end().in().park(shm::park_mode::doorbell); }

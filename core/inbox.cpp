@@ -31,7 +31,7 @@ struct connection {
 
     std::size_t wanted_bytes() const { return state->next_record_bytes(sending); }
     bool is_ready() {
-        state->take_up_peer();
+        state->attach_if_come();
         if (!unsent) return state->has_message();
         return state->can_advance(sending);
     }

@@ -54,6 +54,13 @@ struct crowd {
 /// More than a sleep can watch words.
 constexpr std::size_t many = 300;
 
+void log_when_told(channel& c) {
+    while (c.get<int>()) {
+        places::log_to_parent(places::severity::info, "told");
+        (void)c.put(1);
+    }
+}
+
 bool is_readable(int fd, int timeout_ms) {
     pollfd one{fd, POLLIN, 0};
     return ::poll(&one, 1, timeout_ms) == 1;
@@ -637,4 +644,32 @@ TEST(inbox, and_a_set_read_the_channel_to_the_creator_one_at_a_time) {
     const auto of_set = p.get<std::string>().value();
     EXPECT_NE(of_set.find("inbox"), std::string::npos) << of_set;
     EXPECT_EQ(p.wait(), (places::exit_status{false, 0}));
+}
+
+TEST(channel_set, bears_a_log_handler_that_takes_members_out) {
+    // A server that is stopped never shares its memory: each look at such a member asks for it.
+    auto server = spawn({.named = "stopped", .ring_bytes = small_ring}, echo_all);
+    ASSERT_EQ(::kill(server.pid(), SIGSTOP), 0);
+    std::vector<channel> ends;
+    for (int i = 0; i < 16; ++i) {
+        ends.push_back(places::connect_to_named_place("stopped", small_ring));
+    }
+    channel_set set;
+    auto logger = spawn(log_when_told);
+    set.add(logger, 100);
+    int logged = 0;
+    test_runtime().on_log([&](const places::log_record&) {
+        ++logged;
+        for (auto& each : ends) set.remove(each);
+        for (auto& each : ends) set.add(each, 1);
+    });
+    for (int i = 1; i <= 300; ++i) {
+        ASSERT_EQ(logger.put(1), status::ok);
+        // The answer may come before the line of the log, which comes by another way.
+        while (logged < i) (void)set.wait(1us);
+        ASSERT_EQ(set.wait(), 100U);
+        ASSERT_TRUE(logger.get<int>());
+    }
+    test_runtime().on_log({});
+    server.kill();
 }
