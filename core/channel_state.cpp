@@ -126,7 +126,7 @@ std::string channel_state::refusal() const {
 /// For a caller that is not the one of the last call.
 void channel_state::admit(std::uint64_t caller) {
     home_.origin().check();
-    waits_.check("channel " + std::to_string(id()));
+    waits_.check(id());
     if (attendant_) attendant_(attention::another_thread);
     user_.store(caller, std::memory_order_relaxed);  // relaxed: as in check_caller()
 }
@@ -173,6 +173,11 @@ status channel_state::next_now(shm::record_view& into) {
             return status::closed;
         }
         if (state != status::ok) {
+            // Another thread may have taken both packets, of this memory and of the end.
+            if (!is_attached()) {
+                attach_if_come();
+                if (is_attached()) continue;
+            }
             drop_incoming();  // whoever has gone will not finish it
             return seen_ = state;
         }

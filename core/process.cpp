@@ -88,8 +88,8 @@ bool process::is_in_fork() noexcept {
 }
 
 bool process::is_orphan() const noexcept {
-    // relaxed: only this one bit of news.
-    return orphan_word_.load(std::memory_order_relaxed) == orphan_known;
+    // acquire [orphan]
+    return orphan_word_.load(std::memory_order_acquire) == orphan_known;
 }
 
 void process::orphaned() noexcept {
@@ -261,6 +261,8 @@ void process::pump() {
 /// Returns: whether there was one, or the end of the nursery.
 bool process::take_packet() {
     std::optional<control::received> next;
+    request_table unanswered;
+    bool has_ended = false;
     {
         const std::lock_guard lock(mutex_);
         // relaxed: set before the read, so that a packet that comes in between is seen again.
@@ -272,15 +274,16 @@ bool process::take_packet() {
         } catch (const error& e) {
             if (e.code() != errc::node_down) throw;
             end_with_nursery();
-            // relaxed: from here on there is no nursery; everything after is reported by it.
-            orphan_word_.store(orphan_known, std::memory_order_relaxed);
+            has_ended = true;
+            unanswered.swap(requests_);
+            lose_nursery();
         }
         // Under the lock, in the order of the packets: another thread may act on the next one
         // before this thread acts on this one.
         if (next) take_news(*next);
     }
-    if (is_orphan()) {
-        fail_requests();
+    if (has_ended) {
+        fail_requests(std::move(unanswered));
         return true;
     }
     if (!next) return false;
@@ -288,17 +291,17 @@ bool process::take_packet() {
     return true;
 }
 
-void process::fail_requests() {
-    decltype(requests_) open;
-    {
-        const std::lock_guard lock(mutex_);
-        open.swap(requests_);
-        // The kernel ends every place with its nursery.
-        for (auto& [id, c] : channels_) c->peer_died({.signalled = true, .value = SIGKILL});
-        // relaxed: as in death_count().
-        death_count_.fetch_add(1, std::memory_order_relaxed);
-    }
-    for (auto& [id, on_answer] : open) {
+/// Marks every peer dead: the kernel ends every place with its nursery.  Shape: mutex_ is held.
+void process::lose_nursery() noexcept {
+    for (auto& [id, c] : channels_) c->peer_died({.signalled = true, .value = SIGKILL});
+    // relaxed: as in death_count().
+    death_count_.fetch_add(1, std::memory_order_relaxed);
+    // release [orphan]: another thread that sees this sees the deaths too.
+    orphan_word_.store(orphan_known, std::memory_order_release);
+}
+
+void process::fail_requests(request_table unanswered) {
+    for (auto& [id, on_answer] : unanswered) {
         control::failed failure{static_cast<std::int32_t>(errc::node_down),
                                 "the node's nursery has ended"};
         on_answer({{id, failure}, {}});
@@ -328,13 +331,6 @@ void process::act_on(control::received r) {
         tell_peer_news(lost->channel_id);
     } else if (const auto* memory = std::get_if<control::peer_memory>(&r.packet.body)) {
         tell_peer_news(memory->channel_id);
-    } else if (std::holds_alternative<control::stop_asked>(r.packet.body)) {
-        // relaxed: as in is_stop_asked(), and in death_count().
-        stop_asked_.store(true, std::memory_order_relaxed);
-        death_count_.fetch_add(1, std::memory_order_relaxed);
-    } else if (std::holds_alternative<control::offered>(r.packet.body)) {
-        const std::lock_guard lock(mutex_);
-        offers_.push_back(std::move(r));
     } else if (auto* note = std::get_if<control::log_note>(&r.packet.body)) {
         std::function<void(const control::log_note&)> handler;
         {
@@ -351,13 +347,18 @@ void process::act_on(control::received r) {
     }
 }
 
-/// What a packet says of ends and of deaths; its handlers run later.  Shape: mutex_ is held.
+/// What a packet says of ends, deaths, offers and a stop; its handlers run later.
+/// Shape: mutex_ is held.
 void process::take_news(control::received& r) {
     const auto& body = r.packet.body;
     // From now on there may be news of that end, which is to be opened or given up.
     const auto* grant = std::get_if<control::granted>(&body);
     if (const auto* offer = std::get_if<control::offered>(&body)) grant = &offer->end;
     if (grant) expected_.try_emplace({grant->channel_id, grant->end});
+    if (std::holds_alternative<control::offered>(body)) {
+        offers_.push_back(std::move(r));
+        return;
+    }
     if (const auto* news = std::get_if<control::died>(&body)) {
         dead_[news->place_id] = status_of(*news);
         dead_order_.push_back(news->place_id);
@@ -373,6 +374,8 @@ void process::take_news(control::received& r) {
         auto fd = r.fds.empty() ? unique_fd() : std::move(r.fds.front());
         if (const auto open = channels_.find(key); open != channels_.end()) {
             open->second->peer_memory_came(std::move(fd));
+            // relaxed: as in memory_count().
+            memory_count_.fetch_add(1, std::memory_order_relaxed);
         } else if (const auto early = expected_.find(key); early != expected_.end()) {
             early->second.memory = std::move(fd);
         }
@@ -384,6 +387,9 @@ void process::take_news(control::received& r) {
         } else if (const auto early = expected_.find(key); early != expected_.end()) {
             early->second.refusal = lost->why;
         }
+    } else if (std::holds_alternative<control::stop_asked>(body)) {
+        // relaxed: as in is_stop_asked().
+        stop_asked_.store(true, std::memory_order_relaxed);
     } else {
         return;
     }
@@ -445,7 +451,8 @@ bool process::wait(std::span<const interest> on, const std::function<bool()>& re
         if (is_notified()) pump();
         for (const auto& i : on) i.channel->take_up_peer();
         if (ready()) return true;
-        if (is_orphan() && on.empty()) return false;
+        // The end of the nursery may be just what it waits for.
+        if (is_orphan() && on.empty()) return ready();
         if (until != shm::no_deadline && std::chrono::steady_clock::now() >= until) return false;
         // A sender of parts without end: the next look takes in what nobody calls for.
         const auto must_look = [&] {

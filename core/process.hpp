@@ -28,6 +28,7 @@
 //   [news]    news_        pump release -> wait acquire       what a packet has changed
 //   [answer]  progress     pump <-> request, acq_rel          the answer is complete, or nobody
 //   waits
+//   [orphan]  orphan_word_ pump release -> wait acquire       the peer of every open end is dead
 
 namespace places::detail {
 
@@ -185,6 +186,12 @@ class process : public std::enable_shared_from_this<process> {
         // relaxed: the deaths themselves are read from the ends.
         return death_count_.load(std::memory_order_relaxed);
     }
+    /// Grows with every peer's memory that comes for an open channel. A thread that waits on many
+    /// channels looks at those without that memory again.
+    std::uint64_t memory_count() const noexcept {
+        // relaxed: a change that is not seen here is seen after the news that follow it.
+        return memory_count_.load(std::memory_order_relaxed);
+    }
     /// What `handler` throws is printed on standard error.
     void on_log(std::function<void(const control::log_note&)> handler);
     void on_died(std::function<void(std::uint64_t, exit_status)> handler);
@@ -235,7 +242,9 @@ class process : public std::enable_shared_from_this<process> {
     void tell_peer_news(std::uint64_t channel_id);
     void share(channel_state& end, const unique_fd& memory);
     void give_up(const control::granted& grant, const std::string& why) noexcept;
-    void fail_requests();
+    using request_table = std::unordered_map<std::uint64_t, std::function<void(control::received)>>;
+    void fail_requests(request_table unanswered);
+    void lose_nursery() noexcept;
     void end_with_nursery() const noexcept;
     void give_core_back() noexcept;
     const std::atomic<std::uint32_t>& word() const noexcept { return *word_; }
@@ -252,13 +261,14 @@ class process : public std::enable_shared_from_this<process> {
     // Of orphan_word_: 0 while the nursery lives, then these two in turn, the first of which may be
     // left out.
     static constexpr std::uint32_t orphan_told = 1;   // somebody saw it end; pump() will find out
-    static constexpr std::uint32_t orphan_known = 2;  // requests have failed, peers are marked dead
+    static constexpr std::uint32_t orphan_known = 2;  // peers are marked dead, requests fail
     std::atomic<std::uint32_t> orphan_word_ = 0;
     // Changes with everything a wait may be about: packets acted on, the nursery's end. Watched in
     // every wait, for the thread that takes a packet may not be the one that waits for it.
     std::atomic<std::uint32_t> news_ = 0;
 
     std::atomic<std::uint64_t> death_count_ = 0;
+    std::atomic<std::uint64_t> memory_count_ = 0;
     std::atomic<bool> stop_asked_ = false;
 
     std::mutex polling_mutex_;       // guards the two below, and telling the nursery of them
@@ -267,7 +277,7 @@ class process : public std::enable_shared_from_this<process> {
 
     mutable std::mutex mutex_;  // guards all below, and reading from the control socket
     std::uint64_t next_request_ = 1;
-    std::unordered_map<std::uint64_t, std::function<void(control::received)>> requests_;
+    request_table requests_;
     std::unordered_map<end_key, channel_state*, end_hash> channels_;
     std::unordered_map<end_key, early_news, end_hash> expected_;
     std::unordered_map<std::uint64_t, std::weak_ptr<unique_fd>> doorbells_;

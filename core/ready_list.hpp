@@ -81,6 +81,11 @@ class ready_list final : private call_hearer {
 
     void warm(const pointer& m);
     void warm_all();
+    void look_for_peers();
+    /// Whether pump() would look at members.
+    bool has_peer_news() const noexcept {
+        return deaths_seen_ != home_.death_count() || memories_seen_ != home_.memory_count();
+    }
     void hear(const shm::ready_set::calls& calls) override;
     void look_at_calls();
     bool any_hot_ready();
@@ -115,7 +120,9 @@ class ready_list final : private call_hearer {
     std::unordered_map<std::uint64_t, pointer> all_;
     std::deque<pointer> hot_;
     shm::spin_budget spin_;
+    std::vector<pointer> unattached_;  // members whose peer's memory has not come
     std::uint64_t deaths_seen_ = 0;
+    std::uint64_t memories_seen_ = 0;
     bool must_look_ = false;  // the last look at one of the hot was cut short
     std::size_t given_ = 0;   // by next(), since the calls were thought of
     clock::time_point calls_looked_at_{};
@@ -154,15 +161,17 @@ void ready_list<Member>::add(pointer m) {
         const auto one = weak.lock();
         if (!one) return;
         if (what == channel_state::attention::another_thread) {
-            waits_.check("channel " + std::to_string(one->state->id()));
+            waits_.check(one->state->id());
             return warm(one);  // the next wait claims it for its own thread
         }
         if (what == channel_state::attention::unparked) return warm(one);
         std::erase(hot_, one);
+        std::erase(unattached_, one);
         all_.erase(one->state->id());
         wake_bodies();
     });
     all_.emplace(c.id(), m);
+    if (!c.is_attached()) unattached_.push_back(m);
     warm(m);
 }
 
@@ -174,6 +183,7 @@ void ready_list<Member>::remove(const channel_state& c) {
     m->state->set_attendant({});
     unpark(*m);
     std::erase(hot_, m);
+    std::erase(unattached_, m);
     all_.erase(found);
     wake_bodies();
 }
@@ -194,10 +204,25 @@ template <class Member>
 void ready_list<Member>::pump() {
     home_.origin().check();
     if (home_.is_notified()) home_.pump();
-    if (std::exchange(deaths_seen_, home_.death_count()) == home_.death_count()) return;
+    // Each count is read once: what comes after that is news of the next turn.
+    const auto memories = home_.memory_count();
+    const auto deaths = home_.death_count();
+    if (std::exchange(memories_seen_, memories) != memories) look_for_peers();
+    if (std::exchange(deaths_seen_, deaths) == deaths) return;
     for (const auto& [id, m] : all_) {
         if (m->is_ready()) warm(m);
     }
+}
+
+/// The packet with a member's memory may have been taken by another thread, after that peer's call.
+template <class Member>
+void ready_list<Member>::look_for_peers() {
+    std::erase_if(unattached_, [this](const pointer& m) {
+        m->state->attach_if_come();
+        if (!m->state->is_attached()) return false;
+        warm(m);
+        return true;
+    });
 }
 
 template <class Member>
@@ -283,7 +308,7 @@ bool ready_list<Member>::wait(shm::deadline until, News&& news) {
         return until == shm::no_deadline || clock::now() < until;
     }
     // A packet taken in this turn, by reading a channel, is not in the socket any more.
-    if (news() || deaths_seen_ != home_.death_count()) return true;
+    if (news() || has_peer_news()) return true;
     return body ? suspend(*body, until, news) : sleep(until);
 }
 
@@ -298,7 +323,7 @@ bool ready_list<Member>::suspend(suspender& body, shm::deadline until, News&& ne
     // What has been called may not be heard of yet, and no wait is too short to find it.
     body.take_calls();
     const auto ready = [&] {
-        return !hot_.empty() || news() || home_.is_orphan() || deaths_seen_ != home_.death_count();
+        return !hot_.empty() || news() || home_.is_orphan() || has_peer_news();
     };
     if (body.is_unwinding() && !ready()) {
         // A destructor on the way out; the thread waits for all that could tell.

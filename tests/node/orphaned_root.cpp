@@ -7,6 +7,7 @@
 #include <array>
 #include <iostream>
 #include <string>
+#include <thread>
 
 using places::status;
 
@@ -18,6 +19,10 @@ void put_three(places::channel& c) {
 
 void sleep_in_get(places::channel& c) {
     put_three(c);
+    (void)c.get<int>();
+}
+void put_and_sleep(places::channel& c) {
+    (void)c.put(1);
     (void)c.get<int>();
 }
 /// Returns as soon as a request fails.
@@ -72,8 +77,24 @@ int main(int argc, char** argv) {
     for (auto& each : local) {
         if (!each.peek()) return 3;
     }
+    std::array<places::place, 8> waited;
+    std::array<std::string, waited.size()> heard;
+    std::array<std::thread, waited.size()> threads;
+    for (auto& each : waited) each = places::spawn(put_and_sleep);
+    for (std::size_t i = 0; i < waited.size(); ++i) {
+        threads[i] = std::thread([&, i] {
+            if (!waited[i].get<int>()) return;
+            try {
+                heard[i] = to_string(waited[i].wait());
+            } catch (const places::error& e) {
+                heard[i] = e.what();
+            }
+        });
+    }
     ::kill(nursery_of(::getpid()), SIGKILL);
+    for (auto& each : threads) each.join();
 
+    for (const auto& each : heard) std::cout << "thread: " << each << '\n';
     std::cout << "remote: " << last_of(remote, 0) << '\n';
     for (auto& each : local) {
         std::cout << "local: " << last_of(each) << ", " << shown(each.peer_status()) << ", "

@@ -25,7 +25,9 @@ std::string output_of_a_root() {
 TEST(orphaned_root, hears_the_same_in_300_rounds) {
     const auto dead = make_error_code(places::errc::peer_dead).message();
     const auto killed = to_string(places::exit_status{.signalled = true, .value = SIGKILL});
-    std::string expected = "remote: " + dead + "\n";
+    std::string expected;
+    for (int i = 0; i < 8; ++i) expected += "thread: " + killed + "\n";
+    expected += "remote: " + dead + "\n";
     for (int i = 0; i < 4; ++i) expected += "local: " + dead + ", " + killed + ", " + killed + "\n";
     expected += "connection: " + dead + ", " + killed + "\nnode: down\n";
     const auto down = make_error_code(places::errc::node_down).message();

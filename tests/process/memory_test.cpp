@@ -2,13 +2,16 @@
 // The memory of channels: who makes it, when others get it, and what is refused.
 #include "core/process.hpp"
 #include "tests/support/node_main.hpp"
+#include "tests/support/sanitized.hpp"
 #include "processes.hpp"
 
 #include <places/shm/sealed_memory.hpp>
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <fcntl.h>
 #include <fstream>
@@ -19,7 +22,9 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <thread>
 #include <unistd.h>
+#include <variant>
 #include <vector>
 
 using places::channel;
@@ -34,6 +39,7 @@ namespace shm = places::shm;
 namespace {
 
 constexpr std::size_t small_ring = 4096;
+constexpr int rounds = is_sanitized ? 100 : 500;
 
 /// Whether the memory can be mapped writable by this descriptor or by one opened anew.
 bool can_be_written(const unique_fd& memory, std::size_t size) {
@@ -266,4 +272,52 @@ TEST(memory, costs_the_nursery_nothing_however_large_it_is) {
     await_nursery();
     EXPECT_EQ(count_descriptors(nursery), before + 3);
     server.kill();
+}
+
+// Packets of this process are taken by another thread too, as by any that calls the library.
+class memory_beside_a_thread : public ::testing::Test {
+  protected:
+    ~memory_beside_a_thread() override {
+        is_over_.store(true);
+        taker_.join();
+    }
+
+  private:
+    std::atomic<bool> is_over_ = false;
+    std::thread taker_{[this] {
+        while (!is_over_.load()) places::detail::process::current().pump();
+    }};
+};
+
+TEST_F(memory_beside_a_thread, that_takes_its_packet_wakes_a_set) {
+    auto server = spawn({.named = "greeter"}, [](places::inbox& in) {
+        while (auto next = in.get_event()) {
+            if (auto* opened = std::get_if<places::inbox::opened>(&*next))
+                (void)opened->from.put(1);
+        }
+    });
+    for (int i = 0; i < rounds; ++i) {
+        auto c = connect_to_named_place("greeter", small_ring);
+        places::channel_set set;
+        set.add(c, 1);
+        ASSERT_EQ(set.wait(), 1U);
+        ASSERT_EQ(c.get<int>(), 1) << "round " << i;
+    }
+    server.kill();
+}
+
+TEST_F(memory_beside_a_thread, that_takes_its_packet_and_the_death_loses_no_message) {
+    for (int i = 0; i < rounds; ++i) {
+        auto server = spawn({.named = "dying"}, [](places::inbox& in) {
+            if (auto next = in.get()) {
+                for (int k = 0; k < 3; ++k) (void)next->from.put(k);
+            }
+            ::kill(::getpid(), SIGKILL);
+        });
+        auto c = connect_to_named_place("dying", small_ring);
+        ASSERT_EQ(c.put(1), status::ok);
+        int count = 0;
+        while (c.get<int>()) ++count;
+        ASSERT_EQ(count, 3) << "round " << i;
+    }
 }
