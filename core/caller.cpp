@@ -30,6 +30,8 @@ fork_mark::fork_mark() {
     }
 }
 
+fork_mark::~fork_mark() { ::munmap(word_, page_bytes()); }
+
 void fork_mark::throw_forked() {
     throw error(errc::misuse, "process " + std::to_string(::getpid()) +
                                   " was forked by the program itself: the channels, places and "
@@ -37,14 +39,15 @@ void fork_mark::throw_forked() {
                                   "places::spawn instead, or let the forked process call exec");
 }
 
-void wait_mark::check(const std::string& what) const {
+void wait_mark::check(std::uint64_t channel_id) const {
     // relaxed: as in enter().
     const auto by = token_.load(std::memory_order_relaxed);
     if (by == 0 || by == thread_token()) return;
     // relaxed: for the text alone, which may name the call before or the next one.
     const auto* const call = call_.load(std::memory_order_relaxed);
     const int waiting = thread_id_.load(std::memory_order_relaxed);  // relaxed: as above
-    throw error(errc::misuse, what + " is used by two threads at once: thread " +
+    throw error(errc::misuse, "channel " + std::to_string(channel_id) +
+                                  " is used by two threads at once: thread " +
                                   std::to_string(waiting) + " waits in " + call + " while thread " +
                                   std::to_string(own_thread_id()) +
                                   " calls. Give each thread a channel of its own, or let one "

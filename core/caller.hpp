@@ -26,12 +26,12 @@ inline std::uint64_t thread_token() noexcept {
     return reinterpret_cast<std::uintptr_t>(&here);
 }
 
-/// One word on a page of its own, which the kernel zeroes in a process that is forked from here. It
-/// stays mapped: a channel may live longer than what has made it.
+/// One word on a page of its own, which the kernel zeroes in a process that is forked from here.
 class fork_mark {
   public:
     /// Throws: std::system_error.
     fork_mark();
+    ~fork_mark();
     fork_mark(const fork_mark&) = delete;
     fork_mark& operator=(const fork_mark&) = delete;
 
@@ -77,8 +77,8 @@ class wait_mark {
         // relaxed: as in enter().
         if (--count_ == 0) token_.store(0, std::memory_order_relaxed);
     }
-    /// Throws: error{misuse} naming `what` while another thread waits there.
-    void check(const std::string& what) const;
+    /// Throws: error{misuse} naming that channel while another thread waits there.
+    void check(std::uint64_t channel_id) const;
 
   private:
     static int own_thread_id() noexcept {

@@ -227,7 +227,7 @@ std::optional<exit_status> channel::peer_status() const {
 
 delivery channel::sent() const {
     if (!state_) return {};
-    state_->home().origin().check();
+    state_->check_caller();
     state_->take_up_peer();
     const auto a = state_->end().out().count();
     return {a.accepted, a.delivered, a.undelivered, a.unknown};
@@ -235,7 +235,7 @@ delivery channel::sent() const {
 
 delivery channel::received() const {
     if (!state_) return {};
-    state_->home().origin().check();
+    state_->check_caller();
     state_->take_up_peer();
     const auto a = state_->end().in().count();
     return {a.accepted, a.delivered, a.undelivered, 0};

@@ -120,8 +120,10 @@ class call_under_way {
 
 reply caller::call(channel& to, const char* what, std::uint64_t id, const message& m) {
     cast(to, what, m);
-    const call_under_way mine{calls_, id};
     auto* state = state_of::get(to);
+    const wait_mark::scope here{state->waits(), "a call of a server"};
+    state->claim();
+    const call_under_way mine{calls_, id};
     while (true) {
         // Another body may have taken our reply from the channel while we were suspended.
         const auto ready = [&] { return mine.answer() || state->has_message(); };

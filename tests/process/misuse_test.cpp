@@ -27,6 +27,15 @@ using places::place;
 using places::spawn;
 using places::status;
 
+/// Answers no call.
+struct sleeper {
+    int sleep(int) {
+        never_ends();
+        return 0;
+    }
+};
+PLACES_SERVER(sleeper, (rpc, sleep))
+
 namespace {
 
 constexpr std::size_t small_ring = 4096;
@@ -138,6 +147,9 @@ TEST(channel, says_misuse_of_every_call_while_another_thread_waits) {
         [&] { p.publish(8); },
         [&] { (void)p.peek(); },
         [&] { p.release(); },
+        [&] { (void)p.skip(); },
+        [&] { (void)p.sent(); },
+        [&] { (void)p.received(); },
         [&] { (void)p.set_busy_poll(true); },
         [&] { (void)places::select({&p}); },
         [&] { places::channel_set{}.add(p, 1); },
@@ -178,6 +190,18 @@ TEST(channel, says_misuse_while_another_thread_waits_for_room_or_by_select_or_in
             EXPECT_EQ(set.wait(), 4U);
         },
         "set or inbox");
+}
+
+TEST(client, says_misuse_while_another_thread_waits_for_an_answer) {
+    if (is_thread_sanitized) GTEST_SKIP() << provokes_races;
+    auto server = places::spawn_server<sleeper>();
+    std::thread other(
+        [&] { EXPECT_EQ(error_of([&] { (void)server.sleep(1); }).code(), errc::peer_dead); });
+    const auto text = text_of_misuse([&] { (void)server.link().try_peek(); });
+    EXPECT_NE(text.find("waits in a call of a server"), std::string::npos) << text;
+    EXPECT_EQ(error_of([&] { (void)server.sleep(1); }).code(), errc::misuse);
+    server.link().kill();
+    other.join();
 }
 
 TEST(channel, may_be_handed_from_thread_to_thread) {
