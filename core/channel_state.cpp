@@ -21,6 +21,7 @@ constexpr std::uint16_t number_of(kind k) noexcept { return static_cast<std::uin
 // A bridge's word on a place of another node.
 constexpr std::uint32_t has_exited = 0x100;
 constexpr std::uint32_t was_signalled = 0x200;
+constexpr std::uint32_t text_is_sent = 0x400;  // in a control::peer_ended, on its way or here
 constexpr std::uint32_t value_bits = 0xff;
 
 std::uint32_t word_of(const exit_status& how) noexcept {
@@ -28,6 +29,7 @@ std::uint32_t word_of(const exit_status& how) noexcept {
 }
 
 std::optional<exit_status> status_in(std::uint32_t word) noexcept {
+    word &= ~text_is_sent;
     const exit_status how{(word & was_signalled) != 0, static_cast<int>(word & value_bits)};
     if (!is_possible(how) || word_of(how) != word) return std::nullopt;
     return how;
@@ -539,18 +541,40 @@ status channel_state::put_parts(outgoing m, shm::deadline until) {
 }
 
 std::optional<exit_status> channel_state::peer_status() const {
-    if (peer_is_bridge_) return status_in(end_.told());
     const std::lock_guard lock(mutex_);
-    return peer_status_;
+    if (!peer_is_bridge_ || peer_status_) return peer_status_;
+    if (is_text_to_come()) return std::nullopt;
+    return status_in(end_.told());
 }
 
-void channel_state::tell_death(const exit_status& how) noexcept { end_.tell(word_of(how)); }
+bool channel_state::awaits_text() const {
+    const std::lock_guard lock(mutex_);
+    return peer_is_bridge_ && is_text_to_come();
+}
+
+/// Shape: mutex_ is held.
+bool channel_state::is_text_to_come() const {
+    return !peer_status_ && !is_peer_gone_ && (end_.told() & text_is_sent) != 0;
+}
+
+void channel_state::tell_death(const exit_status& how, bool is_text_sent) noexcept {
+    end_.tell(word_of(how) | (is_text_sent ? text_is_sent : 0));
+}
+
+void channel_state::place_behind_ended(const exit_status& how) {
+    const std::lock_guard lock(mutex_);
+    if (peer_is_bridge_ && !peer_status_) peer_status_ = how;
+}
 
 void channel_state::peer_died(const exit_status& how) {
-    if (!peer_is_bridge_) {
+    {
         const std::lock_guard lock(mutex_);
-        // The first word stands: a nursery that ends later says nothing of the place.
-        if (!peer_status_) peer_status_ = how;
+        if (peer_is_bridge_) {
+            is_peer_gone_ = true;
+        } else if (!peer_status_) {
+            // The first word stands: a nursery that ends later says nothing of the place.
+            peer_status_ = how;
+        }
     }
     end_.peer_died();
 }

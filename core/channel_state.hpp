@@ -184,8 +184,16 @@ class channel_state {
 
     /// How the place at the other end ended, once that is known. Any thread.
     std::optional<exit_status> peer_status() const;
-    /// For bridges: how the place of another node has ended for which they hold this end.
-    void tell_death(const exit_status& how) noexcept;
+    /// The bridge at the other end has told how the place behind it has ended, and the packet with
+    /// the text is still to come. It comes, or the bridge's death does. Any thread.
+    bool awaits_text() const;
+    /// For bridges: how the place of another node has ended for which they hold this end. The text
+    /// of `how` does not count, as the ring's word has no room for it.
+    /// `is_text_sent`: the nursery has a control::peer_ended with it for the process at the other
+    /// end, which waits for that packet before it answers peer_status().
+    void tell_death(const exit_status& how, bool is_text_sent = false) noexcept;
+    /// The packet: how the place behind the bridge at the other end has ended. Any thread.
+    void place_behind_ended(const exit_status& how);
     /// The process at the other end has ended. Of a bridge it says nothing about the place behind.
     void peer_died(const exit_status& how);
     /// The process at the other end lives, and could not use its end.
@@ -217,6 +225,7 @@ class channel_state {
 
   private:
     static std::shared_ptr<process> life_of(process& home) noexcept;
+    bool is_text_to_come() const;
     void look_for_peer();
     void attach_peer();
     void admit(std::uint64_t caller);
@@ -253,7 +262,8 @@ class channel_state {
     shm::spin_budget spin_;
     mutable std::mutex mutex_;
     std::optional<exit_status> peer_status_;
-    unique_fd peer_memory_;  // until it is attached
+    bool is_peer_gone_ = false;  // a bridge that has ended: no packet of it comes any more
+    unique_fd peer_memory_;      // until it is attached
     std::string refusal_;
     std::uint64_t last_selected_ = 0;
     bool polls_ = false;

@@ -174,6 +174,18 @@ struct last_words {
 };
 BOOST_DESCRIBE_STRUCT(last_words, (), (text))
 
+/// The place of another node behind this channel has ended, with a text, for which a ring has no
+/// room. Only from a bridge, for an end that it holds; `done` once it is on its way to the holder
+/// of the other end, as a packet without a number.
+struct peer_ended {
+    std::uint64_t channel_id = 0;
+    std::uint8_t end = 0;  ///< the bridge's; in the packet to the holder, the holder's
+    bool signalled = false;
+    std::int32_t value = 0;  ///< as in `died`
+    std::string text{};      ///< as in exit_status; from the bridge, as the other node has sent it
+};
+BOOST_DESCRIBE_STRUCT(peer_ended, (), (channel_id, end, signalled, value, text))
+
 // -- the nursery answers or tells --
 
 struct listed_place {
@@ -271,7 +283,7 @@ using body =
     std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log, end_places,
                  granted, failed, done, offered, died, hung_up, busy_poll, list_places,
                  places_listed, node_called, list_channels, channels_listed, share_memory,
-                 peer_memory, request_stop, stop_asked, withdraw, last_words>;
+                 peer_memory, request_stop, stop_asked, withdraw, last_words, peer_ended>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due

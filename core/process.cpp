@@ -390,6 +390,14 @@ void process::take_news(control::received& r) {
     } else if (std::holds_alternative<control::stop_asked>(body)) {
         // relaxed: as in is_stop_asked().
         stop_asked_.store(true, std::memory_order_relaxed);
+    } else if (const auto* end = std::get_if<control::peer_ended>(&body)) {
+        const end_key key{end->channel_id, end->end};
+        const exit_status how{end->signalled, end->value, end->text};
+        if (const auto open = channels_.find(key); open != channels_.end()) {
+            open->second->place_behind_ended(how);
+        } else if (const auto early = expected_.find(key); early != expected_.end()) {
+            early->second.ended = how;
+        }
     } else {
         return;
     }
@@ -529,6 +537,7 @@ void process::add(channel_state& c) {
         auto& news = early.mapped();
         if (news.memory) c.peer_memory_came(std::move(*news.memory));
         if (news.refusal) c.peer_hung_up(*news.refusal);
+        if (news.ended) c.place_behind_ended(*news.ended);
     }
     if (const auto dead = dead_.find(c.peer_id()); dead != dead_.end()) c.peer_died(dead->second);
     // Granted just before the nursery ended, which has ended the peer.

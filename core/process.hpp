@@ -233,6 +233,7 @@ class process : public std::enable_shared_from_this<process> {
     struct early_news {
         std::optional<unique_fd> memory;
         std::optional<std::string> refusal;
+        std::optional<exit_status> ended;  ///< the place behind a bridge
     };
 
     bool take_packet();

@@ -426,7 +426,9 @@ std::optional<exit_status> remote_place::wait_for(std::chrono::nanoseconds limit
     auto& c = *state_;
     const detail::interest on{.channel = &c, .record = true};
     const auto ended = [&] { return c.end().in().peer_state(); };
-    const auto ready = [&] { return c.peer_status() || ended() != status::ok; };
+    const auto ready = [&] {
+        return c.peer_status() || (ended() != status::ok && !c.awaits_text());
+    };
     const bool in_time = c.home().wait({&on, 1}, ready, detail::deadline_after(limit), c.spin());
     if (!in_time) return std::nullopt;
     // It may have been told between the two looks.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/nursery.hpp"
 
+#include "core/channel_state.hpp"
 #include "core/child.hpp"
 #include "core/text.hpp"
 #include "launcher/cores.hpp"
@@ -115,6 +116,7 @@ class nursery {
     void pass_on(resident& from, const control::share_memory& what, std::vector<unique_fd> fds);
     void close(resident& from, const control::channel_closed& what);
     static void hear(resident& from, const control::last_words& what);
+    void answer(resident& bridge, std::uint64_t request, control::peer_ended& what);
     void check_memory(const resident& from, std::size_t ring_bytes);
     void relay(const resident& from, control::log_note note);
     void deliver(std::uint64_t from, control::log_note note);
@@ -251,6 +253,8 @@ void nursery::handle(resident& from, control::received r) {
             relay(from, std::move(*note));
         } else if (const auto* words = std::get_if<control::last_words>(&body)) {
             hear(from, *words);
+        } else if (auto* ended = std::get_if<control::peer_ended>(&body); ended && from.is_bridge) {
+            answer(from, request, *ended);
         } else if (std::holds_alternative<control::take_log>(body) && from.is_bridge) {
             log_taker_ = from.id;
         } else if (auto* called = std::get_if<control::node_called>(&body);
@@ -437,6 +441,26 @@ void nursery::close(resident& from, const control::channel_closed& what) {
 /// A place may have sent anything: its creator is to get a short text that can be printed.
 void nursery::hear(resident& from, const control::last_words& what) {
     from.last_words = detail::printable_text(what.text, control::last_words_bytes_max);
+}
+
+/// A node may have sent any text of its places. The answer comes after the packet, so the holder
+/// has that before the bridge does anything to the ring.
+void nursery::answer(resident& bridge, std::uint64_t request, control::peer_ended& what) {
+    const auto* of = residents_.channels().find_held(what.channel_id, bridge.id, what.end);
+    if (!of || !detail::is_possible({what.signalled, what.value})) {
+        residents_.send(bridge, failure(request, errc::protocol,
+                                        "a bridge tells how a place of another node has ended, and "
+                                        "only on a channel whose end it holds"));
+        return;
+    }
+    const std::uint8_t other = 1 - what.end;
+    auto* holder = of->held[other] ? residents_.find(of->places[other]) : nullptr;
+    if (holder) {
+        what.end = other;
+        what.text = detail::printable_text(what.text, control::last_words_bytes_max);
+        residents_.send(*holder, {0, std::move(what)});
+    }
+    residents_.send(bridge, {request, control::done{}});
 }
 
 void nursery::answer(resident& from, std::uint64_t request, control::connect& what) {
@@ -660,6 +684,9 @@ void nursery::reap(std::uint64_t id) {
                 close(gone, *closed);
             } else if (const auto* words = std::get_if<control::last_words>(&body)) {
                 hear(gone, *words);
+            } else if (auto* ended = std::get_if<control::peer_ended>(&body);
+                       ended && gone.is_bridge) {
+                answer(gone, next->packet.request_id, *ended);
             }
         }
     } catch (const std::exception&) {

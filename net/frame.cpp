@@ -208,6 +208,7 @@ struct writer {
         to.setChannel(f.channel);
         to.setReason(static_cast<wire::DeathReason>(f.reason));
         to.setStatus(f.status);
+        to.setText(as_text(f.text, room));
     }
     void operator()(const log_frame& f) {
         auto to = root.initLog();
@@ -297,6 +298,7 @@ struct size_hint_bytes {
     std::size_t operator()(const reject_frame& f) const { return f.text.size(); }
     std::size_t operator()(const refused_frame& f) const { return f.text.size(); }
     std::size_t operator()(const data_frame& f) const { return f.records.size(); }
+    std::size_t operator()(const place_died_frame& f) const { return f.text.size(); }
     std::size_t operator()(const log_frame& f) const { return f.place.size() + f.text.size(); }
     std::size_t operator()(const output_frame& f) const { return f.place.size() + f.line.size(); }
     std::size_t operator()(const exit_refused_frame& f) const { return f.text.size(); }
@@ -428,7 +430,8 @@ data_frame read_data(wire::Records::Reader from) {
 }
 
 place_died_frame read_place_died(wire::PlaceDied::Reader from) {
-    place_died_frame f{from.getPlace(), from.getChannel(), death_reason::unknown, from.getStatus()};
+    place_died_frame f{from.getPlace(), from.getChannel(), death_reason::unknown, from.getStatus(),
+                       bounded_text(from.getText())};
     if (from.getReason() == wire::DeathReason::EXITED) f.reason = death_reason::exited;
     if (from.getReason() == wire::DeathReason::SIGNALLED) f.reason = death_reason::signalled;
     return f;

@@ -139,6 +139,7 @@ struct place_died_frame {
     std::uint64_t channel = 0;  // 0: the place as a whole
     death_reason reason = death_reason::unknown;
     std::int32_t status = 0;
+    std::string text{};  // of the exception that has ended it, if any
     friend bool operator==(const place_died_frame&, const place_died_frame&) = default;
 };
 

@@ -29,6 +29,9 @@ status put(shm::producer& out, const message& m) {
 
 constexpr std::uint16_t users_kinds_end = 64;
 
+// Where more waits to be sent, a place's end is told without the text of its exception.
+constexpr std::size_t text_queue_bytes_max = 1024 * 1024;
+
 /// What core believes of a bridge is for bridges to say, never for the processes behind them.
 bool may_cross(std::uint16_t kind_and_bits, bool announces) {
     const auto what = static_cast<std::uint16_t>(kind_and_bits & ~(shm::continues | shm::packed));
@@ -166,9 +169,12 @@ void relay::tell_death(link& to) {
     const auto how = local_->peer_status();
     if (!how) return;
     told_death_ = true;
-    to.send(place_died_frame{local_->peer_id(), wire_id_,
-                             how->signalled ? death_reason::signalled : death_reason::exited,
-                             how->value});
+    place_died_frame told{local_->peer_id(), wire_id_,
+                          how->signalled ? death_reason::signalled : death_reason::exited,
+                          how->value};
+    // A place may have a thousand channels on this link, each with a text of its end.
+    if (to.queued_bytes() < text_queue_bytes_max) told.text = how->text;
+    to.send(std::move(told));
 }
 
 relay::progress relay::end_sending(link& to, errc reason) {
@@ -271,12 +277,27 @@ void relay::send_credit(link& to) {
     to.send(credit_frame{wire_id_, placed_, limit, dropped_});
 }
 
-void relay::on_died(const place_died_frame& f) {
-    const exit_status how{f.reason == death_reason::signalled, f.status};
-    if (f.reason == death_reason::unknown || !detail::is_possible(how)) return;
+std::optional<exit_status> relay::on_died(const place_died_frame& f) {
+    exit_status how{f.reason == death_reason::signalled, f.status};
+    if (f.reason == death_reason::unknown || !detail::is_possible(how)) return std::nullopt;
     // Nobody dies twice, nor after the last word.
-    if (!open_ || in_ended_ || std::exchange(heard_death_, true)) return;
-    local_->tell_death(how);
+    if (!open_ || in_ended_ || std::exchange(heard_death_, true)) return std::nullopt;
+    // As here: an exception ends a place with 1.
+    if (f.text.empty() || how != exit_status{.value = 1}) {
+        local_->tell_death(how);
+        return std::nullopt;
+    }
+    how.text = f.text;
+    return untold_death_ = std::move(how);
+}
+
+void relay::on_text_told(bool is_sent) {
+    if (!untold_death_) return;
+    local_->tell_death(*untold_death_, is_sent);
+    untold_death_.reset();
+    // The link may have been lost meanwhile.
+    if (in_ended_) return local_->end().shut(shm::half_state::peer_dead);
+    settle();
 }
 
 bool relay::on_close(const close_frame& f) {
@@ -290,7 +311,7 @@ bool relay::on_close(const close_frame& f) {
 }
 
 void relay::settle() {
-    if (!closing_ || in_ended_ || placed_ < closing_->position) return;
+    if (!closing_ || in_ended_ || untold_death_ || placed_ < closing_->position) return;
     local_->end().shut(state_for(closing_->reason));
     in_ended_ = true;
     if (on_far_end) std::exchange(on_far_end, {})();
@@ -298,7 +319,7 @@ void relay::settle() {
 
 void relay::lose(const std::string& why) {
     if (!open_ && !in_ended_) return refuse(errc::node_down, why);
-    if (!in_ended_) local_->end().shut(shm::half_state::peer_dead);
+    if (!in_ended_ && !untold_death_) local_->end().shut(shm::half_state::peer_dead);
     out_ended_ = in_ended_ = true;
     if (on_far_end) std::exchange(on_far_end, {})();
 }

@@ -76,7 +76,13 @@ class relay : public std::enable_shared_from_this<relay> {
     bool on_data(const data_frame& f);
     /// Tells the far side how far we are, when that is news; parks for room when there is little.
     void send_credit(link& to);
-    void on_died(const place_died_frame& f);
+    /// The far place has ended, which the local process is told by the ring's word.
+    /// Returns: how, where a text goes with it, for which the word has no room: the caller has the
+    ///          nursery pass that on, and calls on_text_told(). Until then this end of the ring is
+    ///          neither told nor shut, so the local process has the text before it sees the end.
+    std::optional<exit_status> on_died(const place_died_frame& f);
+    /// `is_sent`: the nursery has passed the text on; else the local process gets none.
+    void on_text_told(bool is_sent);
     /// Returns: false when the frame breaks the protocol.
     bool on_close(const close_frame& f);
     /// Ends the local end once everything up to the far side's close is in its ring.
@@ -125,6 +131,7 @@ class relay : public std::enable_shared_from_this<relay> {
     bool said_closing_ = false;
     bool told_death_ = false;
     bool heard_death_ = false;
+    std::optional<exit_status> untold_death_;  // its text is on its way to the local process
     std::uint64_t told_placed_ = 0;
     std::uint64_t told_limit_ = 0;
     std::optional<close_frame> closing_;  // the far side has closed; perhaps not yet passed on

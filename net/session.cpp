@@ -383,7 +383,39 @@ void session::handle(const close_frame& f) {
 void session::handle(const place_died_frame& f) {
     const auto found = relays_.find(f.channel);
     if (found == relays_.end()) return;
-    found->second->on_died(f);
+    const auto r = found->second;
+    if (const auto how = r->on_died(f)) tell_text(r, *how);
+}
+
+/// The ring waits for the nursery's answer, so the relay lives until then, the session perhaps not.
+/// Dying: a bridge that is killed meanwhile has sent the packet, which tells all of it; the nursery
+///        takes it before it tells of the bridge's death.
+void session::tell_text(const relay_ptr& r, const exit_status& how) {
+    const auto& end = r->local();
+    const auto on_answer = [&io = shared_.io, weak_self = weak_from_this(),
+                            r](const control::received& answer) {
+        const bool is_sent = std::holds_alternative<control::done>(answer.packet.body);
+        // Not from inside pump(): it may be the channel's own, and this may end the channel.
+        boost::asio::post(io, [weak_self, r, is_sent] {
+            r->on_text_told(is_sent);
+            if (const auto self = weak_self.lock()) self->go_on(r);
+        });
+    };
+    try {
+        shared_.home.request_async(
+            control::peer_ended{end.id(), end.number(), how.signalled, how.value, how.text}, {},
+            on_answer);
+    } catch (const error&) {
+        r->on_text_told(false);  // the nursery has ended, and this bridge ends with it
+    }
+}
+
+void session::go_on(const relay_ptr& r) {
+    const auto found = relays_.find(r->wire_id());
+    if (found == relays_.end() || found->second != r) return;  // the link is lost
+    make_ready(r);
+    send_ready();
+    forget_if_over(r);
 }
 
 void session::handle(const log_frame& f) {

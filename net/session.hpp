@@ -177,6 +177,8 @@ class session : public std::enable_shared_from_this<session> {
     void send_ready();
     void await_obituary(const relay_ptr& r);
     void forget_if_over(const relay_ptr& r);
+    void tell_text(const relay_ptr& r, const exit_status& how);
+    void go_on(const relay_ptr& r);
 
     session_context shared_;
     std::shared_ptr<net::link> link_;

@@ -258,6 +258,11 @@ struct PlaceDied {
   channel @1 :UInt64;            # the channel it concerns
   reason @2 :DeathReason;
   status @3 :Int32;              # exit code 0..255, or the signal's number 1..64
+  text @4 :Text;                 # of the exception that has ended it, which is `exited` with 1; what
+                                 # comes with another end is ignored. The sender cuts it to 4 KiB
+                                 # and leaves it out where 1 MiB waits to be sent; the receiver makes
+                                 # it printable, and cuts what is longer than 4 KiB. A node of an
+                                 # older version sends none, and passes over this one.
 }
 
 enum DeathReason {

@@ -55,6 +55,8 @@ std::vector<frame> samples() {
         close_frame{5, 704, errc::peer_dead},
         place_died_frame{17, 5, death_reason::signalled, 9},
         place_died_frame{18, 0, death_reason::exited, 255},
+        place_died_frame{19, 7, death_reason::exited, 1, "no such file: x"},
+        place_died_frame{19, 7, death_reason::exited, 1, std::string(text_bytes_max, 'x')},
         log_frame{"bank", 3, 1'700'000'000'123'456'789, "an account is missing"},
         output_frame{"bank", 2, std::string{"raw \0 \xFF bytes", 13}},
         exit_frame{-1},

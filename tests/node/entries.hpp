@@ -35,6 +35,12 @@ inline int end_with(places::channel& to_creator) {
 }
 inline const auto end_with_entry = places::register_entry<end_with>("end-with");
 
+/// Ends by an exception, of the text that it is told.
+inline void throw_text(places::channel& to_creator) {
+    throw std::runtime_error(to_creator.get<std::string>().value());
+}
+inline const auto throw_text_entry = places::register_entry<throw_text>("throw-text");
+
 /// Sends its pid, and never ends by itself, whatever is closed.
 inline void ignore_the_end(places::channel& to_creator) {
     (void)to_creator.put(std::int64_t{::getpid()});

@@ -7,9 +7,13 @@
 #include "tests/support/halt.hpp"
 #include "tests/support/node_main.hpp"
 
+#include <places/launcher/remote_node.hpp>
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <map>
@@ -17,6 +21,7 @@
 #include <string>
 #include <sys/resource.h>
 #include <utility>
+#include <vector>
 
 namespace places::net {
 namespace {
@@ -466,6 +471,152 @@ TEST_F(forging_node, cannot_give_an_ended_place_a_status_that_is_none) {
         EXPECT_EQ(shown->signalled, e.shown->signalled);
         EXPECT_EQ(shown->value, e.shown->value);
     }
+}
+
+// What the nursery makes of the text of an exception over there, which any node may send.
+TEST_F(forging_node, cannot_have_a_text_of_an_end_obeyed_by_a_terminal_or_without_bound) {
+    using enum death_reason;
+    const auto told = [this](death_reason reason, std::int32_t status, const std::string& text) {
+        auto c = start_by_name();
+        (void)detail::await_opened(c);
+        EXPECT_TRUE(node_->send(place_died_frame{1, wire_id_, reason, status, text}));
+        EXPECT_TRUE(node_->send(place_died_frame{1, wire_id_, exited, 1, "a second time"}));
+        EXPECT_TRUE(node_->send(close_frame{wire_id_, 0, errc::peer_dead}));
+        EXPECT_EQ(c.receive().error(), errc::peer_dead);
+        return c.peer_status().value().text;
+    };
+    EXPECT_EQ(told(exited, 1, "\x1B[2Jone\ntwo\x9B"), "?[2Jone\\ntwo?");
+    EXPECT_EQ(told(exited, 1, std::string(4096, 'x')), std::string(4096, 'x'));
+    EXPECT_EQ(told(exited, 1, std::string(text_bytes_max, '\x07')), std::string(4093, '?') + "...");
+    // Of no other end is a text believed.
+    EXPECT_EQ(told(exited, 0, "zero"), "");
+    EXPECT_EQ(told(exited, 2, "two"), "");
+    EXPECT_EQ(told(signalled, 1, "a signal"), "");
+}
+
+TEST_F(forging_node, may_tell_the_text_of_an_end_before_the_channel_is_open_here) {
+    auto& home = detail::process::current();
+    const command what = start_command{link_, control::registered_entry{"x"}, ""};
+    auto answer =
+        home.request(control::open_bridge{detail::encode_datum(what), ring_bytes_default});
+    const auto open = node_->next<open_frame>();
+    ASSERT_TRUE(open);
+    ASSERT_TRUE(node_->send(opened_frame{open->channel, ring, 1}));
+    ASSERT_TRUE(
+        node_->send(place_died_frame{1, open->channel, death_reason::exited, 1, "at once"}));
+    ASSERT_TRUE(is_alive(*node_));  // the bridge has told the nursery
+    // The nursery takes one packet of each process in turn, and the bridge sends a few.
+    for (int turn = 0; turn < 20; ++turn) (void)home.request(control::list_places{});
+    channel c{home.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
+    ASSERT_TRUE(c.peer_status());
+    EXPECT_EQ(c.peer_status()->text, "at once");
+}
+
+/// Asks the nursery, as a bridge does, to tell the process at the other end of a channel that the
+/// place behind has ended. Returns how often it was not refused.
+void tell_ends_as_place(channel& to_creator) {
+    auto& home = detail::process::current();
+    std::int64_t taken = 0;
+    const auto last = to_creator.get<std::int64_t>().value();
+    for (std::uint64_t id = 0; id <= static_cast<std::uint64_t>(last); ++id) {
+        for (const std::uint8_t end : {0, 1, 2}) {
+            try {
+                (void)home.request(control::peer_ended{id, end, false, 1, "forged"});
+                ++taken;
+            } catch (const error& e) {
+                taken += e.code() != errc::protocol;
+            }
+        }
+    }
+    (void)to_creator.put(taken);
+    (void)to_creator.get();
+}
+
+TEST_F(forging_node, cannot_have_its_word_forged_by_a_place_that_is_no_bridge) {
+    auto remote = start_by_name();
+    (void)detail::await_opened(remote);
+    auto thief = spawn(tell_ends_as_place);
+    const auto last = static_cast<std::int64_t>(detail::state_of::get(thief)->id());
+    ASSERT_GT(last, static_cast<std::int64_t>(detail::state_of::get(remote)->id()));
+    ASSERT_EQ(thief.put(last), status::ok);
+    EXPECT_EQ(thief.get<std::int64_t>().value(), 0);
+    EXPECT_FALSE(remote.peer_status());
+    EXPECT_FALSE(thief.peer_status());
+    EXPECT_TRUE(is_alive(*node_));
+}
+
+// -- who dies between the text of an end and the end --
+
+class forging_node_beside_a_halted_nursery : public forging_node {
+  protected:
+    /// Its place ends by an exception, the bridge has asked the nursery to pass that on, and the
+    /// nursery does nothing. Others end before, so that the nursery has more packets to take than
+    /// one.
+    forging_node_beside_a_halted_nursery() {
+        std::vector<std::uint64_t> ids;
+        for (auto& each : others_) {
+            each = start_by_name();
+            (void)detail::await_opened(each);
+            ids.push_back(wire_id_);
+        }
+        channel_ = start_by_name();
+        (void)detail::await_opened(channel_);
+        halt(nursery_);
+        for (const auto id : ids) {
+            EXPECT_TRUE(node_->send(place_died_frame{1, id, death_reason::exited, 1, "why"}));
+        }
+        EXPECT_TRUE(node_->send(place_died_frame{1, wire_id_, death_reason::exited, 1, "why"}));
+        EXPECT_TRUE(node_->send(close_frame{wire_id_, 0, errc::peer_dead}));
+        EXPECT_TRUE(is_alive(*node_));  // the bridge has read both
+    }
+    ~forging_node_beside_a_halted_nursery() override { ::kill(nursery_, SIGCONT); }
+
+    void expect_no_end() {
+        EXPECT_EQ(channel_.try_get<int>().error(), errc::empty);
+        EXPECT_FALSE(channel_.peer_status());
+    }
+    void expect_end_with_text() {
+        EXPECT_EQ(channel_.receive().error(), errc::peer_dead);
+        const auto how = channel_.peer_status();
+        ASSERT_TRUE(how);
+        EXPECT_EQ(*how, exit_status{.value = 1});
+        EXPECT_EQ(how->text, "why");
+        EXPECT_EQ(remote_place{std::move(channel_)}.wait().text, "why");
+    }
+
+    const pid_t nursery_ = nursery_of(::getpid());
+    std::array<channel, 3> others_;
+    channel channel_;
+};
+
+TEST_F(forging_node_beside_a_halted_nursery, the_end_comes_with_its_text) {
+    expect_no_end();
+    ::kill(nursery_, SIGCONT);
+    expect_end_with_text();
+    auto c = start_by_name();
+    EXPECT_EQ(detail::await_opened(c).what(), kind::opened);
+}
+
+TEST_F(forging_node_beside_a_halted_nursery, the_end_of_the_link_does_not_overtake_it) {
+    node_.reset();
+    const auto event = events_.get<bridge_event>();
+    EXPECT_TRUE(event && std::holds_alternative<node_lost>(*event));
+    expect_no_end();
+    ::kill(nursery_, SIGCONT);
+    expect_end_with_text();
+}
+
+TEST_F(forging_node_beside_a_halted_nursery, the_death_of_the_bridge_loses_nothing_of_it) {
+    ::kill(pid_, SIGKILL);
+    ::kill(nursery_, SIGCONT);
+    expect_end_with_text();
+}
+
+TEST_F(forging_node_beside_a_halted_nursery, whoever_has_closed_the_channel_costs_nothing) {
+    channel_ = {};
+    ::kill(nursery_, SIGCONT);
+    auto c = start_by_name();
+    EXPECT_EQ(detail::await_opened(c).what(), kind::opened);
 }
 
 // -- what records give away --

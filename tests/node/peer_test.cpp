@@ -459,7 +459,7 @@ TEST_F(bridge_test, random_frames_and_bytes_never_end_it) {
             case 9: return close_frame{channel, position(), code()};
             case 10:
                 return place_died_frame{random(), channel, static_cast<death_reason>(random() % 3),
-                                        static_cast<std::int32_t>(random())};
+                                        static_cast<std::int32_t>(random()), name()};
             case 11: return log_frame{name(), static_cast<std::uint8_t>(random()), 0, name()};
             case 12: return ping_frame{random()};
             default: return output_frame{name(), 1, name()};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What whoever has started a place on another node hears of its end, and when.
+#include "core/channel_state.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/local_node.hpp"
@@ -11,6 +12,8 @@
 #include <csignal>
 #include <cstdint>
 #include <optional>
+#include <sched.h>
+#include <stdexcept>
 #include <string>
 #include <sys/resource.h>
 
@@ -75,6 +78,95 @@ TEST(remote_place, wait_tells_how_it_ended_and_again) {
         EXPECT_FALSE(place.get<std::int64_t>());
         EXPECT_EQ(place.wait(), (exit_status{false, value}));
     }
+}
+
+int sum(int a, int b) { return a + b; }
+const auto sum_entry = places::register_entry<sum>("sum");
+
+/// Ends by an exception at the first message of whoever sends one.
+void throw_at_a_word(places::inbox& in) {
+    if (in.get()) throw std::runtime_error("as it was told");
+}
+const auto throw_at_a_word_entry = places::register_entry<throw_at_a_word>("throw-at-a-word");
+
+TEST(remote_place, tells_the_text_of_the_exception_that_ended_it) {
+    auto node = start_node();
+    for (int round = 0; round < 100; ++round) {
+        auto place = node.supervise_place(throw_text_entry);
+        const auto text = "no such file: " + std::to_string(round);
+        ASSERT_EQ(place.put(text), status::ok);
+        if (round % 2 == 0) {
+            const auto how = place.wait();
+            ASSERT_EQ(how, (exit_status{false, 1}));
+            ASSERT_EQ(how.text, text);
+        } else {
+            // The end of the channel comes after the text.
+            const auto ended = place.get<int>().error();
+            ASSERT_TRUE(ended == errc::closed || ended == errc::peer_dead) << ended.message();
+        }
+        ASSERT_TRUE(place.peer_status());
+        ASSERT_EQ(place.peer_status()->text, text);
+        ASSERT_EQ(place.wait().text, text);
+    }
+}
+
+TEST(remote_place, tells_the_text_of_its_exception_also_to_who_is_connected) {
+    auto node = start_node();
+    auto place = node.supervise_place(throw_at_a_word_entry, {.named = "throws"});
+    auto c = node.connect_to_named_place("throws");
+    ASSERT_EQ(c.put(1), status::ok);
+    EXPECT_FALSE(c.get<int>());
+    ASSERT_TRUE(c.peer_status());
+    EXPECT_EQ(c.peer_status()->text, "as it was told");
+    EXPECT_EQ(place.wait().text, "as it was told");
+}
+
+TEST(remote_place, tells_why_its_entry_did_not_get_its_arguments) {
+    auto node = start_node();
+    auto place = node.supervise_place(sum_entry);
+    ASSERT_EQ(place.put(std::string("no two numbers")), status::ok);
+    const auto how = place.wait();
+    EXPECT_EQ(how, (exit_status{false, 1}));
+    EXPECT_EQ(how.text.find("the arguments of the place's entry: "), 0U) << how;
+}
+
+TEST(remote_place, tells_a_text_that_can_be_printed_and_the_beginning_of_a_long_one) {
+    auto node = start_node();
+    auto place = node.supervise_place(throw_text_entry);
+    ASSERT_EQ(place.put(std::string("\x1B[2Jone\ntwo\x9B")), status::ok);
+    EXPECT_EQ(place.wait().text, "?[2Jone\\ntwo?");
+    for (const std::size_t size : {4096, 4097, 1 << 20}) {
+        auto one = node.supervise_place(throw_text_entry);
+        ASSERT_EQ(one.put(std::string(size, 'x')), status::ok);
+        const auto text = one.wait().text;
+        EXPECT_EQ(text, size == 4096 ? std::string(4096, 'x') : std::string(4093, 'x') + "...");
+    }
+}
+
+TEST(remote_place, tells_the_text_of_its_exception_to_a_body_of_a_router) {
+    auto node = start_node();
+    auto place = node.supervise_place(throw_text_entry);
+    std::optional<exit_status> how;
+    test_runtime().route(node, places::after(0s, [&] {
+                             ASSERT_EQ(place.put(std::string("in a body")), status::ok);
+                             how = place.wait();
+                             test_runtime().stop();
+                         }));
+    ASSERT_TRUE(how);
+    EXPECT_EQ(how->text, "in a body");
+}
+
+// As where the packet with the text is late, since the process has taken none of those before it.
+TEST(remote_place, has_no_status_until_the_text_has_come_that_the_ring_promises) {
+    auto node = start_node();
+    auto place = node.supervise_place(throw_text_entry);
+    ASSERT_EQ(place.put(std::string("late")), status::ok);
+    auto* state = places::detail::state_of::get(place);
+    while (state->end().told() == 0) ::sched_yield();
+    EXPECT_TRUE(state->awaits_text());
+    EXPECT_FALSE(state->peer_status());
+    EXPECT_EQ(place.wait().text, "late");
+    EXPECT_FALSE(state->awaits_text());
 }
 
 TEST(remote_place, wait_needs_nobody_to_read_what_it_sent) {

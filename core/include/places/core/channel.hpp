@@ -41,7 +41,8 @@ struct exit_status {
     bool signalled = false;
     int value = 0;
     /// what() of the exception that ended it, printable and at most 4 KiB; "an unknown exception"
-    /// for one that is no std::exception. Empty for any other end, and for a place of another node.
+    /// for one that is no std::exception. Empty for any other end, and for a place of another node
+    /// that is of an older version.
     std::string text{};
     /// Whether both ended in the same way, whatever the texts say.
     friend bool operator==(const exit_status& a, const exit_status& b) noexcept {

@@ -112,8 +112,9 @@ class remote_place : public channel {
     remote_place() noexcept = default;  ///< no place
     explicit remote_place(channel c) noexcept : channel(std::move(c)) {}
 
-    /// How the place ended; the same answer every time. What it has sent is still to be read, until
-    /// get() says closed, and some of it may be on its way.
+    /// How the place ended, with the text of the exception that ended it, as of a local one; the
+    /// same answer every time. What it has sent is still to be read, until get() says closed, and
+    /// some of it may be on its way.
     /// Throws: error: node_down: the node, or the link to it, ended before that was known;
     ///         closed: one of the two closed the channel, and the place had not ended a second
     ///         later, after which nobody tells; corrupt: the channel was broken.
