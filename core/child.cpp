@@ -235,6 +235,10 @@ message make_refused(errc code, const std::string& text, std::size_t bytes_max) 
 
 message await_opened(channel& c) {
     auto first = c.receive();
+    if (!first && first.error() == errc::refused) {
+        const auto why = state_of::get(c)->refusal();
+        throw error(errc::start_failed, first.error().message() + (why.empty() ? "" : ": " + why));
+    }
     if (!first) {
         const auto how = c.peer_status();
         throw error(errc::start_failed, "ended before it had begun: " + first.error().message() +

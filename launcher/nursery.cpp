@@ -432,7 +432,8 @@ void nursery::pass_on(resident& from, const control::share_memory& what,
 
 void nursery::close(resident& from, const control::channel_closed& what) {
     if (what.unusable) {
-        residents_.hang_up(what.channel_id, from.id, what.end, what.why);
+        residents_.hang_up(what.channel_id, from.id, what.end,
+                           shown_name(from.name, from.id) + ": " + what.why);
     } else {
         (void)residents_.channels().let_go(what.channel_id, from.id, what.end);
     }

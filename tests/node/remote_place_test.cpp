@@ -4,6 +4,7 @@
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/local_node.hpp"
+#include "tests/node/processes.hpp"
 #include "tests/support/error_of.hpp"
 
 #include <gtest/gtest.h>
@@ -11,6 +12,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <sched.h>
 #include <stdexcept>
@@ -62,6 +64,30 @@ TEST(remote_place, without_room_for_a_connection_refuses_it_at_once) {
         EXPECT_EQ(c.put(1), status::refused);
     }
     EXPECT_FALSE(place.is_dead());
+}
+
+TEST(remote_place, that_the_bridge_has_no_room_for_is_refused_naming_bridge_and_cause) {
+    auto node = start_node();
+    const auto named = node.supervise_place(echo_entry, {.named = "echo"});
+    const auto bridge = bridge_of(::getpid());
+    rlimit before{};
+    ASSERT_EQ(::prlimit(bridge, RLIMIT_NOFILE, nullptr, &before), 0);
+    const rlimit none{0, before.rlim_max};
+    ASSERT_EQ(::prlimit(bridge, RLIMIT_NOFILE, &none, nullptr), 0);
+    const auto expect_cause = [](const std::function<void()>& open) {
+        const auto e = error_of(open);
+        EXPECT_EQ(e.code(), errc::start_failed);
+        EXPECT_TRUE(has(e, "one of the two processes had no descriptor or memory") &&
+                    has(e, "places-bridge: ") && has(e, "RLIMIT_NOFILE") && has(e, "(node "))
+            << e.what();
+        EXPECT_FALSE(has(e, "ended")) << e.what();
+    };
+    expect_cause([&] { (void)node.supervise_place(echo_entry); });
+    expect_cause([&] { (void)node.connect_to_named_place("echo"); });
+    expect_cause([&] { (void)places::connect_to_named_place(node.name(), "echo"); });
+    ASSERT_EQ(::prlimit(bridge, RLIMIT_NOFILE, &before, nullptr), 0);
+    auto place = node.supervise_place(echo_entry);
+    EXPECT_EQ(echoed(place, "again"), "again");
 }
 
 TEST(remote_place, wait_tells_how_it_ended_and_again) {
