@@ -165,21 +165,26 @@ TEST(memory, that_is_shared_a_second_time_changes_nothing) {
 
 TEST(memory, is_shared_by_no_place_for_an_end_of_another) {
     auto server = spawn({.named = "memory-server"}, echo_all);
-    auto liar = spawn([] {
-        for (std::uint64_t id = 0; id < 200; ++id) {
+    // Both ends are granted, and neither has shared its memory yet.
+    ASSERT_EQ(::kill(server.pid(), SIGSTOP), 0);
+    std::vector<unique_fd> fds;
+    const auto grant = ask_for_channel("memory-server", fds);
+    auto liar = spawn(
+        [](std::uint64_t id) {
             for (std::uint8_t end = 0; end < 3; ++end) {
                 const auto memory = shm::create_half(id, small_ring);
                 shm::seal_against_writers(memory);
-                control::granted grant;
-                grant.channel_id = id;
-                grant.end = end;
-                share(grant, memory);
+                control::granted of_others;
+                of_others.channel_id = id;
+                of_others.end = end;
+                share(of_others, memory);
             }
-        }
-        await_nursery();
-    });
+            await_nursery();
+        },
+        grant.channel_id);
     EXPECT_EQ(liar.wait(), places::exit_status{});
-    auto c = connect_to_named_place("memory-server", small_ring);
+    ASSERT_EQ(::kill(server.pid(), SIGCONT), 0);
+    channel c{places::detail::process::current().open(grant, std::move(fds))};
     EXPECT_TRUE(answers(c));
     EXPECT_TRUE(answers(server));
     server.kill();

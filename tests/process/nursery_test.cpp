@@ -11,12 +11,17 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <fcntl.h>
+#include <new>
+#include <pthread.h>
 #include <spawn.h>
 #include <sstream>
 #include <string>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <tuple>
@@ -26,6 +31,18 @@ using places::errc;
 using places::unique_fd;
 
 namespace {
+
+/// Shared by all processes of the node: whether what they fork is killed at once. It is made before
+/// the node's processes are.
+std::atomic<bool>* const is_deadly_to_forks = [] {
+    void* const page = ::mmap(nullptr, sizeof(std::atomic<bool>), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) std::abort();
+    ::pthread_atfork(nullptr, nullptr, [] {
+        if (is_deadly_to_forks->load()) ::kill(::getpid(), SIGKILL);
+    });
+    return new (page) std::atomic<bool>{false};
+}();
 
 struct pipe_ends {
     unique_fd reader;
@@ -216,6 +233,19 @@ TEST(nursery, reports_a_place_that_is_killed_while_it_starts) {
         EXPECT_EQ(p.get<int>().error(), errc::peer_dead);
         EXPECT_EQ(p.wait().value, SIGKILL);
     }
+}
+
+TEST(nursery, reports_a_place_that_is_killed_before_it_has_begun) {
+    for (int i = 0; i < 50; ++i) {
+        is_deadly_to_forks->store(true);
+        const auto failure =
+            error_of([] { (void)places::spawn(places::registered{"never-ends"}); });
+        is_deadly_to_forks->store(false);
+        EXPECT_EQ(failure.code(), errc::start_failed);
+        const std::string text = failure.what();
+        EXPECT_NE(text.find("ended before it had begun: signal 9"), text.npos) << text;
+    }
+    EXPECT_EQ(places::spawn([] { return 3; }).wait().value, 3);
 }
 
 TEST(nursery, goes_on_when_many_places_die_at_once) {
