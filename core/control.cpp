@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/control.hpp"
 
+#include <places/shm/received_fds.hpp>
+
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -62,7 +64,7 @@ std::optional<received> receive(int socket) {
     // On the heap: a router body runs on a small stack.
     const auto buffer = std::make_unique_for_overwrite<std::byte[]>(packet_bytes_max);
     iovec part{buffer.get(), packet_bytes_max};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * packet_fds_max)> ancillary;
+    alignas(cmsghdr) std::array<char, shm::message_fds_bytes> ancillary;
     msghdr header{};
     header.msg_iov = &part;
     header.msg_iovlen = 1;
@@ -79,19 +81,16 @@ std::optional<received> receive(int socket) {
     if (got <= 0) throw error(errc::node_down, "the node's nursery has ended");
 
     received result;
-    for (auto* entry = CMSG_FIRSTHDR(&header); entry; entry = CMSG_NXTHDR(&header, entry)) {
-        if (entry->cmsg_level != SOL_SOCKET || entry->cmsg_type != SCM_RIGHTS) continue;
-        const auto count = (entry->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (std::size_t i = 0; i < count; ++i) {
-            int fd;
-            std::memcpy(&fd, CMSG_DATA(entry) + i * sizeof(int), sizeof fd);
-            result.fds.emplace_back(fd);
-        }
-    }
+    result.fds = shm::received_fds(header);
     // MSG_CTRUNC is no error here: the packet is whole, and who needs the descriptors that this
     // process has no room for counts those that came.
     if (header.msg_flags & MSG_TRUNC) {
         throw error(errc::protocol, "a control packet was cut short");
+    }
+    if (result.fds.size() > packet_fds_max) {
+        throw error(errc::protocol, "a control packet has " + std::to_string(result.fds.size()) +
+                                        " descriptors, at most " + std::to_string(packet_fds_max) +
+                                        " are possible");
     }
     auto packet =
         detail::decode_datum<control::packet>({buffer.get(), static_cast<std::size_t>(got)});

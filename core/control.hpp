@@ -309,7 +309,7 @@ void send(int socket, const packet& p, const std::vector<int>& fds);
 bool try_send(int socket, const packet& p, const std::vector<int>& fds);
 /// Takes one packet if one is there.
 /// Returns: nothing when the socket is empty; fewer descriptors than were sent when this process
-///          has no room for them.
+///          has no room for them. A socket among them does not wait in close(): received_fds().
 /// Throws: error{node_down} at the end of the stream; error{protocol} for a malformed packet.
 std::optional<received> receive(int socket);
 

@@ -499,6 +499,13 @@ void nursery::start_bridge(const resident& first_user) {
 
 void nursery::answer(resident& from, std::uint64_t request, control::open_bridge& what,
                      std::vector<unique_fd> extra) {
+    if (!extra.empty() && from.id != root_place_id) {
+        residents_.send(from, failure(request, errc::permission_denied,
+                                      "the bridge takes descriptors from the root of the node "
+                                      "alone, not from place " +
+                                          std::to_string(from.id)));
+        return;
+    }
     if (from.is_bridge) {
         residents_.send(
             from, failure(request, errc::bad_argument, "a bridge has no other bridge to talk to"));

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Places that misuse what they are given on purpose: descriptors, requests, memory. The node goes
 // on, and serves the others. A test that finds a process asleep for good fails by its watchdog.
+#include "core/control.hpp"
 #include "core/process.hpp"
+#include "tests/support/lingering_socket.hpp"
 #include "tests/support/node_main.hpp"
 #include "processes.hpp"
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <fcntl.h>
@@ -15,7 +19,9 @@
 #include <unistd.h>
 #include <vector>
 
+namespace control = places::control;
 using places::channel;
+using places::errc;
 using places::spawn;
 using places::status;
 
@@ -55,6 +61,33 @@ void fill_and_make_blocking(channel& to_creator) {
     never_ends();
 }
 
+/// Sends the nursery the only reference to a socket whose close() waits for an hour: with noise, or
+/// with a request; alone, or as one of more descriptors than a packet has.
+void send_lingering_socket(channel& to_creator, bool is_noise, int count) {
+    lingering_socket blocks;
+    const auto request = places::detail::encode_datum(control::packet{0, control::withdraw{1}});
+    std::string bytes(100, '\xff');
+    if (!is_noise) bytes.assign(reinterpret_cast<const char*>(request.data()), request.size());
+    std::vector<int> fds(static_cast<std::size_t>(count), STDOUT_FILENO);
+    fds.back() = blocks.sender.get();
+    (void)to_creator.put(blocks.peer.get());
+    (void)send_with_fds(control_socket(), bytes, fds);
+    blocks.sender.reset();
+    never_ends();
+}
+
+/// Asks for a channel to the bridge, and sends a descriptor along. Returns: how it was answered.
+void send_descriptor_to_bridge(channel& to_creator) {
+    lingering_socket blocks;
+    try {
+        (void)places::detail::process::current().request(
+            control::open_bridge{{}, places::ring_bytes_default}, {blocks.sender.get()});
+        (void)to_creator.put(std::string("granted"));
+    } catch (const places::error& e) {
+        (void)to_creator.put(e.code().message() + ": " + e.what());
+    }
+}
+
 }  // namespace
 
 TEST(hostile, place_that_fills_the_doorbell_of_its_creator_stops_nobody) {
@@ -63,4 +96,25 @@ TEST(hostile, place_that_fills_the_doorbell_of_its_creator_stops_nobody) {
     // The nursery rings the root for the memory of each new place.
     expect_serving();
     p.kill();
+}
+
+TEST(hostile, descriptor_that_blocks_in_close_does_not_stop_the_nursery) {
+    for (const bool is_noise : {false, true}) {
+        for (const int count : {1, 100}) {
+            SCOPED_TRACE(count);
+            auto p = spawn(send_lingering_socket, is_noise, count);
+            ASSERT_TRUE(p.get<int>());
+            // The place stays alive, as otherwise the connection would end, unless the nursery has
+            // ended it for what it has sent.
+            expect_serving();
+            p.kill();
+        }
+    }
+}
+
+TEST(hostile, descriptors_reach_the_bridge_from_no_process_but_the_root) {
+    auto p = spawn(send_descriptor_to_bridge);
+    EXPECT_NE(p.get<std::string>().value().find("from the root of the node alone"),
+              std::string::npos);
+    expect_serving();
 }
