@@ -229,7 +229,7 @@ delivery channel::sent() const {
     if (!state_) return {};
     state_->check_caller();
     state_->take_up_peer();
-    const auto a = state_->end().out().count();
+    const auto a = state_->sent();
     return {a.accepted, a.delivered, a.undelivered, a.unknown};
 }
 

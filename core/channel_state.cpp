@@ -75,6 +75,7 @@ channel_state::~channel_state() {
 void channel_state::peer_memory_came(unique_fd memory) {
     const std::lock_guard lock(mutex_);
     peer_memory_ = std::move(memory);
+    peer_has_opened_ = true;
     // release [memory]
     has_peer_memory_.store(true, std::memory_order_release);
 }
@@ -99,7 +100,7 @@ void channel_state::attach_peer() {
     } catch (const std::exception& e) {
         why = e.what();
     }
-    peer_hung_up(why);
+    peer_hung_up(why, true);
     home_.tell(control::channel_closed{id(), number_, true, why});
 }
 
@@ -112,10 +113,12 @@ void channel_state::await_peer() {
     take_up_peer();
 }
 
-void channel_state::peer_hung_up(const std::string& why) {
+void channel_state::peer_hung_up(const std::string& why, bool may_have_read) {
     {
         const std::lock_guard lock(mutex_);
         if (refusal_.empty()) refusal_ = why;
+        peer_has_opened_ |= may_have_read;
+        peer_never_opened_ |= !peer_has_opened_;
     }
     end_.peer_refused();
 }
@@ -540,6 +543,15 @@ status channel_state::put_parts(outgoing m, shm::deadline until) {
     }
 }
 
+shm::account channel_state::sent() {
+    const auto result = end_.out().count();
+    if (is_attached() || end_.in().peer_state() == status::ok) return result;
+    // How far the peer has read stands in its memory, which will not come any more.
+    const std::lock_guard lock(mutex_);
+    if (peer_never_opened_) return result;
+    return {.accepted = result.accepted, .unknown = result.accepted};
+}
+
 std::optional<exit_status> channel_state::peer_status() const {
     const std::lock_guard lock(mutex_);
     if (!peer_is_bridge_ || peer_status_) return peer_status_;
@@ -566,7 +578,7 @@ void channel_state::place_behind_ended(const exit_status& how) {
     if (peer_is_bridge_ && !peer_status_) peer_status_ = how;
 }
 
-void channel_state::peer_died(const exit_status& how) {
+void channel_state::peer_died(const exit_status& how, bool is_reported) {
     {
         const std::lock_guard lock(mutex_);
         if (peer_is_bridge_) {
@@ -575,6 +587,8 @@ void channel_state::peer_died(const exit_status& how) {
             // The first word stands: a nursery that ends later says nothing of the place.
             peer_status_ = how;
         }
+        // A nursery that was killed may have kept the peer's memory to itself.
+        peer_never_opened_ |= !peer_has_opened_ && is_reported;
     }
     end_.peer_died();
 }

@@ -195,9 +195,15 @@ class channel_state {
     /// The packet: how the place behind the bridge at the other end has ended. Any thread.
     void place_behind_ended(const exit_status& how);
     /// The process at the other end has ended. Of a bridge it says nothing about the place behind.
-    void peer_died(const exit_status& how);
+    /// The nursery passes on the memory of a process before it tells of its end: a process whose
+    /// memory has not come had not opened its end.
+    /// `is_reported`: by the nursery. Else that has ended, and may have kept the peer's memory to
+    /// itself.
+    void peer_died(const exit_status& how, bool is_reported = true);
     /// The process at the other end lives, and could not use its end.
-    void peer_hung_up(const std::string& why);
+    void peer_hung_up(const std::string& why, bool may_have_read);
+    /// As channel::sent.
+    shm::account sent();
     /// What it said, or what this process said of itself, once the channel is refused.
     std::string refusal() const;
 
@@ -262,8 +268,10 @@ class channel_state {
     shm::spin_budget spin_;
     mutable std::mutex mutex_;
     std::optional<exit_status> peer_status_;
-    bool is_peer_gone_ = false;  // a bridge that has ended: no packet of it comes any more
-    unique_fd peer_memory_;      // until it is attached
+    bool is_peer_gone_ = false;       // a bridge that has ended: no packet of it comes any more
+    unique_fd peer_memory_;           // until it is attached
+    bool peer_has_opened_ = false;    // its end, so it may read what is sent
+    bool peer_never_opened_ = false;  // and never will
     std::string refusal_;
     std::uint64_t last_selected_ = 0;
     bool polls_ = false;

@@ -272,8 +272,10 @@ struct hung_up {
     std::uint64_t channel_id = 0;
     std::uint8_t end = 0;
     std::string why;
+    /// The other process had opened its end, so it may have read what was sent to it.
+    bool may_have_read = false;
 };
-BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id, end, why))
+BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id, end, why, may_have_read))
 
 /// This place is to end in order.
 struct stop_asked {};

@@ -293,7 +293,7 @@ bool process::take_packet() {
 
 /// Marks every peer dead: the kernel ends every place with its nursery.  Shape: mutex_ is held.
 void process::lose_nursery() noexcept {
-    for (auto& [id, c] : channels_) c->peer_died({.signalled = true, .value = SIGKILL});
+    for (auto& [id, c] : channels_) c->peer_died({.signalled = true, .value = SIGKILL}, false);
     // relaxed: as in death_count().
     death_count_.fetch_add(1, std::memory_order_relaxed);
     // release [orphan]: another thread that sees this sees the deaths too.
@@ -383,9 +383,10 @@ void process::take_news(control::received& r) {
     } else if (const auto* lost = std::get_if<control::hung_up>(&body)) {
         const end_key key{lost->channel_id, lost->end};
         if (const auto open = channels_.find(key); open != channels_.end()) {
-            open->second->peer_hung_up(lost->why);
+            open->second->peer_hung_up(lost->why, lost->may_have_read);
         } else if (const auto early = expected_.find(key); early != expected_.end()) {
             early->second.refusal = lost->why;
+            early->second.may_have_read = lost->may_have_read;
         }
     } else if (std::holds_alternative<control::stop_asked>(body)) {
         // relaxed: as in is_stop_asked().
@@ -536,12 +537,12 @@ void process::add(channel_state& c) {
     if (const auto early = expected_.extract(key)) {
         auto& news = early.mapped();
         if (news.memory) c.peer_memory_came(std::move(*news.memory));
-        if (news.refusal) c.peer_hung_up(*news.refusal);
+        if (news.refusal) c.peer_hung_up(*news.refusal, news.may_have_read);
         if (news.ended) c.place_behind_ended(*news.ended);
     }
     if (const auto dead = dead_.find(c.peer_id()); dead != dead_.end()) c.peer_died(dead->second);
     // Granted just before the nursery ended, which has ended the peer.
-    if (is_orphan()) c.peer_died({.signalled = true, .value = SIGKILL});
+    if (is_orphan()) c.peer_died({.signalled = true, .value = SIGKILL}, false);
 }
 
 void process::remove(channel_state& c) noexcept {

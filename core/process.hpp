@@ -234,6 +234,7 @@ class process : public std::enable_shared_from_this<process> {
         std::optional<unique_fd> memory;
         std::optional<std::string> refusal;
         std::optional<exit_status> ended;  ///< the place behind a bridge
+        bool may_have_read = false;         ///< as in control::hung_up
     };
 
     bool take_packet();

@@ -221,7 +221,7 @@ void residents::tell_loss(resident& to, const packet& p, const std::string& why)
         hang_up(offer->end.channel_id, to.id, offer->end.end, why);
     } else if (const auto* memory = std::get_if<control::peer_memory>(&p.body)) {
         hang_up(memory->channel_id, to.id, memory->end, why);
-        send(to, {0, control::hung_up{memory->channel_id, memory->end, why}});
+        send(to, {0, control::hung_up{memory->channel_id, memory->end, why, true}});
     } else if (std::holds_alternative<control::log_note>(p.body)) {
         ++to.dropped_notes;
     } else if (std::holds_alternative<control::failed>(p.body)) {
@@ -233,13 +233,16 @@ void residents::tell_loss(resident& to, const packet& p, const std::string& why)
 
 void residents::hang_up(std::uint64_t channel, std::uint64_t place, std::uint8_t end,
                         const std::string& why) {
+    const auto* held = channels_.find_held(channel, place, end);
+    const bool may_have_read = held && held->shared[end];
     const auto other = channels_.let_go(channel, place, end);
     auto* r = other ? find(*other) : nullptr;
     if (!r) return;
     if (r->birth_channel == channel && r->creator == place) kill(*r);
     const auto other_end = static_cast<std::uint8_t>(1 - end);
     send(*r, {0, control::hung_up{channel, other_end,
-                                  std::string(detail::shortened(why, answer_text_max))}});
+                                  std::string(detail::shortened(why, answer_text_max)),
+                                  may_have_read}});
 }
 
 void residents::announce(const resident& to, const packet& sent) {

@@ -21,6 +21,7 @@
 #include <linux/sockios.h>
 #include <sched.h>
 #include <set>
+#include <sstream>
 #include <string>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -116,6 +117,26 @@ void serve(places::inbox& in) {
 }
 
 bool answers(channel& c) { return c.put(5) == places::status::ok && c.get<int>().value() == 5; }
+
+/// Opens its connections when its creator says so, and tells it how many messages it has received.
+void counts_to_three(places::inbox& in) {
+    (void)in.creator().get<int>();
+    int count = 0;
+    while (count < 3 && in.get()) ++count;
+    (void)in.creator().put(count);
+    never_ends();
+}
+
+/// Puts three messages into a channel that nobody has opened at its other end.
+void put_three(channel& c) {
+    for (int n = 0; n < 3; ++n) ASSERT_EQ(c.put(n), places::status::ok);
+}
+
+std::string text_of(const places::delivery& d) {
+    std::ostringstream out;
+    out << d;
+    return out.str();
+}
 
 /// A place with a child that outlives it.
 void has_a_child(channel& c) {
@@ -219,6 +240,45 @@ TEST(limits, a_client_hears_that_the_server_had_no_descriptors_and_the_next_one_
     auto c = places::connect_to_named_place("limits-server");
     EXPECT_TRUE(answers(c));
     server.kill();
+}
+
+TEST(limits, what_the_other_end_has_read_is_not_undelivered_where_its_memory_could_not_come) {
+    const auto* all_unknown = "3 accepted, 0 delivered, 0 undelivered, 3 unknown";
+    // This process has no descriptor for it, or the nursery has none to pass it on.
+    for (const int without : {::getpid(), nursery_pid()}) {
+        auto server = places::spawn({.named = "limits-server"}, counts_to_three);
+        auto c = places::connect_to_named_place("limits-server");
+        put_three(c);
+        {
+            const descriptor_limit limit{without, 0};
+            ASSERT_EQ(server.put(0), places::status::ok);
+            EXPECT_EQ(server.get<int>().value(), 3);
+            EXPECT_EQ(c.get<int>().error(), errc::refused);
+        }
+        EXPECT_EQ(text_of(c.sent()), all_unknown);
+        server.kill();
+        EXPECT_EQ(text_of(c.sent()), all_unknown);
+    }
+}
+
+TEST(limits, what_an_end_was_sent_that_never_opened_is_undelivered) {
+    const auto* none_delivered = "3 accepted, 0 delivered, 3 undelivered, 0 unknown";
+    auto server = places::spawn({.named = "limits-server"}, counts_to_three);
+    {
+        auto c = places::connect_to_named_place("limits-server");
+        put_three(c);
+        const descriptor_limit limit{server.pid(), 0};
+        ASSERT_EQ(server.put(0), places::status::ok);
+        EXPECT_EQ(c.get<int>().error(), errc::refused);
+        EXPECT_EQ(text_of(c.sent()), none_delivered);
+    }
+    server.kill();
+    server = places::spawn({.named = "limits-server"}, counts_to_three);
+    auto c = places::connect_to_named_place("limits-server");
+    put_three(c);
+    server.kill();
+    EXPECT_EQ(c.get<int>().error(), errc::peer_dead);
+    EXPECT_EQ(text_of(c.sent()), none_delivered);
 }
 
 TEST(limits, a_place_whose_creator_could_not_take_its_descriptors_is_ended) {

@@ -61,8 +61,11 @@ struct delivery {
     std::uint64_t accepted = 0;     ///< put returned ok
     std::uint64_t delivered = 0;    ///< the receiver took it out; on another node: its ring has it
     std::uint64_t undelivered = 0;  ///< the receiver has not got it, and will not after the end
-    /// It may have left over a link, and the other node has not said yet that it has arrived. After
-    /// the loss of the link or of a bridge nobody knows. Always 0 between places of one node.
+    /// The receiver may have got it. To another node: it may have left over a link, and that node
+    /// has not acknowledged it; the loss of the link or of a bridge leaves it so. Between places of
+    /// one node it is 0 while the channel is open. It stays 0 afterwards, unless the other end's
+    /// ring could never be mapped here: this process or the nursery had no descriptor or memory for
+    /// it, or the nursery was killed. Then all that this end has sent is unknown.
     std::uint64_t unknown = 0;
 };
 /// Prints "5 accepted, 3 delivered, 2 undelivered, 0 unknown".
