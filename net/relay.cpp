@@ -27,6 +27,9 @@ status put(shm::producer& out, const message& m) {
     return out.try_put(static_cast<std::uint16_t>(m.what()), m.type(), m.bytes());
 }
 
+// What is dropped for a place that reads no more is told in one word.
+static_assert(control::bridge_ring_bytes_max < shm::drop_reach_bytes);
+
 constexpr std::uint16_t users_kinds_end = 64;
 
 // Where more waits to be sent, a place's end is told without the text of its exception.

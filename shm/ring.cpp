@@ -343,7 +343,10 @@ void consumer::take_to(std::uint64_t position) noexcept {
 
 void consumer::release_to(std::uint64_t position) noexcept { give_back(position, false); }
 
-void consumer::drop_to(std::uint64_t position) noexcept { give_back(position, true); }
+void consumer::drop_to(std::uint64_t position) noexcept {
+    PLACES_ASSERT(capacity_ < drop_reach_bytes, capacity_);
+    give_back(position, true);
+}
 
 void consumer::give_back(std::uint64_t position, bool is_dropped) noexcept {
     if (position <= released_ || position > read_) return;

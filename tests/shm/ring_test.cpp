@@ -751,6 +751,27 @@ TEST_F(ring, a_bridge_killed_between_counting_what_it_drops_and_releasing_it_cou
     EXPECT_EQ(out.count(), (account{104, 100, 4, 0}));
 }
 
+TEST(large_ring, a_bridge_killed_between_the_words_of_a_large_drop_leaves_it_counted_once) {
+    constexpr std::size_t capacity = 16 << 20;  // as large as the ring of a bridge may be
+    for (std::size_t count = 4; count <= 16; count *= 2) {
+        open_pair pair{capacity};
+        auto& out = pair.a.out();
+        auto& in = pair.b.in();
+        const auto span = capacity / count;
+        const auto bytes = bytes_of(span - sizeof(record_header), 1);
+        for (std::size_t n = 0; n < count; ++n) {
+            ASSERT_EQ(out.try_put(some_kind, 0, bytes), status::ok);
+            ASSERT_EQ(in.try_peek().state, status::ok);
+            in.skip();
+        }
+        in.release_to(span);
+        in.drop_to(in.read());
+        // As if it had been killed before it gave the space back.
+        pair.two.header()->released.store(span);
+        EXPECT_EQ(out.count(), (account{count, 1, count - 1, 0})) << count;
+    }
+}
+
 TEST_F(ring, a_taken_or_dropped_that_cannot_be_is_bounded) {
     for (int n = 0; n < 3; ++n) ASSERT_EQ(put(100), status::ok);
     ASSERT_EQ(in.try_peek().state, status::ok);

@@ -23,8 +23,8 @@ inline constexpr std::size_t header_bytes = 4096;
 inline constexpr std::size_t ring_bytes_min = 4096;
 inline constexpr std::size_t ring_bytes_max = std::size_t{1} << 32;
 inline constexpr std::uint64_t layout_magic = 0x31'65'63'61'6c'70'00'00;  // "\0\0place1"
-inline constexpr std::uint16_t layout_major = 4;
-inline constexpr std::uint16_t layout_minor = 1;
+inline constexpr std::uint16_t layout_major = 5;
+inline constexpr std::uint16_t layout_minor = 0;
 
 /// Written once by the creator, before anyone maps; copied once at attach, never read again.
 struct identity {
@@ -118,16 +118,23 @@ constexpr std::uint64_t tag_at(std::uint64_t position, std::uint64_t nonce) noex
     return z ^ (z >> 31);
 }
 
-/// What half_header::dropped holds: the number of messages in the upper 48 bits, and in the lower
-/// 16 the line up to which they are counted. So one store says both, and a reader of `released`
+/// What half_header::dropped holds: the number of messages in the upper 44 bits, and in the lower
+/// 20 the line up to which they are counted. So one store says both, and a reader of `released`
 /// sees whether it has followed yet.
+inline constexpr unsigned dropped_line_bits = 20;
+inline constexpr std::uint64_t dropped_line_mask = (1 << dropped_line_bits) - 1;
+/// A ring whose consumer drops messages is smaller, so that no drop is as long.
+inline constexpr std::uint64_t drop_reach_bytes = line_bytes << dropped_line_bits;
 constexpr std::uint64_t dropped_word(std::uint64_t messages, std::uint64_t position) noexcept {
-    return messages << 16 | ((position / line_bytes) & 0xffff);
+    return messages << dropped_line_bits | ((position / line_bytes) & dropped_line_mask);
 }
-constexpr std::uint64_t dropped_in(std::uint64_t word) noexcept { return word >> 16; }
-/// The position up to which `word` counts, seen from a `released` at most 4 MiB before it.
+constexpr std::uint64_t dropped_in(std::uint64_t word) noexcept {
+    return word >> dropped_line_bits;
+}
+/// The position up to which `word` counts, seen from a `released` less than drop_reach_bytes
+/// before it.
 constexpr std::uint64_t dropped_end(std::uint64_t word, std::uint64_t released) noexcept {
-    return released + ((word - released / line_bytes) & 0xffff) * line_bytes;
+    return released + ((word - released / line_bytes) & dropped_line_mask) * line_bytes;
 }
 
 /// Bytes of ring that a record of `payload_bytes` takes, header included.

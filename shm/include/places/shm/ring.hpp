@@ -322,6 +322,7 @@ class consumer {
     /// As release_to, for a bridge: the place on the other host has not got these records, and will
     /// not. The producer counts them as undelivered. After a drop_to, release() and release_to()
     /// must not be called any more.
+    /// Shape:   a ring of less than drop_reach_bytes.
     void drop_to(std::uint64_t position) noexcept;
     /// Sets the read cursor back to the first unreleased record: of a pack, all is undelivered
     /// again.
