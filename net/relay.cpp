@@ -242,8 +242,10 @@ bool relay::on_data(const data_frame& f) {
     if (!may_all_cross(f.records, far_place_announces && placed_ == 0)) return false;
     // Looked at before and after: a local process that goes, or breaks its own ring, is no fault
     // of the far side.
-    if (is_read() && local_->end().out().try_put_span(f.records) != status::ok && is_read()) {
-        return false;
+    if (is_read()) {
+        const auto outcome = local_->end().out().try_put_span(f.records);
+        if (outcome == status::too_large) give_up_local("no memory was left for its messages");
+        if (outcome != status::ok && is_read()) return false;
     }
     placed_ += f.records.size();
     if (discards_) dropped_ += f.records.size();

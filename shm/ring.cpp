@@ -54,12 +54,14 @@ void tell_word(half mine, peer_half theirs, std::uint32_t word, waker& other) no
     if (reader != 0) other.wake(reader);
 }
 
-producer::producer(half mine, peer_half theirs, const identity& mine_id, waker& other) noexcept
+producer::producer(half mine, peer_half theirs, const identity& mine_id, waker& other)
     : mine_(mine),
       theirs_(theirs),
       other_(other),
       capacity_(mine_id.capacity_bytes),
-      nonce_(mine_id.nonce) {}
+      nonce_(mine_id.nonce) {
+    batch_spans_.reserve(spans_kept);
+}
 
 void producer::fail(std::uint64_t at) noexcept {
     if (!std::exchange(corrupt_, true)) corrupt_at_ = at;
@@ -204,7 +206,7 @@ status producer::try_put_span(std::span<const std::byte> records) noexcept {
     if (const auto open = check_open(); open != status::ok) return open;
     if (const auto room = room_for(records.size()); room != status::ok) return room;
     drop_loan();
-    if (!reserve_spans(records.size() / line_bytes)) return status::full;
+    if (!reserve_spans(records.size() / line_bytes)) return status::too_large;
     // All but the tags first: what turns out to be wrong half-way has not been seen by anybody.
     const auto refuse = [this] {
         drop_loan();

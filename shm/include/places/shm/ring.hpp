@@ -126,7 +126,8 @@ struct account {
 /// The sending role. Owns nothing; the memory outlives it. One thread of one process.
 class producer {
   public:
-    producer(half mine, peer_half theirs, const identity& mine_id, waker& other) noexcept;
+    /// Throws: std::bad_alloc.
+    producer(half mine, peer_half theirs, const identity& mine_id, waker& other);
 
     /// Largest payload of one record: a quarter of the ring.
     std::size_t record_bytes_max() const noexcept { return capacity_ / 4; }
@@ -158,8 +159,9 @@ class producer {
 
     /// Adds a message to the batch, which nobody sees before publish_batch(). A loan is taken back,
     /// and any other put drops the batch.
-    /// Shape, Returns: as try_put, and full also where this process has no memory for its list of
-    ///          the batch's records; what is not ok leaves the batch as it was.
+    /// Shape, Returns: as try_put. It is full also where this process has no memory for a longer
+    ///          list of the batch's records; once the batch is published, the list is empty and
+    ///          has room. What is not ok leaves the batch as it was.
     /// Allocates: that list, which stays for later batches.
     /// Dying:   as if none of the batch had been put.
     status try_add(std::uint16_t kind, std::uint16_t flags,
@@ -176,8 +178,9 @@ class producer {
     /// Takes whole records as another ring laid them (headers with foreign tags) and publishes
     /// each. Every header is read once and checked: the bytes may come from another machine, and
     /// may change meanwhile.
-    /// Returns: ok: all are in | full | closed | peer_dead | corrupt (a header is wrong, or the
-    ///          ring is): none is.
+    /// Returns: ok: all are in | full | too_large (this process has no memory for the list of the
+    ///          records) | closed | peer_dead | corrupt (a header is wrong, or the ring is): none
+    ///          is.
     /// Allocates: as try_add.
     /// Dying:   as if none had been put.
     status try_put_span(std::span<const std::byte> records) noexcept;
@@ -253,6 +256,8 @@ class producer {
     std::size_t loaned_ = 0;         // payload bytes of the loan
     std::uint64_t loaned_span_ = 0;  // 0 when there is no loan
     std::uint64_t batch_span_ = 0;   // of its records but for the pack that is still filled
+    // So many records can be listed without more memory.
+    static constexpr std::size_t spans_kept = 64;
     // Span of each of those records. The memory may be read by the other side, so no number that
     // this side needs is read back from it.
     std::vector<std::uint64_t> batch_spans_;
