@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/listener.hpp"
 
+#include "net/pending_handshakes.hpp"
+
 #include <boost/asio/error.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -11,9 +13,8 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <exception>
-#include <list>
-#include <map>
 #include <optional>
 #include <random>
 #include <sstream>
@@ -31,21 +32,10 @@ using clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds accept_pause{100};
 
-// No handshake makes room for another before it has had this long: without proof of a key since its
-// last step, or with that proof. While all that are under way are younger, others wait in the
-// kernel's queue.
-constexpr std::chrono::milliseconds unproved_time_min{10};
-constexpr std::chrono::milliseconds proved_time_min{1000};
-// Beyond pending_max, one in so many is there for addresses that have proved a key before.
-constexpr std::size_t reserve_divisor = 4;
-// The last so many addresses that have proved a key.
-constexpr std::size_t proved_addresses_max = 256;
-// Of the descriptors that this process may have; the rest is for links and channels. A few in any
-// case.
+// Handshakes take at most one in so many of the process's descriptors, or pending_min; the rest is
+// for links and channels.
 constexpr std::size_t descriptors_divisor = 4;
 constexpr std::size_t pending_min = 64;
-// Whoever has an IPv6 address has its whole network of 64 bits.
-constexpr std::size_t network_bytes_v6 = 8;
 
 constexpr std::byte tls_handshake_record{0x16};
 // A record of TLS: its type, two bytes of version, two of length, and as much as that says.
@@ -86,15 +76,6 @@ asio::ip::address unmapped(const asio::ip::address& address) {
 
 bool is_loopback(const asio::ip::address& address) { return unmapped(address).is_loopback(); }
 
-// What connections are counted by.
-asio::ip::address origin_of(const asio::ip::address& address) {
-    const auto plain = unmapped(address);
-    if (!plain.is_v6()) return plain;
-    auto octets = plain.to_v6().to_bytes();
-    std::fill(octets.begin() + network_bytes_v6, octets.end(), static_cast<unsigned char>(0));
-    return asio::ip::make_address_v6(octets);
-}
-
 // A socket that is closed with something unread takes back what it has just sent.
 void drop_what_came(tcp::socket& socket) {
     std::array<std::byte, 4096> unread;
@@ -106,24 +87,30 @@ void drop_what_came(tcp::socket& socket) {
 
 // Owns the connection until the handshake is over, within a deadline and a budget of bytes; keeps
 // itself alive meanwhile. `done` is called once, or never after drop().
-class greeting : public std::enable_shared_from_this<greeting> {
+class greeting : public pending_handshake, public std::enable_shared_from_this<greeting> {
   public:
-    /// `make_tls`: for whom the first words of TLS come, before there is any TLS here; may be
-    /// empty.
+    using claimed_handler = std::function<void()>;
+
+    /// `make_tls` makes the TLS state once the hello has come. It is empty where `connection` has
+    /// TLS already, or no TLS is wanted.
     greeting(stream connection, const tcp::endpoint& peer, handshake shake,
-             std::function<std::unique_ptr<tls_side>()> make_tls,
-             std::function<void(dial_result)> done)
+             std::function<std::unique_ptr<tls_side>(claimed_handler)> make_tls,
+             std::function<void(key_proof)> on_proof, std::function<void(dial_result)> done)
         : stream_(std::move(connection)),
           timer_(stream_.get_executor()),
           peer_(peer),
           handshake_(std::move(shake)),
           make_tls_(std::move(make_tls)),
+          on_proof_(std::move(on_proof)),
           done_(std::move(done)) {}
 
     void start(clock::time_point deadline) {
         timer_.expires_at(deadline);
         timer_.async_wait([self = shared_from_this()](error_code ec) {
-            if (!ec) self->fail(errc::node_unreachable, "no whole handshake within the deadline");
+            if (ec) return;
+            self->guarded([&] {
+                self->fail(errc::node_unreachable, "no whole handshake within the deadline");
+            });
         });
         stream_.allow(handshake_limits.frame_bytes_max);
         if (make_tls_) return await_hello(1);
@@ -131,46 +118,45 @@ class greeting : public std::enable_shared_from_this<greeting> {
         act(handshake_.start());
     }
 
-    /// Whether the other side has proved a key; the rest of the handshake is a matter of one round
-    /// trip. Under TLS its hello proves it, and OpenSSL goes on with no other.
-    bool has_proved_key() const noexcept {
-        return has_proved_ || (stream_.is_secure() && stream_.side().has_used_key());
-    }
-    /// Whether something has come that this side has not read yet.
-    bool has_unread() {
+    bool has_news() override {
         error_code ec;
-        return stream_.socket().available(ec) > seen_ && !ec;
+        return stream_.socket().available(ec) >= awaited_ && !ec;
     }
 
-    /// Ends the handshake for another one's sake. Without TLS the other side is told so.
-    void give_way(const reject_frame& word) {
+    /// Without TLS the other side is told.
+    void make_room(const std::string& why) override {
         error_code ignored;
         if (make_tls_ || stream_.is_secure()) {
-            // Nothing of it stays in the kernel either.
+            // The kernel keeps nothing of the connection either.
             stream_.socket().set_option(asio::socket_base::linger{true, 0}, ignored);
         } else {
-            const auto octets = encode(word);
+            const auto word = handshake_.breach(errc::full, why + "; try again");
+            const auto bytes_of_word = encode(*word.send);
             stream_.socket().non_blocking(true, ignored);
-            (void)stream_.socket().send(asio::buffer(octets), 0, ignored);
+            (void)stream_.socket().send(asio::buffer(bytes_of_word), 0, ignored);
             drop_what_came(stream_.socket());
         }
-        drop();
+        over_ = true;
+        stream_.close();
+        finish(failure{errc::full, why});
     }
 
-    void drop() {
+    void drop() override {
         over_ = true;
         done_ = nullptr;
+        on_proof_ = nullptr;
         timer_.cancel();
         stream_.close();
     }
 
   private:
-    // Silence, half a hello and a byte a second cost a socket, no TLS and no turn of this thread:
-    // the hello stays in the kernel until its whole record is there, or the connection's end.
+    // The hello stays in the kernel until its record is complete. Until then a connection costs a
+    // socket, no TLS state and no turn of this thread.
     void await_hello(std::size_t bytes) {
         error_code ec;
         stream_.socket().set_option(receive_low_watermark{static_cast<int>(bytes)}, ec);
         if (ec) return on_error("reading", ec);
+        awaited_ = bytes;
         stream_.socket().async_wait(tcp::socket::wait_read,
                                     [self = shared_from_this(), bytes](error_code wait_ec) {
                                         self->guarded([&] { self->on_hello(bytes, wait_ec); });
@@ -193,11 +179,11 @@ class greeting : public std::enable_shared_from_this<greeting> {
                 got < header.size() ? header.size() : header.size() + tls_body_bytes(header);
             // OpenSSL has the words for what is too long, and for an end in the middle.
             if (needed <= awaited || needed > handshake_limits.frame_bytes_max) return begin_tls();
-            seen_ = stream_.socket().available(ec);
-            if (!ec && seen_ < needed) return await_hello(needed);
+            const auto here = stream_.socket().available(ec);
+            if (!ec && here < needed) return await_hello(needed);
             return begin_tls();
         }
-        // In the clear, since whoever is there does not speak TLS; a places node understands it.
+        // Answered without TLS, since the peer does not speak it; a places node can read this.
         const auto word = handshake_.breach(
             errc::protocol, "it speaks TLS only, and was dialed as insecure: leave that out");
         out_ = encode(*word.send);
@@ -214,10 +200,17 @@ class greeting : public std::enable_shared_from_this<greeting> {
     void begin_tls() {
         error_code ec;
         stream_.socket().set_option(receive_low_watermark{1}, ec);
-        seen_ = 0;
-        stream_ = stream{std::move(stream_.socket()), std::exchange(make_tls_, nullptr)()};
+        awaited_ = 1;
+        auto side = std::exchange(make_tls_, nullptr)([weak = weak_from_this()] {
+            if (const auto self = weak.lock()) self->show(key_proof::claimed);
+        });
+        stream_ = stream{std::move(stream_.socket()), std::move(side)};
         stream_.allow(handshake_limits.frame_bytes_max);
         shake();
+    }
+
+    void show(key_proof shown) {
+        if (on_proof_) on_proof_(shown);
     }
 
     void shake() {
@@ -234,12 +227,13 @@ class greeting : public std::enable_shared_from_this<greeting> {
         }
         auto proved = stream_.side().proof();
         if (!proved) return fail(errc::bad_key, wrong_key_text());
+        show(key_proof::given);
         handshake_.secure(std::move(proved->key), proved->binding);
         act(handshake_.start());
     }
 
     void act(handshake::step step) {
-        has_proved_ = has_proved_ || std::holds_alternative<peer_info>(step.then);
+        if (std::holds_alternative<peer_info>(step.then)) show(key_proof::given);
         if (!step.send) return conclude(std::move(step.then));
         out_ = encode(*step.send);
         asio::async_write(stream_, asio::buffer(out_),
@@ -265,9 +259,18 @@ class greeting : public std::enable_shared_from_this<greeting> {
         read_length();
     }
 
+    // When a read is complete: after so many bytes. What is missing is what has_news() looks for;
+    // under TLS it is a record, of any length.
+    auto await(std::size_t bytes) {
+        return [this, bytes](error_code ec, std::size_t got) -> std::size_t {
+            if (!stream_.is_secure()) awaited_ = std::max<std::size_t>(bytes - got, 1);
+            return ec ? 0 : bytes - got;
+        };
+    }
+
     // Exactly one frame at a time: what follows the last one belongs to the link.
     void read_length() {
-        asio::async_read(stream_, asio::buffer(prefix_),
+        asio::async_read(stream_, asio::buffer(prefix_), await(prefix_.size()),
                          [self = shared_from_this()](error_code ec, std::size_t bytes) {
                              self->guarded([&] { self->on_length(ec, bytes); });
                          });
@@ -284,7 +287,7 @@ class greeting : public std::enable_shared_from_this<greeting> {
                         "not the places protocol: a TLS hello, but this node is insecure");
         if (!length) return not_ours(length.error());
         body_.resize(*length);
-        asio::async_read(stream_, asio::buffer(body_),
+        asio::async_read(stream_, asio::buffer(body_), await(body_.size()),
                          [self = shared_from_this()](error_code read_ec, std::size_t read) {
                              self->guarded([&] { self->on_body(read_ec, read); });
                          });
@@ -345,6 +348,7 @@ class greeting : public std::enable_shared_from_this<greeting> {
     void finish(dial_result r) {
         over_ = true;
         timer_.cancel();
+        on_proof_ = nullptr;
         // `done` may own whoever owns this.
         const auto done = std::exchange(done_, nullptr);
         if (done) done(std::move(r));
@@ -354,11 +358,11 @@ class greeting : public std::enable_shared_from_this<greeting> {
     asio::steady_timer timer_;
     const tcp::endpoint peer_;
     handshake handshake_;
-    std::function<std::unique_ptr<tls_side>()> make_tls_;
+    std::function<std::unique_ptr<tls_side>(claimed_handler)> make_tls_;
+    std::function<void(key_proof)> on_proof_;
     std::function<void(dial_result)> done_;
-    std::size_t seen_ = 0;  // of the bytes that are still in the kernel
+    std::size_t awaited_ = 1;  // bytes in the kernel that make the next step
     bool over_ = false;
-    bool has_proved_ = false;
     std::array<std::byte, length_prefix_bytes> prefix_{};
     std::vector<std::byte> body_;
     std::vector<std::byte> out_;
@@ -374,10 +378,10 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
     state(asio::io_context& context, listen_options options)
         : options_(std::move(options)),
           acceptor_(context),
+          pending_(room_for_pending(options_.pending_max)),
           pause_(context),
           room_(context),
           window_(context) {
-        options_.pending_max = room_for_pending(options_.pending_max);
         open();
         if (!options_.insecure) tls_ = make_tls_context();
         keys_ = std::make_shared<const std::vector<known_key>>(options_.keys);
@@ -387,13 +391,14 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
     const std::string& name() const noexcept { return options_.name; }
 
     void accept() {
+        is_accepting_ = true;
         acceptor_.async_accept(peer_endpoint_,
                                [self = shared_from_this()](error_code ec, tcp::socket socket) {
                                    if (self->closed_) return;
+                                   self->is_accepting_ = false;
                                    if (ec) return self->on_error(ec);
                                    self->failing_ = false;
-                                   self->greet(std::move(socket), self->peer_endpoint_);
-                                   self->accept_when_room();
+                                   self->on_accepted(std::move(socket));
                                });
     }
 
@@ -406,7 +411,8 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         pause_.cancel();
         room_.cancel();
         window_.cancel();
-        for (const auto& each : std::exchange(pending_, {})) each.one->drop();
+        waiting_.clear();
+        pending_.drop_all();
     }
 
   private:
@@ -455,116 +461,80 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
                 {options_.keys, options_.name, options_.incarnation, options_.protocols}};
     }
 
-    void greet(tcp::socket socket, const tcp::endpoint& peer) {
-        const auto origin = origin_of(peer.address());
-        const bool is_stranger = proved_.count(origin) == 0;
-        make_room(is_stranger);
+    // -- accepted, and waiting for a handshake to end --
+
+    struct newcomer {
+        tcp::socket socket;
+        tcp::endpoint peer;
+        asio::ip::address origin;
+        bool is_known;
+    };
+
+    // Known addresses go ahead of unknown ones, so that the reserve is of use to them.
+    void on_accepted(tcp::socket socket) {
+        const auto origin = origin_of(peer_endpoint_.address());
+        const bool is_known = pending_.is_known(origin);
+        const auto at = !is_known ? waiting_.end()
+                                  : std::find_if(waiting_.begin(), waiting_.end(),
+                                                 [](const newcomer& n) { return !n.is_known; });
+        waiting_.insert(at, {std::move(socket), peer_endpoint_, origin, is_known});
+        admit();
+    }
+
+    // Begins the handshakes of those that wait, as far as the ones in their way have had their
+    // time.
+    void admit() {
+        while (!waiting_.empty()) {
+            const auto now = clock::now();
+            const auto obstacle = pending_.find_obstacle(waiting_.front().origin, now);
+            if (obstacle.handshake && obstacle.ends_at > now) {
+                admit_at(obstacle.ends_at);
+                break;
+            }
+            if (obstacle.handshake)
+                obstacle.handshake->make_room(
+                    std::to_string(pending_.size()) +
+                    " handshakes are under way, and this one made room for a newer one");
+            auto next = std::move(waiting_.front());
+            waiting_.pop_front();
+            greet(std::move(next));
+        }
+        if (!is_accepting_ && !failing_ && waiting_.size() <= pending_.reserve()) accept();
+    }
+
+    void admit_at(clock::time_point when) {
+        room_.expires_at(when);
+        // Cancelled, a handshake has ended.
+        room_.async_wait([self = shared_from_this()](error_code) {
+            if (!self->closed_) self->admit();
+        });
+    }
+
+    void greet(newcomer next) {
+        const auto peer = next.peer;
         try {
-            auto at = std::make_shared<pending_list::iterator>();
-            std::function<std::unique_ptr<tls_side>()> make_tls;
+            const auto at = std::make_shared<pending_handshakes::handle>();
+            std::function<std::unique_ptr<tls_side>(greeting::claimed_handler)> make_tls;
             if (tls_)
-                make_tls = [tls = tls_, keys = keys_] {
-                    return std::make_unique<tls_side>(tls, *keys);
+                make_tls = [tls = tls_, keys = keys_](greeting::claimed_handler on_claimed) {
+                    return std::make_unique<tls_side>(tls, *keys, std::move(on_claimed));
                 };
-            auto one = std::make_shared<greeting>(
-                stream{std::move(socket)}, peer, make_handshake(), std::move(make_tls),
-                [self = shared_from_this(), at, peer, origin](dial_result r) {
-                    self->remove(*at);
+            const auto one = std::make_shared<greeting>(
+                stream{std::move(next.socket)}, peer, make_handshake(), std::move(make_tls),
+                [self = shared_from_this(), at](key_proof shown) {
+                    self->pending_.advance(*at, shown, clock::now());
+                },
+                [self = shared_from_this(), at, peer, origin = next.origin](dial_result r) {
+                    self->pending_.remove(*at);
                     self->room_.cancel();
-                    if (r) self->remember(origin);
+                    if (r) self->pending_.remember(origin, clock::now());
                     self->on_greeted(peer, std::move(r));
                 });
-            const auto counted = origins_.try_emplace(origin, 0).first;
-            *at = pending_.insert(pending_.end(), {one, peer, counted, is_stranger, clock::now()});
-            ++counted->second;
-            strangers_ += is_stranger;
+            *at = pending_.add(one, next.origin, clock::now());
             one->start(clock::now() + options_.handshake_deadline);
         } catch (const std::exception& e) {
             refused(peer, e.what());
         }
-    }
-
-    // -- whose handshake makes room --
-
-    using origin_counts = std::map<asio::ip::address, std::size_t>;
-    struct pending {
-        std::shared_ptr<greeting> one;
-        tcp::endpoint peer;
-        origin_counts::iterator origin;
-        bool is_stranger;         // had proved no key before
-        clock::time_point since;  // it came, or had sent what was not read yet
-    };
-    using pending_list = std::list<pending>;  // by `since`
-
-    std::size_t pending_max() const noexcept {
-        return options_.pending_max + options_.pending_max / reserve_divisor;
-    }
-
-    // Whose handshake goes for one more: of those that have proved no key the oldest, of the
-    // address that has most handshakes. Strangers make room for strangers.
-    // Returns: pending_.end() while there is room.
-    pending_list::iterator next_to_go(bool for_stranger) {
-        const bool strangers_only = for_stranger && strangers_ >= options_.pending_max;
-        if (!strangers_only && pending_.size() < pending_max()) return pending_.end();
-        std::size_t most = 0;
-        for (const auto& [origin, count] : origins_) most = std::max(most, count);
-        auto oldest = pending_.end();
-        auto best = pending_.end();
-        for (auto p = pending_.begin(); p != pending_.end(); ++p) {
-            if (strangers_only && !p->is_stranger) continue;
-            if (oldest == pending_.end()) oldest = p;
-            if (p->one->has_proved_key()) continue;
-            if (best == pending_.end() || p->origin->second > best->origin->second) best = p;
-            if (best->origin->second == most) break;
-        }
-        return best == pending_.end() ? oldest : best;
-    }
-
-    void remove(pending_list::iterator which) {
-        strangers_ -= which->is_stranger;
-        if (--which->origin->second == 0) origins_.erase(which->origin);
-        pending_.erase(which);
-    }
-
-    // Before the next one is accepted: whoever has had too little time stays.
-    void accept_when_room() {
-        const auto now = clock::now();
-        const auto next = next_to_go(true);
-        if (next == pending_.end()) return accept();
-        const auto time_min = next->one->has_proved_key() ? proved_time_min : unproved_time_min;
-        auto until = next->since + time_min;
-        // What it has sent waits for us: it is not silent.
-        if (until <= now && next->one->has_unread()) {
-            next->since = now;
-            pending_.splice(pending_.end(), pending_, next);
-            until = now + time_min;
-        }
-        if (until <= now) return accept();
-        room_.expires_at(until);
-        // Cancelled, one has gone.
-        room_.async_wait([self = shared_from_this()](error_code) {
-            if (!self->closed_) self->accept_when_room();
-        });
-    }
-
-    void make_room(bool for_stranger) {
-        const auto next = next_to_go(for_stranger);
-        if (next == pending_.end()) return;
-        const auto why = std::to_string(pending_.size()) +
-                         " handshakes are under way, and this one made room for a newer one";
-        const auto [min, max] = options_.protocols;
-        next->one->give_way({errc::full, why + "; try again", min, max});
-        const auto peer = next->peer;
-        remove(next);
-        refused(peer, why);
-    }
-
-    void remember(const asio::ip::address& origin) {
-        proved_[origin] = clock::now();
-        if (proved_.size() <= proved_addresses_max) return;
-        proved_.erase(
-            std::min_element(proved_.begin(), proved_.end(),
-                             [](const auto& a, const auto& b) { return a.second < b.second; }));
     }
 
     void on_greeted(const tcp::endpoint& from, dial_result r) {
@@ -578,14 +548,14 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         }
     }
 
-    // Descriptors or memory have run out: whoever frees some is not helped by our spinning.
+    // No descriptor or memory is left: a busy loop would not help.
     void on_error(error_code ec) {
         if (!std::exchange(failing_, true))
             log("cannot accept connections on " + to_string(endpoint_) + ": " + ec.message() +
                 "; trying again every " + std::to_string(accept_pause.count()) + " ms");
         pause_.expires_after(accept_pause);
         pause_.async_wait([self = shared_from_this()](error_code wait_ec) {
-            if (!wait_ec && !self->closed_) self->accept_when_room();
+            if (!wait_ec && !self->closed_) self->accept();
         });
     }
 
@@ -621,16 +591,15 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
     std::shared_ptr<const std::vector<known_key>> keys_;
     tcp::acceptor acceptor_;
     tcp::endpoint endpoint_;
-    tcp::endpoint peer_endpoint_;  // of the accept under way
-    pending_list pending_;
-    origin_counts origins_;                                  // of pending_
-    std::size_t strangers_ = 0;                              // among them
-    std::map<asio::ip::address, clock::time_point> proved_;  // origins, and when at last
-    asio::steady_timer pause_;                               // for descriptors or memory
-    asio::steady_timer room_;  // for a handshake that has had its time
+    tcp::endpoint peer_endpoint_;   // of the accept under way
+    std::deque<newcomer> waiting_;  // known addresses first
+    pending_handshakes pending_;
+    asio::steady_timer pause_;  // for descriptors or memory
+    asio::steady_timer room_;   // for a handshake that has had its time
     asio::steady_timer window_;
     std::size_t refused_in_window_ = 0;
     std::pair<tcp::endpoint, std::string> last_unlogged_;
+    bool is_accepting_ = false;
     bool failing_ = false;
     bool closed_ = false;
 };
@@ -797,8 +766,8 @@ class attempt : public std::enable_shared_from_this<attempt> {
                              options_.protocols,
                              options_.expected_name,
                              options_.granted}};
-            const auto one =
-                std::make_shared<greeting>(connection(), to, std::move(shake), nullptr, done);
+            const auto one = std::make_shared<greeting>(connection(), to, std::move(shake), nullptr,
+                                                        nullptr, done);
             one->start(until);
         } catch (const error& e) {
             fail(code_of(e), e.what());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How links come to be: wait for them, or dial. Either way nobody sees a connection before the
-// other side has proved the node's key. Under TLS; on loopback also without, if both sides say so.
+// How links come to be: a listener waits for them, or dial() makes one. Either way a link exists
+// only after the other side has proved the node's key. Under TLS; on loopback also without, if both
+// sides say so.
 #pragma once
 
 #include "net/handshake.hpp"
@@ -36,8 +37,8 @@ struct listen_options {
 
     protocol_range protocols{};
     std::chrono::milliseconds handshake_deadline{5000};
-    // Handshakes at a time, and no more than a quarter of this process's descriptors, but 64 in any
-    // case; see listener for one more.
+    // Handshakes at a time. They take at most a quarter of this process's descriptors, or 64; see
+    // listener for one more.
     std::size_t pending_max = 1024;
     std::size_t refusals_logged_max = 10;  // per log_window; the rest share a line at its end
     std::chrono::milliseconds log_window{1000};
@@ -45,13 +46,14 @@ struct listen_options {
 
 /// Accepts connections on one address and turns those that prove the key into links. Every other
 /// connection is closed, with one log line that names its address and the cause.
-/// One handshake more than pending_max ends another: of those without proof of a key the oldest, of
-/// the address that has most of them (of IPv6, its /64). It has had 10 ms at least; until then the
-/// new connection waits in the kernel's queue. A handshake whose other side has proved a key goes
-/// only when there is no other, after 1 s. A quarter more is there for addresses from which a key
-/// was proved before. Running out of
-/// descriptors pauses accepting for 100 ms at a time; it never ends the listener. The handlers in
-/// its options must not own it.
+/// At most `pending_max` handshakes are under way. When one more connection comes, the listener
+/// ends one: the oldest that has not shown a key, of the address with the most handshakes (IPv6: of
+/// the /64). A handshake has at least 10 ms since its last step. It has 250 ms after a TLS hello
+/// made with a key, and 1 s after the proof that its sender holds that key; those are ended last.
+/// Until one is old enough, the new connection waits. A quarter more is reserved for addresses from
+/// which a key was proved before; connections from these go ahead of others that wait. Running out
+/// of descriptors pauses accepting for 100 ms at a time; it never ends the listener.
+/// The handlers in its options must not own it.
 /// Thread:  the one thread that runs the io_context.
 class listener {
   public:

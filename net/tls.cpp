@@ -65,6 +65,14 @@ int use_session(SSL* connection, const EVP_MD* digest, const unsigned char** ide
     }
 }
 
+// The accepting side writes its part of the handshake only after it has checked the hello.
+void on_message(int is_written, int, int content, const void* bytes, std::size_t size,
+                SSL* connection, void*) {
+    const bool is_hello = is_written == 1 && content == SSL3_RT_HANDSHAKE && size > 0 &&
+                          *static_cast<const unsigned char*>(bytes) == SSL3_MT_SERVER_HELLO;
+    if (is_hello) side_of(connection).on_answered();
+}
+
 [[noreturn]] void tls_failed() {
     throw error{errc::start_failed, "TLS could not be set up by the crypto library"};
 }
@@ -108,10 +116,12 @@ std::shared_ptr<ssl::context> make_tls_context() {
     return context;
 }
 
-tls_side::tls_side(std::shared_ptr<ssl::context> context, std::vector<known_key> keys)
+tls_side::tls_side(std::shared_ptr<ssl::context> context, std::vector<known_key> keys,
+                   std::function<void()> on_claimed)
     : context_(std::move(context)),
       is_dialing_(false),
-      keys_(std::move(keys)) {}
+      keys_(std::move(keys)),
+      on_claimed_(std::move(on_claimed)) {}
 
 tls_side::tls_side(std::shared_ptr<ssl::context> context, const node_key& key, std::string name)
     : context_(std::move(context)),
@@ -124,6 +134,7 @@ void tls_side::attach(SSL* connection) {
     if (SSL_set_ex_data(connection, side_index(), this) != 1) tls_failed();
     // A node that shows a certificate instead of the key has nothing that it could be checked by.
     SSL_set_verify(connection, is_dialing_ ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
+    if (!is_dialing_) SSL_set_msg_callback(connection, on_message);
 }
 
 SSL_SESSION* tls_side::find_session(std::string_view identity) {
@@ -145,6 +156,11 @@ SSL_SESSION* tls_side::find_session(std::string_view identity) {
     used_ = found;
     shown_name_ = parts->name;
     return session_of(connection_, found->key);
+}
+
+void tls_side::on_answered() noexcept {
+    SSL_set_msg_callback(connection_, nullptr);
+    if (const auto on_claimed = std::exchange(on_claimed_, nullptr)) on_claimed();
 }
 
 SSL_SESSION* tls_side::own_session() const { return session_of(connection_, keys_.front().key); }

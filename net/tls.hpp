@@ -10,6 +10,7 @@
 #include <boost/system/error_code.hpp>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,8 +25,11 @@ std::shared_ptr<boost::asio::ssl::context> make_tls_context();
 /// Thread: the connection's.
 class tls_side {
   public:
-    /// `keys`: those that let a peer in.
-    tls_side(std::shared_ptr<boost::asio::ssl::context> context, std::vector<known_key> keys);
+    /// `keys`: those that let a peer in. `on_claimed` is called once at most, when the hello is one
+    /// that a holder of a key has made: OpenSSL has checked that. Its sender may have copied it, so
+    /// it proves nothing yet. The handler must not throw.
+    tls_side(std::shared_ptr<boost::asio::ssl::context> context, std::vector<known_key> keys,
+             std::function<void()> on_claimed = nullptr);
     /// Dials as `name`, with `key`.
     tls_side(std::shared_ptr<boost::asio::ssl::context> context, const node_key& key,
              std::string name);
@@ -45,10 +49,6 @@ class tls_side {
         proof_bytes binding;
     };
     std::optional<proved> proof() const;
-    /// On the accepting side: the hello has named a key of ours. OpenSSL checks that its sender
-    /// holds it at once, and else ends the handshake.
-    bool has_used_key() const noexcept { return used_.has_value(); }
-
     /// Why the handshake failed with `ec`, and how to say so; `nothing_came`: not even a byte.
     failure explain(boost::system::error_code ec, bool nothing_came) const;
 
@@ -61,6 +61,8 @@ class tls_side {
     SSL_SESSION* find_session(std::string_view identity);
     SSL_SESSION* own_session() const;
     const std::string& own_identity() const noexcept { return own_identity_; }
+    /// The accepting side goes on after a hello, which it does only with a key.
+    void on_answered() noexcept;
 
   private:
     std::shared_ptr<boost::asio::ssl::context> context_;
@@ -72,6 +74,7 @@ class tls_side {
     std::string shown_;           // the last identity that the peer has shown, as text for people
     std::optional<known_key> used_;
     std::string shown_name_;  // with used_
+    std::function<void()> on_claimed_;
 };
 
 }  // namespace places::net

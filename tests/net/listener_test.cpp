@@ -138,10 +138,28 @@ class listening : public testing::TestWithParam<bool> {
     }
 
     // A client that speaks bytes.
-    tcp::socket raw() {
-        tcp::socket socket{loop.context};
+    tcp::socket raw(const char* from = "127.0.0.1") {
+        tcp::socket socket{loop.context, tcp::v4()};
+        socket.bind({asio::ip::make_address(from), 0});
         socket.connect({asio::ip::address_v4::loopback(), node->port()});
         return socket;
+    }
+
+    // The TLS hello of a client that has the key.
+    std::vector<std::byte> hello_with_a_key() {
+        auto [near, far] = loop.connected_sockets();
+        stream client{std::move(near),
+                      std::make_unique<tls_side>(make_tls_context(), right_key, "client")};
+        client.async_shake([](boost::system::error_code) {});
+        std::vector<std::byte> hello(4096);
+        std::size_t got = 0;
+        far.async_read_some(asio::buffer(hello),
+                            [&got](boost::system::error_code, std::size_t bytes) { got = bytes; });
+        EXPECT_TRUE(loop.run_until([&got] { return got > 0; }));
+        client.close();
+        loop.run_ready();
+        hello.resize(got);
+        return hello;
     }
 
     void expect_one_line(const std::string& address, const std::string& cause) {
@@ -380,6 +398,52 @@ TEST_P(listening, keeps_a_handshake_that_has_proved_a_key_while_others_make_room
     EXPECT_FALSE(*read) << read->message();
 }
 
+TEST_P(listening, keeps_a_handshake_with_a_hello_that_a_key_has_made_while_others_make_room) {
+    if (!is_secure) return;
+    const auto hello = hello_with_a_key();
+    auto with = options();
+    with.pending_max = 2;
+    listen(std::move(with));
+    auto client = raw();
+    asio::write(client, asio::buffer(hello));
+    bool is_answered = false;
+    client.async_wait(tcp::socket::wait_read,
+                      [&](boost::system::error_code) { is_answered = true; });
+    ASSERT_TRUE(loop.run_until([&] { return is_answered; }));
+    const auto address = text_of(client.local_endpoint());
+    std::vector<tcp::socket> crowd;
+    for (int i = 0; i < 5; ++i) crowd.push_back(raw());
+    ASSERT_TRUE(loop.run_until([&] { return lines.size() == 4; }));
+    for (const auto& line : lines) EXPECT_FALSE(contains(line, address)) << line;
+}
+
+TEST_P(listening, full_of_others_lets_a_known_address_in_ahead_of_those_that_wait) {
+    if (!is_secure) return;  // there a handshake has 10 ms, so none waits for long
+    auto with = options();
+    with.pending_max = 4;
+    listen(std::move(with));
+    expect_that_a_good_client_works();
+    // From an address that has not ended a handshake yet, each with a second to do so.
+    const auto tls = make_tls_context();
+    std::vector<std::unique_ptr<stream>> others;
+    std::size_t shaken = 0;
+    for (int i = 0; i < 5; ++i) {
+        others.push_back(std::make_unique<stream>(
+            raw("127.0.0.2"), std::make_unique<tls_side>(tls, right_key, "client")));
+        others.back()->async_shake([&](boost::system::error_code ec) { shaken += !ec; });
+        if (i == 3) {
+            ASSERT_TRUE(loop.run_until([&] { return shaken == 4; }));
+            loop.run_ready();
+        }
+    }
+    expect_that_a_good_client_works();
+    EXPECT_EQ(shaken, 4u) << "one that waits has gone ahead";
+    others.front()->close();
+    ASSERT_TRUE(loop.run_until([&] { return shaken == 5; }));
+    for (const auto& each : others) each->close();
+    loop.run_ready();
+}
+
 TEST_P(listening, good_client_gets_in_while_others_are_pending) {
     listen();
     std::vector<tcp::socket> crowd;
@@ -446,6 +510,10 @@ TEST_P(attacked, by_a_thousand_silent_connections_lets_each_peer_join_within_a_s
 
 TEST_P(attacked, by_a_thousand_that_send_a_byte_a_second_lets_each_peer_join_within_a_second) {
     expect_that_peers_join_within_a_second(attack::trickle);
+}
+
+TEST_P(attacked, by_a_thousand_that_send_a_byte_each_20_ms_lets_each_peer_join_within_a_second) {
+    expect_that_peers_join_within_a_second(attack::drip);
 }
 
 TEST_P(attacked, by_a_thousand_half_handshakes_lets_each_peer_join_within_a_second) {

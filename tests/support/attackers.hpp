@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thousand connections that prove no key, kept up: whichever is ended comes again.
+// A thousand connections that prove no key: each one that is ended comes again.
 #pragma once
 
 #include <boost/asio/buffer.hpp>
@@ -16,7 +16,9 @@
 #include <sys/resource.h>
 #include <vector>
 
-enum class attack { silence, trickle, half_open };
+/// `drip`: a byte every 20 ms, and the second after 5 ms already, so that each listener that looks
+/// finds more than the last time.
+enum class attack { silence, trickle, drip, half_open };
 inline constexpr std::size_t attackers_count = 1000;
 
 class attackers {
@@ -60,7 +62,7 @@ class attackers {
         o.socket.async_connect(to_, [this, &o](error_code ec) {
             if (ec) return come(o);
             if (++connected_ == attackers_count) on_ready_();
-            if (how_ == attack::trickle) trickle(o);
+            if (how_ == attack::trickle || how_ == attack::drip) trickle(o);
             if (how_ == attack::half_open) {
                 error_code lost;
                 o.socket.write_some(boost::asio::buffer(start_, start_.size() / 2), lost);
@@ -80,7 +82,8 @@ class attackers {
         error_code lost;
         if (o.sent + 1 < start_.size())
             o.socket.write_some(boost::asio::buffer(&start_[o.sent++], 1), lost);
-        o.timer.expires_after(std::chrono::seconds{1});
+        const std::chrono::milliseconds gap{how_ == attack::trickle ? 1000 : o.sent == 1 ? 5 : 20};
+        o.timer.expires_after(gap);
         o.timer.async_wait([this, &o](error_code ec) {
             if (!ec) trickle(o);
         });
