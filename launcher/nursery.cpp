@@ -122,8 +122,8 @@ class nursery {
     void deliver(std::uint64_t from, control::log_note note);
 
     // Processes.
-    resident& start(const resident& creator, std::string name, birth_plan plan);
-    void start_bridge(const resident& first_user);
+    resident& start(std::uint64_t creator, std::string name, birth_plan plan);
+    void start_bridge();
     void reap(std::uint64_t id);
     void kill_all(bool keep_bridge);
     void check_ended();
@@ -273,14 +273,14 @@ void nursery::handle(resident& from, control::received r) {
     }
 }
 
-resident& nursery::start(const resident& creator, std::string name, birth_plan plan) {
+resident& nursery::start(std::uint64_t creator, std::string name, birth_plan plan) {
     plan.id = residents_.next_id();
     plan.slot = residents_.unused_slot();
     plan.shown_name = shown_name(name, plan.id);
     resident r;
     r.id = plan.id;
     r.slot = plan.slot;
-    r.creator = creator.id;
+    r.creator = creator;
     r.name = std::move(name);
     auto child = forker_.fork(std::move(plan));
     r.pid = child.pid;
@@ -347,7 +347,7 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
                            std::move(what.entry),
                            takes_connections && !what.named.empty()});
     };
-    auto& place = start(from, what.named, std::move(plan));
+    auto& place = start(from.id, what.named, std::move(plan));
     place.birth_channel = channel;
     place.entry = std::move(entry);
     if (what.connection_ring_bytes_max != 0) {
@@ -488,13 +488,14 @@ void nursery::answer(resident& from, std::uint64_t request, control::connect& wh
     offer(*place, from, request, what.ring_bytes, {}, {});
 }
 
-void nursery::start_bridge(const resident& first_user) {
+/// It is for all of the node, so no place is its creator, and only the root may end it.
+void nursery::start_bridge() {
     birth_plan plan;
     plan.ignores_sigterm = true;
     plan.run = [this](detail::process::birth birth) {
         detail::run_child(std::move(birth), bridge_main_);
     };
-    start(first_user, "places-bridge", std::move(plan)).is_bridge = true;
+    start(0, "places-bridge", std::move(plan)).is_bridge = true;
 }
 
 void nursery::answer(resident& from, std::uint64_t request, control::open_bridge& what,
@@ -520,7 +521,7 @@ void nursery::answer(resident& from, std::uint64_t request, control::open_bridge
     }
     // One that has died since the last look takes nothing more.
     if (const auto* dead = residents_.bridge()) reap(dead->id);
-    if (!residents_.bridge()) start_bridge(from);
+    if (!residents_.bridge()) start_bridge();
     offer(*residents_.bridge(), from, request, what.ring_bytes, std::move(what.payload),
           std::move(extra));
 }

@@ -42,8 +42,8 @@ struct resident {
     bool is_bridge = false;
     bool polls = false;  ///< keeps a core while it waits
     bool is_stop_asked = false;
-    std::string last_words;  ///< of the exception that ends it, as it says; bounded, printable
-    std::uint64_t creator = 0;
+    std::string last_words;     ///< of the exception that ends it, as it says; bounded, printable
+    std::uint64_t creator = 0;  ///< 0: none
     std::uint64_t birth_channel = 0;  ///< to its creator
     std::uint64_t connection_ring_bytes_max = control::connection_ring_bytes_default;
     std::chrono::steady_clock::time_point born = std::chrono::steady_clock::now();

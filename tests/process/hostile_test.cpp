@@ -118,3 +118,23 @@ TEST(hostile, descriptors_reach_the_bridge_from_no_process_but_the_root) {
               std::string::npos);
     expect_serving();
 }
+
+TEST(hostile, place_that_is_the_first_to_use_the_bridge_cannot_end_it) {
+    auto p = spawn([](channel& to_creator) {
+        auto& home = places::detail::process::current();
+        const auto answer = home.request(control::open_bridge{{}, places::ring_bytes_default});
+        const auto bridge = std::get<control::granted>(answer.packet.body).peer_id;
+        std::int64_t refused = 0;
+        for (const control::body& what :
+             {control::body{control::kill{bridge}}, control::body{control::request_stop{bridge}}}) {
+            try {
+                (void)home.request(what);
+            } catch (const places::error& e) {
+                if (e.code() == errc::bad_argument) ++refused;
+            }
+        }
+        (void)to_creator.put(refused);
+    });
+    EXPECT_EQ(p.get<std::int64_t>().value(), 2);
+    EXPECT_EQ(p.wait(), places::exit_status{});
+}
