@@ -39,8 +39,7 @@ constexpr std::size_t queued_packets_max = 1024;
 constexpr std::size_t listed_max = 64;
 constexpr std::size_t listed_text_max = 255;
 
-// How long a place may go on whose starter on another node is lost; as ~place waits for a local
-// one.
+// How long an anonymous place may go on after its creator has ended; as ~place waits for one.
 constexpr std::chrono::seconds place_grace{2};
 
 // Of a channel's end: the other side's doorbell.
@@ -127,7 +126,7 @@ class nursery {
     void reap(std::uint64_t id);
     void kill_all(bool keep_bridge);
     void check_ended();
-    void bereave(const resident& bridge);
+    void bereave(const resident& creator);
     std::optional<std::chrono::milliseconds> kill_bereaved();
     void on_reaper_end();
 
@@ -147,8 +146,7 @@ class nursery {
         bool keep_bridge = false;
     };
     std::vector<ending> endings_;  // answered once nobody is left
-    // Anonymous places that a bridge had started for other nodes, and that has ended: they are
-    // killed then, unless they have ended.
+    // Anonymous places whose creator has ended: they are killed then, unless they have ended.
     std::multimap<std::chrono::steady_clock::time_point, std::uint64_t> bereaved_;
 };
 
@@ -704,7 +702,7 @@ void nursery::reap(std::uint64_t id) {
     control::died news{id, info.si_code != CLD_EXITED, info.si_status};
     // An exception ends a place with 1; one that has ended in another way had no last words.
     if (!news.signalled && news.value == 1) news.text = std::move(gone.last_words);
-    if (gone.is_bridge) bereave(gone);
+    bereave(gone);
     auto told = residents_.channels().forget(id);
     told.insert(gone.creator);
     residents_.remove(id);
@@ -714,10 +712,12 @@ void nursery::reap(std::uint64_t id) {
     strays_.adopt();
 }
 
-void nursery::bereave(const resident& bridge) {
+/// A place that was killed has run no destructor of what it had started. A bridge starts places for
+/// other nodes.
+void nursery::bereave(const resident& creator) {
     const auto then = std::chrono::steady_clock::now() + place_grace;
-    for (const auto* each : residents_.above(bridge.id, control::board_slots)) {
-        if (each->creator == bridge.id && each->name.empty()) bereaved_.emplace(then, each->id);
+    for (const auto* each : residents_.above(creator.id, control::board_slots)) {
+        if (each->creator == creator.id && each->name.empty()) bereaved_.emplace(then, each->id);
     }
 }
 

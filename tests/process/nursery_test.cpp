@@ -126,6 +126,12 @@ void echo(places::channel& c) {
     }
 }
 
+void echo_all(places::inbox& in) {
+    while (auto each = in.get()) {
+        if (each->from.send(each->content) != places::status::ok) return;
+    }
+}
+
 }  // namespace
 
 TEST(nursery, is_not_forked_from_a_program_that_has_begun_a_thread) {
@@ -383,6 +389,24 @@ TEST(nursery, kills_a_place_for_its_creator_for_the_root_and_for_itself) {
     EXPECT_EQ(first, SIGKILL);
     (void)places::detail::process::current().request(places::control::kill{second});
     EXPECT_EQ(parent.get<int>(), SIGKILL);
+}
+
+// Its destructors do not run: nothing but the nursery ends what it has started.
+TEST(nursery, ends_the_anonymous_places_of_a_killed_place_and_no_named_one) {
+    auto creator = places::spawn([](places::channel& c) {
+        auto anonymous = places::spawn(never_ends);
+        auto named = places::spawn({.named = "outlives"}, echo_all);
+        (void)c.put(std::make_tuple(anonymous.pid(), named.id()));
+        never_ends();
+    });
+    const auto [pid, named_id] = creator.get<std::tuple<int, std::uint64_t>>().value();
+    const auto life = pidfd_of(pid);
+    creator.kill();
+    await_end(life);
+    auto named = places::connect_to_named_place("outlives");
+    ASSERT_EQ(named.put(5), places::status::ok);
+    EXPECT_EQ(named.get<int>(), 5);
+    (void)places::detail::process::current().request(places::control::kill{named_id});
 }
 
 TEST(nursery, cuts_no_character_of_a_long_answer_in_half) {
