@@ -79,6 +79,10 @@ void strays::reap() {
     while (::read(signals_.get(), &news, sizeof news) > 0) {
     }
     if (std::erase_if(known_, has_been_reaped) > 0) adopt();
+    // What a living place has left running is not killed, but is a child of this process already.
+    for (const auto pid : children()) {
+        if (!known_.contains(pid) && !is_resident_(pid)) (void)has_been_reaped(pid);
+    }
 }
 
 }  // namespace places::launcher

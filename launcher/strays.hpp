@@ -24,7 +24,8 @@ class strays {
     int native_handle() const noexcept { return signals_.get(); }
     /// Looks for strays and kills them. Call it when a resident has been reaped.
     void adopt();
-    /// Reaps those that have ended, and adopts what they leave behind.
+    /// Reaps those that have ended, and adopts what they leave behind. Reaps also what a living
+    /// place has left running, once that has ended.
     void reap();
     /// Whether none is known that has not been reaped.
     bool empty() const noexcept { return known_.empty(); }

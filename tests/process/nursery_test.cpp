@@ -16,6 +16,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
+#include <fstream>
+#include <iterator>
 #include <new>
 #include <pthread.h>
 #include <spawn.h>
@@ -407,6 +409,32 @@ TEST(nursery, ends_the_anonymous_places_of_a_killed_place_and_no_named_one) {
     ASSERT_EQ(named.put(5), places::status::ok);
     EXPECT_EQ(named.get<int>(), 5);
     (void)places::detail::process::current().request(places::control::kill{named_id});
+}
+
+// A daemon, for example: it is a child of the nursery once its parent has ended.
+TEST(nursery, reaps_at_once_what_a_living_place_has_left_running) {
+    const int nursery = nursery_pid();
+    const auto count = [task = std::to_string(nursery)] {
+        std::ifstream list("/proc/" + task + "/task/" + task + "/children");
+        return std::distance(std::istream_iterator<int>{list}, std::istream_iterator<int>{});
+    };
+    const auto before = count();
+    auto p = places::spawn([](places::channel& c) {
+        for (int n = 0; n < 100; ++n) {
+            const auto child = ::fork();
+            if (child == 0) {
+                (void)::fork();
+                ::_exit(0);
+            }
+            ::waitpid(child, nullptr, 0);
+        }
+        (void)c.put(1);
+        never_ends();
+    });
+    ASSERT_EQ(p.get<int>().value(), 1);
+    // Too many for good fail by the watchdog.
+    while (count() != before + 1) await_nursery();
+    p.kill();
 }
 
 TEST(nursery, cuts_no_character_of_a_long_answer_in_half) {
