@@ -7,8 +7,13 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <dirent.h>
+#include <exception>
 #include <fcntl.h>
+#include <memory>
+#include <string>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -18,15 +23,43 @@
 
 namespace places::launcher {
 
-void close_all_but(std::vector<int> kept) noexcept {
-    std::sort(kept.begin(), kept.end());
+namespace {
+
+/// Returns: false where the kernel refuses it, as the filter of a container may.
+bool close_range(unsigned first, unsigned last) noexcept {
+    return ::syscall(SYS_close_range, first, last, 0) == 0;
+}
+
+/// Returns: false where some are left, as the next range is refused as well.
+bool close_ranges_between(const std::vector<int>& kept) noexcept {
     unsigned from = 0;
     for (const int fd : kept) {
         const auto at = static_cast<unsigned>(fd);
-        if (at > from) ::syscall(SYS_close_range, from, at - 1, 0);
+        if (at > from && !close_range(from, at - 1)) return false;
         from = at + 1;
     }
-    ::syscall(SYS_close_range, from, ~0U, 0);
+    return close_range(from, ~0U);
+}
+
+/// Throws: std::system_error.
+void close_one_by_one(const std::vector<int>& kept) {
+    const std::unique_ptr<DIR, int (*)(DIR*)> list{::opendir("/proc/self/fd"), ::closedir};
+    if (!list) checked(-1, "close_range() is refused; list the descriptors in /proc/self/fd");
+    std::vector<int> others;
+    while (const auto* each = ::readdir(list.get())) {
+        if (each->d_name[0] == '.') continue;
+        const int fd = std::atoi(each->d_name);
+        const bool is_kept = std::binary_search(kept.begin(), kept.end(), fd);
+        if (!is_kept && fd != ::dirfd(list.get())) others.push_back(fd);
+    }
+    for (const int fd : others) ::close(fd);
+}
+
+}  // namespace
+
+void close_all_but(std::vector<int> kept) {
+    std::sort(kept.begin(), kept.end());
+    if (!close_ranges_between(kept)) close_one_by_one(kept);
 }
 
 forker::forker(unique_fd board)
@@ -83,12 +116,14 @@ void forker::become(birth_plan& plan, pid_t nursery, unique_fd control, unique_f
     if (plan.ignores_sigterm) ::signal(SIGTERM, SIG_IGN);
     ::sigprocmask(SIG_SETMASK, &root_mask_, nullptr);
     // Its standard input is at its end from the start.
+    const auto fail = [&](const char* why) {
+        std::fprintf(stderr, "place %s ended before it had begun: %s\n", plan.shown_name.c_str(),
+                     why);
+        ::_exit(1);
+    };
     const auto give = [&](const unique_fd& fd, int stream) {
         if (::dup2(fd.get(), stream) >= 0) return;
-        std::fprintf(stderr,
-                     "place %s ended before it had begun: dup2 of its standard streams: %s\n",
-                     plan.shown_name.c_str(), std::strerror(errno));
-        ::_exit(1);
+        fail((std::string("dup2 of its standard streams: ") + std::strerror(errno)).c_str());
     };
     give(null_, STDIN_FILENO);
     int stream = STDOUT_FILENO;
@@ -98,7 +133,12 @@ void forker::become(birth_plan& plan, pid_t nursery, unique_fd control, unique_f
     auto& kept = plan.kept;
     kept.insert(kept.end(), {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, control.get(), calls.get(),
                              board_.get()});
-    close_all_but(std::move(kept));
+    // A place with the control sockets of others could act for them.
+    try {
+        close_all_but(std::move(kept));
+    } catch (const std::exception& e) {
+        fail(e.what());
+    }
     plan.run({std::move(control), std::move(calls), std::move(board_), plan.slot, plan.id,
               std::move(plan.shown_name)});
     ::_exit(1);

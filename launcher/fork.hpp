@@ -33,7 +33,8 @@ struct birth_plan {
 };
 
 /// Closes every descriptor of this process that is not in `kept`.
-void close_all_but(std::vector<int> kept) noexcept;
+/// Throws: std::system_error where the kernel has no close_range() and no /proc/self/fd for it.
+void close_all_but(std::vector<int> kept);
 
 /// Forks the processes of the node. A child has no descriptor but those of its plan, and no map of
 /// the nursery's. A terminal's signals (SIGINT, SIGHUP, SIGQUIT) it ignores, as they are for the

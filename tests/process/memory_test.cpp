@@ -4,23 +4,20 @@
 #include "tests/support/node_main.hpp"
 #include "tests/support/sanitized.hpp"
 #include "processes.hpp"
+#include "refused_call.hpp"
 
 #include <places/shm/sealed_memory.hpp>
 
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cerrno>
 #include <csignal>
 #include <cstddef>
 #include <fcntl.h>
 #include <fstream>
 #include <iterator>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <string>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <thread>
 #include <unistd.h>
@@ -73,19 +70,6 @@ unique_fd first_peer_memory() {
 int tries_to_write_the_creators_memory() {
     const auto memory = first_peer_memory();
     return can_be_written(memory, shm::header_bytes + small_ring) ? 1 : 0;
-}
-
-/// From now on the kernel answers ENOSYS to this process and its children.
-void refuse_system_call(unsigned number) {
-    sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog program{static_cast<unsigned short>(std::size(filter)), filter};
-    places::checked(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl");
-    places::checked(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), "prctl");
 }
 
 void echo_all(places::inbox& in) {
