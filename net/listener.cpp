@@ -2,6 +2,7 @@
 #include "net/listener.hpp"
 
 #include "net/pending_handshakes.hpp"
+#include "net/tls_hello.hpp"
 
 #include <boost/asio/error.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -15,8 +16,10 @@
 #include <array>
 #include <deque>
 #include <exception>
+#include <new>
 #include <optional>
 #include <random>
+#include <span>
 #include <sstream>
 #include <sys/resource.h>
 #include <utility>
@@ -37,18 +40,12 @@ constexpr std::chrono::milliseconds accept_pause{100};
 constexpr std::size_t descriptors_divisor = 4;
 constexpr std::size_t pending_min = 64;
 
-constexpr std::byte tls_handshake_record{0x16};
-// A record of TLS: its type, two bytes of version, two of length, and as much as that says.
-constexpr std::size_t tls_header_bytes = 5;
-
-std::size_t tls_body_bytes(const std::array<std::byte, tls_header_bytes>& header) {
-    return std::to_integer<std::size_t>(header[3]) << 8 | std::to_integer<std::size_t>(header[4]);
-}
-
 using receive_low_watermark = asio::socket_base::receive_low_watermark;
 
 constexpr const char* loopback_only =
     "insecure is for loopback only (127.0.0.1, ::1): it would carry messages in the clear";
+
+constexpr const char* too_long = "not the places protocol: more bytes than a handshake has";
 
 std::size_t room_for_pending(std::size_t wanted) noexcept {
     rlimit files{};
@@ -90,17 +87,20 @@ void drop_what_came(tcp::socket& socket) {
 class greeting : public pending_handshake, public std::enable_shared_from_this<greeting> {
   public:
     using claimed_handler = std::function<void()>;
+    /// What an accepting side has for TLS: `make` makes its state once the hello has come. Both are
+    /// empty where the connection has TLS already, or no TLS is wanted.
+    struct tls_maker {
+        std::function<std::unique_ptr<tls_side>(claimed_handler)> make;
+        std::shared_ptr<seen_hellos> seen;
+    };
 
-    /// `make_tls` makes the TLS state once the hello has come. It is empty where `connection` has
-    /// TLS already, or no TLS is wanted.
-    greeting(stream connection, const tcp::endpoint& peer, handshake shake,
-             std::function<std::unique_ptr<tls_side>(claimed_handler)> make_tls,
+    greeting(stream connection, const tcp::endpoint& peer, handshake shake, tls_maker tls,
              std::function<void(key_proof)> on_proof, std::function<void(dial_result)> done)
         : stream_(std::move(connection)),
           timer_(stream_.get_executor()),
           peer_(peer),
           handshake_(std::move(shake)),
-          make_tls_(std::move(make_tls)),
+          tls_(std::move(tls)),
           on_proof_(std::move(on_proof)),
           done_(std::move(done)) {}
 
@@ -113,7 +113,7 @@ class greeting : public pending_handshake, public std::enable_shared_from_this<g
             });
         });
         stream_.allow(handshake_limits.frame_bytes_max);
-        if (make_tls_) return await_hello(1);
+        if (tls_.make) return await_hello(1);
         if (stream_.is_secure()) return shake();
         act(handshake_.start());
     }
@@ -126,7 +126,7 @@ class greeting : public pending_handshake, public std::enable_shared_from_this<g
     /// Without TLS the other side is told.
     void make_room(const std::string& why) override {
         error_code ignored;
-        if (make_tls_ || stream_.is_secure()) {
+        if (tls_.make || stream_.is_secure()) {
             // The kernel keeps nothing of the connection either.
             stream_.socket().set_option(asio::socket_base::linger{true, 0}, ignored);
         } else {
@@ -165,23 +165,24 @@ class greeting : public pending_handshake, public std::enable_shared_from_this<g
 
     void on_hello(std::size_t awaited, error_code ec) {
         if (over_) return;
-        std::array<std::byte, tls_header_bytes> header{};
+        std::array<std::byte, hello_start_bytes> bytes{};
         std::size_t got = 0;
+        // Asked first, so that none of these bytes is missing below.
+        const auto here = ec ? 0 : stream_.socket().available(ec);
         if (!ec) {
             stream_.socket().non_blocking(true, ec);
             got =
-                stream_.socket().receive(asio::buffer(header), asio::socket_base::message_peek, ec);
+                stream_.socket().receive(asio::buffer(bytes), asio::socket_base::message_peek, ec);
             if (!ec && got == 0) ec = asio::error::eof;
         }
         if (ec) return on_error("reading", ec);
-        if (header[0] == tls_handshake_record) {
-            const auto needed =
-                got < header.size() ? header.size() : header.size() + tls_body_bytes(header);
-            // OpenSSL has the words for what is too long, and for an end in the middle.
-            if (needed <= awaited || needed > handshake_limits.frame_bytes_max) return begin_tls();
-            const auto here = stream_.socket().available(ec);
-            if (!ec && here < needed) return await_hello(needed);
-            return begin_tls();
+        if (bytes[0] == tls_handshake_record) {
+            const auto start = std::span{bytes}.first(got);
+            const auto needed = first_record_bytes(start);
+            if (needed > handshake_limits.frame_bytes_max) return fail(errc::protocol, too_long);
+            if (here >= needed) return on_whole_record(start);
+            // Less than awaited: it has ended, and OpenSSL has the words for that.
+            return needed > awaited ? await_hello(needed) : begin_tls();
         }
         // Answered without TLS, since the peer does not speak it; a places node can read this.
         const auto word = handshake_.breach(
@@ -197,16 +198,35 @@ class greeting : public pending_handshake, public std::enable_shared_from_this<g
                           });
     }
 
+    void on_whole_record(std::span<const std::byte> start) {
+        hello_ = random_of_hello(start);
+        if (!hello_)
+            return fail(errc::protocol,
+                        "not the places protocol: a TLS record that does not hold all of a hello");
+        if (tls_.seen->has(*hello_))
+            return fail(errc::bad_key, "a copy of a TLS hello that was sent before");
+        begin_tls();
+    }
+
     void begin_tls() {
         error_code ec;
         stream_.socket().set_option(receive_low_watermark{1}, ec);
         awaited_ = 1;
-        auto side = std::exchange(make_tls_, nullptr)([weak = weak_from_this()] {
-            if (const auto self = weak.lock()) self->show(key_proof::claimed);
+        auto side = std::exchange(tls_.make, nullptr)([weak = weak_from_this()] {
+            if (const auto self = weak.lock()) self->on_claimed();
         });
         stream_ = stream{std::move(stream_.socket()), std::move(side)};
         stream_.allow(handshake_limits.frame_bytes_max);
         shake();
+    }
+
+    void on_claimed() noexcept {
+        try {
+            if (hello_) tls_.seen->add(*hello_);
+        } catch (const std::bad_alloc&) {
+            // A copy of it then has the time of a hello, and no more.
+        }
+        show(key_proof::claimed);
     }
 
     void show(key_proof shown) {
@@ -311,10 +331,9 @@ class greeting : public pending_handshake, public std::enable_shared_from_this<g
     }
 
     void not_ours(error_code ec) {
-        act(handshake_.breach(errc::protocol,
-                              ec == errc::too_large
-                                  ? "not the places protocol: more bytes than a handshake has"
-                                  : "not the places protocol: bytes that are no frame"));
+        act(handshake_.breach(
+            errc::protocol,
+            ec == errc::too_large ? too_long : "not the places protocol: bytes that are no frame"));
     }
 
     // What memory or the crypto library refuse ends this handshake only.
@@ -332,8 +351,7 @@ class greeting : public pending_handshake, public std::enable_shared_from_this<g
             ec == asio::error::connection_reset || ec == asio::error::broken_pipe)
             return fail(errc::node_unreachable, stream_.has_read() ? "hung up during the handshake"
                                                                    : "hung up without a word");
-        if (ec == errc::too_large)
-            return fail(errc::protocol, "not the places protocol: more bytes than a handshake has");
+        if (ec == errc::too_large) return fail(errc::protocol, too_long);
         fail(errc::node_unreachable, std::string{where} + ": " + ec.message());
     }
 
@@ -358,9 +376,10 @@ class greeting : public pending_handshake, public std::enable_shared_from_this<g
     asio::steady_timer timer_;
     const tcp::endpoint peer_;
     handshake handshake_;
-    std::function<std::unique_ptr<tls_side>(claimed_handler)> make_tls_;
+    tls_maker tls_;
     std::function<void(key_proof)> on_proof_;
     std::function<void(dial_result)> done_;
+    std::optional<hello_random> hello_;
     std::size_t awaited_ = 1;  // bytes in the kernel that make the next step
     bool over_ = false;
     std::array<std::byte, length_prefix_bytes> prefix_{};
@@ -514,13 +533,14 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         const auto peer = next.peer;
         try {
             const auto at = std::make_shared<pending_handshakes::handle>();
-            std::function<std::unique_ptr<tls_side>(greeting::claimed_handler)> make_tls;
+            greeting::tls_maker tls;
             if (tls_)
-                make_tls = [tls = tls_, keys = keys_](greeting::claimed_handler on_claimed) {
-                    return std::make_unique<tls_side>(tls, *keys, std::move(on_claimed));
-                };
+                tls = {[context = tls_, keys = keys_](greeting::claimed_handler on_claimed) {
+                           return std::make_unique<tls_side>(context, *keys, std::move(on_claimed));
+                       },
+                       seen_};
             const auto one = std::make_shared<greeting>(
-                stream{std::move(next.socket)}, peer, make_handshake(), std::move(make_tls),
+                stream{std::move(next.socket)}, peer, make_handshake(), std::move(tls),
                 [self = shared_from_this(), at](key_proof shown) {
                     self->pending_.advance(*at, shown, clock::now());
                 },
@@ -589,6 +609,7 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
     listen_options options_;
     std::shared_ptr<asio::ssl::context> tls_;  // none when insecure
     std::shared_ptr<const std::vector<known_key>> keys_;
+    const std::shared_ptr<seen_hellos> seen_ = std::make_shared<seen_hellos>();
     tcp::acceptor acceptor_;
     tcp::endpoint endpoint_;
     tcp::endpoint peer_endpoint_;   // of the accept under way
@@ -766,8 +787,8 @@ class attempt : public std::enable_shared_from_this<attempt> {
                              options_.protocols,
                              options_.expected_name,
                              options_.granted}};
-            const auto one = std::make_shared<greeting>(connection(), to, std::move(shake), nullptr,
-                                                        nullptr, done);
+            const auto one = std::make_shared<greeting>(connection(), to, std::move(shake),
+                                                        greeting::tls_maker{}, nullptr, done);
             one->start(until);
         } catch (const error& e) {
             fail(code_of(e), e.what());

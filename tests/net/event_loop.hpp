@@ -10,8 +10,11 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstddef>
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace places::net {
 
@@ -59,6 +62,22 @@ class event_loop {
         two.async_shake(done);
         EXPECT_TRUE(run_until([&] { return shaken == 2; }));
         return {std::move(one), std::move(two)};
+    }
+
+    /// The TLS hello of a client that has `key` as `name`.
+    std::vector<std::byte> hello_of(const node_key& key, const std::string& name) {
+        auto [near, far] = connected_sockets();
+        stream client{std::move(near), std::make_unique<tls_side>(make_tls_context(), key, name)};
+        client.async_shake([](boost::system::error_code) {});
+        std::vector<std::byte> hello(4096);
+        std::size_t got = 0;
+        far.async_read_some(boost::asio::buffer(hello),
+                            [&got](boost::system::error_code, std::size_t bytes) { got = bytes; });
+        EXPECT_TRUE(run_until([&got] { return got > 0; }));
+        client.close();
+        run_ready();
+        hello.resize(got);
+        return hello;
     }
 
     boost::asio::io_context context{1};

@@ -145,22 +145,7 @@ class listening : public testing::TestWithParam<bool> {
         return socket;
     }
 
-    // The TLS hello of a client that has the key.
-    std::vector<std::byte> hello_with_a_key() {
-        auto [near, far] = loop.connected_sockets();
-        stream client{std::move(near),
-                      std::make_unique<tls_side>(make_tls_context(), right_key, "client")};
-        client.async_shake([](boost::system::error_code) {});
-        std::vector<std::byte> hello(4096);
-        std::size_t got = 0;
-        far.async_read_some(asio::buffer(hello),
-                            [&got](boost::system::error_code, std::size_t bytes) { got = bytes; });
-        EXPECT_TRUE(loop.run_until([&got] { return got > 0; }));
-        client.close();
-        loop.run_ready();
-        hello.resize(got);
-        return hello;
-    }
+    std::vector<std::byte> hello_with_a_key() { return loop.hello_of(right_key, "client"); }
 
     void expect_one_line(const std::string& address, const std::string& cause) {
         ASSERT_TRUE(loop.run_until([&] { return !lines.empty(); }));
@@ -291,6 +276,35 @@ TEST_P(listening, no_common_protocol_is_refused_with_both_ranges_at_both_ends) {
         EXPECT_TRUE(contains(text, ours)) << text;
         EXPECT_TRUE(contains(text, "8..9")) << text;
     }
+}
+
+TEST_P(listening, hello_in_two_records_is_refused_before_there_is_any_tls) {
+    if (!is_secure) return;
+    const auto hello = hello_with_a_key();
+    listen();
+    auto client = raw();
+    // The first record holds half of it.
+    std::vector<std::byte> half(hello.begin(), hello.begin() + 5 + 100);
+    half[3] = std::byte{0};
+    half[4] = std::byte{100};
+    asio::write(client, asio::buffer(half));
+    expect_one_line(text_of(client.local_endpoint()), "does not hold all of a hello");
+}
+
+TEST_P(listening, hello_that_was_sent_before_is_refused_with_one_line) {
+    if (!is_secure) return;
+    const auto hello = hello_with_a_key();
+    listen();
+    auto first = raw();
+    asio::write(first, asio::buffer(hello));
+    bool is_answered = false;
+    first.async_wait(tcp::socket::wait_read,
+                     [&](boost::system::error_code) { is_answered = true; });
+    ASSERT_TRUE(loop.run_until([&] { return is_answered; }));
+    ASSERT_TRUE(lines.empty());
+    auto copy = raw();
+    asio::write(copy, asio::buffer(hello));
+    expect_one_line(text_of(copy.local_endpoint()), "a copy of a TLS hello that was sent before");
 }
 
 TEST_P(listening, silent_client_is_dropped_at_the_deadline) {
@@ -487,10 +501,13 @@ class attacking_process {
 class attacked : public listening {
   protected:
     void expect_that_peers_join_within_a_second(attack how) {
+        expect_that_peers_join_within_a_second(how, first_words());
+    }
+    void expect_that_peers_join_within_a_second(attack how, const std::vector<std::byte>& start) {
         auto few = options();
         few.pending_max = 256;  // so that most of the attackers wait, and take the place of others
         listen(std::move(few));
-        const attacking_process crowd{node->port(), how, first_words()};
+        const attacking_process crowd{node->port(), how, start};
         for (int i = 0; i < 20; ++i) {
             auto with = to(node->port());
             with.deadline = 1s;
@@ -518,6 +535,11 @@ TEST_P(attacked, by_a_thousand_that_send_a_byte_each_20_ms_lets_each_peer_join_w
 
 TEST_P(attacked, by_a_thousand_half_handshakes_lets_each_peer_join_within_a_second) {
     expect_that_peers_join_within_a_second(attack::half_open);
+}
+
+TEST_P(attacked, by_a_thousand_that_send_one_recorded_hello_lets_each_peer_join_within_a_second) {
+    if (!is_secure) return;
+    expect_that_peers_join_within_a_second(attack::whole, hello_with_a_key());
 }
 
 // -- the system refuses --

@@ -484,6 +484,20 @@ TEST_F(tls, closes_at_the_first_octet_that_begins_no_record) {
 TEST_F(tls, reads_no_more_than_16_kib_of_a_handshake) {
     listen();
     auto socket = raw();
+    // A good hello, and then a record that is as long as TLS allows.
+    auto bytes = loop.hello_of(launcher, "launcher");
+    const std::array header{std::byte{0x17}, std::byte{3}, std::byte{3}, std::byte{0x41},
+                            std::byte{0}};
+    bytes.insert(bytes.end(), header.begin(), header.end());
+    bytes.resize(bytes.size() + 0x4100);
+    boost::system::error_code ignored;
+    asio::write(socket, asio::buffer(bytes), ignored);
+    expect_line("more bytes than a handshake has");
+}
+
+TEST_F(tls, reads_no_hello_that_is_longer_than_its_record) {
+    listen();
+    auto socket = raw();
     // A hello of TLS that says it has 100,000 bytes, in records of 4 KiB.
     std::string bytes;
     for (int i = 0; i < 5; ++i) {
@@ -493,7 +507,7 @@ TEST_F(tls, reads_no_more_than_16_kib_of_a_handshake) {
     }
     boost::system::error_code ignored;
     asio::write(socket, asio::buffer(bytes), ignored);
-    expect_line("more bytes than a handshake has");
+    expect_line("a TLS record that does not hold all of a hello");
 }
 
 TEST_F(tls, is_what_a_listener_on_any_address_speaks) {

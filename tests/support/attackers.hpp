@@ -18,7 +18,8 @@
 
 /// `drip`: a byte every 20 ms, and the second after 5 ms already, so that each listener that looks
 /// finds more than the last time.
-enum class attack { silence, trickle, drip, half_open };
+/// `whole`: all of the first words, and nothing more.
+enum class attack { silence, trickle, drip, half_open, whole };
 inline constexpr std::size_t attackers_count = 1000;
 
 class attackers {
@@ -63,9 +64,10 @@ class attackers {
             if (ec) return come(o);
             if (++connected_ == attackers_count) on_ready_();
             if (how_ == attack::trickle || how_ == attack::drip) trickle(o);
-            if (how_ == attack::half_open) {
+            if (how_ == attack::half_open || how_ == attack::whole) {
+                const auto bytes = how_ == attack::whole ? start_.size() : start_.size() / 2;
                 error_code lost;
-                o.socket.write_some(boost::asio::buffer(start_, start_.size() / 2), lost);
+                o.socket.write_some(boost::asio::buffer(start_, bytes), lost);
             }
             stay(o);
         });
