@@ -86,22 +86,21 @@ place::~place() { end(); }
 void place::end() noexcept {
     if (!state_ || is_named_ || state_->is_forked()) return;
     const auto finish = [this] {
-        close();
-        if (!wait_for(grace)) kill();
+        try {
+            close();
+            if (!wait_for(grace)) kill();
+        } catch (const std::exception&) {
+            // The place cannot be waited for. Where the nursery has ended, the place has too.
+            state_->home().tell(control::kill{id()});
+        }
     };
     try {
         finish();
-    } catch (const std::exception&) {
-        // The nursery has ended, and every place with it.
     } catch (...) {
         // The router unwinds the body that destroys us: the thread waits in its stead.
         auto* body = detail::current_suspender();
         detail::set_current_suspender(nullptr);
-        try {
-            finish();
-        } catch (const std::exception&) {
-            // As above.
-        }
+        finish();
         detail::set_current_suspender(body);
     }
     state_.reset();

@@ -208,6 +208,25 @@ TEST(memory, and_process_of_a_place_go_when_the_call_that_asks_for_it_throws) {
     p.kill();
 }
 
+// Its handle could not wait for it, and was gone: nobody would ever end the place.
+TEST(place, is_killed_by_its_handle_where_the_kernel_refuses_to_wait) {
+    auto p = spawn([](channel& c) {
+        {
+            auto started = spawn(never_ends);
+            (void)c.put(started.pid());
+            (void)c.get<int>();
+            refuse_system_call(SYS_futex_waitv);
+        }
+        (void)c.put(std::string("is destroyed"));
+        ::pause();
+    });
+    const auto life = pidfd_of(p.get<int>().value());
+    ASSERT_EQ(p.put(0), status::ok);
+    EXPECT_EQ(p.get<std::string>().value(), "is destroyed");
+    await_end(life);
+    p.kill();
+}
+
 // What was put before the place has taken the connection up is read then.
 TEST(memory, is_written_before_the_place_at_the_other_end_has_taken_it_up) {
     auto server = spawn({.named = "memory-server"}, [](places::inbox& in) {
