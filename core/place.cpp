@@ -147,6 +147,9 @@ exit_status place::request_stop(std::chrono::nanoseconds limit) {
 
 std::vector<exit_status> detail::end_all(const std::vector<place*>& places,
                                          std::chrono::nanoseconds limit) {
+    for (const auto* each : places) {
+        if (!*each) throw_no_place();
+    }
     for (auto* each : places) {
         if (each->id() == 0 || each->is_dead()) continue;
         ask(state_of::get(*each)->home(), control::request_stop{each->id()});

@@ -137,6 +137,18 @@ TEST(stop, lets_an_inbox_take_what_others_had_sent) {
     }
 }
 
+TEST(stop, of_all_is_refused_before_any_is_asked_where_a_handle_has_no_place) {
+    std::vector<places::place> all;
+    all.push_back(spawn(count_until_closed));
+    all.emplace_back();
+    EXPECT_EQ(error_of([&] { (void)places::end_all(all, 60s); }).code(), errc::bad_argument);
+    // A place that had been asked would not take this.
+    all.pop_back();
+    EXPECT_EQ(all[0].put(1), status::ok);
+    EXPECT_EQ(all[0].request_stop(60s), exited(7));
+    EXPECT_EQ(all[0].get<int>(), 1);
+}
+
 TEST(stop, is_not_put_off_by_those_who_keep_sending) {
     auto p = spawn({.named = "flooded"}, [](places::inbox& in) {
         while (in.get()) {

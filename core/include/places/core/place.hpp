@@ -169,7 +169,9 @@ place& place_of(Client& c) noexcept {
 /// have not ended after `grace`, which they share.
 /// Shape:   a range of places, or of clients that spawn_server() has returned.
 /// Returns: how each has ended, in the order of the range.
-/// Throws, Blocks: as place::request_stop().
+/// Throws:  as place::request_stop(); error{bad_argument} for a handle without a place, before any
+///          place is asked.
+/// Blocks:  as place::request_stop().
 template <std::ranges::input_range Range>
 std::vector<exit_status> end_all(Range&& range,
                                  std::chrono::nanoseconds grace = std::chrono::seconds{2}) {
