@@ -210,10 +210,12 @@ control::received process::request(control::body what, const std::vector<int>& f
 
 std::unique_ptr<channel_state> process::open(const control::granted& grant,
                                              std::vector<unique_fd> fds) {
+    // Destroyed after give_up(), since the nursery goes by the first reason that it receives.
+    std::unique_ptr<channel_state> end;
     try {
         if (fds.empty()) throw error(errc::start_failed, no_descriptor_for_channel);
         const auto memory = shm::create_half(grant.channel_id, grant.ring_bytes);
-        auto end = std::make_unique<channel_state>(*this, grant, memory, std::move(fds.front()));
+        end = std::make_unique<channel_state>(*this, grant, memory, std::move(fds.front()));
         share(*end, memory);
         return end;
     } catch (const std::exception& e) {

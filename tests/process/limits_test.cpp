@@ -281,6 +281,22 @@ TEST(limits, what_an_end_was_sent_that_never_opened_is_undelivered) {
     EXPECT_EQ(text_of(c.sent()), none_delivered);
 }
 
+TEST(limits, a_client_hears_why_its_server_could_not_share_its_memory) {
+    auto server = places::spawn({.named = "limits-server"}, serve);
+    ASSERT_TRUE(answers(server));
+    {
+        const crowd_in_flight crowd;
+        const descriptor_limit limit{server.pid(), nursery_limit};
+        auto c = places::connect_to_named_place("limits-server");
+        EXPECT_EQ(c.get<int>().error(), errc::refused);
+        const auto why = places::detail::state_of::get(c)->refusal();
+        EXPECT_NE(why.find(std::strerror(ETOOMANYREFS)), why.npos) << why;
+    }
+    auto c = places::connect_to_named_place("limits-server");
+    EXPECT_TRUE(answers(c));
+    server.kill();
+}
+
 TEST(limits, a_place_whose_creator_could_not_take_its_descriptors_is_ended) {
     const int nursery = nursery_pid();
     const auto before = children_of(nursery);
