@@ -29,6 +29,12 @@ static_assert(interests_max + 2 <= shm::watched_words_max);
 
 exit_status status_of(const control::died& d) { return {d.signalled, d.value, d.text}; }
 
+/// Whether a packet could not be sent since there is no nursery any more, not for want of memory.
+bool is_end_of_nursery(const std::error_code& why) noexcept {
+    return why == std::errc::broken_pipe || why == std::errc::connection_reset ||
+           why == std::errc::not_connected;
+}
+
 }  // namespace
 
 suspender* current_suspender() noexcept { return suspender_of_thread; }
@@ -136,7 +142,7 @@ void process::tell(control::body what) noexcept {
     try {
         control::send(control_.get(), {0, std::move(what)}, {});
     } catch (const std::exception&) {
-        // The nursery has ended, and with it everybody who could have wanted to know.
+        // The nursery has ended; there is no receiver.
         end_with_nursery();
     }
 }
@@ -161,7 +167,12 @@ std::uint64_t process::request_async(control::body what, const std::vector<int>&
         try {
             throw;
         } catch (const std::system_error& e) {
-            throw error(errc::node_down, std::string("the node's nursery has ended: ") + e.what());
+            if (is_end_of_nursery(e.code())) {
+                throw error(errc::node_down,
+                            std::string("the node's nursery has ended: ") + e.what());
+            }
+            throw error(errc::start_failed,
+                        "sendmsg of a request to the node's nursery: " + e.code().message());
         }
     }
     return id;
@@ -230,8 +241,8 @@ void process::share(channel_state& end, const unique_fd& memory) {
     try {
         control::send(control_.get(), what, {memory.get()});
     } catch (const std::system_error& e) {
-        // The nursery has ended, as pump() will tell; else the kernel has refused.
-        if (e.code() != std::errc::broken_pipe && e.code() != std::errc::connection_reset) throw;
+        // The end of the nursery is found by pump(). Any other error is the kernel's refusal.
+        if (!is_end_of_nursery(e.code())) throw;
     }
     end.was_shared();
 }

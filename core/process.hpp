@@ -123,7 +123,8 @@ class process : public std::enable_shared_from_this<process> {
     /// Blocks: until answered; inside a router body suspends that body only.
     control::received request(control::body what, const std::vector<int>& fds = {});
     /// The same without waiting for the answer, which may be `failed`; `on_answer` runs in pump().
-    /// Throws: error{node_down} when the nursery has ended; error{too_large}.
+    /// Throws: error{node_down} when the nursery has ended; error{start_failed}, with the
+    ///         kernel's words, when the kernel does not send it; error{too_large}.
     /// Blocks: while the control socket is full.
     std::uint64_t request_async(control::body what, const std::vector<int>& fds,
                                 std::function<void(control::received)> on_answer);

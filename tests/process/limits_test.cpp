@@ -297,6 +297,23 @@ TEST(limits, a_client_hears_why_its_server_could_not_share_its_memory) {
     server.kill();
 }
 
+TEST(limits, a_request_that_the_kernel_does_not_send_is_no_end_of_the_nursery) {
+    const unique_fd null = places::checked_fd(::open("/dev/null", O_RDWR | O_CLOEXEC), "open");
+    const control::spawn with_streams{control::registered_entry{"never-ends"}, "", 4096, false};
+    {
+        const crowd_in_flight crowd;
+        const descriptor_limit limit{::getpid(), nursery_limit};
+        const auto e = error_of([&] {
+            (void)places::detail::process::current().request(with_streams,
+                                                             {null.get(), null.get()});
+        });
+        expect_start_failed_for(e, ETOOMANYREFS);
+        EXPECT_TRUE(std::strstr(e.what(), "sendmsg")) << e.what();
+        EXPECT_FALSE(std::strstr(e.what(), "has ended")) << e.what();
+    }
+    EXPECT_EQ(places::spawn([] { return 3; }).wait().value, 3);
+}
+
 TEST(limits, a_place_whose_creator_could_not_take_its_descriptors_is_ended) {
     const int nursery = nursery_pid();
     const auto before = children_of(nursery);
