@@ -304,6 +304,11 @@ shm::peeked channel_state::await_message(shm::deadline until) {
     }
 }
 
+void channel_state::log_passed_over() const {
+    log_to_parent(severity::warning, "a message of over " + std::to_string(message_bytes_max_) +
+                                         " bytes, the limit of its channel, was passed over");
+}
+
 message channel_state::take(const shm::record_view& shown) {
     std::vector<std::byte> octets;
     if (incoming_.is_complete) {

@@ -89,6 +89,8 @@ class channel_state {
     /// Whether the last look stopped with parts still to be taken in, for which the sender calls
     /// nobody: look again instead of sleeping.
     bool was_cut_short() const noexcept { return was_cut_short_; }
+    /// Writes to the node's log that next_message has passed over a message, as too_large.
+    void log_passed_over() const;
     /// The message that next_message has shown, taken out.
     message take(const shm::record_view& shown);
     /// Gives back the message last shown, and all before it.

@@ -209,9 +209,7 @@ result<inbox::event> inbox::next(channel::clock::time_point until, bool with_eve
             const auto next = c->state->next_message(shm::deadline::min());
             if (next.state == status::empty) continue;
             if (next.state == status::too_large) {
-                log_to_parent(severity::warning,
-                              "a message of over " + std::to_string(c->end.message_bytes_max()) +
-                                  " bytes, the limit of its channel, was passed over");
+                c->state->log_passed_over();
                 continue;
             }
             if (next.state != status::ok) {

@@ -357,8 +357,15 @@ struct router::state {
         } else {
             auto& handler = std::get<event::message_handler>(e.what);
             start_body([from_channel = handler.from, body = std::move(handler.body)] {
-                for (unsigned count = 1; auto next = from_channel->receive(); ++count) {
-                    body(std::move(*next));
+                for (unsigned count = 1;; ++count) {
+                    auto next = from_channel->receive();
+                    if (next) {
+                        body(std::move(*next));
+                    } else if (next.error() == errc::too_large) {
+                        detail::state_of::get(*from_channel)->log_passed_over();
+                    } else {
+                        return;
+                    }
                     if (count % messages_at_once != 0) continue;
                     detail::current_suspender()->pass();
                 }

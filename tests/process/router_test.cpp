@@ -53,6 +53,30 @@ void route(Events&&... events) {
 
 }  // namespace
 
+TEST(router, handles_what_comes_after_a_message_over_the_limit) {
+    auto p = spawn([](channel& c) {
+        (void)c.put(std::string(1000, 'x'));
+        (void)c.put(5);
+        (void)c.get<int>();
+    });
+    while (p.received().undelivered < 2) std::this_thread::yield();
+    p.set_message_bytes_max(100);
+    int got = 0;
+    std::string warning;
+    test_runtime().on_log([&](const places::log_record& r) { warning = r.text; });
+    route(on_message(p,
+                     [&](const places::message& m) {
+                         got = m.as<int>().value();
+                         (void)p.put(0);
+                     }),
+          every(1ms, [&] {
+              if (p.peer_status() && !warning.empty()) stop();
+          }));
+    test_runtime().on_log({});
+    EXPECT_EQ(got, 5);
+    EXPECT_NE(warning.find("over 100 bytes"), warning.npos) << warning;
+}
+
 TEST(router, runs_bodies_in_the_order_of_their_times_not_of_their_text) {
     std::vector<int> ran;
     const auto start = clock_type::now();

@@ -36,6 +36,7 @@ event after(std::chrono::nanoseconds delay, std::function<void()> body);
 /// Throws: error{bad_argument} for a period of zero or less.
 event every(std::chrono::nanoseconds period, std::function<void()> body);
 /// Runs `body` with each message that arrives on `from`, one after the other, until it is down.
+/// A message over the limit of `from` is passed over, with a warning in the node's log.
 /// The channel outlives the router's run.
 event on_message(channel& from, std::function<void(message)> body);
 
