@@ -86,11 +86,13 @@ struct kill {
 };
 BOOST_DESCRIBE_STRUCT(kill, (), (place_id))
 
-/// Asks the place to end in order, which hears `stop_asked`. Whoever may kill it may ask.
+/// Asks the place to end in order. The nursery sends it `stop_asked`. Every process that may kill
+/// the place may ask.
 struct request_stop {
     std::uint64_t place_id = 0;
+    std::int64_t grace_ns = 0;  ///< after which the asker kills the place
 };
-BOOST_DESCRIBE_STRUCT(request_stop, (), (place_id))
+BOOST_DESCRIBE_STRUCT(request_stop, (), (place_id, grace_ns))
 
 /// The call that made that request is given up: the channel that it was granted, if any, is given
 /// back, and a place that was started with it ends. Also where the asker never reads the answer. No
@@ -278,8 +280,10 @@ struct hung_up {
 BOOST_DESCRIBE_STRUCT(hung_up, (), (channel_id, end, why, may_have_read))
 
 /// This place is to end in order.
-struct stop_asked {};
-BOOST_DESCRIBE_STRUCT(stop_asked, (), ())
+struct stop_asked {
+    std::int64_t grace_ns = 0;  ///< as in request_stop
+};
+BOOST_DESCRIBE_STRUCT(stop_asked, (), (grace_ns))
 
 using body =
     std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log, end_places,

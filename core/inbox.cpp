@@ -26,14 +26,15 @@ struct connection {
     channel_state* state;
     channel end;
     bool is_hot = false;
+    bool is_drained = false;  // this place was asked to stop, and all before that was received
     std::optional<message> unsent;
     channel_state::outgoing sending;  // of it
 
     std::size_t wanted_bytes() const { return state->next_record_bytes(sending); }
     bool is_ready() {
         state->attach_if_come();
-        if (!unsent) return state->has_message();
-        return state->can_advance(sending);
+        if (unsent) return state->can_advance(sending);
+        return !is_drained && state->has_message();
     }
     void park() {
         if (unsent) {
@@ -89,6 +90,11 @@ struct inbox_state {
         }
         add(creator);
         reads_creator = true;
+    }
+
+    bool has_unsent() const {
+        return std::ranges::any_of(connections.members(),
+                                   [](const auto& c) { return c->unsent.has_value(); });
     }
 
     void add(const std::shared_ptr<connection>& c) {
@@ -158,7 +164,7 @@ bool inbox::accept_offers() {
             end->end_with_stop();
             s.add(std::make_shared<detail::connection>(std::move(end)));
         } catch (const std::exception& e) {
-            // Whoever has connected is told by the nursery; the others are served.
+            // The nursery tells the process that has connected; the other connections are served.
             log_to_parent(severity::error, std::string("a connection was lost: ") + e.what());
         }
     }
@@ -187,9 +193,15 @@ result<inbox::event> inbox::next(channel::clock::time_point until, bool with_eve
     const auto has_untold = [&] {
         return with_events && !(s.untold_opened.empty() && s.untold_ended.empty());
     };
-    const auto has_news = [&] { return s.home.has_offers() || is_over() || has_untold(); };
+    bool is_stopping = false;
+    const auto has_news = [&] {
+        return s.home.has_offers() || is_over() || has_untold() ||
+               s.home.is_stop_asked() != is_stopping;
+    };
     s.creator->state->give_back_shown();
     while (true) {
+        // Before the packets are taken and all connections looked at: `closed` needs a whole turn.
+        is_stopping = s.home.is_stop_asked();
         if (!accept_offers()) return make_error_code(errc::node_down);
         // All that have been opened come before any message and any end, and so before their own.
         if (with_events && !s.untold_opened.empty()) {
@@ -202,26 +214,42 @@ result<inbox::event> inbox::next(channel::clock::time_point until, bool with_eve
             s.untold_ended.pop_front();
             return event{end};
         }
+        bool has_more = false;  // of a connection that has had its turn
         for (auto turns = s.connections.turn_size(); turns > 0; --turns) {
             const auto c = s.connections.next();
             if (!c) break;
             if (!c->send_unsent()) continue;
             const auto next = c->state->next_message(shm::deadline::min());
-            if (next.state == status::empty) continue;
+            if (next.state == status::empty) {
+                has_more = has_more || c->state->was_cut_short();
+                continue;
+            }
             if (next.state == status::too_large) {
+                has_more = true;
                 c->state->log_passed_over();
                 continue;
             }
             if (next.state != status::ok) {
                 // Asked to stop, this place may still answer there.
-                if (!s.home.is_stop_asked()) s.drop(c, next.state);
+                c->is_drained = s.home.is_stop_asked();
+                if (!c->is_drained) s.drop(c, next.state);
                 continue;
             }
             return event{item{c->state->take(next.record), reply_end{c, c->id}}};
         }
         if (has_untold()) continue;
-        if (is_over() || s.home.is_stop_asked()) return make_error_code(errc::closed);
-        if (!s.connections.wait(until, has_news)) return make_error_code(errc::timeout);
+        if (is_over()) return make_error_code(errc::closed);
+        auto limit = until;
+        if (is_stopping && !has_more) {
+            const auto answers_until = s.home.stop_until();
+            if (!s.has_unsent() || channel::clock::now() >= answers_until) {
+                return make_error_code(errc::closed);
+            }
+            limit = std::min(until, answers_until);
+        }
+        if (!s.connections.wait(limit, has_news) && channel::clock::now() >= until) {
+            return make_error_code(errc::timeout);
+        }
     }
 }
 

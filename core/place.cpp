@@ -151,8 +151,8 @@ std::vector<exit_status> detail::end_all(const std::vector<place*>& places,
         if (!*each) throw_no_place();
     }
     for (auto* each : places) {
-        if (each->id() == 0 || each->is_dead()) continue;
-        ask(state_of::get(*each)->home(), control::request_stop{each->id()});
+        if (each->is_dead()) continue;
+        ask(state_of::get(*each)->home(), control::request_stop{each->id(), limit.count()});
     }
     const auto until = deadline_after(limit);
     const auto left = [&] {

@@ -401,9 +401,10 @@ void process::take_news(control::received& r) {
             early->second.refusal = lost->why;
             early->second.may_have_read = lost->may_have_read;
         }
-    } else if (std::holds_alternative<control::stop_asked>(body)) {
+    } else if (const auto* stop = std::get_if<control::stop_asked>(&body)) {
+        const auto until = deadline_after(std::chrono::nanoseconds{stop->grace_ns / 2});
         // relaxed: as in is_stop_asked().
-        stop_asked_.store(true, std::memory_order_relaxed);
+        stop_until_.store(until.time_since_epoch().count(), std::memory_order_relaxed);
     } else if (const auto* end = std::get_if<control::peer_ended>(&body)) {
         const end_key key{end->channel_id, end->end};
         const exit_status how{end->signalled, end->value, end->text};

@@ -176,7 +176,13 @@ class process : public std::enable_shared_from_this<process> {
     /// Whether this place has been asked to end in order. Any thread.
     bool is_stop_asked() const noexcept {
         // relaxed: only this one bit; the wait that it ends is ended by [news].
-        return stop_asked_.load(std::memory_order_relaxed);
+        return stop_until_.load(std::memory_order_relaxed) != 0;
+    }
+    /// Until when a place that was asked to end may wait for room for its last answers: half of the
+    /// grace, which leaves the other half to its entry.
+    shm::deadline stop_until() const noexcept {
+        // relaxed: as above
+        return shm::deadline{shm::deadline::duration{stop_until_.load(std::memory_order_relaxed)}};
     }
 
     /// Connections offered to this place, in order of arrival.
@@ -272,7 +278,7 @@ class process : public std::enable_shared_from_this<process> {
 
     std::atomic<std::uint64_t> death_count_ = 0;
     std::atomic<std::uint64_t> memory_count_ = 0;
-    std::atomic<bool> stop_asked_ = false;
+    std::atomic<shm::deadline::rep> stop_until_ = 0;  // 0 before this place is asked to end
 
     std::mutex polling_mutex_;       // guards the two below, and telling the nursery of them
     std::size_t polling_count_ = 0;  // channels

@@ -586,7 +586,7 @@ void nursery::answer(resident& from, std::uint64_t request, const control::reque
     auto* const place = residents_.find(what.place_id);
     // Once: a place that takes no packet is not to fill its outbox.
     if (place && !std::exchange(place->is_stop_asked, true)) {
-        residents_.send(*place, {0, control::stop_asked{}});
+        residents_.send(*place, {0, control::stop_asked{what.grace_ns}});
     }
     residents_.send(from, {request, control::done{}});
 }

@@ -9,7 +9,9 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -135,6 +137,61 @@ TEST(stop, lets_an_inbox_take_what_others_had_sent) {
         for (int i = 0; i < 3; ++i) EXPECT_TRUE(each->get<int>());
         EXPECT_EQ(each->get<int>().error(), errc::closed);
     }
+}
+
+TEST(stop, lets_an_inbox_take_what_comes_after_a_message_over_the_limit) {
+    auto p = spawn({.named = "limited"}, [](places::inbox& in) {
+        auto& home = places::detail::process::current();
+        while (in.creator().received().undelivered < 2) home.pump();
+        in.creator().set_message_bytes_max(100);
+        while (!home.is_stop_asked()) home.pump();
+        const auto next = in.get();
+        if (!next || next->content.as<int>() != 5) return 8;
+        return in.get().error() == errc::closed ? 7 : 9;
+    });
+    ASSERT_EQ(p.put(std::string(1000, 'x')), status::ok);
+    ASSERT_EQ(p.put(5), status::ok);
+    EXPECT_EQ(p.request_stop(60s), exited(7));
+}
+
+TEST(stop, lets_an_inbox_send_the_answers_that_have_no_room_yet) {
+    auto p = spawn({.named = "slow"}, [](places::inbox& in) {
+        int count = 0;
+        while (auto next = in.get()) {
+            ++count;
+            const auto answer = places::message::of(std::string(1000, 'x'));
+            (void)places::detail::send_or_keep(next->from, answer);
+        }
+        return count;
+    });
+    auto c = places::connect_to_named_place("slow", 4096);
+    for (int i = 0; i < 6; ++i) ASSERT_EQ(c.put(i), status::ok);
+    // A ring holds three answers: the fourth waits for room, and two calls wait behind it.
+    while (c.sent().delivered < 4) std::this_thread::yield();
+    const auto id = p.id();
+    std::thread asker([id] {
+        (void)places::detail::process::current().request(
+            places::control::request_stop{id, std::chrono::nanoseconds(60s).count()});
+    });
+    asker.join();
+    EXPECT_EQ(p.wait_for(100ms), std::nullopt);
+    for (int i = 0; i < 6; ++i) EXPECT_TRUE(c.get<std::string>()) << i;
+    EXPECT_EQ(c.get<int>().error(), errc::closed);
+    EXPECT_EQ(p.wait(), exited(6));
+}
+
+TEST(stop, is_put_off_for_answers_that_nobody_reads_for_half_the_grace_only) {
+    auto p = spawn({.named = "slow"}, [](places::inbox& in) {
+        while (auto next = in.get()) {
+            const auto answer = places::message::of(std::string(1000, 'x'));
+            (void)places::detail::send_or_keep(next->from, answer);
+        }
+        return 7;
+    });
+    auto c = places::connect_to_named_place("slow", 4096);
+    for (int i = 0; i < 6; ++i) ASSERT_EQ(c.put(i), status::ok);
+    while (c.sent().delivered < 4) std::this_thread::yield();
+    EXPECT_EQ(p.request_stop(1s), exited(7));
 }
 
 TEST(stop, of_all_is_refused_before_any_is_asked_where_a_handle_has_no_place) {

@@ -93,11 +93,12 @@ class inbox {
     inbox(const inbox&) = delete;
     inbox& operator=(const inbox&) = delete;
 
-    /// The next message of whoever has one, and the end to answer it on. One that is over the limit
-    /// of its channel is passed over, with a warning in the node's log.
-    /// Returns: the pair | timeout | closed: nobody can send here any more, or this place was asked
-    ///          to stop (place::request_stop) and has all that had come before | node_down: the
-    ///          nursery has ended.
+    /// The next message of any connection, and the end to answer it on. The connections have turns.
+    /// A message over the limit of its channel is passed over, with a warning in the node's log.
+    /// Returns: the pair | timeout | closed: no process can send here any more, or this place was
+    ///          asked to stop (place::request_stop) and has received all that had come before |
+    ///          node_down: the nursery has ended. A server that was asked to stop first waits for
+    ///          callers that leave no room for their answers, at most half of the grace.
     /// Throws:  error{bad_argument} while a router runs in another thread of this process, and
     ///          while the creator's channel is in a channel_set or an async_channel.
     /// Blocks:  until then; inside a router body suspends that body only.

@@ -58,8 +58,9 @@ class place : public channel {
     /// Asks the place to end in order, waits for that, and kills it after `grace`. In the place,
     /// every get, receive and peek on the channel to its creator, and every inbox::get, answers
     /// `closed` from then on, after what had been sent before. It may still put, on all of its
-    /// channels, until its entry returns; what it has sent can still be read here. Connections of
-    /// others end as at any end of a place.
+    /// channels, until its entry returns; what it has sent can still be read here. A server in it
+    /// waits at most half of `grace` for callers that leave no room for their answers. Connections
+    /// of others end as at any end of a place.
     /// Returns: how it has ended; for one that had ended before, how it did.
     /// Throws:  error{bad_argument} where this process is neither root nor creator of the place.
     /// Blocks:  until it has ended; inside a router body suspends that body only.
