@@ -17,10 +17,9 @@ class category final : public boost::system::error_category {
             case errc::empty: return "no message is there";
             case errc::full: return "the channel is full";
             case errc::timeout: return "the deadline passed";
-            case errc::closed: return "the other end closed the channel";
+            case errc::closed: return "the channel is closed";
             case errc::peer_dead: return "the process at the other end has ended";
-            case errc::too_large:
-                return "the message is over the channel's limit; nothing was sent";
+            case errc::too_large: return "the message is over the channel's limit";
             case errc::corrupt:
                 return "the other end broke the channel's rules; the channel is shut";
             case errc::wrong_type: return "the message is of another type than the one asked for";
@@ -56,7 +55,9 @@ class category final : public boost::system::error_category {
             case errc::refused:
                 return "one of the two processes had no descriptor or memory for its end of the "
                        "channel";
-            case errc::misuse: return "a thread or a forked process uses what is not its own";
+            case errc::misuse:
+                return "another thread waits on this channel, or this process was forked and the "
+                       "channel is its parent's";
         }
         return "unknown error";
     }
