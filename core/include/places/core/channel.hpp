@@ -98,9 +98,8 @@ inline constexpr std::size_t max_message_bytes_default = 256 * 1024 * 1024;
 /// A movable end of a channel: an ordered stream of messages each way, bounded by its ring.
 /// Invariant: whatever was accepted is delivered in order, once, even when the sender has died.
 /// Thread:  one at a time; another may go on with it later. A call throws error{misuse} while
-/// another
-///          thread waits in a call of this end. Two threads that never meet in a wait are not
-///          found: give each a channel of its own, or lock.
+///          another thread waits in a call of this end. Two threads that never meet in a wait are
+///          not found: give each a channel of its own, or lock.
 /// Process: the one that holds the end. In a process that the program has forked from it, each call
 ///          throws error{misuse}; close() and the destructor do nothing there, and the parent goes
 ///          on as before.
@@ -120,9 +119,10 @@ class channel {
 
     /// Sends `v` as one message.
     /// Shape:   any sendable_type; its encoding at most sendable_bytes_max(). A string literal
-    ///          arrives as a std::string. What is over
-    ///          record_bytes_max() goes through the ring in parts, and is copied once more.
-    /// Returns: ok | too_large | closed | peer_dead | corrupt.  Only ok has sent anything.
+    ///          arrives as a std::string. What is over record_bytes_max() goes through the ring in
+    ///          parts, and is copied once more.
+    /// Returns: ok | too_large | closed | peer_dead | refused | corrupt.  Only ok sends anything.
+    ///          refused: one of the two processes had no descriptor or memory for its end.
     /// Blocks:  while the ring is full; inside a router body suspends that body only.
     template <sendable_type T>
     status put(const T& v) {
@@ -132,8 +132,7 @@ class channel {
     /// Blocks:  never.
     template <sendable_type T>
     status try_put(const T& v) {
-        const auto outcome = put_until(v, clock::time_point::min());
-        return outcome;
+        return put_until(v, clock::time_point::min());
     }
     /// As put. Returns: also timeout.
     template <sendable_type T, class Rep, class Period>
@@ -142,11 +141,11 @@ class channel {
     }
 
     /// The next message as a T, `value` when nothing else is asked for.
-    /// Returns: the value | closed | peer_dead | corrupt | wrong_type | too_large. A message of
-    ///          another type stays where it is: get it as what it is, take it with receive(), or
-    ///          pass over it with skip(). error().message() says what was expected and what came,
-    ///          and value() throws that. too_large is a message over message_bytes_max(): it is
-    ///          passed over, and the next call gets what follows.
+    /// Returns: the value | closed | peer_dead | refused | corrupt | wrong_type | too_large. A
+    ///          message of another type stays where it is: get it as what it is, take it with
+    ///          receive(), or pass over it with skip(). error().message() says what was expected
+    ///          and what came, and value() throws that. too_large is a message over
+    ///          message_bytes_max(): it is passed over, and the next call gets what follows.
     /// Blocks:  until there is one; inside a router body suspends that body only.
     template <message_type T = value>
     result<T> get() {
@@ -186,7 +185,7 @@ class channel {
     }
 
     /// Passes over the next message, whatever its type, without decoding it.
-    /// Returns: ok | closed | peer_dead | corrupt.  Blocks: as get.
+    /// Returns: ok | closed | peer_dead | refused | corrupt.  Blocks: as get.
     status skip() { return skip_until(clock::time_point::max()); }
     /// As skip. Returns: also empty.  Blocks: never.
     status try_skip() { return skip_until(clock::time_point::min()); }
@@ -198,11 +197,11 @@ class channel {
 
     /// The next message whatever its type.
     /// Returns: the message | timeout, or empty for an `until` that is the clock's min() | closed |
-    ///          peer_dead | corrupt.
+    ///          peer_dead | refused | corrupt | too_large, as get.
     /// Blocks:  until there is one, at most until `until`; inside a router body suspends that body
     ///          only.
     result<message> receive(clock::time_point until = clock::time_point::max());
-    /// Returns: the message | empty | closed | peer_dead | corrupt.  Blocks: never.
+    /// As receive. Returns: also empty.  Blocks: never.
     result<message> try_receive() { return receive(clock::time_point::min()); }
     /// As receive. Returns: also timeout.  Blocks: at most `limit`.
     template <class Rep, class Period>
@@ -262,8 +261,8 @@ class channel {
     /// Receives what is there, at most into.size() messages; the first that is of another type
     /// than the elements of `into`, and all after it, stay.
     /// Shape:   a span, or a vector or array that keeps its size.
-    /// Returns: how many, at least 1 | closed | peer_dead | corrupt | wrong_type; 0 where `into`
-    ///          has no element.
+    /// Returns: how many, at least 1 | closed | peer_dead | refused | corrupt | wrong_type |
+    ///          too_large, as get; 0 where `into` has no element.
     /// Blocks:  until there is one.
     template <message_room Range>
     result<std::size_t> get_batch(Range&& into) {
@@ -281,14 +280,16 @@ class channel {
     }
     /// Room for one more message of exactly `size` bytes, aligned to 8, sent with publish_batch().
     /// Any other put before that drops the batch.
-    /// Returns: the room | full | too_large | closed | peer_dead | corrupt.  Blocks: never.
+    /// Returns: the room | full | too_large | closed | peer_dead | refused | corrupt.
+    /// Blocks:  never.
     result<std::span<std::byte>> add_loan(std::size_t size);
     /// Sends all that was added at once.  Dying: before the end of it = as if never called.
     void publish_batch();
     /// Shows the bytes of the messages that are there, at most into.size(), until release() or a
-    /// call that receives. For as long, what comes in parts behind them is not there: another peek
-    /// waits for that release.
-    /// Returns: how many, at least 1 | closed | peer_dead | corrupt; 0 where `into` has no element.
+    /// call that receives. Until that release, a later message that came in several parts is not
+    /// shown, and a peek for it waits.
+    /// Returns: how many, at least 1 | closed | peer_dead | refused | corrupt | too_large, as
+    ///          get; 0 where `into` has no element.
     /// Blocks:  until there is one.
     result<std::size_t> peek_batch(std::span<std::span<const std::byte>> into) {
         return peek_batch_until(into, clock::time_point::max());
@@ -307,7 +308,7 @@ class channel {
     /// Room for a message of `size` bytes, built where it will be read. publish() sends its first
     /// `used` bytes; until then nothing has happened. One loan at a time.
     /// Shape:   at most record_bytes_max() and sendable_bytes_max(), whatever is used of it.
-    /// Returns: the room | too_large | closed | peer_dead | corrupt.
+    /// Returns: the room | too_large | closed | peer_dead | refused | corrupt.
     /// Blocks:  while the ring is full.
     result<std::span<std::byte>> loan(std::size_t size) {
         return loan_until(size, clock::time_point::max());
@@ -325,7 +326,7 @@ class channel {
     void publish(std::size_t used);
     /// The next message's bytes where they lie, until release() gives them back; the sender could
     /// still change them if it is broken.
-    /// Returns: the bytes | closed | peer_dead | corrupt.
+    /// Returns: the bytes | closed | peer_dead | refused | corrupt | too_large, as get.
     /// Blocks:  until there is one; inside a router body suspends that body only.
     result<std::span<const std::byte>> peek() { return peek_until(clock::time_point::max()); }
     /// As peek. Returns: also empty.  Blocks: never.
@@ -350,14 +351,14 @@ class channel {
     /// Largest message that this end sends or takes, 256 MiB at first. The other end is told: what
     /// is over the limit of either end is too_large where it is put, and nothing of it is sent. A
     /// message that was on its way when the limit was lowered is too_large where it is received,
-    /// passed over there, and counted as delivered. An end that has not been told a limit nor
-    /// received anything yet says none. Between two nodes the limit is not told to the other end,
-    /// where such a message is too_large when it is received.
+    /// passed over there, and counted as delivered. An end announces its limit at its first receive
+    /// or its first set_message_bytes_max(). Before that its peer knows no limit. Between two nodes
+    /// the limit is not announced: such a message is too_large where it is received.
     std::size_t message_bytes_max() const noexcept;
     void set_message_bytes_max(std::size_t limit) noexcept;
     /// Largest message that put takes now: the smaller of both ends' limits, as far as the other
-    /// end has said its own. Where put says too_large, the limit is this, and the size that of the
-    /// encoding: a status holds neither, what a stub throws both.
+    /// end has announced its own. put compares the encoded size with this limit. The status carries
+    /// no numbers; the exception that a stub throws names both.
     std::size_t sendable_bytes_max() const noexcept;
     /// Largest message that goes in one piece, and largest loan: a quarter of the ring.
     std::size_t record_bytes_max() const noexcept;

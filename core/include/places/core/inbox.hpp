@@ -21,7 +21,7 @@ class reply_end;
 namespace detail {
 /// As reply_end::send, but what finds no room is kept and goes before the next message is read
 /// from there; other connections are served meanwhile. At most one between two calls of get().
-/// Returns: ok | too_large | closed | peer_dead.  Blocks: never.
+/// Returns: ok | too_large | closed | peer_dead | refused | corrupt.  Blocks: never.
 status send_or_keep(const reply_end& to, message m);
 /// Largest message that goes there; 0 once the connection has gone.
 std::size_t message_bytes_max(const reply_end& to) noexcept;
@@ -38,7 +38,7 @@ class reply_end {
     /// ended. What that process has sent before may still be unread.
     /// Blocks:  never.
     bool is_open() const;
-    /// Returns: ok | too_large | closed | peer_dead | corrupt, as channel::put.
+    /// Returns: ok | too_large | closed | peer_dead | refused | corrupt, as channel::put.
     /// Blocks:  while the other end leaves no room; inside a router body suspends that body only.
     template <sendable_type T>
     status put(const T& v) {
@@ -82,7 +82,7 @@ class inbox {
     /// A connection has ended, and all that was sent on it has been read.
     struct ended {
         std::uint64_t connection_id = 0;
-        status why = status::closed;     ///< closed | peer_dead | corrupt
+        status why = status::closed;     ///< closed | peer_dead | refused | corrupt
         std::optional<exit_status> how;  ///< of the process at the other end, once it is known
     };
     using event = std::variant<opened, item, ended>;
@@ -107,9 +107,10 @@ class inbox {
     /// The next event: for each connection, the creator's channel included, `opened`, then its
     /// messages, then `ended`. `opened` and `ended` come once each, also when nothing was sent or
     /// the other end has gone before anything was read.
-    /// get() takes messages alone, and leaves `opened` and `ended` to get_event(), from the first
-    /// call of get_event() on: what get() has passed over before that is not told.
-    /// Returns: the event | as get(); `closed` comes after the last `ended`.
+    /// get() takes messages alone, and leaves `opened` and `ended` to get_event(). Connections that
+    /// get() opened or dropped before the first get_event() are not reported.
+    /// Returns: the event | as get(). `closed` comes after the last `ended`; where this place was
+    ///          asked to stop, its connections are still open, and have no `ended`.
     /// Throws, Blocks: as get().
     result<event> get_event(channel::clock::time_point until = channel::clock::time_point::max());
 

@@ -32,7 +32,8 @@ struct spawn_options {
 /// are destroyed one after the other may take two seconds each: end_all() ends them together.
 /// A handle without a place, since it was made so or moved from, is a channel without an end: id()
 /// and pid() are 0, is_dead() is false, and wait(), wait_for() and kill() throw
-/// error{bad_argument}. Thread: one at a time.
+/// error{bad_argument}.
+/// Thread: one at a time.
 class place : public channel {
   public:
     place() noexcept;  ///< no place
@@ -44,13 +45,13 @@ class place : public channel {
     std::uint64_t id() const noexcept;
     int pid() const noexcept;
 
-    /// How the place ended; the same answer every time. Its value is what the entry has returned or
-    /// given to std::exit(), 0 for one that is not in 0..255; 1 after an exception,
-    /// whose text it has, as where the arguments of the entry cannot be read.
+    /// How the place ended; the same answer every time. Its value is what the entry has returned
+    /// or given to std::exit(), 0 for a value that is not in 0..255. It is 1 after an exception;
+    /// `text` is then what(). The same holds if the entry's arguments could not be read.
     /// Asks nothing of the place: one that reads only from its creator ends after close(), but a
     /// named place goes on while others hold connections to it, and one that never reads goes on
-    /// for ever. request_stop() ends these too. Blocks: until its process has ended; inside a
-    /// router body suspends that body only.
+    /// for ever. request_stop() ends these too.
+    /// Blocks: until its process has ended; inside a router body suspends that body only.
     exit_status wait();
     /// Returns: nothing when `limit` has passed.
     std::optional<exit_status> wait_for(std::chrono::nanoseconds limit);
@@ -136,9 +137,11 @@ place spawn_with(const spawn_options& options, F f, Args&&... args) {
         if constexpr (entry::travels && sizeof...(Args) > 0) {
             const auto sent = p.put(tuple{std::forward<Args>(args)...});
             if (sent != status::ok) {
-                throw error(make_error_code(sent),
-                            "the arguments for a place's entry: " + std::string(to_string(sent)) +
-                                "; a larger ring_bytes takes larger arguments");
+                auto why = "the arguments for a place's entry: " + make_error_code(sent).message();
+                if (sent == status::too_large) {
+                    why += " of " + std::to_string(p.sendable_bytes_max()) + " bytes";
+                }
+                throw error(make_error_code(sent), why);
             }
         }
         return p;
