@@ -86,30 +86,40 @@ void throw_exception_from_error(const failure& f, const boost::source_location&)
     throw error{f.code, f.text};
 }
 
-handshake::handshake(role side, config settings) : side_(side), settings_(std::move(settings)) {
-    if (!is_node_name(settings_.name))
-        throw error{errc::bad_argument, no_node_name(settings_.name)};
-    if (settings_.keys.empty()) throw error{errc::bad_argument, "no key to shake hands with"};
-    if (!is_range(settings_.protocols))
+handshake::handshake(role side, config settings)
+    : handshake(side, std::make_shared<const config>(std::move(settings))) {}
+
+handshake::handshake(role side, std::shared_ptr<const config> settings)
+    : side_(side),
+      settings_(std::move(settings)) {
+    if (!is_node_name(settings_->name))
+        throw error{errc::bad_argument, no_node_name(settings_->name)};
+    if (settings_->keys.empty()) throw error{errc::bad_argument, "no key to shake hands with"};
+    if (!is_range(settings_->protocols))
         throw error{errc::bad_argument,
-                    "protocol range " + to_string(settings_.protocols) + " is empty"};
+                    "protocol range " + to_string(settings_->protocols) + " is empty"};
     if (side_ == role::accepting) {
-        accepting_range_ = settings_.protocols;
+        accepting_range_ = settings_->protocols;
         accepting_nonce_ = make_nonce();
-        accepting_name_ = settings_.name;
-        accepting_incarnation_ = settings_.incarnation;
+        accepting_name_ = settings_->name;
+        accepting_incarnation_ = settings_->incarnation;
     } else {
-        dialing_range_ = settings_.protocols;
+        dialing_range_ = settings_->protocols;
         dialing_nonce_ = make_nonce();
-        dialing_name_ = settings_.name;
-        dialing_incarnation_ = settings_.incarnation;
+        dialing_name_ = settings_->name;
+        dialing_incarnation_ = settings_->incarnation;
     }
 }
 
 void handshake::secure(known_key key, const proof_bytes& binding) {
-    settings_.keys = {std::move(key)};
+    key_ = std::move(key);
     binding_ = binding;
     is_secure_ = true;
+}
+
+std::span<const known_key> handshake::keys() const noexcept {
+    if (key_) return {&*key_, 1};
+    return settings_->keys;
 }
 
 handshake::step handshake::start() {
@@ -141,8 +151,9 @@ handshake::step handshake::feed(const frame& f) {
 }
 
 handshake::step handshake::breach(errc code, std::string_view what) const {
-    return {reject_frame{code, std::string{what}, settings_.protocols.min, settings_.protocols.max},
-            failure{code, std::string{what}}};
+    return {
+        reject_frame{code, std::string{what}, settings_->protocols.min, settings_->protocols.max},
+        failure{code, std::string{what}}};
 }
 
 handshake::step handshake::on_challenge(const challenge_frame& f) {
@@ -154,7 +165,7 @@ handshake::step handshake::on_challenge(const challenge_frame& f) {
         return refuse(errc::wrong_version, no_common_protocol(dialing_range_, accepting_range_));
     waiting_ = waiting_for::welcome;
     return {hello_frame{dialing_range_.min, dialing_range_.max, dialing_name_, dialing_incarnation_,
-                        dialing_nonce_, prove(role::dialing, settings_.keys.front().key)},
+                        dialing_nonce_, prove(role::dialing, keys().front().key)},
             pending{}};
 }
 
@@ -169,7 +180,7 @@ handshake::step handshake::on_hello(const hello_frame& f) {
     dialing_name_ = f.node_name;
     dialing_incarnation_ = f.incarnation;
     dialing_nonce_ = f.nonce;
-    const auto held = find_key(settings_.keys, dialing_name_, [&](const node_key& key) {
+    const auto held = find_key(keys(), dialing_name_, [&](const node_key& key) {
         return same_proof(prove(role::dialing, key), f.proof);
     });
     if (!held) return refuse(errc::bad_key, wrong_key_text());
@@ -191,19 +202,19 @@ handshake::step handshake::on_welcome(const welcome_frame& f) {
     protocol_ = f.protocol;
     accepting_name_ = f.node_name;
     accepting_incarnation_ = f.incarnation;
-    if (!same_proof(prove(role::accepting, settings_.keys.front().key), f.proof))
+    if (!same_proof(prove(role::accepting, keys().front().key), f.proof))
         return fail(errc::bad_key, wrong_key_text());
     // After the proof: whoever is wrong here holds the key and is worth a precise word.
     if (protocol_ != common_protocol(dialing_range_, accepting_range_))
         return fail(errc::protocol, "the other side chose protocol " + std::to_string(protocol_) +
                                         " out of " + to_string(accepting_range_) + " and " +
                                         to_string(dialing_range_));
-    if (!settings_.expected_name.empty() && accepting_name_ != settings_.expected_name)
+    if (!settings_->expected_name.empty() && accepting_name_ != settings_->expected_name)
         return fail(errc::protocol, "the node there is called '" + printable(accepting_name_) +
-                                        "', not '" + printable(settings_.expected_name) + "'");
+                                        "', not '" + printable(settings_->expected_name) + "'");
     waiting_ = waiting_for::nothing;
     peer_info peer{accepting_name_, accepting_incarnation_, protocol_, {}};
-    peer.rights = settings_.granted;
+    peer.rights = settings_->granted;
     return {std::nullopt, std::move(peer)};
 }
 

@@ -11,7 +11,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -72,8 +74,10 @@ class handshake {
         outcome then;
     };
 
+    /// Many handshakes may share `settings`.
     /// Throws: places::error{bad_argument} for a name or range that no peer would accept,
     ///         {start_failed} without randomness.
+    handshake(role side, std::shared_ptr<const config> settings);
     handshake(role side, config settings);
 
     /// What TLS has found out, before start(): the key in use, its owner the only name that counts,
@@ -101,9 +105,11 @@ class handshake {
     step refuse(errc code, std::string text);  // with a reject frame
     step fail(errc code, std::string text);    // without a word
     proof_bytes prove(role prover, const node_key& key) const;
+    std::span<const known_key> keys() const noexcept;
 
     role side_;
-    config settings_;
+    std::shared_ptr<const config> settings_;
+    std::optional<known_key> key_;  // that TLS has found, instead of those of settings_
     waiting_for waiting_ = waiting_for::start;
     // Everything the proofs cover, as far as it is known.
     protocol_range accepting_range_{}, dialing_range_{};

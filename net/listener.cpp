@@ -192,9 +192,11 @@ class greeting : public pending_handshake, public std::enable_shared_from_this<g
                           [self = shared_from_this()](error_code, std::size_t) {
                               if (self->over_) return;
                               drop_what_came(self->stream_.socket());
-                              self->fail(errc::protocol,
-                                         "not the places protocol: bytes that are not TLS; a "
-                                         "node that dials as insecure, perhaps");
+                              self->guarded([&] {
+                                  self->fail(errc::protocol,
+                                             "not the places protocol: bytes that are not TLS; a "
+                                             "node that dials as insecure, perhaps");
+                              });
                           });
     }
 
@@ -261,9 +263,11 @@ class greeting : public pending_handshake, public std::enable_shared_from_this<g
                               error_code ec, std::size_t) mutable {
                               if (self->over_) return;
                               // A peer that is gone misses its last word, not its place in the log.
-                              if (ec && !std::holds_alternative<failure>(then))
-                                  return self->on_error("writing", ec);
-                              self->guarded([&] { self->conclude(std::move(then)); });
+                              const bool is_lost = ec && !std::holds_alternative<failure>(then);
+                              self->guarded([&] {
+                                  if (is_lost) return self->on_error("writing", ec);
+                                  self->conclude(std::move(then));
+                              });
                           });
     }
 
@@ -403,22 +407,24 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
           window_(context) {
         open();
         if (!options_.insecure) tls_ = make_tls_context();
-        keys_ = std::make_shared<const std::vector<known_key>>(options_.keys);
     }
 
     std::uint16_t port() const noexcept { return endpoint_.port(); }
     const std::string& name() const noexcept { return options_.name; }
 
+    // Waits and then accepts, since a failure inside Asio's async_accept would leave no handler.
     void accept() {
-        is_accepting_ = true;
-        acceptor_.async_accept(peer_endpoint_,
-                               [self = shared_from_this()](error_code ec, tcp::socket socket) {
-                                   if (self->closed_) return;
-                                   self->is_accepting_ = false;
-                                   if (ec) return self->on_error(ec);
-                                   self->failing_ = false;
-                                   self->on_accepted(std::move(socket));
-                               });
+        try {
+            acceptor_.async_wait(tcp::acceptor::wait_read,
+                                 [self = shared_from_this()](error_code ec) {
+                                     if (self->closed_) return;
+                                     self->is_accepting_ = false;
+                                     self->on_connection(ec);
+                                 });
+            is_accepting_ = true;
+        } catch (const std::bad_alloc&) {
+            on_error(asio::error::no_memory);
+        }
     }
 
     void close() {
@@ -452,13 +458,15 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         const bool has_name = !options_.name.empty();
         if (!has_name) options_.name = where;
         // What no peer accepts is refused here, not at the first peer.
-        make_handshake();
+        set_up_handshakes();
+        (void)make_handshake();
 
         endpoint_ = {address, options_.port};
         acceptor_.open(endpoint_.protocol(), ec);
         if (!ec) acceptor_.set_option(tcp::acceptor::reuse_address{true}, ec);
         if (!ec) acceptor_.bind(endpoint_, ec);
         if (!ec) acceptor_.listen(asio::socket_base::max_listen_connections, ec);
+        if (!ec) acceptor_.non_blocking(true, ec);
         if (!ec) endpoint_ = acceptor_.local_endpoint(ec);
         if (ec == asio::error::address_in_use)
             refuse(errc::address_in_use,
@@ -472,12 +480,21 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
             refuse(errc::node_unreachable,
                    ec.message() + "; low ports take CAP_NET_BIND_SERVICE: choose one from 1024 on");
         if (ec) refuse(errc::node_unreachable, ec.message());
-        if (!has_name) options_.name = to_string(options_.address, endpoint_.port());
+        if (!has_name) {
+            options_.name = to_string(options_.address, endpoint_.port());
+            set_up_handshakes();
+        }
     }
 
-    handshake make_handshake() const {
-        return {handshake::role::accepting,
-                {options_.keys, options_.name, options_.incarnation, options_.protocols}};
+    void set_up_handshakes() {
+        for_handshakes_ = std::make_shared<const handshake::config>(handshake::config{
+            options_.keys, options_.name, options_.incarnation, options_.protocols});
+    }
+
+    handshake make_handshake() const { return {handshake::role::accepting, for_handshakes_}; }
+
+    std::shared_ptr<const std::vector<known_key>> keys() const {
+        return {for_handshakes_, &for_handshakes_->keys};
     }
 
     // -- accepted, and waiting for a handshake to end --
@@ -489,6 +506,23 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         bool is_known;
     };
 
+    void on_connection(error_code ec) {
+        try {
+            tcp::socket socket{acceptor_.get_executor()};
+            if (!ec) acceptor_.accept(socket, peer_endpoint_, ec);
+            // It has hung up meanwhile.
+            if (ec == asio::error::would_block || ec == asio::error::connection_aborted)
+                return accept();
+            if (!ec) {
+                failing_ = false;
+                return on_accepted(std::move(socket));
+            }
+        } catch (const std::bad_alloc&) {
+            ec = asio::error::no_memory;
+        }
+        on_error(ec);
+    }
+
     // Known addresses go ahead of unknown ones, so that the reserve is of use to them.
     void on_accepted(tcp::socket socket) {
         const auto origin = origin_of(peer_endpoint_.address());
@@ -496,19 +530,32 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
         const auto at = !is_known ? waiting_.end()
                                   : std::find_if(waiting_.begin(), waiting_.end(),
                                                  [](const newcomer& n) { return !n.is_known; });
-        waiting_.insert(at, {std::move(socket), peer_endpoint_, origin, is_known});
+        try {
+            waiting_.insert(at, {std::move(socket), peer_endpoint_, origin, is_known});
+        } catch (const std::exception& e) {
+            refused(peer_endpoint_, e.what());
+        }
         admit();
+    }
+
+    void admit() {
+        try {
+            begin_handshakes();
+        } catch (const std::exception& e) {
+            // Nothing calls this again for them, perhaps.
+            for (const auto& each : std::exchange(waiting_, {})) refused(each.peer, e.what());
+        }
+        if (!is_accepting_ && !failing_ && waiting_.size() <= pending_.reserve()) accept();
     }
 
     // Begins the handshakes of those that wait, as far as the ones in their way have had their
     // time.
-    void admit() {
+    void begin_handshakes() {
         while (!waiting_.empty()) {
             const auto now = clock::now();
             const auto obstacle = pending_.find_obstacle(waiting_.front().origin, now);
             if (obstacle.handshake && obstacle.ends_at > now) {
-                admit_at(obstacle.ends_at);
-                break;
+                return admit_at(obstacle.ends_at);
             }
             if (obstacle.handshake)
                 obstacle.handshake->make_room(
@@ -518,7 +565,6 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
             waiting_.pop_front();
             greet(std::move(next));
         }
-        if (!is_accepting_ && !failing_ && waiting_.size() <= pending_.reserve()) accept();
     }
 
     void admit_at(clock::time_point when) {
@@ -535,8 +581,8 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
             const auto at = std::make_shared<pending_handshakes::handle>();
             greeting::tls_maker tls;
             if (tls_)
-                tls = {[context = tls_, keys = keys_](greeting::claimed_handler on_claimed) {
-                           return std::make_unique<tls_side>(context, *keys, std::move(on_claimed));
+                tls = {[context = tls_, keys = keys()](greeting::claimed_handler on_claimed) {
+                           return std::make_unique<tls_side>(context, keys, std::move(on_claimed));
                        },
                        seen_};
             const auto one = std::make_shared<greeting>(
@@ -547,68 +593,90 @@ class listener::state : public std::enable_shared_from_this<listener::state> {
                 [self = shared_from_this(), at, peer, origin = next.origin](dial_result r) {
                     self->pending_.remove(*at);
                     self->room_.cancel();
-                    if (r) self->pending_.remember(origin, clock::now());
-                    self->on_greeted(peer, std::move(r));
+                    self->on_greeted(peer, origin, std::move(r));
                 });
             *at = pending_.add(one, next.origin, clock::now());
-            one->start(clock::now() + options_.handshake_deadline);
+            try {
+                one->start(clock::now() + options_.handshake_deadline);
+            } catch (const std::exception&) {
+                one->drop();
+                pending_.remove(*at);
+                throw;
+            }
         } catch (const std::exception& e) {
             refused(peer, e.what());
         }
     }
 
-    void on_greeted(const tcp::endpoint& from, dial_result r) {
+    void on_greeted(const tcp::endpoint& from, const asio::ip::address& origin, dial_result r) {
         if (closed_) return;
         if (!r) return refused(from, r.error().text);
         try {
+            pending_.remember(origin, clock::now());
             const peer_info peer = (*r)->peer();
             if (options_.on_link) options_.on_link(std::move(*r), peer);
         } catch (const std::exception& e) {
-            log("dropped the link from " + to_string(from) + ": " + e.what());
+            print([&] { return "dropped the link from " + to_string(from) + ": " + e.what(); });
         }
     }
 
     // No descriptor or memory is left: a busy loop would not help.
     void on_error(error_code ec) {
         if (!std::exchange(failing_, true))
-            log("cannot accept connections on " + to_string(endpoint_) + ": " + ec.message() +
-                "; trying again every " + std::to_string(accept_pause.count()) + " ms");
+            print([&] {
+                return "cannot accept connections on " + to_string(endpoint_) + ": " +
+                       ec.message() + "; trying again every " +
+                       std::to_string(accept_pause.count()) + " ms";
+            });
         pause_.expires_after(accept_pause);
         pause_.async_wait([self = shared_from_this()](error_code wait_ec) {
             if (!wait_ec && !self->closed_) self->accept();
         });
     }
 
-    void refused(const tcp::endpoint& from, const std::string& cause) {
-        if (refused_in_window_++ == 0) {
-            window_.expires_after(options_.log_window);
-            window_.async_wait([self = shared_from_this()](error_code ec) {
-                if (!ec && !self->closed_) self->summarise();
-            });
+    void refused(const tcp::endpoint& from, const std::string& cause) noexcept {
+        try {
+            if (refused_in_window_ == 0) {
+                window_.expires_after(options_.log_window);
+                window_.async_wait([self = shared_from_this()](error_code ec) {
+                    if (!ec && !self->closed_) self->summarise();
+                });
+            }
+            ++refused_in_window_;
+            if (refused_in_window_ > options_.refusals_logged_max) last_unlogged_ = {from, cause};
+        } catch (const std::exception&) {
+            // No memory for the window: this line is printed, and counted in no summary.
         }
-        if (refused_in_window_ <= options_.refusals_logged_max) return log(line_of(from, cause));
-        last_unlogged_ = {from, cause};
+        if (refused_in_window_ <= options_.refusals_logged_max)
+            print([&] { return line_of(from, cause); });
     }
 
     void summarise() {
         const std::size_t refused = std::exchange(refused_in_window_, 0);
         if (refused <= options_.refusals_logged_max) return;
         const std::size_t unlogged = refused - options_.refusals_logged_max;
-        log(std::to_string(unlogged) +
-            " more refused; the last: " + line_of(last_unlogged_.first, last_unlogged_.second));
+        print([&] {
+            return std::to_string(unlogged) + " more refused; the last: " +
+                   line_of(last_unlogged_.first, last_unlogged_.second);
+        });
     }
 
     static std::string line_of(const tcp::endpoint& from, const std::string& cause) {
         return "refused a connection from " + to_string(from) + ": " + cause;
     }
 
-    void log(std::string line) {
-        if (options_.log) options_.log(std::move(line));
+    // A line for which there is no memory is lost.
+    template <class Line>
+    void print(Line line) noexcept {
+        try {
+            if (options_.log) options_.log(line());
+        } catch (const std::exception&) {
+        }
     }
 
     listen_options options_;
     std::shared_ptr<asio::ssl::context> tls_;  // none when insecure
-    std::shared_ptr<const std::vector<known_key>> keys_;
+    std::shared_ptr<const handshake::config> for_handshakes_;
     const std::shared_ptr<seen_hellos> seen_ = std::make_shared<seen_hellos>();
     tcp::acceptor acceptor_;
     tcp::endpoint endpoint_;

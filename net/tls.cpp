@@ -116,7 +116,8 @@ std::shared_ptr<ssl::context> make_tls_context() {
     return context;
 }
 
-tls_side::tls_side(std::shared_ptr<ssl::context> context, std::vector<known_key> keys,
+tls_side::tls_side(std::shared_ptr<ssl::context> context,
+                   std::shared_ptr<const std::vector<known_key>> keys,
                    std::function<void()> on_claimed)
     : context_(std::move(context)),
       is_dialing_(false),
@@ -126,7 +127,7 @@ tls_side::tls_side(std::shared_ptr<ssl::context> context, std::vector<known_key>
 tls_side::tls_side(std::shared_ptr<ssl::context> context, const node_key& key, std::string name)
     : context_(std::move(context)),
       is_dialing_(true),
-      keys_{known_key{key, {}, {}}},
+      keys_(std::make_shared<const std::vector<known_key>>(1, known_key{key, {}, {}})),
       own_identity_(psk_identity(name, key)) {}
 
 void tls_side::attach(SSL* connection) {
@@ -146,7 +147,7 @@ SSL_SESSION* tls_side::find_session(std::string_view identity) {
         return nullptr;
     }
     shown_ = "the name '" + printable(parts->name) + "' and the key " + printable(parts->key_id);
-    const auto found = find_key(keys_, parts->name,
+    const auto found = find_key(*keys_, parts->name,
                                 [&](const node_key& key) { return key_id(key) == parts->key_id; });
     if (!found) return nullptr;
     if (!is_owned_by(*found, parts->name)) {
@@ -163,11 +164,11 @@ void tls_side::on_answered() noexcept {
     if (const auto on_claimed = std::exchange(on_claimed_, nullptr)) on_claimed();
 }
 
-SSL_SESSION* tls_side::own_session() const { return session_of(connection_, keys_.front().key); }
+SSL_SESSION* tls_side::own_session() const { return session_of(connection_, keys_->front().key); }
 
 std::optional<tls_side::proved> tls_side::proof() const {
     if (SSL_session_reused(connection_) != 1 || (!is_dialing_ && !used_)) return std::nullopt;
-    proved p{is_dialing_ ? keys_.front() : *used_, {}};
+    proved p{is_dialing_ ? keys_->front() : *used_, {}};
     if (!is_dialing_) p.key.owner = shown_name_;
     if (SSL_export_keying_material(connection_, reinterpret_cast<unsigned char*>(p.binding.data()),
                                    p.binding.size(), binding_label.data(), binding_label.size(),

@@ -28,7 +28,8 @@ class tls_side {
     /// `keys`: those that let a peer in. `on_claimed` is called once at most, when the hello is one
     /// that a holder of a key has made: OpenSSL has checked that. Its sender may have copied it, so
     /// it proves nothing yet. The handler must not throw.
-    tls_side(std::shared_ptr<boost::asio::ssl::context> context, std::vector<known_key> keys,
+    tls_side(std::shared_ptr<boost::asio::ssl::context> context,
+             std::shared_ptr<const std::vector<known_key>> keys,
              std::function<void()> on_claimed = nullptr);
     /// Dials as `name`, with `key`.
     tls_side(std::shared_ptr<boost::asio::ssl::context> context, const node_key& key,
@@ -67,8 +68,8 @@ class tls_side {
   private:
     std::shared_ptr<boost::asio::ssl::context> context_;
     const bool is_dialing_;
-    std::vector<known_key> keys_;
-    std::string own_identity_;  // of the dialing side
+    std::shared_ptr<const std::vector<known_key>> keys_;  // of the dialing side, one
+    std::string own_identity_;                            // of the dialing side
     SSL* connection_ = nullptr;
     std::size_t identities_ = 0;  // that the peer has shown
     std::string shown_;           // the last identity that the peer has shown, as text for people

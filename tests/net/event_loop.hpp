@@ -52,7 +52,8 @@ class event_loop {
         const auto key = make_node_key();
         stream one{std::move(sockets.first), std::make_unique<tls_side>(tls, key, "one")};
         stream two{std::move(sockets.second),
-                   std::make_unique<tls_side>(tls, std::vector{known_key{key, "one", {}}})};
+                   std::make_unique<tls_side>(tls, std::make_shared<const std::vector<known_key>>(
+                                                       1, known_key{key, "one", {}}))};
         int shaken = 0;
         const auto done = [&](boost::system::error_code ec) {
             EXPECT_FALSE(ec) << ec.message();
