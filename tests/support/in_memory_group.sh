@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # in_memory_group.sh MIB COMMAND…: runs it in a control group that may have so many MiB, of either
-# version.  Exit status: the command's; 1 also when the kernel had to kill in the group; 77 where no
-# such group can be made.
+# version.  Exit status: the command's; 1 also when the kernel had to kill in the group, or when the
+# command has left a process behind, which is killed; 77 where no such group can be made.
 set -eu
 . "$(dirname "$0")/skip.sh"
 mib=$1
@@ -16,12 +16,15 @@ else
     skip "no control group for memory can be made here"
 fi
 mkdir "$group" 2>/dev/null || skip "no control group for memory can be made here"
-# What the command has left behind is ended with it.
+# A file of a group has no size, so it is read.
+left() { cat "$group/cgroup.procs"; }
 leave() {
-    while [ -s "$group/cgroup.procs" ] && [ -n "$(cat "$group/cgroup.procs")" ]; do
-        xargs -r kill -9 <"$group/cgroup.procs" 2>/dev/null || true
+    while pids=$(left) && [ -n "$pids" ]; do
+        # shellcheck disable=SC2086  # a list of numbers
+        kill -9 $pids 2>/dev/null || true
+        sleep 0.05
     done
-    rmdir "$group"
+    rmdir "$group" || true
 }
 trap leave EXIT
 trap 'exit 1' INT TERM
@@ -33,4 +36,14 @@ if grep -q '^oom_kill [1-9]' "$group/$events"; then
     cat "$group/$events" >&2
     outcome=1
 fi
+# What ends by itself has two seconds for it.
+looks=0
+while [ -n "$(left)" ] && [ $looks -lt 40 ]; do
+    looks=$((looks + 1))
+    sleep 0.05
+done
+for pid in $(left); do
+    echo "left behind in the group: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)" >&2
+    outcome=1
+done
 exit $outcome
