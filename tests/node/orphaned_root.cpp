@@ -81,9 +81,11 @@ int main(int argc, char** argv) {
     std::array<std::string, waited.size()> heard;
     std::array<std::thread, waited.size()> threads;
     for (auto& each : waited) each = places::spawn(put_and_sleep);
+    for (auto& each : waited) {
+        if (!each.get<int>()) return 4;
+    }
     for (std::size_t i = 0; i < waited.size(); ++i) {
         threads[i] = std::thread([&, i] {
-            if (!waited[i].get<int>()) return;
             try {
                 heard[i] = to_string(waited[i].wait());
             } catch (const places::error& e) {

@@ -49,7 +49,8 @@ class async_channel {
     /// Takes the end over.
     /// Throws: error{bad_argument} for no end, an end that is in a set or that an inbox or another
     ///         async_channel reads, while somebody else waits in this process, before a runtime
-    ///         exists, and while `io` has an async_channel of a runtime that has ended. An inbox reads its creator's channel from its first get() on.
+    ///         exists, and while `io` has an async_channel of a runtime that has ended. An inbox
+    ///         reads its creator's channel from its first get() on.
     async_channel(boost::asio::io_context& io, channel&& owned);
     /// The end stays its owner's, who keeps it, unmoved, for as long. So for a place.
     async_channel(boost::asio::io_context& io, channel& borrowed);
