@@ -54,7 +54,7 @@ constexpr std::uint64_t unlooked_bytes_max = std::uint64_t{8} << 20;
 // Of what is left for rings: for all else that the node's processes need.
 constexpr std::uint64_t spare_bytes_max = std::uint64_t{64} << 20;
 constexpr std::uint64_t spare_part = 8;
-// Of the memory that the node may have, all rings that one place has asked for.
+// Of the memory that the node may have, all rings that one place, or the bridge, has asked for.
 constexpr std::uint64_t quota_part = 4;
 
 std::vector<unique_fd> only(unique_fd fd) {
@@ -140,6 +140,7 @@ class nursery {
     std::string node_name_;  // empty in the node of a program's own root, which has none
     bool ending_ = false;
     std::uint64_t unlooked_bytes_ = unlooked_bytes_max;  // granted since memory_left() was asked
+    std::uint64_t quota_bytes_ = 0;                      // as memory_left() said then
 
     struct ending {
         std::uint64_t request = 0;
@@ -371,19 +372,23 @@ void nursery::check_memory(const resident& from, std::size_t ring_bytes) {
     shm::check_ring_bytes(ring_bytes);
     const auto bytes = channel_table::bytes_of(ring_bytes);
     unlooked_bytes_ += bytes;
-    const bool has_quota = from.id != root_place_id && !from.is_bridge;
+    // The bridge asks for other nodes, also those with a key that lets them connect only.
+    const bool has_quota = from.id != root_place_id;
     const auto asked = residents_.channels().bytes_asked_by(from.id) + bytes;
-    if (unlooked_bytes_ < unlooked_bytes_max && asked < unlooked_bytes_max) return;
+    const bool is_over = has_quota && asked > quota_bytes_;
+    if (unlooked_bytes_ < unlooked_bytes_max && !is_over) return;
     const auto memory = memory_left();
     const auto what = "a channel with rings of " + to_text_bytes(ring_bytes) + " takes " +
                       to_text_bytes(bytes) + " of memory";
     const auto limit = to_text_bytes(memory.limit_bytes) + " (" + memory.source + ")";
-    const auto quota = memory.limit_bytes / quota_part;
-    if (has_quota && asked > quota) {
+    quota_bytes_ = memory.limit_bytes / quota_part;
+    if (has_quota && asked > quota_bytes_) {
+        const auto who = from.is_bridge ? "the bridge, for all other nodes together,"
+                                        : "place " + std::to_string(from.id);
         throw error(errc::start_failed,
-                    what + ", and place " + std::to_string(from.id) + " has asked for " +
-                        to_text_bytes(asked - bytes) + " already; one place may ask for " +
-                        to_text_bytes(quota) + ", a quarter of " + limit +
+                    what + ", and " + who + " has asked for " + to_text_bytes(asked - bytes) +
+                        " already; one " + (from.is_bridge ? "bridge" : "place") + " may ask for " +
+                        to_text_bytes(quota_bytes_) + ", a quarter of " + limit +
                         ". Ask for smaller rings (ring_bytes), or close channels");
     }
     const auto spare = std::min(memory.limit_bytes / spare_part, spare_bytes_max);

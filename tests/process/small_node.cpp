@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 using places::channel;
@@ -46,6 +47,8 @@ void serve(places::inbox& in) {
     }
 }
 
+const auto serve_entry = places::register_entry<serve>("serve");
+
 /// What one place may ask for is a quarter of the group's memory.
 void asks_for_too_much(channel& creator) {
     const auto text = refusal_of([] { (void)spawn({.ring_bytes = 64 * mib}, [](channel&) {}); });
@@ -55,7 +58,7 @@ void asks_for_too_much(channel& creator) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const places::runtime runtime{argc, argv};
+    places::runtime runtime{argc, argv};
     // More than there is, by the root.
     expect_words(refusal_of([] { (void)spawn({.ring_bytes = 256 * mib}, [](channel&) {}); }),
                  {"rings of 256 MiB", "512 MiB", "256 MiB (", "memory.", "ring_bytes"});
@@ -63,8 +66,21 @@ int main(int argc, char** argv) {
     auto greedy = spawn(asks_for_too_much);
     expect_words(greedy.get<std::string>().value(),
                  {"rings of 64 MiB", "one place may ask for 64 MiB", "a quarter"});
-    // As much as there is, piece by piece: the last is refused, and all live.
     auto server = spawn({.named = "server"}, serve);
+    // All that other nodes ask for, by their links, has one quota.
+    {
+        auto node = runtime.spawn_remote_node("localhost", {.listen_port = 0});
+        auto there = node.supervise_place(serve_entry, {.named = "there"});
+        std::vector<channel> links;
+        std::string why = "no error";
+        while (links.size() < 900 && why == "no error") {
+            why =
+                refusal_of([&] { links.push_back(node.connect_to_named_place("there", mib / 8)); });
+        }
+        expect_words(why, {"rings of 128 KiB", "the bridge", "64 MiB", "a quarter"});
+        links.clear();
+    }
+    // As much as there is, piece by piece: the last is refused, and all live.
     std::vector<channel> all;
     std::string text = "no error";
     while (all.size() < 100 && text == "no error") {
