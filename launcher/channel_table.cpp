@@ -19,7 +19,7 @@ void channel_table::enter(std::uint64_t channel, std::uint64_t asked, std::uint6
     of.request = request;
     channels_of_[asked].insert(channel);
     channels_of_[asker].insert(channel);
-    bytes_asked_[asker] += bytes_of(ring_bytes);
+    charge(asker, bytes_of(ring_bytes));
     bytes_to_come_ += bytes_of(ring_bytes);
 }
 
@@ -49,9 +49,29 @@ void channel_table::set_shared(std::uint64_t channel, end_number end) {
     bytes_to_come_ -= bytes_of(of.ring_bytes) / 2;
 }
 
-std::uint64_t channel_table::bytes_asked_by(std::uint64_t place) const {
-    const auto found = bytes_asked_.find(place);
-    return found == bytes_asked_.end() ? 0 : found->second;
+void channel_table::charge_keepers(clock::time_point now) {
+    for (; !kept_.empty() && kept_.front().since + keep_time <= now; kept_.pop_front()) {
+        const auto found = channels_.find(kept_.front().channel);
+        if (found == channels_.end()) continue;
+        auto& of = found->second;
+        discharge(of.places[of.payer], bytes_of(of.ring_bytes));
+        of.payer = static_cast<end_number>(1 - of.payer);
+        charge(of.places[of.payer], bytes_of(of.ring_bytes));
+    }
+}
+
+std::uint64_t channel_table::bytes_charged_to(std::uint64_t place, clock::time_point now) {
+    charge_keepers(now);
+    const auto found = charged_.find(place);
+    return found == charged_.end() ? 0 : found->second;
+}
+
+void channel_table::charge(std::uint64_t place, std::uint64_t bytes) { charged_[place] += bytes; }
+
+void channel_table::discharge(std::uint64_t place, std::uint64_t bytes) {
+    const auto found = charged_.find(place);
+    found->second -= bytes;
+    if (found->second == 0) charged_.erase(found);
 }
 
 std::vector<channel_table::row> channel_table::above(std::uint64_t after,
@@ -65,16 +85,18 @@ std::vector<channel_table::row> channel_table::above(std::uint64_t after,
 }
 
 std::optional<std::uint64_t> channel_table::let_go(std::uint64_t channel, std::uint64_t place,
-                                                   end_number end) {
+                                                   end_number end, clock::time_point now) {
     if (!find_held(channel, place, end)) return std::nullopt;
     auto& of = channels_.at(channel);
     of.held[end] = false;
     set_shared(channel, end);  // or never will be
     const auto other = 1 - end;
-    if (of.held[other]) return of.places[other];
-    const auto asker = bytes_asked_.find(of.places[1]);
-    asker->second -= bytes_of(of.ring_bytes);
-    if (asker->second == 0) bytes_asked_.erase(asker);
+    if (of.held[other]) {
+        // The memory of both ends stays as long as one is held.
+        if (of.payer == end) kept_.push_back({channel, now});
+        return of.places[other];
+    }
+    discharge(of.places[of.payer], bytes_of(of.ring_bytes));
     for (const auto id : of.places) {
         const auto known = channels_of_.find(id);
         if (known == channels_of_.end()) continue;
@@ -85,7 +107,7 @@ std::optional<std::uint64_t> channel_table::let_go(std::uint64_t channel, std::u
     return std::nullopt;
 }
 
-std::set<std::uint64_t> channel_table::forget(std::uint64_t place) {
+std::set<std::uint64_t> channel_table::forget(std::uint64_t place, clock::time_point now) {
     std::set<std::uint64_t> others;
     const auto found = channels_of_.find(place);
     if (found == channels_of_.end()) return others;
@@ -95,7 +117,7 @@ std::set<std::uint64_t> channel_table::forget(std::uint64_t place) {
         const auto of = channels_.at(channel);
         for (end_number end = 0; end < of.places.size(); ++end) {
             if (of.places[end] == place) {
-                (void)let_go(channel, place, end);
+                (void)let_go(channel, place, end, now);
             } else if (of.held[end]) {
                 others.insert(of.places[end]);
             }

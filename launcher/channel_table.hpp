@@ -3,8 +3,10 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -24,8 +26,13 @@ class channel_table {
         std::array<bool, 2> shared{false, false};  ///< its memory has been made and passed on
         std::size_t ring_bytes = 0;
         std::uint64_t request = 0;  ///< the asker's, by which it was asked for
+        std::uint8_t payer = 1;     ///< the end whose place it is charged to
     };
     using end_number = std::uint8_t;  ///< 0 or 1, as in `places`
+    using clock = std::chrono::steady_clock;
+
+    /// So long may a place keep an end after the asker has closed the other: it may be busy.
+    static constexpr std::chrono::seconds keep_time{10};
     struct row {
         std::uint64_t channel = 0;
         ends of;
@@ -45,25 +52,36 @@ class channel_table {
     std::vector<row> above(std::uint64_t after, std::size_t count_max) const;
     /// `place` holds that end no longer.
     /// Returns: the place that holds the other end, if `place` did hold this one and any does.
-    std::optional<std::uint64_t> let_go(std::uint64_t channel, std::uint64_t place, end_number end);
+    std::optional<std::uint64_t> let_go(std::uint64_t channel, std::uint64_t place, end_number end,
+                                        clock::time_point now = clock::now());
     /// `place` has ended, and all its ends with it.
     /// Returns: the places that hold an end of a channel with it.
-    std::set<std::uint64_t> forget(std::uint64_t place);
+    std::set<std::uint64_t> forget(std::uint64_t place, clock::time_point now = clock::now());
 
     /// Memory that a channel takes, both ends together.
     static std::uint64_t bytes_of(std::size_t ring_bytes) noexcept;
-    /// Of all channels that `place` has asked for.
-    std::uint64_t bytes_asked_by(std::uint64_t place) const;
+    /// Of all channels that `place` has asked for, and of those of which it has held the last end
+    /// for keep_time or longer. The latter are not charged to their asker any more.
+    std::uint64_t bytes_charged_to(std::uint64_t place, clock::time_point now = clock::now());
     /// Of all ends whose memory is still to be made.
     std::uint64_t bytes_to_come() const noexcept { return bytes_to_come_; }
 
   private:
+    void charge_keepers(clock::time_point now);
+    void charge(std::uint64_t place, std::uint64_t bytes);
+    void discharge(std::uint64_t place, std::uint64_t bytes);
+
     // No hash tables: when one grows it writes to all its nodes, and a place that is forked between
     // the growing of two holds the only copy of all those pages.
     std::map<std::uint64_t, ends> channels_;
     // Both ways, so that a death costs what the dead place's channels cost.
     std::map<std::uint64_t, std::set<std::uint64_t>> channels_of_;
-    std::map<std::uint64_t, std::uint64_t> bytes_asked_;  // by place
+    std::map<std::uint64_t, std::uint64_t> charged_;  // bytes, by place
+    struct noted {
+        std::uint64_t channel = 0;
+        clock::time_point since;
+    };
+    std::deque<noted> kept_;  // whose asker has let go first; the oldest first
     std::uint64_t bytes_to_come_ = 0;
     std::uint64_t next_id_ = 1;
 };

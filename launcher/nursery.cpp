@@ -116,7 +116,7 @@ class nursery {
     void close(resident& from, const control::channel_closed& what);
     static void hear(resident& from, const control::last_words& what);
     void answer(resident& bridge, std::uint64_t request, control::peer_ended& what);
-    void check_memory(const resident& from, std::size_t ring_bytes);
+    void check_memory(const resident& from, const resident* other, std::size_t ring_bytes);
     void relay(const resident& from, control::log_note note);
     void deliver(std::uint64_t from, control::log_note note);
 
@@ -332,7 +332,7 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
             return;
         }
     }
-    check_memory(from, what.ring_bytes);
+    check_memory(from, nullptr, what.ring_bytes);
     const auto channel = residents_.channels().next_id();
     auto doorbell = from.doorbell.duplicate();
     auto entry = shown_entry(what.entry);
@@ -366,16 +366,20 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
 }
 
 /// Both ends of a new channel make their memory themselves, so a large one costs the nursery
-/// nothing; and all of it is counted before a page is touched.
+/// nothing; and all of it is counted before a page is touched. `other` is the place at the other
+/// end, if it is there already: it may keep too many channels that others have closed.
 /// Throws: error{start_failed} with the figures; std::invalid_argument for the size.
-void nursery::check_memory(const resident& from, std::size_t ring_bytes) {
+void nursery::check_memory(const resident& from, const resident* other, std::size_t ring_bytes) {
     shm::check_ring_bytes(ring_bytes);
     const auto bytes = channel_table::bytes_of(ring_bytes);
     unlooked_bytes_ += bytes;
     // The bridge asks for other nodes, also those with a key that lets them connect only.
     const bool has_quota = from.id != root_place_id;
-    const auto asked = residents_.channels().bytes_asked_by(from.id) + bytes;
-    const bool is_over = has_quota && asked > quota_bytes_;
+    auto& channels = residents_.channels();
+    const auto asked = channels.bytes_charged_to(from.id) + bytes;
+    // The bridge lets go of what is closed, and may be at its quota for what other nodes ask.
+    const auto kept = other && !other->is_bridge ? channels.bytes_charged_to(other->id) : 0;
+    const bool is_over = (has_quota && asked > quota_bytes_) || kept > quota_bytes_;
     if (unlooked_bytes_ < unlooked_bytes_max && !is_over) return;
     const auto memory = memory_left();
     const auto what = "a channel with rings of " + to_text_bytes(ring_bytes) + " takes " +
@@ -390,6 +394,15 @@ void nursery::check_memory(const resident& from, std::size_t ring_bytes) {
                         " already; one " + (from.is_bridge ? "bridge" : "place") + " may ask for " +
                         to_text_bytes(quota_bytes_) + ", a quarter of " + limit +
                         ". Ask for smaller rings (ring_bytes), or close channels");
+    }
+    if (kept > quota_bytes_) {
+        throw error(errc::start_failed,
+                    what + ", and place " + std::to_string(other->id) + ", \"" + other->name +
+                        "\", keeps " + to_text_bytes(kept) +
+                        " of channels that it has asked for, or that were closed at the other "
+                        "end; one place may have " +
+                        to_text_bytes(quota_bytes_) + ", a quarter of " + limit +
+                        ". Try again when it has let go of some");
     }
     const auto spare = std::min(memory.limit_bytes / spare_part, spare_bytes_max);
     const auto promised = residents_.channels().bytes_to_come();
@@ -546,7 +559,7 @@ void nursery::offer(resident& to, resident& from, std::uint64_t request, std::si
                               std::to_string(to.outbox.size()) + " connections before this one"));
         return;
     }
-    check_memory(from, ring_bytes);
+    check_memory(from, &to, ring_bytes);
     const auto channel = residents_.channels().next_id();
     auto theirs = only(from.doorbell.duplicate());
     for (auto& fd : extra) theirs.push_back(std::move(fd));
