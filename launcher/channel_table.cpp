@@ -19,20 +19,16 @@ void channel_table::enter(std::uint64_t channel, std::uint64_t asked, std::uint6
     of.request = request;
     channels_of_[asked].insert(channel);
     channels_of_[asker].insert(channel);
+    asked_[{asker, request}] = channel;
     charge(asker, bytes_of(ring_bytes));
     bytes_to_come_ += bytes_of(ring_bytes);
 }
 
 std::optional<std::uint64_t> channel_table::find_asked(std::uint64_t asker,
                                                        std::uint64_t request) const {
-    const auto known = channels_of_.find(asker);
-    if (known == channels_of_.end()) return std::nullopt;
-    // The last ones are the likeliest.
-    for (auto at = known->second.rbegin(); at != known->second.rend(); ++at) {
-        const auto& of = channels_.at(*at);
-        if (of.places[1] == asker && of.held[1] && of.request == request) return *at;
-    }
-    return std::nullopt;
+    const auto found = asked_.find({asker, request});
+    if (found == asked_.end() || !channels_.at(found->second).held[1]) return std::nullopt;
+    return found->second;
 }
 
 const channel_table::ends* channel_table::find_held(std::uint64_t channel, std::uint64_t place,
@@ -103,6 +99,8 @@ std::optional<std::uint64_t> channel_table::let_go(std::uint64_t channel, std::u
         known->second.erase(channel);
         if (known->second.empty()) channels_of_.erase(known);
     }
+    const auto asked = asked_.find({of.places[1], of.request});
+    if (asked != asked_.end() && asked->second == channel) asked_.erase(asked);
     channels_.erase(channel);
     return std::nullopt;
 }

@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 namespace places::launcher {
@@ -76,6 +77,8 @@ class channel_table {
     std::map<std::uint64_t, ends> channels_;
     // Both ways, so that a death costs what the dead place's channels cost.
     std::map<std::uint64_t, std::set<std::uint64_t>> channels_of_;
+    // By asker and request: the last channel that was asked for so.
+    std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint64_t> asked_;
     std::map<std::uint64_t, std::uint64_t> charged_;  // bytes, by place
     struct noted {
         std::uint64_t channel = 0;

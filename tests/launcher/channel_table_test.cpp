@@ -81,5 +81,18 @@ TEST_F(channel_tables, charge_a_place_that_asks_for_itself_once) {
     EXPECT_EQ(table.bytes_charged_to(asker, later), 0U);
 }
 
+TEST_F(channel_tables, find_the_last_channel_of_a_request_while_its_asker_holds_it) {
+    const auto first = enter(5);
+    const auto last = enter(5);
+    EXPECT_EQ(table.find_asked(asker, 5), last);
+    EXPECT_FALSE(table.find_asked(asker, 6));
+    EXPECT_FALSE(table.find_asked(asked, 5));
+    (void)table.let_go(last, asker, 1);
+    EXPECT_FALSE(table.find_asked(asker, 5));
+    (void)table.forget(asked);
+    (void)table.let_go(first, asker, 1);
+    EXPECT_FALSE(table.find_asked(asker, 5));
+}
+
 }  // namespace
 }  // namespace places::launcher
