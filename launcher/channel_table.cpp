@@ -12,7 +12,7 @@ std::uint64_t channel_table::bytes_of(std::size_t ring_bytes) noexcept {
 }
 
 void channel_table::enter(std::uint64_t channel, std::uint64_t asked, std::uint64_t asker,
-                          std::size_t ring_bytes, std::uint64_t request) {
+                          std::size_t ring_bytes, std::uint64_t request, clock::time_point now) {
     auto& of = channels_[channel];
     of.places = {asked, asker};
     of.ring_bytes = ring_bytes;
@@ -21,6 +21,7 @@ void channel_table::enter(std::uint64_t channel, std::uint64_t asked, std::uint6
     channels_of_[asker].insert(channel);
     asked_[{asker, request}] = channel;
     charge(asker, bytes_of(ring_bytes));
+    promises_.push_back({channel, now});
     bytes_to_come_ += bytes_of(ring_bytes);
 }
 
@@ -41,8 +42,22 @@ const channel_table::ends* channel_table::find_held(std::uint64_t channel, std::
 
 void channel_table::set_shared(std::uint64_t channel, end_number end) {
     auto& of = channels_.at(channel);
-    if (std::exchange(of.shared[end], true)) return;
-    bytes_to_come_ -= bytes_of(of.ring_bytes) / 2;
+    of.shared[end] = true;
+    settle(of, end);
+}
+
+void channel_table::settle(ends& of, end_number end) noexcept {
+    if (std::exchange(of.promised[end], false)) bytes_to_come_ -= bytes_of(of.ring_bytes) / 2;
+}
+
+std::uint64_t channel_table::bytes_to_come(clock::time_point now) {
+    for (; !promises_.empty() && promises_.front().since + promise_time <= now;
+         promises_.pop_front()) {
+        const auto found = channels_.find(promises_.front().channel);
+        if (found == channels_.end()) continue;
+        for (const end_number end : {0, 1}) settle(found->second, end);
+    }
+    return bytes_to_come_;
 }
 
 void channel_table::charge_keepers(clock::time_point now) {

@@ -26,14 +26,17 @@ class channel_table {
         std::array<bool, 2> held{true, true};
         std::array<bool, 2> shared{false, false};  ///< its memory has been made and passed on
         std::size_t ring_bytes = 0;
-        std::uint64_t request = 0;  ///< the asker's, by which it was asked for
-        std::uint8_t payer = 1;     ///< the end whose place it is charged to
+        std::uint64_t request = 0;                 ///< the asker's, by which it was asked for
+        std::uint8_t payer = 1;                    ///< the end whose place it is charged to
+        std::array<bool, 2> promised{true, true};  ///< its memory counts in bytes_to_come()
     };
     using end_number = std::uint8_t;  ///< 0 or 1, as in `places`
     using clock = std::chrono::steady_clock;
 
     /// So long may a place keep an end after the asker has closed the other: it may be busy.
     static constexpr std::chrono::seconds keep_time{10};
+    /// For so long, memory that is to be made counts as taken: a place may never make it.
+    static constexpr std::chrono::seconds promise_time{10};
     struct row {
         std::uint64_t channel = 0;
         ends of;
@@ -42,7 +45,7 @@ class channel_table {
     std::uint64_t next_id() noexcept { return next_id_++; }
     /// Both may be one place.
     void enter(std::uint64_t channel, std::uint64_t asked, std::uint64_t asker,
-               std::size_t ring_bytes, std::uint64_t request);
+               std::size_t ring_bytes, std::uint64_t request, clock::time_point now = clock::now());
     /// The channel that `asker` was granted for that request, and holds.
     std::optional<std::uint64_t> find_asked(std::uint64_t asker, std::uint64_t request) const;
     /// Returns: null unless `place` holds that end of it.
@@ -64,11 +67,12 @@ class channel_table {
     /// Of all channels that `place` has asked for, and of those of which it has held the last end
     /// for keep_time or longer. The latter are not charged to their asker any more.
     std::uint64_t bytes_charged_to(std::uint64_t place, clock::time_point now = clock::now());
-    /// Of all ends whose memory is still to be made.
-    std::uint64_t bytes_to_come() const noexcept { return bytes_to_come_; }
+    /// Of all ends whose memory is still to be made, and of channels no older than promise_time.
+    std::uint64_t bytes_to_come(clock::time_point now = clock::now());
 
   private:
     void charge_keepers(clock::time_point now);
+    void settle(ends& of, end_number end) noexcept;
     void charge(std::uint64_t place, std::uint64_t bytes);
     void discharge(std::uint64_t place, std::uint64_t bytes);
 
@@ -84,7 +88,8 @@ class channel_table {
         std::uint64_t channel = 0;
         clock::time_point since;
     };
-    std::deque<noted> kept_;  // whose asker has let go first; the oldest first
+    std::deque<noted> kept_;      // whose asker has let go first; the oldest first
+    std::deque<noted> promises_;  // the oldest first
     std::uint64_t bytes_to_come_ = 0;
     std::uint64_t next_id_ = 1;
 };

@@ -94,5 +94,21 @@ TEST_F(channel_tables, find_the_last_channel_of_a_request_while_its_asker_holds_
     EXPECT_FALSE(table.find_asked(asker, 5));
 }
 
+TEST_F(channel_tables, count_memory_as_promised_until_it_is_made_or_the_promise_is_old) {
+    const auto never_made = table.next_id();
+    table.enter(never_made, asked, asker, ring_bytes, 1, begin);
+    EXPECT_EQ(table.bytes_to_come(begin), of_one);
+    table.set_shared(never_made, 1);
+    EXPECT_EQ(table.bytes_to_come(begin), of_one / 2);
+    table.enter(table.next_id(), asked, asker, ring_bytes, 2, later);
+    EXPECT_EQ(table.bytes_to_come(later), of_one);
+    // Made late, it is counted once.
+    table.set_shared(never_made, 0);
+    EXPECT_EQ(table.bytes_to_come(later), of_one);
+    (void)table.forget(asked);
+    (void)table.forget(asker);
+    EXPECT_EQ(table.bytes_to_come(later), 0U);
+}
+
 }  // namespace
 }  // namespace places::launcher
