@@ -93,8 +93,13 @@ int main(int argc, char** argv) {
     expect(all.size() >= 10, "there was room for ten, not " + std::to_string(all.size()));
     expect_words(text, {"rings of 4 MiB", "are left", "kept for the node's processes"});
     all.clear();
-    auto again = places::connect_to_named_place("server", 4 * mib);
-    expect(again.put(2) == places::status::ok && again.get<int>().value() == 2,
+    // The memory is free once the server has let go of its ends too.
+    std::vector<channel> again;
+    while (again.empty()) {
+        (void)refusal_of(
+            [&] { again.push_back(places::connect_to_named_place("server", 4 * mib)); });
+    }
+    expect(again[0].put(2) == places::status::ok && again[0].get<int>().value() == 2,
            "what was closed is there again");
     server.kill();
     return failures == 0 ? 0 : 1;
