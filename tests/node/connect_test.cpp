@@ -8,6 +8,7 @@
 #include "tests/node/peer.hpp"
 #include "tests/support/attackers.hpp"
 #include "tests/support/error_of.hpp"
+#include "tests/support/kill_process.hpp"
 #include "tests/support/scratch.hpp"
 
 #include <gtest/gtest.h>
@@ -16,6 +17,7 @@
 #include <csignal>
 #include <filesystem>
 #include <optional>
+#include <sched.h>
 #include <string>
 
 namespace places {
@@ -246,6 +248,7 @@ TEST_F(connected, tells_no_status_of_an_end_that_others_have_asked_for) {
     // Until our bridge has seen the link end.
     while (error_of([&] { (void)there.connect_to_named_place("echo"); }).code() !=
            errc::node_down) {
+        ::sched_yield();
     }
     there.send_exit(7);
     EXPECT_EQ(error_of([&] { (void)there.wait(); }).code(), errc::node_down);
@@ -260,7 +263,7 @@ TEST_F(connected, hears_of_the_end_of_our_own_bridge) {
                   told = static_cast<errc>(error_of([&] { (void)there.wait(); }).code().value());
                   test_runtime().stop();
               }),
-        after(0s, [&] { ::kill(bridge_of(::getpid()), SIGKILL); }));
+        after(0s, [&] { kill_process(bridge_of(::getpid())); }));
     EXPECT_EQ(told, errc::node_down);
     EXPECT_TRUE(connect(own_key()).is_up());
 }

@@ -6,8 +6,10 @@
 #include "tests/node/local_node.hpp"
 #include "tests/node/peer.hpp"
 #include "tests/node/processes.hpp"
+#include "tests/support/kill_process.hpp"
 #include "tests/support/sanitized.hpp"
 
+#include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -212,7 +214,7 @@ class counted : public ::testing::Test {
             const auto bridge = bridge_of(is_ours ? ::getpid() : node.pid());
             ASSERT_NE(bridge, 0);
             run_round(
-                place, random_, [&](pid_t) { ::kill(bridge, SIGKILL); }, all_);
+                place, random_, [&](pid_t) { kill_process(bridge); }, all_);
         }
         report("bridges killed", rounds(100), since);
         EXPECT_GT(all_.unknown, 0U);
@@ -282,12 +284,17 @@ TEST_F(counted, is_true_after_the_place_there_has_ended) {
     }
 }
 
+TEST(kill_process, fails_where_there_is_none_instead_of_ending_the_tests_beside_it) {
+    EXPECT_FATAL_FAILURE(kill_process(0), "there is no such process");
+    EXPECT_FATAL_FAILURE(kill_process(-1), "there is no such process");
+}
+
 TEST_F(counted, is_true_after_the_place_there_was_killed) {
     auto node = start(key_);
     for (int n = 0; n < 20; ++n) {
         auto place = node.supervise_place(process_entry);
         run_round(
-            place, random_, [](pid_t there) { ::kill(there, SIGKILL); }, all_);
+            place, random_, [](pid_t there) { kill_process(there); }, all_);
         EXPECT_EQ(place.wait(), (exit_status{true, SIGKILL}));
         EXPECT_EQ(place.sent().unknown, 0U);
     }

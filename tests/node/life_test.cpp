@@ -11,6 +11,7 @@
 #include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
 #include "tests/support/halt.hpp"
+#include "tests/support/kill_process.hpp"
 #include "tests/support/sanitized.hpp"
 #include "tests/support/scratch.hpp"
 
@@ -31,6 +32,7 @@
 #include <iterator>
 #include <optional>
 #include <regex>
+#include <sched.h>
 #include <spawn.h>
 #include <stdexcept>
 #include <string>
@@ -415,7 +417,7 @@ TEST(node, that_fails_once_it_was_ready_says_so_as_a_line_of_text_alone) {
     // Once that is answered, the node has what came before.
     EXPECT_EQ(error_of([&] { (void)node.connect_to_named_place("nobody"); }).code(),
               errc::name_not_found);
-    ::kill(nursery_of(node.pid()), SIGKILL);
+    kill_process(nursery_of(node.pid()));
     ::kill(node.pid(), SIGCONT);
     EXPECT_EQ(node.wait(), (places::exit_status{false, 1}));
     EXPECT_FALSE(heard("[" + node.name() + "] the node ends: ").empty());
@@ -543,7 +545,7 @@ TEST(node, whose_bridge_is_killed_is_down) {
     ASSERT_NE(bridge, 0);
     ASSERT_EQ(echoed(place, "before"), "before");
     const auto start = clock_type::now();
-    ::kill(bridge, SIGKILL);
+    kill_process(bridge);
     EXPECT_EQ(place.get<std::string>().error(), errc::peer_dead);
     std::printf("node's bridge killed: noticed after %lld ms\n", ms_since(start));
     EXPECT_EQ(node.wait(), (places::exit_status{false, 1}));
@@ -556,7 +558,7 @@ TEST(node, is_lost_with_our_own_bridge_and_another_can_be_started) {
     place.set("x", 1);
     const pid_t bridge = bridge_of(::getpid());
     ASSERT_NE(bridge, 0);
-    ::kill(bridge, SIGKILL);
+    kill_process(bridge);
     EXPECT_EQ(error_of([&] {
                   while (true) (void)place.get("x");
               }).code(),
@@ -782,8 +784,7 @@ TEST(node, a_hundred_of_them_leave_no_descriptor_mapping_or_process_behind) {
     EXPECT_LE(descriptors_of(::getpid()), own);
     // It hears of the last channels a moment later.
     const auto until = clock_type::now() + 10s;
-    while (descriptors_of(bridge) > of_bridge && clock_type::now() < until) {
-    }
+    while (descriptors_of(bridge) > of_bridge && clock_type::now() < until) ::sched_yield();
     EXPECT_LE(descriptors_of(bridge), of_bridge);
     // A sanitizer's allocator maps for itself.
     if (!is_sanitized) {
@@ -820,8 +821,7 @@ TEST(node, a_thousand_connections_leave_no_descriptor_or_mapping_behind) {
             return mappings_of(bridges[i]) > mapped[i] + 20 ||
                    descriptors_of(bridges[i]) > before[i];
         };
-        while (is_closing() && clock_type::now() < until) {
-        }
+        while (is_closing() && clock_type::now() < until) ::sched_yield();
         EXPECT_LE(descriptors_of(bridges[i]), before[i]);
         EXPECT_LE(mappings_of(bridges[i]), mapped[i] + 20);
     }

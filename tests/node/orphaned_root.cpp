@@ -93,7 +93,9 @@ int main(int argc, char** argv) {
             }
         });
     }
-    ::kill(nursery_of(::getpid()), SIGKILL);
+    const pid_t nursery = nursery_of(::getpid());
+    if (nursery == 0) return 4;
+    ::kill(nursery, SIGKILL);
     for (auto& each : threads) each.join();
 
     for (const auto& each : heard) std::cout << "thread: " << each << '\n';

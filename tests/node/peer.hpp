@@ -17,6 +17,7 @@
 #include <cstring>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 namespace places::net {
@@ -212,8 +213,7 @@ class bridge_test : public ::testing::Test {
 
     ~bridge_test() override {
         control_ = {};
-        while (bridge_of(::getpid()) == pid_) {
-        }
+        while (bridge_of(::getpid()) == pid_) ::sched_yield();
     }
 
     peer dial() {

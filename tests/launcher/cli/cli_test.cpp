@@ -6,6 +6,7 @@
 #include "tests/node/processes.hpp"
 #include "tests/support/content_of.hpp"
 #include "tests/support/halt.hpp"
+#include "tests/support/kill_process.hpp"
 #include "tests/support/sanitized.hpp"
 #include "tests/support/scratch.hpp"
 
@@ -26,6 +27,7 @@
 #include <optional>
 #include <poll.h>
 #include <regex>
+#include <sched.h>
 #include <set>
 #include <spawn.h>
 #include <string>
@@ -688,8 +690,7 @@ TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_once_that_has_room_to_hear
     ASSERT_GT(queued, 0);
     auto running = node({}, {busy.variable()});
     // It has said that it listens, and now it waits for room.
-    while (facts_of(running->pid).state != 'S') {
-    }
+    while (facts_of(running->pid).state != 'S') ::sched_yield();
     while (queued-- > 0) EXPECT_EQ(busy.told(), "X=1");
     EXPECT_EQ(busy.told(), "READY=1");
     EXPECT_EQ(command({"stop", address, "--key-file", key}).status(), 0);
@@ -785,7 +786,7 @@ TEST_F(cli, a_node_that_has_lost_its_nursery_says_so_by_its_status) {
     auto running = node();
     const pid_t nursery = nursery_of(running->pid);
     ASSERT_NE(nursery, 0);
-    ::kill(nursery, SIGKILL);
+    kill_process(nursery);
     EXPECT_EQ(running->status(), 9);
     EXPECT_NE(running->output().find("the bridge has ended"), std::string::npos)
         << running->output();
@@ -818,7 +819,7 @@ TEST_F(cli, a_node_whose_bridge_is_killed_starts_another_and_its_places_keep_the
         EXPECT_NE(text.find("asked " + std::to_string(n) + " times"), text.npos) << text;
         const auto bridge = bridge_of(running->pid);
         ASSERT_NE(bridge, 0);
-        ::kill(bridge, SIGKILL);
+        kill_process(bridge);
         EXPECT_TRUE(other.is_closed_by_bridge());
         const auto output = running->wait_for("listens again on 127.0.0.1 port", n);
         EXPECT_NE(output.find("the bridge has ended: signal 9"), output.npos) << output;
@@ -840,7 +841,7 @@ TEST_F(cli, a_node_whose_bridges_are_of_no_use_ends_with_the_fifth_of_them) {
     for (std::size_t n = 1; n <= 5; ++n) {
         const auto bridge = bridge_of(running->pid);
         ASSERT_NE(bridge, 0);
-        ::kill(bridge, SIGKILL);
+        kill_process(bridge);
         if (n < 5) (void)running->wait_for("listens again", n);
     }
     EXPECT_EQ(running->status(), 9);
@@ -851,7 +852,7 @@ TEST_F(cli, a_node_whose_bridges_are_of_no_use_ends_with_the_fifth_of_them) {
 TEST_F(cli, a_node_that_waits_to_start_another_bridge_ends_when_it_is_told_to) {
     auto running = node();
     for (std::size_t n = 1; n <= 4; ++n) {
-        ::kill(bridge_of(running->pid), SIGKILL);
+        kill_process(bridge_of(running->pid));
         if (n < 4) (void)running->wait_for("listens again", n);
     }
     (void)running->wait_for("the bridge has ended", 4);
