@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A program that nursery_test starts and that comes to an end in one of several ways:
-//   doomed_root exit|return|abort|throw|wait|get|spawn|exit_in_body|exit_outside|thread
+//   doomed_root exit|return|abort|throw|wait|get|sent|spawn|exit_in_body|exit_outside|thread
 // It starts places, prints a line with the ids of all processes it is responsible for, and waits
 // for a line on its standard input before it does what its argument says. With `thread` it prints
 // the error that it gets for a thread before its runtime, and exits with its code.
+#include "tests/support/halt.hpp"
 #include "processes.hpp"
 
 #include <chrono>
@@ -56,6 +57,12 @@ int main(int argc, char** argv) {
     all.push_back(places::spawn({.named = "server"}, serve));
     auto parent = places::spawn(has_a_child);
     const int nursery = nursery_pid();
+    places::channel unopened;
+    if (how == "sent") {
+        halt(all[3].pid());  // it does not take the connection up
+        unopened = places::connect_to_named_place("server");
+        for (int n = 0; n < 3; ++n) (void)unopened.put(n);
+    }
 
     // In this order: the test picks the nursery by its place in the line.
     std::cout << nursery << ' ' << parent.get<int>().value() << ' ' << parent.pid();
@@ -63,6 +70,10 @@ int main(int argc, char** argv) {
     std::cout << std::endl;
     std::string order;
     if (how == "get") return all[0].get<int>().error().value();
+    if (how == "sent") {
+        (void)unopened.get<int>();
+        return static_cast<int>(unopened.sent().unknown);
+    }
     if (how == "wait") return all[0].wait().value;
     if (how == "set" || how == "set_in_body") {
         using namespace std::chrono_literals;

@@ -208,6 +208,14 @@ TEST(nursery, takes_the_places_with_it_and_ends_a_get_of_the_root) {
     root.await_all();
 }
 
+// The nursery may have had the other end's memory, and kept it: what was read is not known.
+TEST(nursery, takes_with_it_whether_an_end_was_ever_opened) {
+    doomed_root root{"sent"};
+    ::kill(root.nursery(), SIGKILL);
+    EXPECT_EQ(WEXITSTATUS(root.wait()), 3);
+    root.await_all();
+}
+
 TEST(nursery, takes_the_places_with_it_and_ends_a_wait_of_the_root_on_a_set) {
     for (const char* how : {"set", "set_in_body"}) {
         SCOPED_TRACE(how);
