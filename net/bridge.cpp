@@ -45,6 +45,8 @@ constexpr std::size_t denials_logged_max = 10;
 constexpr std::chrono::seconds denial_window{1};
 
 /// The keys and tokens in the pipe that goes with a command, if they come that way.
+/// Throws: error{start_failed} where one of them is missing: without it the command would be
+/// another.
 void take_keys(command& c, std::vector<unique_fd>& fds) {
     const auto keys = keys_of(c);
     if (keys.empty() || !keys.front()->empty() || fds.empty()) return;
@@ -55,7 +57,8 @@ void take_keys(command& c, std::vector<unique_fd>& fds) {
     for (bytes* const key : keys) {
         key->resize(std::tuple_size_v<node_key>);
         const auto got = ::read(pipe.get(), key->data(), key->size());
-        key->resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+        if (got != static_cast<ssize_t>(key->size()))
+            throw error{errc::start_failed, "the keys that go with a command did not come"};
     }
 }
 
@@ -312,7 +315,11 @@ void bridge::take(control::received offer) {
     if (!parsed) return;
     const bool is_root = end->peer_id() == control::root_place_id;
     // Another process's descriptors may be anything, also what blocks.
-    if (is_root) take_keys(*parsed, extra);
+    try {
+        if (is_root) take_keys(*parsed, extra);
+    } catch (const error& e) {
+        return relay{std::move(end), 0}.refuse(code_of(e), e.what());
+    }
     const auto ring_bytes = end->end().out().capacity_bytes();
     if (auto* start = std::get_if<start_command>(&*parsed)) {
         open_frame f{.channel = 0, .ring_bytes = ring_bytes, .target = {}};

@@ -4,6 +4,7 @@
 #include "core/channel_state.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/peer.hpp"
+#include "tests/support/error_of.hpp"
 #include "tests/support/halt.hpp"
 #include "tests/support/node_main.hpp"
 
@@ -15,6 +16,7 @@
 #include <array>
 #include <csignal>
 #include <cstdio>
+#include <fcntl.h>
 #include <fstream>
 #include <map>
 #include <optional>
@@ -510,6 +512,24 @@ TEST_F(forging_node, may_tell_the_text_of_an_end_before_the_channel_is_open_here
     channel c{home.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
     ASSERT_TRUE(c.peer_status());
     EXPECT_EQ(c.peer_status()->text, "at once");
+}
+
+TEST_F(forging_node, is_not_asked_where_the_link_that_goes_with_a_command_does_not_come) {
+    auto& home = detail::process::current();
+    for (const std::size_t size : {std::size_t{0}, link_.size() / 2}) {
+        SCOPED_TRACE(size);
+        std::array<int, 2> ends{};
+        ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+        const unique_fd reader{ends[0]};
+        const unique_fd writer{ends[1]};
+        ASSERT_EQ(::write(writer.get(), link_.data(), size), static_cast<ssize_t>(size));
+        const command what = connect_command{{}, "x"};
+        auto answer = home.request(
+            control::open_bridge{detail::encode_datum(what), ring_bytes_default}, {{reader.get()}});
+        channel c{home.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
+        const auto text = text_of_error(errc::start_failed, [&] { (void)detail::await_opened(c); });
+        EXPECT_NE(text.find("the keys that go with a command did not come"), text.npos) << text;
+    }
 }
 
 /// Asks the nursery, as a bridge does, to tell the process at the other end of a channel that the
