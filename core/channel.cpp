@@ -84,14 +84,14 @@ status channel::send(const message& m, clock::time_point until) {
 
 result<message> channel::receive(clock::time_point until) {
     const auto next_one = next(until);
-    if (next_one.state != status::ok) return make_error_code(next_one.state);
+    if (next_one.state != status::ok) return reason_of(next_one.state);
     return state_->take(next_one.record);
 }
 
 result<std::span<std::byte>> channel::loan_until(std::size_t size, clock::time_point until) {
     if (!state_) return make_error_code(status::closed);
     const auto room = state_->loan(size, until);
-    if (room.state != status::ok) return make_error_code(room.state);
+    if (room.state != status::ok) return reason_of(room.state);
     return room.payload;
 }
 
@@ -102,7 +102,7 @@ void channel::publish(std::size_t used) {
 
 result<std::span<const std::byte>> channel::peek_until(clock::time_point until) {
     const auto next_one = look(until);
-    if (next_one.state != status::ok) return make_error_code(next_one.state);
+    if (next_one.state != status::ok) return reason_of(next_one.state);
     return next_one.record.payload;
 }
 
@@ -151,7 +151,7 @@ batch_outcome channel::add_run(std::uint16_t type, std::size_t size,
 result<std::span<std::byte>> channel::add_loan(std::size_t size) {
     if (!state_) return make_error_code(status::closed);
     const auto room = state_->add_loan(size);
-    if (room.state != status::ok) return make_error_code(room.state);
+    if (room.state != status::ok) return reason_of(room.state);
     return room.payload;
 }
 
@@ -170,7 +170,7 @@ result<std::size_t> channel::peek_batch_until(std::span<std::span<const std::byt
     while (count < into.size()) {
         const auto next_one = look(count == 0 ? until : clock::time_point::min());
         if (next_one.state != status::ok) {
-            if (count == 0) return make_error_code(next_one.state);
+            if (count == 0) return reason_of(next_one.state);
             break;
         }
         into[count++] = next_one.record.payload;
@@ -216,6 +216,18 @@ result<void> channel::set_busy_poll(bool on) {
 }
 
 bool channel::is_busy_polling() const noexcept { return state_ && state_->polls(); }
+
+reason channel::reason_of(status s) {
+    return state_ ? state_->reason_of(s) : reason(make_error_code(s));
+}
+
+std::string channel::refusal() const {
+    if (!state_) return {};
+    state_->home().origin().check();
+    if (state_->home().is_notified()) state_->home().pump();
+    state_->take_up_peer();
+    return state_->await_refusal();
+}
 
 std::optional<exit_status> channel::peer_status() const {
     if (!state_) return std::nullopt;

@@ -2,8 +2,10 @@
 #include "core/channel_state.hpp"
 
 #include "core/process.hpp"
+#include "core/text.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -15,6 +17,9 @@ constexpr std::size_t kept_bytes_max = 1 << 20;
 
 // No process has a message that is larger: x86-64 gives it 47 bits of addresses.
 constexpr std::uint64_t address_space_bytes = std::uint64_t{1} << 47;
+
+// How long the reason may take that the nursery has already.
+constexpr std::chrono::seconds refusal_limit{1};
 
 constexpr std::uint16_t number_of(kind k) noexcept { return static_cast<std::uint16_t>(k); }
 
@@ -100,8 +105,10 @@ void channel_state::attach_peer() {
     } catch (const std::exception& e) {
         why = e.what();
     }
-    peer_hung_up(why, true);
+    peer_hung_up(home_.name() + ": " + why, true);
     home_.tell(control::channel_closed{id(), number_, true, why});
+    // After that: the process at the other end sees the half shut, and waits for the reason.
+    end_.shut(shm::half_state::refused);
 }
 
 void channel_state::await_peer() {
@@ -116,7 +123,7 @@ void channel_state::await_peer() {
 void channel_state::peer_hung_up(const std::string& why, bool may_have_read) {
     {
         const std::lock_guard lock(mutex_);
-        if (refusal_.empty()) refusal_ = why;
+        if (refusal_.empty()) refusal_ = printable_text(why);
         peer_has_opened_ |= may_have_read;
         peer_never_opened_ |= !peer_has_opened_;
     }
@@ -126,6 +133,31 @@ void channel_state::peer_hung_up(const std::string& why, bool may_have_read) {
 std::string channel_state::refusal() const {
     const std::lock_guard lock(mutex_);
     return refusal_;
+}
+
+std::string channel_state::await_refusal() {
+    if (end_.in().peer_state() == status::refused && refusal().empty()) {
+        const auto is_known = [this] { return !refusal().empty(); };
+        if (!home_.wait({}, is_known, deadline_after(refusal_limit), spin_)) {
+            peer_hung_up("the process at the other end does not say why", true);
+        }
+    }
+    return refusal();
+}
+
+std::string channel_state::why_not_begun() {
+    // Where one of the two could not use its end, the place ends for that.
+    const auto why = refusal();
+    const auto how = process_status();
+    return why.empty() && how ? "the new place ended before it had begun: " + to_string(*how)
+                              : "the new place could not have its channel: " + why;
+}
+
+reason channel_state::reason_of(status s) {
+    const auto code = make_error_code(s);
+    if (s != status::refused) return code;
+    const auto why = await_refusal();
+    return why.empty() ? reason(code) : reason(code, code.message() + ": " + why);
 }
 
 /// For a caller that is not the one of the last call.
@@ -571,7 +603,7 @@ bool channel_state::awaits_text() const {
 
 /// Shape: mutex_ is held.
 bool channel_state::is_text_to_come() const {
-    return !peer_status_ && !is_peer_gone_ && (end_.told() & text_is_sent) != 0;
+    return !peer_status_ && !bridge_status_ && (end_.told() & text_is_sent) != 0;
 }
 
 void channel_state::tell_death(const exit_status& how, bool is_text_sent) noexcept {
@@ -583,15 +615,17 @@ void channel_state::place_behind_ended(const exit_status& how) {
     if (peer_is_bridge_ && !peer_status_) peer_status_ = how;
 }
 
+std::optional<exit_status> channel_state::process_status() const {
+    const std::lock_guard lock(mutex_);
+    return peer_is_bridge_ ? bridge_status_ : peer_status_;
+}
+
 void channel_state::peer_died(const exit_status& how, bool is_reported) {
     {
         const std::lock_guard lock(mutex_);
-        if (peer_is_bridge_) {
-            is_peer_gone_ = true;
-        } else if (!peer_status_) {
-            // The first word stands: a nursery that ends later says nothing of the place.
-            peer_status_ = how;
-        }
+        auto& known = peer_is_bridge_ ? bridge_status_ : peer_status_;
+        // The first word stands: a nursery that ends later says nothing of the place.
+        if (!known) known = how;
         // A nursery that was killed may have kept the peer's memory to itself.
         peer_never_opened_ |= !peer_has_opened_ && is_reported;
     }

@@ -202,12 +202,24 @@ class channel_state {
     /// `is_reported`: by the nursery. Else that has ended, and may have kept the peer's memory to
     /// itself.
     void peer_died(const exit_status& how, bool is_reported = true);
-    /// The process at the other end lives, and could not use its end.
+    /// How the process at the other end ended, once that is known; of a bridge too. Any thread.
+    std::optional<exit_status> process_status() const;
+    /// The channel is refused: the process at the other end lives, and could not use its end.
     void peer_hung_up(const std::string& why, bool may_have_read);
     /// As channel::sent.
     shm::account sent();
-    /// What it said, or what this process said of itself, once the channel is refused.
+    /// Once the channel is refused: which process could not use its end, and why. Empty before
+    /// that, and as long as only the ring says so. Any thread.
     std::string refusal() const;
+    /// The same where the ring alone says so: the process at the other end has told the nursery
+    /// why before it has shut its half.
+    /// Blocks: until the nursery's packet is here, a second at most. Inside a router body suspends
+    ///         that body only.
+    std::string await_refusal();
+    /// Of the channel to a new place that was never attached: what its creator is told.
+    std::string why_not_begun();
+    /// What a call that answers `s` says of it; of `refused` with the refusal.
+    reason reason_of(status s);
 
     // -- the other end's memory, which comes later --
 
@@ -270,7 +282,8 @@ class channel_state {
     shm::spin_budget spin_;
     mutable std::mutex mutex_;
     std::optional<exit_status> peer_status_;
-    bool is_peer_gone_ = false;       // a bridge that has ended: no packet of it comes any more
+    // Of the process, where that is a bridge: no packet of it comes any more.
+    std::optional<exit_status> bridge_status_;
     unique_fd peer_memory_;           // until it is attached
     bool peer_has_opened_ = false;    // its end, so it may read what is sent
     bool peer_never_opened_ = false;  // and never will

@@ -236,13 +236,16 @@ message make_refused(errc code, const std::string& text, std::size_t bytes_max) 
 message await_opened(channel& c) {
     auto first = c.receive();
     if (!first && first.error() == errc::refused) {
-        const auto why = state_of::get(c)->refusal();
-        throw error(errc::start_failed, first.error().message() + (why.empty() ? "" : ": " + why));
+        throw error(errc::start_failed, first.error().message());
     }
     if (!first) {
         const auto how = c.peer_status();
         throw error(errc::start_failed, "ended before it had begun: " + first.error().message() +
                                             (how ? " (" + to_string(*how) + ")" : std::string()));
+        const auto& state = *state_of::get(c);
+        if (const auto how = state.process_status(); how && state.peer_is_bridge()) {
+            throw error(errc::node_down, "the bridge of this node has ended: " + to_string(*how));
+        }
     }
     if (first->what() == kind::opened) return std::move(*first);
     if (first->what() == kind::refused) {

@@ -35,7 +35,8 @@ struct child_start {
 /// Waits for the `opened` record with which a place or a bridge says that it has begun.
 /// Returns: that record; a bridge tells more in its body.
 /// Throws: the error in a `refused` record; error{start_failed} when the place ended instead, or
-///         one of the two processes could not have the channel, with the cause.
+///         one of the two processes could not have the channel, with the cause; error{node_down}
+///         when the bridge has ended.
 message await_opened(channel& c);
 /// The text is shortened so that the record has at most `bytes_max`.
 message make_refused(errc code, const std::string& text, std::size_t bytes_max);

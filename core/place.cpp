@@ -28,10 +28,7 @@ place start(control::spawn what, bool confirm) {
     state.await_peer();
     if (!state.is_attached()) {
         if (home.is_orphan()) throw error(errc::node_down, "the node's nursery has ended");
-        const auto how = state.peer_status();
-        throw error(errc::start_failed,
-                    how ? "the new place ended before it had begun: " + to_string(*how)
-                        : "the new place could not have its channel: " + state.refusal());
+        throw error(errc::start_failed, state.why_not_begun());
     }
     if (confirm) (void)detail::await_opened(p);
     (void)guard.release();
@@ -189,6 +186,18 @@ place spawn(const library& entry, const spawn_options& options) {
     return start({control::library_entry{entry.path, entry.symbol}, options.named,
                   options.ring_bytes, true, options.connection_ring_bytes_max},
                  true);
+}
+
+void detail::throw_unsent_arguments(const place& to, status why) {
+    const auto refusal = to.refusal();
+    const auto how = to.peer_status();
+    const auto cause = !refusal.empty() ? ": " + refusal
+                       : how            ? " (" + to_string(*how) + ")"
+                                        : std::string();
+    throw error(
+        make_error_code(why),
+        "the arguments for a place's entry: " + std::string(to_string(why)) + cause +
+            (why == status::too_large ? "; a larger ring_bytes takes larger arguments" : ""));
 }
 
 place detail::spawn_function(const spawn_options& options, thunk run, void* function,

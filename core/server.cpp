@@ -11,8 +11,8 @@ namespace {
 constexpr std::size_t method_shown_max = 200;
 
 /// `message_bytes`: of the message that was to be sent; 0 where one was to come.
-[[noreturn]] void throw_outcome(boost::system::error_code outcome, const channel& to,
-                                const char* what, std::size_t message_bytes = 0) {
+[[noreturn]] void throw_outcome(const reason& outcome, const channel& to, const char* what,
+                                std::size_t message_bytes = 0) {
     std::string text = std::string(what) + ": " + outcome.message();
     if (outcome == errc::too_large && message_bytes == 0) {
         text = std::string(what) + ": the answer is over this end's limit of " +
@@ -152,7 +152,7 @@ void caller::cast(channel& to, const char* what, const message& m) {
     }
     const auto sent = to.send(m);
     if (sent == status::ok) return;
-    throw_outcome(make_error_code(sent), to, what, m.bytes().size());
+    throw_outcome(state_of::get(to)->reason_of(sent), to, what, m.bytes().size());
 }
 
 }  // namespace places::detail

@@ -400,10 +400,6 @@ channel open_remote(const remote_node::state& node, const net::command& what,
         (void)detail::await_opened(c);
         return c;
     } catch (const error& e) {
-        // A bridge that dies can no longer say why there is no channel.
-        if (e.code() == errc::start_failed && node.bridge.peer_status()) {
-            fail(errc::node_down, "the bridge to it has ended");
-        }
         fail(e.code(), e.what());
     }
     return {};
@@ -454,8 +450,7 @@ remote_place remote_node::supervise_place(const registered& entry,
     check_names({entry.name, options.named});
     auto& node = held();
     return remote_place{open_remote(
-        node,
-        net::start_command{node.link, control::registered_entry{entry.name}, options.named},
+        node, net::start_command{node.link, control::registered_entry{entry.name}, options.named},
         options.ring_bytes)};
 }
 

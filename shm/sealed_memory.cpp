@@ -130,9 +130,14 @@ void check_ring_bytes(std::size_t capacity_bytes) {
 std::optional<std::string> why_unfit(const unique_fd& memory, std::size_t capacity_bytes) {
     constexpr int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
     const int found = ::fcntl(memory.get(), F_GET_SEALS);
+    const auto failed = [](const char* what) {
+        return std::string(what) + ": " + std::generic_category().message(errno);
+    };
+    // EINVAL: a file that knows no seals.
+    if (found < 0 && errno != EINVAL) return failed("its seals cannot be looked at");
     if (found < 0 || (found & seals) != seals) return "it is not sealed against other writers";
     struct stat info {};
-    if (::fstat(memory.get(), &info) < 0) return "it cannot be looked at";
+    if (::fstat(memory.get(), &info) < 0) return failed("it cannot be looked at");
     const auto size = static_cast<std::size_t>(info.st_size);
     if (size != header_bytes + capacity_bytes) {
         return "it has " + std::to_string(size) + " bytes, not " +

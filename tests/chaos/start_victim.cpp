@@ -49,8 +49,13 @@ void ask(places::channel& c, const T& what, const T& expected) {
         const auto how = c.peer_status();
         return how ? " (" + to_string(*how) + ")" : std::string();
     };
+    const auto why_refused = [&] {
+        const auto why = c.refusal();
+        return why.empty() ? std::string() : ": " + why;
+    };
     if (const auto sent = c.put(what); sent != places::status::ok) {
-        throw places::error(make_error_code(sent), to_string(sent) + how_it_ended());
+        throw places::error(make_error_code(sent),
+                            to_string(sent) + why_refused() + how_it_ended());
     }
     const auto got = c.template get<T>();
     if (!got) throw places::error(got.error(), got.error().message() + how_it_ended());

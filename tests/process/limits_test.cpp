@@ -218,7 +218,10 @@ TEST(limits, a_client_hears_that_its_offer_was_lost_after_it_had_been_queued) {
         const crowd_in_flight crowd;
         const descriptor_limit limit{nursery_pid(), nursery_limit};
         ::kill(server.pid(), SIGUSR1);
-        EXPECT_EQ(lost.get<int>().error(), errc::refused);
+        const auto got = lost.get<int>();
+        EXPECT_EQ(got.error(), errc::refused);
+        EXPECT_TRUE(strstr(got.error().message().c_str(), std::strerror(ETOOMANYREFS)))
+            << got.error().message();
     }
     EXPECT_FALSE(server.is_dead());
     auto c = places::connect_to_named_place("limits-server");
@@ -233,8 +236,17 @@ TEST(limits, a_client_hears_that_the_server_had_no_descriptors_and_the_next_one_
     for (const std::size_t arriving : {0U, 1U}) {
         const descriptor_limit limit{server.pid(), limit_that_leaves(arriving, server.pid())};
         auto c = places::connect_to_named_place("limits-server");
-        EXPECT_EQ(c.get<int>().error(), errc::refused) << arriving;
+        const auto got = c.get<int>();
+        EXPECT_EQ(got.error(), errc::refused) << arriving;
         EXPECT_EQ(c.put(1), places::status::refused) << arriving;
+        // The server is named, and its own words are passed on.
+        const auto why = c.refusal();
+        EXPECT_EQ(why.rfind("limits-server: ", 0), 0U) << why;
+        EXPECT_TRUE(
+            std::strstr(why.c_str(), arriving == 0 ? "RLIMIT_NOFILE" : std::strerror(EMFILE)))
+            << why;
+        EXPECT_TRUE(std::strstr(got.error().message().c_str(), why.c_str()))
+            << got.error().message();
     }
     EXPECT_FALSE(server.is_dead());
     auto c = places::connect_to_named_place("limits-server");

@@ -127,7 +127,10 @@ TEST(memory, that_is_not_what_it_must_be_reaches_nobody) {
         EXPECT_NE(end->refusal().find(each.what), std::string::npos) << end->refusal();
         channel c{std::move(end)};
         EXPECT_EQ(c.put(1), status::refused);
-        EXPECT_EQ(c.get<int>().error(), errc::refused);
+        const auto got = c.get<int>();
+        EXPECT_EQ(got.error(), errc::refused);
+        EXPECT_NE(got.error().message().find(each.what), std::string::npos)
+            << got.error().message();
     }
     auto c = connect_to_named_place("memory-server", small_ring);
     EXPECT_TRUE(answers(c));

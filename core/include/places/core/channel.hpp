@@ -374,6 +374,9 @@ class channel {
     bool is_busy_polling() const noexcept;
     /// How the process at the other end ended, once that is known.
     std::optional<exit_status> peer_status() const;
+    /// Once a call has answered `refused`: which process could not use its end of the channel, and
+    /// why; else empty. The error of a call that receives, or that loans, says so as well.
+    std::string refusal() const;
     /// What became of what this end sent; exact once the other side has stopped.
     delivery sent() const;
     /// What this end has received and what is still to be read.
@@ -423,6 +426,7 @@ class channel {
     batch_outcome add_run(std::uint16_t type, std::size_t size, std::span<const std::byte> values,
                           clock::time_point until);
     std::size_t take_run(std::uint16_t type, std::size_t size, std::span<std::byte> into);
+    reason reason_of(status s);
     void drop() noexcept;
     void check_caller();
     void publish_added() noexcept;
@@ -497,7 +501,7 @@ result<T> channel::get_until(clock::time_point until) {
     // object, the caller's, whatever it holds: T may be large.
     auto v = next_one.state == status::ok
                  ? decoded<T>(next_one.record)
-                 : result<T>(boost::system::in_place_error, make_error_code(next_one.state));
+                 : result<T>(boost::system::in_place_error, reason_of(next_one.state));
     if (v.has_value()) consume();
     return v;
 }
@@ -538,7 +542,7 @@ result<std::size_t> channel::get_batch_until(std::span<T> into, clock::time_poin
     while (count < into.size()) {
         const auto next_one = count == 0 ? next(until) : look(clock::time_point::min());
         if (next_one.state != status::ok) {
-            outcome = make_error_code(next_one.state);
+            outcome = reason_of(next_one.state);
             break;
         }
         auto v = decoded<T>(next_one.record);

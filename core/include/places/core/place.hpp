@@ -80,6 +80,7 @@ namespace detail {
 [[noreturn]] void throw_no_place();
 
 place spawn_function(const spawn_options& options, thunk run, void* function, bool takes_inbox);
+[[noreturn]] void throw_unsent_arguments(const place& to, status why);
 
 template <class... P, class... Args>
 consteval bool arguments_fit(types<P...>, types<Args...>) {
@@ -137,11 +138,7 @@ place spawn_with(const spawn_options& options, F f, Args&&... args) {
         if constexpr (entry::travels && sizeof...(Args) > 0) {
             const auto sent = p.put(tuple{std::forward<Args>(args)...});
             if (sent != status::ok) {
-                auto why = "the arguments for a place's entry: " + make_error_code(sent).message();
-                if (sent == status::too_large) {
-                    why += " of " + std::to_string(p.sendable_bytes_max()) + " bytes";
-                }
-                throw error(make_error_code(sent), why);
+                throw_unsent_arguments(p, sent);
             }
         }
         return p;
@@ -210,7 +207,8 @@ place spawn(const registered& entry, const spawn_options& options = {});
 place spawn(const library& entry, const spawn_options& options = {});
 
 /// A new connection straight to the local place of that name. The place takes it up when it reads
-/// next; where it cannot, for lack of descriptors or memory, every call here answers `refused`.
+/// next; where it cannot, for lack of descriptors or memory, every call here answers `refused`, and
+/// refusal() says why.
 /// Throws: error: name_not_found naming it; bad_argument, naming its limit, for rings larger than
 ///         the place takes; start_failed as spawn.
 /// Blocks: until the nursery has answered; inside a router body suspends that body only.

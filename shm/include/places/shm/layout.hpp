@@ -105,7 +105,7 @@ enum class half_state : std::uint32_t {
     closed = 1,     ///< this side publishes nothing more
     peer_dead = 2,  ///< a bridge speaking for a process that has ended
     corrupt = 3,    ///< this side found the other's memory broken and has stopped
-    refused = 4,    ///< a bridge speaking for a process that had no room for its end
+    refused = 4,    ///< this process had no room for its end, or one that a bridge speaks for
 };
 
 /// The tag of the record at `position`. A record is there when the stored tag is this one, so old
