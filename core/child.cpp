@@ -169,16 +169,19 @@ namespace {
 }
 
 /// Tells people, on standard error, and the nursery by which exception this place ends. `home` may
-/// be null: there was no way yet to tell the nursery. `what` may be null: nobody knows.
-void say_last_words(process* home, const std::string& name, const char* what) noexcept {
+/// be null: it could not be made, and the nursery is told by `control`. `what` may be null: nobody
+/// knows.
+void say_last_words(process* home, int control, const std::string& name,
+                    const char* what) noexcept {
     try {
         const auto text = what ? printable_text(what) : std::string("an unknown exception");
         std::fprintf(stderr, "place %s ended by %s%s\n", name.c_str(), what ? "an exception: " : "",
                      text.c_str());
-        if (!home) return;
-        home->tell(control::last_words{printable_text(text, control::last_words_bytes_max)});
+        control::last_words words{printable_text(text, control::last_words_bytes_max)};
+        if (home) return home->tell(std::move(words));
+        control::send(control, {0, std::move(words)}, {});
     } catch (const std::exception&) {
-        // Out of memory: the place ends all the same.
+        // Out of memory, or the nursery has ended: the place ends all the same.
     }
 }
 
@@ -203,9 +206,9 @@ template <class Main>
         home = new process(std::move(birth));
         code = main(*home);
     } catch (const std::exception& e) {
-        say_last_words(home, name, e.what());
+        say_last_words(home, birth.control.get(), name, e.what());
     } catch (...) {
-        say_last_words(home, name, nullptr);
+        say_last_words(home, birth.control.get(), name, nullptr);
     }
     end_process(code);
 }
@@ -239,13 +242,13 @@ message await_opened(channel& c) {
         throw error(errc::start_failed, first.error().message());
     }
     if (!first) {
-        const auto how = c.peer_status();
-        throw error(errc::start_failed, "ended before it had begun: " + first.error().message() +
-                                            (how ? " (" + to_string(*how) + ")" : std::string()));
         const auto& state = *state_of::get(c);
         if (const auto how = state.process_status(); how && state.peer_is_bridge()) {
             throw error(errc::node_down, "the bridge of this node has ended: " + to_string(*how));
         }
+        const auto how = c.peer_status();
+        throw error(errc::start_failed, "ended before it had begun: " + first.error().message() +
+                                            (how ? " (" + to_string(*how) + ")" : std::string()));
     }
     if (first->what() == kind::opened) return std::move(*first);
     if (first->what() == kind::refused) {

@@ -170,7 +170,8 @@ BOOST_DESCRIBE_STRUCT(list_channels, (), (after))
 /// Most that is kept of the text of an exception.
 inline constexpr std::size_t last_words_bytes_max = 4096;
 
-/// An exception has left the entry of this place, which ends now with 1. No answer.
+/// An exception has left the entry of this place, or it cannot begin: it ends now with 1. No
+/// answer.
 struct last_words {
     std::string text;
 };

@@ -61,9 +61,8 @@ void poll_until(std::span<pollfd> fds, shm::deadline until) {
     }
 }
 
-process::process(birth b)
-    : control_(std::move(b.control)),
-      calls_(std::move(b.calls)),
+process::process(birth&& b)
+    : calls_(std::move(b.calls)),
       board_(shm::map_memory(b.board, shm::access::read_only)),
       word_(&static_cast<const control::board_slot*>(board_.get_address())[b.slot].word),
       place_id_(b.place_id),
@@ -71,6 +70,7 @@ process::process(birth b)
     // One less than the word, so that a packet sent before we were here is noticed.
     // relaxed: nobody else knows us yet.
     seen_.store(word().load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    control_ = std::move(b.control);
     current_process = this;
 }
 

@@ -99,7 +99,9 @@ class process : public std::enable_shared_from_this<process> {
         std::uint64_t place_id = 0;
         std::string name;  ///< as shown in the log
     };
-    explicit process(birth b);
+    /// Throws: std::system_error; `b` has its control socket still, by which the nursery can be
+    ///         told why.
+    explicit process(birth&& b);
     ~process();
     process(const process&) = delete;
     process& operator=(const process&) = delete;

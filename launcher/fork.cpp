@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/fork.hpp"
 
+#include "core/control.hpp"
+
 #include <places/shm/ready_set.hpp>
 
 #include <algorithm>
@@ -119,6 +121,11 @@ void forker::become(birth_plan& plan, pid_t nursery, unique_fd control, unique_f
     const auto fail = [&](const char* why) {
         std::fprintf(stderr, "place %s ended before it had begun: %s\n", plan.shown_name.c_str(),
                      why);
+        try {
+            control::send(control.get(), {0, control::last_words{why}}, {});
+        } catch (const std::exception&) {
+            // Out of memory, or the nursery has ended.
+        }
         ::_exit(1);
     };
     const auto give = [&](const unique_fd& fd, int stream) {
