@@ -188,11 +188,17 @@ void session::handle(const open_frame& f) {
     const auto answered = [self = shared_from_this(), f](control::received answer) {
         self->accept(f, std::move(answer));
     };
-    if (const auto* c = std::get_if<connect_name>(&f.target)) {
-        shared_.home.request_async(control::connect{c->name, f.ring_bytes}, {}, answered);
-        ++opening_;
-    } else {
-        start_place(f, answered);
+    try {
+        if (const auto* c = std::get_if<connect_name>(&f.target)) {
+            shared_.home.request_async(control::connect{c->name, f.ring_bytes}, {}, answered);
+            ++opening_;
+        } else {
+            start_place(f, answered);
+        }
+    } catch (const error& e) {
+        link_->send(refused_frame{f.channel, code_of(e), e.what()});
+    } catch (const std::exception& e) {
+        link_->send(refused_frame{f.channel, errc::start_failed, e.what()});
     }
 }
 
@@ -258,25 +264,20 @@ void session::start_place(const open_frame& f, std::function<void(control::recei
         what.takes_connections = true;
         shown = m.named.empty() ? m.symbol : m.named;
     }
-    int out[2];
-    int err[2];
-    if (::pipe2(out, O_CLOEXEC) < 0) return refuse_for_errno(f.channel);
-    const unique_fd out_writer{out[1]};
-    unique_fd out_reader{out[0]};
-    if (::pipe2(err, O_CLOEXEC) < 0) return refuse_for_errno(f.channel);
-    const unique_fd err_writer{err[1]};
-    unique_fd err_reader{err[0]};
-    shared_.home.request_async(std::move(what), {out_writer.get(), err_writer.get()},
-                               std::move(answered));
+    // Before the place is asked for: where one of these fails there is none. What is followed by
+    // then comes to its end.
+    const auto follow = [&](std::uint8_t stream) {
+        int ends[2];
+        checked(::pipe2(ends, O_CLOEXEC), "no pipe for a place's output");
+        unique_fd reader{ends[0]};
+        unique_fd writer{ends[1]};
+        shared_.outputs.follow(link_, std::move(reader), shown, stream);
+        return writer;
+    };
+    const auto out = follow(1);
+    const auto err = follow(2);
+    shared_.home.request_async(std::move(what), {out.get(), err.get()}, std::move(answered));
     ++opening_;
-    shared_.outputs.follow(link_, std::move(out_reader), shown, 1);
-    shared_.outputs.follow(link_, std::move(err_reader), shown, 2);
-}
-
-void session::refuse_for_errno(std::uint64_t channel) {
-    link_->send(
-        refused_frame{channel, errc::start_failed,
-                      "no pipe for a place's output: " + std::generic_category().message(errno)});
 }
 
 void session::accept(const open_frame& f, control::received answer) {
