@@ -110,7 +110,8 @@ struct busy_poll {
 BOOST_DESCRIBE_STRUCT(busy_poll, (), (on))
 
 /// The memory that this end of a channel writes, for the other end to read. Descriptor: the memory,
-/// sealed against every later writable map. Once for each end. No answer.
+/// sealed against every later writable map. Once for each end. Answer, where one is asked for:
+/// `done`, after `hung_up` where the nursery cannot pass the memory on.
 struct share_memory {
     std::uint64_t channel_id = 0;
     std::uint8_t end = 0;  ///< as in `granted`

@@ -220,14 +220,15 @@ control::received process::request(control::body what, const std::vector<int>& f
 }
 
 std::unique_ptr<channel_state> process::open(const control::granted& grant,
-                                             std::vector<unique_fd> fds) {
+                                             std::vector<unique_fd> fds,
+                                             std::function<void()> on_shared) {
     // Destroyed after give_up(), since the nursery goes by the first reason that it receives.
     std::unique_ptr<channel_state> end;
     try {
         if (fds.empty()) throw error(errc::start_failed, no_descriptor_for_channel);
         const auto memory = shm::create_half(grant.channel_id, grant.ring_bytes);
         end = std::make_unique<channel_state>(*this, grant, memory, std::move(fds.front()));
-        share(*end, memory);
+        share(*end, memory, std::move(on_shared));
         return end;
     } catch (const std::exception& e) {
         give_up(grant, e.what());
@@ -236,10 +237,16 @@ std::unique_ptr<channel_state> process::open(const control::granted& grant,
 }
 
 /// The memory is sealed: no process that has the descriptor can write it.
-void process::share(channel_state& end, const unique_fd& memory) {
-    const control::packet what{0, control::share_memory{end.id(), end.number()}};
+void process::share(channel_state& end, const unique_fd& memory, std::function<void()> on_shared) {
+    const control::share_memory what{end.id(), end.number()};
+    if (on_shared) {
+        request_async(
+            what, {memory.get()},
+            [on_shared = std::move(on_shared)](const control::received&) { on_shared(); });
+        return end.was_shared();
+    }
     try {
-        control::send(control_.get(), what, {memory.get()});
+        control::send(control_.get(), {0, what}, {memory.get()});
     } catch (const std::system_error& e) {
         // The end of the nursery is found by pump(). Any other error is the kernel's refusal.
         if (!is_end_of_nursery(e.code())) throw;

@@ -138,7 +138,10 @@ class process : public std::enable_shared_from_this<process> {
     /// and shares it. The memory of the other end is attached once it has come. Throws:
     /// error{start_failed}, std::system_error when this end's memory cannot be had here; the
     ///         process at the other end is then told.
-    std::unique_ptr<channel_state> open(const control::granted& grant, std::vector<unique_fd> fds);
+    /// `on_shared`, if any, runs in pump() once the nursery has passed this end's memory on; where
+    /// it could not, the channel has been refused by then.
+    std::unique_ptr<channel_state> open(const control::granted& grant, std::vector<unique_fd> fds,
+                                        std::function<void()> on_shared = {});
 
     /// Something that a wait may be about has changed, other than by a packet.
     void wake_waits() noexcept { tell_news(); }
@@ -251,7 +254,7 @@ class process : public std::enable_shared_from_this<process> {
     void act_on(control::received r);
     void take_news(control::received& r);
     void tell_peer_news(std::uint64_t channel_id);
-    void share(channel_state& end, const unique_fd& memory);
+    void share(channel_state& end, const unique_fd& memory, std::function<void()> on_shared);
     void give_up(const control::granted& grant, const std::string& why) noexcept;
     using request_table = std::unordered_map<std::uint64_t, std::function<void(control::received)>>;
     void fail_requests(request_table unanswered);

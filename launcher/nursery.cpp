@@ -242,6 +242,7 @@ void nursery::handle(resident& from, control::received r) {
             close(from, *closed);
         } else if (const auto* memory = std::get_if<control::share_memory>(&body)) {
             pass_on(from, *memory, std::move(r.fds));
+            if (request != 0) residents_.send(from, {request, control::done{}});
         } else if (const auto* given_up = std::get_if<control::withdraw>(&body)) {
             const auto channel = residents_.channels().find_asked(from.id, given_up->request_id);
             if (channel) {

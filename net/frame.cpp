@@ -201,6 +201,7 @@ struct writer {
         to.setChannel(f.channel);
         to.setPosition(f.position);
         to.setReason(code_to_wire(f.reason));
+        to.setText(as_text(f.text, room));
     }
     void operator()(const place_died_frame& f) {
         auto to = root.initPlaceDied();
@@ -299,6 +300,7 @@ struct size_hint_bytes {
     std::size_t operator()(const refused_frame& f) const { return f.text.size(); }
     std::size_t operator()(const data_frame& f) const { return f.records.size(); }
     std::size_t operator()(const place_died_frame& f) const { return f.text.size(); }
+    std::size_t operator()(const close_frame& f) const { return f.text.size(); }
     std::size_t operator()(const log_frame& f) const { return f.place.size() + f.text.size(); }
     std::size_t operator()(const output_frame& f) const { return f.place.size() + f.line.size(); }
     std::size_t operator()(const exit_refused_frame& f) const { return f.text.size(); }
@@ -523,7 +525,7 @@ frame read(wire::Frame::Reader root) {
         case wire::Frame::CLOSE: {
             const auto from = root.getClose();
             return close_frame{from.getChannel(), from.getPosition(),
-                               code_from_wire(from.getReason())};
+                               code_from_wire(from.getReason()), bounded_text(from.getText())};
         }
         case wire::Frame::PLACE_DIED: return read_place_died(root.getPlaceDied());
         case wire::Frame::LOG: {

@@ -129,6 +129,7 @@ struct close_frame {
     std::uint64_t channel = 0;
     std::uint64_t position = 0;  // nothing comes after it
     errc reason = errc::closed;
+    std::string text{};  // of refused: why
     friend bool operator==(const close_frame&, const close_frame&) = default;
 };
 

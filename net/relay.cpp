@@ -186,13 +186,18 @@ relay::progress relay::end_sending(link& to, errc reason) {
     if (reason == errc::closed && may_yet_die && !how) {
         return std::exchange(said_closing_, true) ? progress::idle : progress::closing;
     }
+    // A place tells the nursery why before it shuts its half.
+    if (reason == errc::refused && awaits_obituary && local_->refusal().empty()) {
+        return std::exchange(said_closing_, true) ? progress::idle : progress::closing;
+    }
     if (reason == errc::corrupt) give_up_corrupt();
     tell_death(to);
     if (!in_ended_ && !told_death_ && reason == errc::peer_dead) {
         to.send(place_died_frame{local_->peer_id(), wire_id_, death_reason::unknown, 0});
     }
     // It overtakes data that is still queued; the position says what to wait for.
-    to.send(close_frame{wire_id_, sent_, reason});
+    to.send(close_frame{wire_id_, sent_, reason,
+                        reason == errc::refused ? local_->refusal() : std::string()});
     out_ended_ = true;
     return progress::ended;
 }
@@ -317,13 +322,22 @@ bool relay::on_close(const close_frame& f) {
 
 void relay::settle() {
     if (!closing_ || in_ended_ || untold_death_ || placed_ < closing_->position) return;
+    if (closing_->reason == errc::refused) tell_refusal(closing_->text);
     local_->end().shut(state_for(closing_->reason));
     in_ended_ = true;
     if (on_far_end) std::exchange(on_far_end, {})();
 }
 
+/// The ring has no room for the reason: the nursery passes it on, which has the packet before the
+/// ring says that there is one.
+void relay::tell_refusal(const std::string& why) {
+    const std::string unknown = "the process on the other node could not use its end";
+    local_->home().tell(
+        control::channel_closed{local_->id(), local_->number(), true, why.empty() ? unknown : why});
+}
+
 void relay::lose(const std::string& why) {
-    if (!open_ && !in_ended_) return refuse(errc::node_down, why);
+    if (!open_ && !in_ended_ && !was_asked_for) return refuse(errc::node_down, why);
     if (!in_ended_ && !untold_death_) local_->end().shut(shm::half_state::peer_dead);
     out_ended_ = in_ended_ = true;
     if (on_far_end) std::exchange(on_far_end, {})();

@@ -37,6 +37,10 @@ class relay : public std::enable_shared_from_this<relay> {
     /// The local process is a place that this channel has started: it is to end when the channel is
     /// closed, and its `close` waits for that too.
     bool local_was_started = false;
+    /// The far side has asked for this channel, and waits for the answer until open() is called.
+    bool was_asked_for = false;
+    /// The nursery has passed the memory of the local end on, or has refused the channel.
+    bool is_shared = false;
     /// The far side has closed, or is lost, and the local end was shut for that. Called once.
     std::function<void()> on_far_end{};
 
@@ -60,8 +64,8 @@ class relay : public std::enable_shared_from_this<relay> {
     /// Sends one span of records, at most 64 KiB and as far as credit goes.
     /// Returns: sent: there may be more | idle: parked until the ring or the far side calls |
     ///          closing, once: the local end is closed, and how its process ends is not known
-    ///          yet; on its death or after stop_waiting() call again |
-    ///          ended: the local end is down and the far side has been told.
+    ///          yet, or refused, and why is not known yet; on that news or after stop_waiting()
+    ///          call again | ended: the local end is down and the far side has been told.
     progress send_some(link& to);
     /// Tells the far side how the local process has ended, once that is known.
     void tell_death(link& to);
@@ -103,6 +107,7 @@ class relay : public std::enable_shared_from_this<relay> {
   private:
     void send_span(link& to, const shm::peeked_span& some);
     progress end_sending(link& to, errc reason);
+    void tell_refusal(const std::string& why);
     void expect_no_more_reading();
     bool acknowledge(std::uint64_t position);
     void give_up_local(const std::string& why);

@@ -100,6 +100,7 @@ void session::open(std::unique_ptr<detail::channel_state> local, open_frame requ
 }
 
 void session::on_call(const relay_ptr& r) {
+    if (r->was_asked_for && !r->is_open()) return answer_open(r);
     r->tell_death(*link_);
     r->send_credit(*link_);
     make_ready(r);
@@ -287,9 +288,19 @@ void session::accept(const open_frame& f, control::received answer) {
         return;
     }
     const auto& grant = std::get<control::granted>(answer.packet.body);
+    const bool is_place_new = !std::holds_alternative<connect_name>(f.target);
+    std::function<void()> on_shared;
+    if (is_place_new) {
+        on_shared = [weak_self = weak_from_this(), &io = shared_.io, channel = f.channel] {
+            // Not from inside pump(): it may be the channel's own, and this may end the channel.
+            boost::asio::post(io, [weak_self, channel] {
+                if (const auto self = weak_self.lock()) self->on_shared(channel);
+            });
+        };
+    }
     std::unique_ptr<detail::channel_state> end;
     try {
-        end = shared_.home.open(grant, std::move(answer.fds));
+        end = shared_.home.open(grant, std::move(answer.fds), std::move(on_shared));
     } catch (const std::exception& e) {
         link_->send(refused_frame{f.channel, errc::start_failed, e.what()});
         return;
@@ -303,17 +314,61 @@ void session::accept(const open_frame& f, control::received answer) {
     auto r = std::make_shared<relay>(std::move(end), f.channel);
     r->awaits_obituary = true;
     r->local_place_announces = std::holds_alternative<start_module>(f.target);
-    r->local_was_started = !std::holds_alternative<connect_name>(f.target);
+    r->local_was_started = is_place_new;
+    r->was_asked_for = true;
     if (is_owned) {
         // By `this`: the session calls its relays, and lets go of them before it goes.
         r->on_far_end = [this, id = grant.peer_id] { end_after_grace(id); };
     }
-    r->open(false);
-    link_->send(opened_frame{f.channel, r->local().end().out().limit(), grant.peer_id});
-    r->tell_death(*link_);
     add(r);
+    answer_open(r);
+}
+
+void session::on_shared(std::uint64_t channel) {
+    const auto found = relays_.find(channel);
+    if (found == relays_.end() || !found->second->was_asked_for) return;
+    const auto r = found->second;
+    r->is_shared = true;
+    if (!r->is_open()) answer_open(r);
+}
+
+/// A new place has begun once its memory has come and ours is on its way to it, as one that is
+/// started from this node. A named place takes a connection up when it likes.
+void session::answer_open(const relay_ptr& r) {
+    auto& local = r->local();
+    local.attach_if_come();
+    if (r->local_was_started) {
+        const auto state = local.end().in().peer_state();
+        const bool has_failed = !local.is_attached() && state != status::ok;
+        if (state == status::refused || has_failed) return refuse_open(r);
+        if (!local.is_attached() || !r->is_shared) return;
+    }
+    r->open(false);
+    link_->send(opened_frame{r->wire_id(), local.end().out().limit(), local.peer_id()});
+    r->tell_death(*link_);
     make_ready(r);
     send_ready();
+}
+
+namespace {
+
+void kill_place(detail::process& home, std::uint64_t place_id) {
+    try {
+        // Of a place that has ended the nursery knows nothing more.
+        home.request_async(control::kill{place_id}, {}, [](const control::received&) {});
+    } catch (const error&) {
+        // The nursery has ended, and every place with it.
+    }
+}
+
+}  // namespace
+
+/// A place that nobody is given ends at once.
+void session::refuse_open(const relay_ptr& r) {
+    kill_place(shared_.home, r->local().peer_id());
+    link_->send(refused_frame{r->wire_id(), errc::start_failed, r->local().why_not_begun()});
+    relays_.erase(r->wire_id());
+    shared_.channels.erase(r->local().id());
 }
 
 /// Kills the place in a while, unless it has ended by then. That may be after the end of the
@@ -321,19 +376,15 @@ void session::accept(const open_frame& f, control::received answer) {
 void session::end_after_grace(std::uint64_t place_id) {
     auto timer = std::make_shared<boost::asio::steady_timer>(shared_.io, place_grace);
     timer->async_wait([timer, &home = shared_.home, place_id](boost::system::error_code ec) {
-        if (ec) return;
-        try {
-            // Of a place that has ended the nursery knows nothing more.
-            home.request_async(control::kill{place_id}, {}, [](const control::received&) {});
-        } catch (const error&) {
-            // The nursery has ended, and every place with it.
-        }
+        if (!ec) kill_place(home, place_id);
     });
 }
 
 void session::handle(const opened_frame& f) {
     const auto found = relays_.find(f.channel);
-    if (found == relays_.end() || found->second->is_open()) return breach("opened");
+    if (found == relays_.end() || found->second->is_open() || found->second->was_asked_for) {
+        return breach("opened");
+    }
     const auto r = found->second;
     r->open(!r->far_place_announces);
     if (!r->on_credit({f.channel, 0, f.limit})) return breach("opened with a wrong limit");
@@ -347,6 +398,7 @@ void session::handle(const refused_frame& f) {
     if (found == relays_.end()) return;
     const auto r = found->second;
     if (r->is_open()) return breach("refused after opened");
+    if (r->was_asked_for) return breach("the side that has asked for a channel refuses it");
     r->refuse(f.code, f.text);
     forget_if_over(r);
 }

@@ -169,6 +169,9 @@ class session : public std::enable_shared_from_this<session> {
 
     void start_place(const open_frame& f, std::function<void(control::received)> answered);
     void accept(const open_frame& f, control::received answer);
+    void on_shared(std::uint64_t channel);
+    void answer_open(const relay_ptr& r);
+    void refuse_open(const relay_ptr& r);
     void end_after_grace(std::uint64_t place_id);
 
     void add(const relay_ptr& r);

@@ -247,6 +247,8 @@ struct Close {
   # closed: in order; peerDead: the place died; corrupt: broken ring; refused: the place that was
   # connected to had no descriptor or memory for its end, and lives
   reason @2 :UInt16;
+  text @3 :Text;                 # of `refused`: which process could not use its end, and why; else
+                                 # empty. A node of an older version sends none.
 }
 
 struct PlaceDied {

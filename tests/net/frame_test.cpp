@@ -53,6 +53,7 @@ std::vector<frame> samples() {
         credit_frame{5, 640, 1 << 20},
         credit_frame{5, 640, 1 << 20, 128},
         close_frame{5, 704, errc::peer_dead},
+        close_frame{5, 704, errc::refused, "echo: map 4096 bytes: Too many open files"},
         place_died_frame{17, 5, death_reason::signalled, 9},
         place_died_frame{18, 0, death_reason::exited, 255},
         place_died_frame{19, 7, death_reason::exited, 1, "no such file: x"},
