@@ -14,14 +14,17 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <deque>
 #include <exception>
 #include <new>
 #include <optional>
+#include <poll.h>
 #include <random>
 #include <span>
 #include <sstream>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <utility>
 #include <vector>
 
@@ -717,6 +720,24 @@ namespace {
 // connection for the second time after a second.
 constexpr clock::duration share_min = std::chrono::milliseconds{1200};
 
+// Between two looks at a connection that is being made.
+constexpr std::chrono::milliseconds connect_look_interval{100};
+
+/// Whether the connection is made, or has failed.
+bool is_settled(tcp::socket& socket) {
+    pollfd settled{socket.native_handle(), POLLOUT, 0};
+    return ::poll(&settled, 1, 0) > 0;
+}
+
+/// Of one that is settled; asked once, as the kernel forgets it.
+error_code outcome_of_connect(tcp::socket& socket) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (::getsockopt(socket.native_handle(), SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+        error = errno;
+    return error_code{error, boost::system::system_category()};
+}
+
 // Between two rounds over all addresses, after a node has turned us away or hung up: doubled each
 // time, and of that a half to the whole, so that many who wait do not come back together.
 constexpr std::chrono::milliseconds again_after_min{10};
@@ -781,13 +802,14 @@ class attempt : public std::enable_shared_from_this<attempt> {
         const auto to = endpoints_[tried_];
         // One that a greeting has taken is none.
         socket_ = tcp::socket{resolver_.get_executor()};
-        timer_.expires_at(until);
-        timer_.async_wait([self = shared_from_this(), at = tried_](error_code ec) {
-            if (!ec && self->tried_ == at) self->close_socket();
-        });
+        await_connection(until);
         socket_.async_connect(to, [self = shared_from_this(), to, until](error_code ec) {
             if (self->over_) return;
             ++self->tried_;
+            // Cancelled, not closed: await_connection() has found it settled.
+            if (ec == asio::error::operation_aborted && self->socket_.is_open()) {
+                ec = outcome_of_connect(self->socket_);
+            }
             if (!ec) return self->greet(to, until);
             const bool is_late = ec == asio::error::operation_aborted;
             const bool is_refused = ec == asio::error::connection_refused;
@@ -795,6 +817,18 @@ class attempt : public std::enable_shared_from_this<attempt> {
                           is_late      ? "; is the host up, and is the port open in its firewall?"
                           : is_refused ? "; is the node running?"
                                        : "");
+        });
+    }
+
+    // Asio ignores it where the kernel refuses to watch for the connection, and would wait for
+    // nothing: so the socket itself is looked at now and then.
+    void await_connection(clock::time_point until) {
+        timer_.expires_at(std::min(until, clock::now() + connect_look_interval));
+        timer_.async_wait([self = shared_from_this(), at = tried_, until](error_code ec) {
+            if (ec || self->over_ || self->tried_ != at) return;
+            if (clock::now() >= until) return self->close_socket();
+            if (!is_settled(self->socket_)) return self->await_connection(until);
+            self->socket_.cancel(ec);
         });
     }
 
