@@ -506,7 +506,9 @@ class order_source {
             }
             const auto got = found < 0 ? found : ::read(STDIN_FILENO, at, size);
             if (got < 0 && errno == EINTR) continue;
-            if (got <= 0) throw starter_unwanted{};
+            checked(found, "poll for the node's order");
+            checked(got, "read the node's order");
+            if (got == 0) throw starter_unwanted{};
             at += got;
             size -= static_cast<std::size_t>(got);
         }
