@@ -194,10 +194,10 @@ void detail::throw_unsent_arguments(const place& to, status why) {
     const auto cause = !refusal.empty() ? ": " + refusal
                        : how            ? " (" + to_string(*how) + ")"
                                         : std::string();
-    throw error(
-        make_error_code(why),
-        "the arguments for a place's entry: " + std::string(to_string(why)) + cause +
-            (why == status::too_large ? "; a larger ring_bytes takes larger arguments" : ""));
+    const auto limit =
+        why == status::too_large ? " of " + std::to_string(to.sendable_bytes_max()) + " bytes" : "";
+    const auto code = make_error_code(why);
+    throw error(code, "the arguments for a place's entry: " + code.message() + limit + cause);
 }
 
 place detail::spawn_function(const spawn_options& options, thunk run, void* function,
