@@ -119,6 +119,7 @@ void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
     const link_token token{random.begin(), random.end()};
     const auto done = [self = shared_from_this(), label = c.label, for_others, is_own_key,
                        token](dial_result result) {
+        self->cancel_dial_ = nullptr;
         if (!result) return self->refuse(result.error().code, result.error().text);
         if (self->channel_->end().is_shut()) return (*result)->close("the launcher has gone");
         self->dialed_ = *result;
@@ -127,7 +128,7 @@ void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
             *result, label, is_own_key ? std::optional(for_others) : std::nullopt, token);
         self->answer(linked{token, incarnation});
     };
-    net::dial(io_, std::move(options), done);
+    cancel_dial_ = net::dial(io_, std::move(options), done);
 }
 
 template <class T>
@@ -182,6 +183,7 @@ void controller::tell_lost(const std::string& why, bool in_order) {
 
 void controller::close() {
     channel_->end().shut(shm::half_state::closed);
+    if (const auto cancel = std::exchange(cancel_dial_, nullptr)) cancel();
     const auto l = dialed_.lock();
     if (!l) return;
     const auto* const why = "the launcher let the node go";

@@ -27,7 +27,7 @@ namespace places::net {
 /// Thread:  the bridge's.
 /// Dying:   when the root closes the channel or dies, serve() says so; close() then ends the dialed
 ///          link, in order where the node there was told to end just before. A dial that is still
-///          under way ends with its outcome, which nobody reads.
+///          under way ends at once.
 class controller : public std::enable_shared_from_this<controller> {
   public:
     /// What is done with links that are not started yet, and how each is called in our log.
@@ -84,6 +84,7 @@ class controller : public std::enable_shared_from_this<controller> {
     handlers handlers_;
     std::unique_ptr<listener> listener_;
     std::vector<std::string> modules_;
+    std::function<void()> cancel_dial_;  // while it is under way
     std::weak_ptr<link> dialed_;
     std::uint64_t link_id_ = 0;                // of that link
     std::optional<std::int32_t> told_to_end_;  // the node there, with that status

@@ -127,7 +127,7 @@ void directory::dial(const introduction_frame& f) {
         const auto s = handlers_.on_dialed(*result, node);
         open_all(node, *s);
     };
-    net::dial(io_, std::move(options), done);
+    (void)net::dial(io_, std::move(options), done);
 }
 
 std::vector<directory::waiting> directory::take(const std::string& node) {

@@ -755,7 +755,18 @@ class attempt : public std::enable_shared_from_this<attempt> {
           timer_(context),
           done_(std::move(done)) {}
 
+    void cancel() {
+        if (over_) return;
+        over_ = true;
+        resolver_.cancel();
+        timer_.cancel();
+        close_socket();
+        if (const auto one = greeting_.lock()) one->drop();
+        done_ = nullptr;
+    }
+
     void start() {
+        if (over_) return;
         error_code ec;
         const auto address = asio::ip::make_address(options_.host, ec);
         if (!ec) return connect({{address, options_.port}});
@@ -891,6 +902,7 @@ class attempt : public std::enable_shared_from_this<attempt> {
                              options_.granted}};
             const auto one = std::make_shared<greeting>(connection(), to, std::move(shake),
                                                         greeting::tls_maker{}, nullptr, done);
+            greeting_ = one;
             one->start(until);
         } catch (const error& e) {
             fail(code_of(e), e.what());
@@ -937,15 +949,20 @@ class attempt : public std::enable_shared_from_this<attempt> {
     std::optional<errc> dropped_;           // what the last said that may say another word later
     int rounds_ = 0;                        // over all of them, given up
     std::minstd_rand random_{std::random_device{}()};
+    std::weak_ptr<greeting> greeting_;  // with the node of the last address
     std::function<void(dial_result)> done_;
     bool over_ = false;
 };
 
 }  // namespace
 
-void dial(asio::io_context& context, dial_options options, std::function<void(dial_result)> done) {
+std::function<void()> dial(asio::io_context& context, dial_options options,
+                           std::function<void(dial_result)> done) {
     auto one = std::make_shared<attempt>(context, std::move(options), std::move(done));
     asio::post(context, [one] { one->start(); });
+    return [weak = std::weak_ptr{one}] {
+        if (const auto still = weak.lock()) still->cancel();
+    };
 }
 
 }  // namespace places::net

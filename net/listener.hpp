@@ -112,9 +112,10 @@ using dial_result = boost::system::result<std::shared_ptr<link>, failure>;
 ///          Asio's, which may keep the io_context running past the deadline. There is one such
 ///          thread: while a name server is silent about one name, other names wait behind it, and
 ///          may run out of their time; addresses do not.
+/// Returns: what ends the attempt: `done` is not called then. It does nothing after the end.
 /// Throws:  std::bad_alloc.
-/// Thread:  the one that runs the io_context.
-void dial(boost::asio::io_context& context, dial_options options,
-          std::function<void(dial_result)> done);
+/// Thread:  the one that runs the io_context; also for what it returns.
+std::function<void()> dial(boost::asio::io_context& context, dial_options options,
+                           std::function<void(dial_result)> done);
 
 }  // namespace places::net

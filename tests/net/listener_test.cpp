@@ -871,6 +871,44 @@ TEST_P(other_server, that_is_full_until_the_deadline_is_named_with_its_word_and_
     EXPECT_TRUE(contains(r.error().text, "; tried ")) << r.error().text;
 }
 
+TEST_P(other_server, that_is_dialed_for_nobody_any_more_is_left_alone) {
+    tcp::acceptor there{loop.context, {asio::ip::address_v4::loopback(), 0}};
+    std::vector<tcp::socket> silent;
+    std::size_t accepted_count = 0;
+    bool hangs_up = false;
+    std::function<void()> accept = [&] {
+        there.async_accept([&](boost::system::error_code ec, tcp::socket peer) {
+            if (ec) return;
+            ++accepted_count;
+            if (!hangs_up) silent.push_back(std::move(peer));
+            accept();
+        });
+    };
+    accept();
+    // Before it begins; while the other side says nothing; between two attempts.
+    for (const std::size_t attempts : {0, 1, 2}) {
+        SCOPED_TRACE(attempts);
+        hangs_up = attempts == 2;
+        accepted_count = 0;
+        auto with = to(there.local_endpoint().port());
+        with.deadline = 1h;
+        auto token = std::make_shared<int>();
+        const std::weak_ptr<int> is_held = token;
+        const auto cancel = dial(loop.context, with, [token](const dial_result&) {
+            ADD_FAILURE() << "it has an outcome";
+        });
+        token.reset();
+        ASSERT_TRUE(loop.run_until([&] { return accepted_count >= attempts; }));
+        EXPECT_FALSE(is_held.expired());
+        cancel();
+        EXPECT_TRUE(is_held.expired());
+        cancel();
+        loop.run_ready();
+    }
+    there.close();
+    loop.run_ready();
+}
+
 TEST_P(other_server, that_speaks_another_protocol_is_told_apart) {
     const auto r = dialed_a_server_that_says("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", false);
     ASSERT_FALSE(r);

@@ -532,6 +532,21 @@ TEST_F(forging_node, is_not_asked_where_the_link_that_goes_with_a_command_does_n
     }
 }
 
+TEST(dialing, ends_with_the_channel_that_has_asked_for_it) {
+    const auto [listening, port] = listen_by_hand();
+    dial_command dial{"127.0.0.1", port, bytes(32), "launcher", "by hand"};
+    dial.deadline_ms = std::chrono::milliseconds{dial_deadline_max}.count();
+    dial.insecure = true;
+    auto asked = ask_bridge(dial);
+    const auto dialed = accept_by_hand(listening);
+    std::array<std::byte, 1024> word{};
+    ASSERT_GT(::read(dialed.get(), word.data(), word.size()), 0);
+    asked = {};
+    pollfd end{dialed.get(), POLLIN, 0};
+    ASSERT_EQ(::poll(&end, 1, watchdog_ms), 1) << "the bridge goes on";
+    EXPECT_LE(::read(dialed.get(), word.data(), word.size()), 0);
+}
+
 /// Asks the nursery, as a bridge does, to tell the process at the other end of a channel that the
 /// place behind has ended. Returns how often it was not refused.
 void tell_ends_as_place(channel& to_creator) {
