@@ -31,9 +31,9 @@ class pending : public testing::Test {
     }
     fake* add(const char* from) {
         auto one = std::make_shared<fake>();
-        fake* const raw = one.get();
-        handles[raw] = all.add(std::move(one), at(from), now);
-        return raw;
+        handles[one.get()] = all.add(one, at(from), now);
+        kept.push_back(one);
+        return one.get();
     }
     std::vector<fake*> add(std::size_t count, const char* from) {
         std::vector<fake*> added;
@@ -54,6 +54,7 @@ class pending : public testing::Test {
         }
     }
 
+    std::vector<std::shared_ptr<fake>> kept;  // looked at after they have been dropped
     pending_handshakes all{unknown_max};
     std::map<fake*, pending_handshakes::handle> handles;
     time_point now{1h};

@@ -524,8 +524,9 @@ TEST_F(forging_node, is_not_asked_where_the_link_that_goes_with_a_command_does_n
         const unique_fd writer{ends[1]};
         ASSERT_EQ(::write(writer.get(), link_.data(), size), static_cast<ssize_t>(size));
         const command what = connect_command{{}, "x"};
-        auto answer = home.request(
-            control::open_bridge{detail::encode_datum(what), ring_bytes_default}, {{reader.get()}});
+        auto answer =
+            home.request(control::open_bridge{detail::encode_datum(what), ring_bytes_default},
+                         std::vector{reader.get()});
         channel c{home.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
         const auto text = text_of_error(errc::start_failed, [&] { (void)detail::await_opened(c); });
         EXPECT_NE(text.find("the keys that go with a command did not come"), text.npos) << text;
