@@ -261,6 +261,7 @@ TEST(limits, what_the_other_end_has_read_is_not_undelivered_where_its_memory_cou
         auto server = places::spawn({.named = "limits-server"}, counts_to_three);
         auto c = places::connect_to_named_place("limits-server");
         put_three(c);
+        await_nursery();  // it has passed on the memory that this end has made
         {
             const descriptor_limit limit{without, 0};
             ASSERT_EQ(server.put(0), places::status::ok);

@@ -27,7 +27,10 @@ constexpr std::size_t quota_mib = group_mib / 4;
 constexpr std::size_t link_ring_kib = group_mib / 2;
 constexpr std::size_t ring_mib = group_mib / 64;
 
-std::string in_mib(std::size_t count) { return std::to_string(count) + " MiB"; }
+std::string in_mib(std::size_t count) {
+    return count % 1024 == 0 ? std::to_string(count / 1024) + " GiB"
+                             : std::to_string(count) + " MiB";
+}
 
 /// The words of the error that `f` throws.
 template <class F>
