@@ -158,6 +158,7 @@ std::uint64_t looks_among(std::size_t size, int messages) {
     std::uint64_t looks = 0;
     for (auto& each : c.clients) {
         auto* state = places::detail::state_of::get(each);
+        state->await_peer();  // whose memory is looked for once it has come
         all.add(std::make_shared<counted>(counted{state, &looks}));
     }
     const auto wait = [&] {

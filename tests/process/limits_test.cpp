@@ -120,11 +120,18 @@ bool answers(channel& c) { return c.put(5) == places::status::ok && c.get<int>()
 
 /// Opens its connections when its creator says so, and tells it how many messages it has received.
 void counts_to_three(places::inbox& in) {
+    (void)in.creator().put(0);  // it has begun
     (void)in.creator().get<int>();
     int count = 0;
     while (count < 3 && in.get()) ++count;
     (void)in.creator().put(count);
     never_ends();
+}
+
+places::place start_counting() {
+    auto server = places::spawn({.named = "limits-server"}, counts_to_three);
+    EXPECT_EQ(server.get<int>().value(), 0);
+    return server;
 }
 
 /// Puts three messages into a channel that nobody has opened at its other end.
@@ -258,7 +265,7 @@ TEST(limits, what_the_other_end_has_read_is_not_undelivered_where_its_memory_cou
     const auto* all_unknown = "3 accepted, 0 delivered, 0 undelivered, 3 unknown";
     // This process has no descriptor for it, or the nursery has none to pass it on.
     for (const int without : {::getpid(), nursery_pid()}) {
-        auto server = places::spawn({.named = "limits-server"}, counts_to_three);
+        auto server = start_counting();
         auto c = places::connect_to_named_place("limits-server");
         put_three(c);
         await_nursery();  // it has passed on the memory that this end has made
@@ -276,7 +283,7 @@ TEST(limits, what_the_other_end_has_read_is_not_undelivered_where_its_memory_cou
 
 TEST(limits, what_an_end_was_sent_that_never_opened_is_undelivered) {
     const auto* none_delivered = "3 accepted, 0 delivered, 3 undelivered, 0 unknown";
-    auto server = places::spawn({.named = "limits-server"}, counts_to_three);
+    auto server = start_counting();
     {
         auto c = places::connect_to_named_place("limits-server");
         put_three(c);
@@ -286,7 +293,7 @@ TEST(limits, what_an_end_was_sent_that_never_opened_is_undelivered) {
         EXPECT_EQ(text_of(c.sent()), none_delivered);
     }
     server.kill();
-    server = places::spawn({.named = "limits-server"}, counts_to_three);
+    server = start_counting();
     auto c = places::connect_to_named_place("limits-server");
     put_three(c);
     server.kill();
