@@ -83,6 +83,7 @@ unshare -m -n --propagation private sh -c '
     ip address add "$address/24" dev far0
     ip address add "$second/24" dev far0
     ip link set far0 up
+    until ip -o link show far0 | grep -q "state UP"; do sleep 0.05; done
     exec /usr/sbin/sshd -D -e -f "$scratch/sshd_config" 2>"$scratch/listening"
 ' sh "$scratch" "$hidden" "$far_address" "$far_second" &
 far=$!
@@ -97,6 +98,9 @@ while read -r line <&3; do
     case $line in *"Server listening"*) break ;; esac
 done
 cat <&3 >"$scratch/log" &
+# Each side drops what is sent until the kernel has noticed that the other one is up, which it may do
+# seconds later where many devices change.
+until ip -o link show near0 | grep -q 'state UP'; do sleep 0.05; done
 
 export FAR_CONFIG="$scratch/ssh_config" FAR_ADDRESS="$far_address" FAR_LINK=near0
 export FAR_HIDDEN="$hidden" FAR_SECOND="$far_second"
