@@ -174,10 +174,12 @@ namespace {
 void say_last_words(process* home, int control, const std::string& name,
                     const char* what) noexcept {
     try {
-        const auto text = what ? printable_text(what) : std::string("an unknown exception");
+        // A line of any length may find no reader, and the place ends when it is written.
+        const auto text = what ? printable_text(what, control::last_words_bytes_max)
+                               : std::string("an unknown exception");
         std::fprintf(stderr, "place %s ended by %s%s\n", name.c_str(), what ? "an exception: " : "",
                      text.c_str());
-        control::last_words words{printable_text(text, control::last_words_bytes_max)};
+        control::last_words words{text};
         if (home) return home->tell(std::move(words));
         control::send(control, {0, std::move(words)}, {});
     } catch (const std::exception&) {
