@@ -54,8 +54,9 @@ void serve(places::inbox& in) {
 }
 
 /// Sends to the place of that name until it does not take any more.
-int flood(std::string name) {
+int flood(channel& creator, std::string name) {
     auto to = places::connect_to_named_place(name);
+    (void)creator.put(0);  // it is connected
     while (to.put(std::string(100, 'x')) == status::ok) {
     }
     return 3;
@@ -214,6 +215,7 @@ TEST(stop, is_not_put_off_by_those_who_keep_sending) {
     });
     std::vector<places::place> all;
     for (int i = 0; i < 3; ++i) all.push_back(spawn(flood, std::string("flooded")));
+    for (auto& each : all) ASSERT_EQ(each.get<int>(), 0);
     for (int i = 0; i < 100; ++i) ASSERT_EQ(p.put(i), status::ok);
     EXPECT_EQ(p.request_stop(60s), exited(7));
     for (auto& each : all) EXPECT_EQ(each.wait(), exited(3));
