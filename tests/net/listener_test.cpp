@@ -147,6 +147,17 @@ class listening : public testing::TestWithParam<bool> {
 
     std::vector<std::byte> hello_with_a_key() { return loop.hello_of(right_key, "client"); }
 
+    /// A connection that has sent `hello` and has an answer to it.
+    tcp::socket answered(const std::vector<std::byte>& hello) {
+        auto client = raw();
+        asio::write(client, asio::buffer(hello));
+        bool is_answered = false;
+        client.async_wait(tcp::socket::wait_read,
+                          [&](boost::system::error_code) { is_answered = true; });
+        EXPECT_TRUE(loop.run_until([&] { return is_answered; }));
+        return client;
+    }
+
     void expect_one_line(const std::string& address, const std::string& cause) {
         ASSERT_TRUE(loop.run_until([&] { return !lines.empty(); }));
         loop.run_ready();
@@ -295,12 +306,7 @@ TEST_P(listening, hello_that_was_sent_before_is_refused_with_one_line) {
     if (!is_secure) return;
     const auto hello = hello_with_a_key();
     listen();
-    auto first = raw();
-    asio::write(first, asio::buffer(hello));
-    bool is_answered = false;
-    first.async_wait(tcp::socket::wait_read,
-                     [&](boost::system::error_code) { is_answered = true; });
-    ASSERT_TRUE(loop.run_until([&] { return is_answered; }));
+    const auto first = answered(hello);
     ASSERT_TRUE(lines.empty());
     auto copy = raw();
     asio::write(copy, asio::buffer(hello));
@@ -418,12 +424,7 @@ TEST_P(listening, keeps_a_handshake_with_a_hello_that_a_key_has_made_while_other
     auto with = options();
     with.pending_max = 2;
     listen(std::move(with));
-    auto client = raw();
-    asio::write(client, asio::buffer(hello));
-    bool is_answered = false;
-    client.async_wait(tcp::socket::wait_read,
-                      [&](boost::system::error_code) { is_answered = true; });
-    ASSERT_TRUE(loop.run_until([&] { return is_answered; }));
+    const auto client = answered(hello);
     const auto address = text_of(client.local_endpoint());
     std::vector<tcp::socket> crowd;
     for (int i = 0; i < 5; ++i) crowd.push_back(raw());

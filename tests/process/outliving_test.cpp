@@ -2,6 +2,7 @@
 // What outlives its runtime: places, channels and all that waits for them. Each test makes runtimes
 // of its own; what the globals hold is destroyed after main().
 #include "tests/support/error_of.hpp"
+#include "adder.hpp"
 
 #include <places/net/async_channel.hpp>
 #include <places/places.hpp>
@@ -22,14 +23,6 @@ using namespace std::chrono_literals;
 using places::errc;
 using places::spawn;
 using places::status;
-
-struct adder {
-    int add(int a) { return total_ += a; }
-
-  private:
-    int total_ = 0;
-};
-PLACES_NAMED_SERVER(adder, (rpc, add))
 
 namespace {
 

@@ -2,6 +2,7 @@
 // place::request_stop and end_all: places that end in order when they are asked to.
 #include "core/process.hpp"
 #include "tests/support/node_main.hpp"
+#include "adder.hpp"
 #include "processes.hpp"
 
 #include <gtest/gtest.h>
@@ -21,14 +22,6 @@ using places::exit_status;
 using places::spawn;
 using places::status;
 using clock_type = std::chrono::steady_clock;
-
-struct adder {
-    int add(int a) { return total_ += a; }
-
-  private:
-    int total_ = 0;
-};
-PLACES_NAMED_SERVER(adder, (rpc, add))
 
 namespace {
 
