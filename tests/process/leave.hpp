@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,6 +41,32 @@ inline void leave(const std::string& kind, const std::string& path) {
     never_ends();
 }
 
+/// Name, state, parent and place in the kernel of each process of this user's tests, for a wait in
+/// vain.
+inline std::string processes_that_are_there() {
+    std::string all;
+    std::error_code none;
+    for (const auto& each : std::filesystem::directory_iterator("/proc", none)) {
+        std::ifstream status(each.path() / "status");
+        std::string text;
+        for (std::string line; std::getline(status, line);) {
+            if (line.rfind("Name:", 0) == 0 || line.rfind("State:", 0) == 0 ||
+                line.rfind("PPid:", 0) == 0) {
+                text += line + ' ';
+            }
+        }
+        // Threads of the kernel have no command line.
+        std::ifstream command(each.path() / "cmdline");
+        std::string program;
+        if (!std::getline(command, program, '\0') || text.empty()) continue;
+        std::ifstream where(each.path() / "wchan");
+        std::string call;
+        std::getline(where, call);
+        all += each.path().filename().string() + ": " + text + call + '\n';
+    }
+    return all;
+}
+
 /// The test's side of such a pipe.
 class left_behind {
   public:
@@ -53,6 +81,7 @@ class left_behind {
     }
     /// Blocks: until the processes have been started.
     void await_begin() {
+        await(POLLIN, "nothing was started");
         char mark = 0;
         places::checked(::read(reader_.get(), &mark, 1), "read from a pipe");
         writer_.reset();
@@ -62,14 +91,19 @@ class left_behind {
         pollfd news{reader_.get(), 0, 0};
         return ::poll(&news, 1, 0) == 1;
     }
-    /// Blocks: until none of them is left; the test's watchdog ends a wait in vain.
-    void await_end() const {
-        pollfd news{reader_.get(), 0, 0};
-        while (::poll(&news, 1, -1) != 1) {
-        }
-    }
+    /// Blocks: until none of them is left.
+    void await_end() const { await(0, "something is left"); }
 
   private:
+    // Before the test's watchdog ends it without a word.
+    static constexpr int limit_ms = 100'000;
+    void await(short what, const char* otherwise) const {
+        pollfd news{reader_.get(), what, 0};
+        if (::poll(&news, 1, limit_ms) == 1) return;
+        std::fprintf(stderr, "%s:\n%s", otherwise, processes_that_are_there().c_str());
+        std::abort();
+    }
+
     places::unique_fd reader_;
     places::unique_fd writer_;
 };
