@@ -46,10 +46,12 @@ int hang_up(places::channel& to_creator) {
 }
 const auto hang_up_entry = places::register_entry<hang_up>("hang-up");
 
-/// Serves, but takes up no connection: it has no descriptor for one.
+/// Serves, but takes up no connection beside its creator's: it has no descriptor for one.
 void take_nothing(places::inbox& in) {
+    auto first = in.get();
     const rlimit none{0, 0};
     (void)::setrlimit(RLIMIT_NOFILE, &none);
+    (void)first->from.put(true);
     while (in.get()) {
     }
 }
@@ -58,6 +60,8 @@ const auto take_nothing_entry = places::register_entry<take_nothing>("take-nothi
 TEST(remote_place, without_room_for_a_connection_refuses_it_at_once) {
     auto node = start_node();
     auto place = node.supervise_place(take_nothing_entry, {.named = "full"});
+    ASSERT_EQ(place.put(true), status::ok);
+    ASSERT_TRUE(place.get<bool>());  // it has its own channel, and no descriptor for another
     for (int round = 0; round < 20; ++round) {
         auto c = node.connect_to_named_place("full");
         EXPECT_EQ(c.get<int>().error(), errc::refused);
