@@ -283,6 +283,8 @@ bool process::take_packet() {
     std::optional<control::received> next;
     request_table unanswered;
     bool has_ended = false;
+    std::optional<std::system_error> unread;
+    std::function<void(const std::system_error&)> on_unread;
     {
         const std::lock_guard lock(mutex_);
         // relaxed: set before the read, so that a packet that comes in between is seen again.
@@ -297,10 +299,20 @@ bool process::take_packet() {
             has_ended = true;
             unanswered.swap(requests_);
             lose_nursery();
+        } catch (const std::system_error& e) {
+            if (!on_unread_) throw;
+            on_unread = on_unread_;
+            unread = e;
+            // relaxed: a hint for this process. What still waits in the socket is looked for again.
+            seen_.fetch_sub(1, std::memory_order_relaxed);
         }
         // Under the lock, in the order of the packets: another thread may act on the next one
         // before this thread acts on this one.
         if (next) take_news(*next);
+    }
+    if (unread) {
+        on_unread(*unread);
+        return false;
     }
     if (has_ended) {
         fail_requests(std::move(unanswered));
@@ -461,6 +473,11 @@ void process::on_died(std::function<void(std::uint64_t, exit_status)> handler) {
 void process::on_peer_news(std::function<void(std::uint64_t)> handler) {
     const std::lock_guard lock(mutex_);
     on_peer_news_ = std::move(handler);
+}
+
+void process::on_unread(std::function<void(const std::system_error&)> handler) {
+    const std::lock_guard lock(mutex_);
+    on_unread_ = std::move(handler);
 }
 
 bool process::wait(std::span<const interest> on, const std::function<bool()>& ready,

@@ -20,6 +20,7 @@
 #include <poll.h>
 #include <span>
 #include <string>
+#include <system_error>
 #include <unordered_map>
 #include <vector>
 
@@ -154,7 +155,9 @@ class process : public std::enable_shared_from_this<process> {
                orphan_word_.load(std::memory_order_relaxed) == orphan_told;
     }
     /// Takes every packet that waits and acts on it.
-    /// Throws: what a handler of died throws. A nursery that has ended is reported by the requests.
+    /// Throws: what a handler of died throws; std::system_error when the kernel does not read the
+    ///         socket, unless on_unread has a handler for it. A nursery that has ended is reported
+    ///         by the requests.
     /// Dying: a place or bridge whose nursery has ended ends here, by SIGKILL, as in every call
     /// that
     ///        finds it so: the kernel would do it a moment later, and nobody is to hear of an end
@@ -209,6 +212,9 @@ class process : public std::enable_shared_from_this<process> {
     void on_died(std::function<void(std::uint64_t, exit_status)> handler);
     /// Runs in pump() for an open channel whose other end's memory has come, or was refused.
     void on_peer_news(std::function<void(std::uint64_t channel_id)> handler);
+    /// Runs in pump(), in place of its std::system_error, when the kernel does not read the socket.
+    /// The packets are still there, and the next pump() looks for them.
+    void on_unread(std::function<void(const std::system_error&)> handler);
 
     /// Waits until `ready`, or `until` has passed: returns false then. `ready` is called often.
     /// Shape:  at most interests_max.
@@ -302,6 +308,7 @@ class process : public std::enable_shared_from_this<process> {
     std::function<void(const control::log_note&)> on_log_;
     std::function<void(std::uint64_t, exit_status)> on_died_;
     std::function<void(std::uint64_t)> on_peer_news_;
+    std::function<void(const std::system_error&)> on_unread_;
 
     friend class calls_claim;
     const void* calls_owner_ = nullptr;

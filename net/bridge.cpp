@@ -144,6 +144,7 @@ class bridge {
     asio::steady_timer drain_timer_{io_};
     asio::steady_timer retry_timer_{io_};
     bool has_failed_ = false;
+    bool control_is_unread_ = false;  // what waits in its socket could not be read
     detail::news_watch news_;
     detail::calls_claim calls_claim_;
     const incarnation_id incarnation_ = make_incarnation_id();
@@ -189,6 +190,10 @@ bridge::bridge(detail::process& home)
         asio::post(io_, [this, id] { on_call(id); });  // as for the dead
     });
     home_.on_log([this](const control::log_note& note) { on_log(note); });
+    // Wherever it comes up: it is no fault of the link or channel that is being served.
+    home_.on_unread([this](const std::system_error& e) {
+        if (!std::exchange(control_is_unread_, true)) lines_.print("bridge", e.what());
+    });
 }
 
 bridge::~bridge() {
@@ -230,13 +235,10 @@ void bridge::watch_control() {
     control_.async_wait(asio::posix::stream_descriptor::wait_read,
                         [this](boost::system::error_code ec) {
                             if (ec) return fail("watch the control socket", ec);
-                            try {
-                                home_.pump();  // which ends us with the nursery
-                            } catch (const std::system_error& e) {
-                                lines_.print("bridge", e.what());
-                                return retry_control();
-                            }
+                            control_is_unread_ = false;
+                            home_.pump();  // which ends us with the nursery
                             take_offers();
+                            if (control_is_unread_) return retry_control();
                             watch_control();
                         });
 }
@@ -470,8 +472,13 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
         session::handlers{on_exit, on_exit_refused, on_list_asked, on_introduce, on_introduction,
                           on_closed});
     sessions_.emplace(id, s);
-    tell_links();
-    s->start();
+    try {
+        tell_links();
+        s->start();
+    } catch (...) {
+        sessions_.erase(id);
+        throw;
+    }
     if (finishing_) end_if_done();
     return id;
 }
