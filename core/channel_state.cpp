@@ -184,7 +184,10 @@ bool channel_state::is_stopped() noexcept {
 void channel_state::say_limit() noexcept {
     has_said_limit_ = true;
     // 0 would say nothing.
-    end_.say_message_bytes_max(std::max<std::uint64_t>(message_bytes_max_, 1));
+    const auto limit = std::max<std::uint64_t>(message_bytes_max_, 1);
+    // A bridge passes it on to the other node.
+    if (peer_is_bridge_) return end_.announce_message_bytes_max(limit);
+    end_.say_message_bytes_max(limit);
 }
 
 /// The next message if it is there, which `into` is with ok alone; takes in the parts of one that

@@ -195,6 +195,7 @@ struct writer {
         to.setPlaced(f.placed);
         to.setLimit(f.limit);
         to.setDropped(f.dropped);
+        to.setMessageBytesMax(f.message_bytes_max);
     }
     void operator()(const close_frame& f) {
         auto to = root.initClose();
@@ -520,7 +521,7 @@ frame read(wire::Frame::Reader root) {
         case wire::Frame::CREDIT: {
             const auto from = root.getCredit();
             return credit_frame{from.getChannel(), from.getPlaced(), from.getLimit(),
-                                from.getDropped()};
+                                from.getDropped(), from.getMessageBytesMax()};
         }
         case wire::Frame::CLOSE: {
             const auto from = root.getClose();

@@ -121,7 +121,8 @@ struct credit_frame {
     std::uint64_t channel = 0;
     std::uint64_t placed = 0;
     std::uint64_t limit = 0;
-    std::uint64_t dropped = 0;  // the last so many bytes below `placed`
+    std::uint64_t dropped = 0;            // the last so many bytes below `placed`
+    std::uint64_t message_bytes_max = 0;  // that the process takes; 0: it has said none
     friend bool operator==(const credit_frame&, const credit_frame&) = default;
 };
 

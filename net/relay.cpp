@@ -94,6 +94,9 @@ relay::progress relay::send_some(link& to) {
     in.unpark();
     const auto room = remote_limit_ - std::min(remote_limit_, sent_);
     const auto some = in.try_peek_span(std::min<std::uint64_t>(records_bytes_max, room));
+    // Ahead of every record that was put after it. Here, where the link's queue has room: a process
+    // may change it as often as it likes.
+    if (has_limit_news()) tell_how_far(to);
     switch (some.state) {
         case status::ok: send_span(to, some); return progress::sent;
         case status::full:  // not enough credit for the next record: none is ever taken in part
@@ -101,7 +104,7 @@ relay::progress relay::send_some(link& to) {
             return progress::idle;
         case status::empty:
             in.park(shm::park_mode::doorbell);
-            if (!in.is_ready()) return progress::idle;
+            if (!in.is_ready() && !has_limit_news()) return progress::idle;
             in.unpark();
             return progress::sent;
         default: break;
@@ -221,6 +224,8 @@ bool relay::on_credit(const credit_frame& f) {
         in.drop_to(f.placed);
     }
     remote_limit_ = f.limit;
+    // Any number is good: a peer that allows nothing could as well read nothing.
+    if (f.message_bytes_max != 0) local_->end().say_message_bytes_max(f.message_bytes_max);
     return true;
 }
 
@@ -282,9 +287,15 @@ void relay::send_credit(link& to) {
         if (limit - placed_ >= half) out.unpark();
     }
     if (placed_ == told_placed_ && limit == told_limit_) return;
-    told_placed_ = placed_;
     told_limit_ = limit;
-    to.send(credit_frame{wire_id_, placed_, limit, dropped_});
+    tell_how_far(to);
+}
+
+void relay::tell_how_far(link& to) {
+    told_placed_ = placed_;
+    // One read: the process may change it at any time.
+    told_message_max_ = local_->end().peer_message_bytes_max();
+    to.send(credit_frame{wire_id_, placed_, told_limit_, dropped_, told_message_max_});
 }
 
 std::optional<exit_status> relay::on_died(const place_died_frame& f) {

@@ -61,7 +61,8 @@ class relay : public std::enable_shared_from_this<relay> {
     // -- ring to wire --
 
     enum class progress { sent, idle, closing, ended };
-    /// Sends one span of records, at most 64 KiB and as far as credit goes.
+    /// Sends one span of records, at most 64 KiB and as far as credit goes; ahead of it how large a
+    /// message the local process takes, when that is news.
     /// Returns: sent: there may be more | idle: parked until the ring or the far side calls |
     ///          closing, once: the local end is closed, and how its process ends is not known
     ///          yet, or refused, and why is not known yet; on that news or after stop_waiting()
@@ -78,6 +79,8 @@ class relay : public std::enable_shared_from_this<relay> {
     /// Returns: false when the frame breaks the protocol (a gap, records beyond our credit, half a
     ///          record, or one of a kind that is not a place's to send).
     bool on_data(const data_frame& f);
+    /// The first credit, which the side that was asked sends with `opened`.
+    std::uint64_t first_limit() { return told_limit_ = local_->end().out().limit(); }
     /// Tells the far side how far we are, when that is news; parks for room when there is little.
     void send_credit(link& to);
     /// The far place has ended, which the local process is told by the ring's word.
@@ -106,6 +109,7 @@ class relay : public std::enable_shared_from_this<relay> {
 
   private:
     void send_span(link& to, const shm::peeked_span& some);
+    void tell_how_far(link& to);
     progress end_sending(link& to, errc reason);
     void tell_refusal(const std::string& why);
     void expect_no_more_reading();
@@ -114,6 +118,10 @@ class relay : public std::enable_shared_from_this<relay> {
     void give_up_corrupt();
     /// Whether the local process still takes records.
     bool is_read();
+    /// Whether the local process takes another size of messages than the far side was told.
+    bool has_limit_news() const noexcept {
+        return open_ && !in_ended_ && local_->end().peer_message_bytes_max() != told_message_max_;
+    }
 
     std::unique_ptr<detail::channel_state> local_;
     std::uint64_t wire_id_;
@@ -139,6 +147,7 @@ class relay : public std::enable_shared_from_this<relay> {
     std::optional<exit_status> untold_death_;  // its text is on its way to the local process
     std::uint64_t told_placed_ = 0;
     std::uint64_t told_limit_ = 0;
+    std::uint64_t told_message_max_ = 0;
     std::optional<close_frame> closing_;  // the far side has closed; perhaps not yet passed on
     bool out_ended_ = false;
     bool in_ended_ = false;

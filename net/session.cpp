@@ -344,7 +344,7 @@ void session::answer_open(const relay_ptr& r) {
         if (!local.is_attached() || !r->is_shared) return;
     }
     r->open(false);
-    link_->send(opened_frame{r->wire_id(), local.end().out().limit(), local.peer_id()});
+    link_->send(opened_frame{r->wire_id(), r->first_limit(), local.peer_id()});
     r->tell_death(*link_);
     make_ready(r);
     send_ready();

@@ -229,6 +229,9 @@ struct Credit {
   placed @1 :UInt64;             # acknowledges: all below is in the destination ring, or dropped
   limit @2 :UInt64;              # absolute position up to which the destination ring has room
   dropped @3 :UInt64;            # so many bytes below `placed` were dropped
+  messageBytesMax @4 :UInt64;    # largest message that the process of the channel takes; 0: it has
+                                 # not said so. It holds for what is put from now on, and may fall
+                                 # and rise. A node of an older version sends none
 }
 
 struct Close {

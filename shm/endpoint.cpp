@@ -88,8 +88,16 @@ std::uint32_t endpoint::told() const noexcept {
 }
 
 void endpoint::say_message_bytes_max(std::uint64_t limit) noexcept {
-    // relaxed: as in peer_message_bytes_max().
+    // relaxed: one number that orders nothing; the receiver compares again.
     mine_.header()->message_bytes_max.store(limit, std::memory_order_relaxed);
+}
+
+void endpoint::announce_message_bytes_max(std::uint64_t limit) noexcept {
+    // seq_cst [limit] [doze]: as the word.
+    mine_.header()->message_bytes_max.store(limit, std::memory_order_seq_cst);
+    // seq_cst [limit] [doze]: the peer either sees the limit or is seen here.
+    const auto reader = theirs().header->reader_park.load(std::memory_order_seq_cst);
+    if (reader != 0) wake(reader);
 }
 
 bool endpoint::is_shut() const noexcept {

@@ -52,6 +52,7 @@ std::vector<frame> samples() {
         data_frame{6, 0, some_records(records_bytes_max)},
         credit_frame{5, 640, 1 << 20},
         credit_frame{5, 640, 1 << 20, 128},
+        credit_frame{5, 640, 1 << 20, 128, 100},
         close_frame{5, 704, errc::peer_dead},
         close_frame{5, 704, errc::refused, "echo: map 4096 bytes: Too many open files"},
         place_died_frame{17, 5, death_reason::signalled, 9},

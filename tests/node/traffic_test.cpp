@@ -272,18 +272,68 @@ TEST(traffic, a_message_over_the_limit_is_not_sent_and_the_channel_stays_good) {
     EXPECT_EQ(place.try_get<bytes>().error(), places::errc::empty);
 }
 
-TEST(traffic, a_message_over_the_receivers_limit_is_passed_over_and_the_channel_stays_good) {
-    auto node = start_node();
-    auto place = node.supervise_place(echo_entry);
-    for (const auto size : {std::size_t{1000}, std::size_t{200'000}, std::size_t{100}}) {
-        ASSERT_EQ(place.put(bytes(size)), status::ok);
+/// Sends its creator a message of each size that another connection asks for, and then answers.
+void send_sizes(places::inbox& in) {
+    while (auto each = in.get()) {
+        for (const auto size : each->content.as<std::vector<std::int64_t>>().value()) {
+            (void)in.creator().put(bytes(static_cast<std::size_t>(size)));
+        }
+        (void)each->from.put(true);
     }
+}
+const auto send_sizes_entry = places::register_entry<send_sizes>("send-sizes");
+
+TEST(traffic, a_message_put_before_the_limit_was_lowered_is_passed_over_and_the_channel_is_good) {
+    auto node = start_node();
+    auto place = node.supervise_place(send_sizes_entry, {.named = "sizes"});
+    auto other = node.connect_to_named_place("sizes");
+    ASSERT_EQ(other.put(std::vector<std::int64_t>{1000, 20'000, 100}), status::ok);
+    ASSERT_TRUE(other.get<bool>());
     place.set_message_bytes_max(100);
     EXPECT_EQ(place.get<bytes>().error(), places::errc::too_large);
     EXPECT_EQ(place.get<bytes>().error(), places::errc::too_large);
     EXPECT_EQ(place.get<bytes>().value(), bytes(100));
-    ASSERT_EQ(place.put(std::string("still good")), status::ok);
-    EXPECT_EQ(place.get<std::string>().value(), "still good");
+    ASSERT_EQ(other.put(std::vector<std::int64_t>{100}), status::ok);
+    EXPECT_EQ(place.get<bytes>().value(), bytes(100));
+}
+
+/// Takes messages of 100 bytes, then of 1000, and of 100 again.
+int change_limit(places::channel& c) {
+    for (const std::size_t limit : {100, 1000, 100}) {
+        c.set_message_bytes_max(limit);
+        if (c.put(limit) != status::ok || c.get<bytes>().value().size() != limit) return 1;
+    }
+    return 0;
+}
+const auto change_limit_entry = places::register_entry<change_limit>("change-limit");
+
+TEST(traffic, a_message_over_a_limit_of_the_other_node_is_too_large_where_it_is_put) {
+    auto node = start_node();
+    for (int round = 0; round < 20; ++round) {
+        auto place = node.supervise_place(change_limit_entry);
+        for (const std::size_t limit : {100, 1000, 100}) {
+            ASSERT_EQ(place.get<std::size_t>().value(), limit);
+            ASSERT_EQ(place.sendable_bytes_max(), limit);
+            ASSERT_EQ(place.put(bytes(limit + 1)), status::too_large);
+            ASSERT_EQ(place.put(bytes(limit)), status::ok);
+        }
+        ASSERT_EQ(place.wait(), places::exit_status{});
+        ASSERT_EQ(place.sent().delivered, 3U);
+    }
+}
+
+TEST(traffic, a_place_that_changes_its_limit_on_and_on_holds_up_nothing) {
+    auto node = start_node();
+    auto echoing = node.supervise_place(echo_entry);
+    auto table = node.supervise_place(echo_entry);
+    for (int round = 0; round < 20'000; ++round) {
+        table.set_message_bytes_max(static_cast<std::size_t>(1000 + round));
+        if (round % 1000 != 0) continue;
+        ASSERT_EQ(echoing.put(std::int64_t{round}), status::ok);
+        ASSERT_EQ(echoing.get<std::int64_t>().value(), round);
+    }
+    ASSERT_EQ(table.put(std::string("still good")), status::ok);
+    EXPECT_EQ(table.get<std::string>().value(), "still good");
 }
 
 TEST(traffic, a_channel_dropped_in_the_middle_of_a_stream_disturbs_no_other) {

@@ -353,7 +353,7 @@ class channel {
     /// message that was on its way when the limit was lowered is too_large where it is received,
     /// passed over there, and counted as delivered. An end announces its limit at its first receive
     /// or its first set_message_bytes_max(). Before that its peer knows no limit. Between two nodes
-    /// the limit is not announced: such a message is too_large where it is received.
+    /// the limit arrives before every message that this end puts after it.
     std::size_t message_bytes_max() const noexcept;
     void set_message_bytes_max(std::size_t limit) noexcept;
     /// Largest message that put takes now: the smaller of both ends' limits, as far as the other

@@ -64,10 +64,13 @@ class endpoint final : private waker {
     /// Says how large a message this end takes; 0 says nothing. The meaning is the user's.
     /// Blocks: never.  Thread: the owner's.
     void say_message_bytes_max(std::uint64_t limit) noexcept;
+    /// The same, and wakes the other end where it is parked as a reader.
+    void announce_message_bytes_max(std::uint64_t limit) noexcept;
     /// What the other end has said last; 0 for nothing.
     std::uint64_t peer_message_bytes_max() const noexcept {
-        // relaxed: one number that orders nothing; who receives compares again.
-        return their_header_->message_bytes_max.load(std::memory_order_relaxed);
+        // seq_cst [limit] [doze]: after park(), the limit is seen here or its announcer has seen
+        // the park.
+        return their_header_->message_bytes_max.load(std::memory_order_seq_cst);
     }
     /// What this end has found corrupt first, in the ring that it reads or else in the one that it
     /// writes; nothing where the other end has.

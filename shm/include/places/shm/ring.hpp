@@ -28,6 +28,7 @@
 //   [shut]      state        closer -> other end    all it published is visible; with [doze] and
 //                            [stall]: the closer sees the park word, or the sleeper the state
 //   [word]      word         teller -> other end    all before it is visible; with [doze] as [shut]
+//   [limit]     message_bytes_max  the same         with [doze] as [shut], where it is announced
 //   [bell]      bell         waker -> sleeper       the word has changed since the park
 //   [obituary]  peer_gone    herald -> role         all that the dead process wrote is visible
 //
