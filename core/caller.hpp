@@ -14,7 +14,8 @@
 //   a channel is used by one thread at a time. Each call compares one number, of thread and
 //   process, with that of the call before. Only where they differ it looks closer:
 //     the process was forked by the program   error{misuse}: its parent's ends are not its own
-//     another thread waits in a call          error{misuse}: two threads use it at once
+//     another thread waits in a call, or in   error{misuse}: two threads use it at once
+//     the loop of an async_channel
 //     neither                                 the channel was handed over, as it may be
 //   Two threads that take turns without ever meeting in a wait are not found.
 

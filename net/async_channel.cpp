@@ -91,8 +91,11 @@ class async_channel::state : public std::enable_shared_from_this<state> {
           service_(asio::use_service<channel_service>(io)),
           user_(service_.enter(end_.home(), [this] { return drop(); })) {
         end_.set_attendant([this](detail::channel_state::attention what) {
+            using attention = detail::channel_state::attention;
             // A wait of another kind has taken the park word.
-            if (what == detail::channel_state::attention::unparked && !is_moving_) wake();
+            if (what == attention::unparked && !is_moving_) wake();
+            // Another thread may run the loop now; one outside of it uses what waits in there.
+            if (what == attention::another_thread && !is_in_loop()) loop_waits_.check(end_.id());
         });
     }
     ~state() {
@@ -106,6 +109,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
     channel& link() noexcept { return link_; }
 
     std::uint64_t start(std::unique_ptr<detail::async_operation> op, std::optional<message> m) {
+        end_.check_caller();
         const auto id = ++last_id_;
         if (m) {
             puts_.push_back({id, std::move(op), std::move(*m), {}});
@@ -203,6 +207,10 @@ class async_channel::state : public std::enable_shared_from_this<state> {
         on_ = wanted;
         place_ = service_.waits->add({{&on_, 1}, [this] { wake(); }});
         sleeps_ = true;
+        if (is_in_loop()) {
+            loop_waits_.enter("the loop of its async_channel");
+            is_marked_ = true;
+        }
         return true;
     }
 
@@ -211,7 +219,10 @@ class async_channel::state : public std::enable_shared_from_this<state> {
         is_moving_ = true;
         service_.waits->remove(place_);
         is_moving_ = false;
+        if (std::exchange(is_marked_, false)) loop_waits_.leave();
     }
+
+    bool is_in_loop() const { return io_.get_executor().running_in_this_thread(); }
 
     /// Soon, not now: the caller goes through the sleepers.
     void wake() {
@@ -237,6 +248,8 @@ class async_channel::state : public std::enable_shared_from_this<state> {
     detail::interest on_;
     detail::async_waits::place place_;
     bool sleeps_ = false;
+    detail::wait_mark loop_waits_;  // of the thread that ran the loop as the sleep began
+    bool is_marked_ = false;
     bool is_moving_ = false;
     bool is_waking_ = false;
 };

@@ -31,9 +31,12 @@
 #include <csignal>
 #include <cstring>
 #include <functional>
+#include <future>
 #include <memory>
 #include <numeric>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 namespace asio = boost::asio;
@@ -489,4 +492,39 @@ TEST(async_channel, of_nothing_is_refused) {
         EXPECT_EQ(error_of([&] { (void)async_channel(io, p); }).code(), errc::bad_argument);
     }
     p.kill();
+}
+
+TEST(async_channel, says_misuse_to_another_thread_while_its_loop_waits) {
+    auto p = spawn(echo);
+    asio::io_context io;
+    async_channel c{io, p};
+    std::promise<void> waits;
+    std::string second;
+    c.async_put(std::string("first"), asio::detached);
+    c.async_get<std::string>([&](error_code, const std::string&) {
+        c.async_get<std::string>([&](error_code, std::string v) { second = std::move(v); });
+        asio::post(io, [&] { waits.set_value(); });
+    });
+    std::thread loop([&] { io.run(); });
+    waits.get_future().wait();
+    const auto expect_misuse = [](const std::function<void()>& call) {
+        try {
+            call();
+            ADD_FAILURE() << "no misuse";
+        } catch (const places::error& e) {
+            EXPECT_EQ(e.code(), errc::misuse);
+            EXPECT_NE(std::string_view(e.what()).find("waits in the loop of its async_channel"),
+                      std::string_view::npos)
+                << e.what();
+        }
+    };
+    expect_misuse([&] { (void)p.put(std::string("of another thread")); });
+    expect_misuse([&] { (void)p.get<std::string>(); });
+    expect_misuse([&] { c.async_put(std::string("of another thread"), asio::detached); });
+    asio::post(io, [&] { c.async_put(std::string("second"), asio::detached); });
+    loop.join();
+    EXPECT_EQ(second, "second");
+    // No operation waits: the end may be handed over.
+    EXPECT_EQ(p.put(std::string("third")), status::ok);
+    EXPECT_EQ(p.get<std::string>().value(), "third");
 }

@@ -41,7 +41,8 @@ class async_operation {
 /// put nothing was sent. One that begins later, as a deferred one or an awaitable does, goes with
 /// the end wherever that is moved; begun after the destructor it is aborted too.
 /// While any of these lives, no router, inbox or channel_set of this process waits.
-/// Thread: that which runs the io_context; one runs it at a time.
+/// Thread: that which runs the io_context; one runs it at a time. While an operation waits there,
+///         a call of another thread, on this or on the end itself, throws error{misuse}.
 class async_channel {
   public:
     using executor_type = boost::asio::io_context::executor_type;
