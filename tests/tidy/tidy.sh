@@ -4,7 +4,7 @@
 #   tidy.sh includes|edges|top_level|files [ROOT]
 #
 # includes   shm -> core -> net -> launcher: a folder includes itself and those to its left;
-#            examples include public headers, the standard library and what lies beside them;
+#            examples include public headers, std, Asio, Describe and what lies beside them;
 #            X/detail/ is for X/ and tests/X/.
 # edges      in shm, an ordered atomic operation cites a named edge, a relaxed one says why; an edge
 #            is declared and has two ends.  Goes by lines: it sees neither `++x` on an atomic nor
@@ -90,8 +90,9 @@ includes() {
                     found(target "/detail is for " target "/ and tests/" target "/")
                 } else if (own == "examples" && !(name ~ /^places\// && name !~ /\/detail\//) \
                            && !(!quoted && name ~ /^[a-z0-9_]+$/) \
+                           && !(!quoted && name ~ /^boost\/(asio\/.*|describe\.hpp)$/) \
                            && !(quoted && name !~ /\// && exists(beside name))) {
-                    found("examples include public headers and the standard library only")
+                    found("examples include public headers, std, Asio and Describe only")
                 }
             }
             close(file)

@@ -38,7 +38,8 @@ good_tree() {
     put launcher/include/places/places.hpp '#include <places/core/place.hpp>'
     put launcher/node.cpp '#include "net/bridge.hpp"'
     put examples/bank.hpp
-    put examples/01_hello.cpp '#include <places/places.hpp>' '#include "bank.hpp"' '#include <string>'
+    put examples/01_hello.cpp '#include <places/places.hpp>' '#include "bank.hpp"' '#include <string>' \
+        '#include <boost/asio/co_spawn.hpp>' '#include <boost/describe.hpp>'
     put tests/core/encode_test.cpp '#include "core/detail/encode.hpp"' '#include "net/bridge.hpp"'
     put bench/ring.cpp '#include <places/shm/ring.hpp>'
     for name in CMakeLists.txt CMakePresets.json LICENSE README.md; do
