@@ -8,7 +8,7 @@ build=$2
 prefix=$(mktemp -d)
 trap 'rm -rf "$prefix"' EXIT
 
-"$cmake" --install "$build" --prefix "$prefix" --component places_cli >"$prefix/log"
+"$cmake" --install "$build" --prefix "$prefix" --component places_tools >"$prefix/log"
 "$prefix/bin/places" --help | grep -q '^Runs nodes by hand'
 unit=$prefix/lib/systemd/system/places-node.service
 if ! grep -qx "ExecStart=\"$prefix/bin/places\" node .*" "$unit"; then
