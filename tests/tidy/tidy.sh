@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Checks what the compiler does not.  Prints "file:line: finding" and exits 1 if there is any.
-#   tidy.sh includes|edges|top_level|files [ROOT]
+#   tidy.sh includes|edges|top_level|files|version [ROOT]
 #
 # includes   shm -> core -> net -> launcher: a folder includes itself and those to its left;
 #            examples include public headers, std, Asio, Describe and what lies beside them;
@@ -11,6 +11,7 @@
 #            whether the two ends fit each other.
 # top_level  the top folder holds what it should and nothing else.
 # files      licence line, #pragma once, line length.
+# version    the newest release in CHANGELOG.md is the version of the project.
 set -eu
 check=${1:-}
 cd "${2:-$(dirname "$0")/../..}"
@@ -188,7 +189,7 @@ edges() {
 }
 
 top_level() {
-    wanted="CMakeLists.txt CMakePresets.json LICENSE README.md"
+    wanted="CHANGELOG.md CMakeLists.txt CMakePresets.json LICENSE README.md"
     wanted="$wanted shm core net launcher examples tests bench"
     for entry in $wanted; do
         [ -e "$entry" ] || echo "$entry:0: missing"
@@ -227,7 +228,16 @@ files() {
         }'
 }
 
+version() {
+    project=$(sed -n 's/^project(places VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt 2>/dev/null) || true
+    released=$(sed -n 's/^## \[\([0-9][0-9.]*\)\].*/\1/p' CHANGELOG.md 2>/dev/null | head -n 1) || true
+    [ -n "$project" ] || echo "CMakeLists.txt:0: project(places VERSION …) is missing"
+    [ "$project" = "$released" ] ||
+        echo "CHANGELOG.md:0: the newest release is \"$released\", the project has \"$project\""
+}
+
 case $check in
+    version) report "$(version)" 1 ;;
     includes) report "$(includes)" "$(sources '\.(hpp|cpp|h)' | wc -l)" ;;
     edges) report "$(edges)" "$(find shm -name '*.[hc]pp' 2>/dev/null | wc -l)" ;;
     top_level) report "$(top_level)" 1 ;;

@@ -45,6 +45,9 @@ good_tree() {
     for name in CMakeLists.txt CMakePresets.json LICENSE README.md; do
         echo "SPDX-License-Identifier: Apache-2.0" >"$tree/$name"
     done
+    echo 'project(places VERSION 1.2.3 LANGUAGES CXX)' >>"$tree/CMakeLists.txt"
+    printf '%s\n' '## [Unreleased]' '## [1.2.3] - 2026-01-02' '## [1.2.2] - 2026-01-01' \
+        >"$tree/CHANGELOG.md"
 }
 finds() { expect 1 "$2" sh "$here/tidy.sh" "$1" "$tree"; }
 passes() { expect 0 '' sh "$here/tidy.sh" "$1" "$tree"; }
@@ -52,7 +55,7 @@ passes() { expect 0 '' sh "$here/tidy.sh" "$1" "$tree"; }
 case_a_good_tree_passes() {
     good_tree
     mkdir -p "$tree/build" "$tree/.ci"
-    for check in includes edges top_level files; do passes $check; done
+    for check in includes edges top_level files version; do passes $check; done
 }
 case_an_empty_tree_does_not_pass() {
     mkdir -p "$tree"
@@ -60,6 +63,12 @@ case_an_empty_tree_does_not_pass() {
     finds edges "nothing to look at"
     finds files "nothing to look at"
     finds top_level "missing"
+    finds version "missing"
+}
+case_a_version_without_a_changelog_entry_is_found() {
+    good_tree
+    sed -i 's/1\.2\.3/1.3.0/' "$tree/CMakeLists.txt"
+    finds version 'CHANGELOG.md:0: the newest release is "1.2.3", the project has "1.3.0"'
 }
 
 case_an_include_to_the_right_is_found() {
