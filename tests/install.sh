@@ -77,6 +77,8 @@ install_packages() {
     fuzzer=
     if [ "$1" = tests ]; then
         command -v spin >/dev/null || missing="$missing spin"
+        command -v dpkg-shlibdeps >/dev/null || missing="$missing dpkg-dev"
+        command -v file >/dev/null || missing="$missing file"
         has_fuzzer || fuzzer="clang libclang-rt-<version>-dev"
     fi
     libraries="libcapnp-dev libssl-dev libssh2-1-dev"

@@ -11,6 +11,7 @@
 #   add_subdirectory   a project compiles the sources as a part of its own, static
 #   fetch_content      the same through FetchContent, shared; run after add_subdirectory
 #   shared_symbols     what that shared library exports and how it is named
+#   packages           the Debian packages of that build hold the right files and needs
 #   shared_prefix      that shared library, installed, is found by CMake and by pkg-config
 # CXX and CMAKE_GENERATOR choose compiler and generator.
 set -eu
@@ -95,7 +96,7 @@ add_subdirectory() {
 }
 fetch_content() {
     configures sources fetch_content -DPLACES_SOURCE="$source" -DBUILD_SHARED_LIBS=ON \
-        -DPLACES_INSTALL_RULES=ON
+        -DPLACES_INSTALL_RULES=ON -DPLACES_PACKAGES=ON
     builds sources
     runs "$work/sources/consumer"
     readelf -d "$work/sources/consumer" | grep -q 'NEEDED.*libplaces' ||
@@ -122,9 +123,60 @@ shared_prefix() {
     export LD_LIBRARY_PATH
     by_pkg_config shared_pkg_config "$work/shared_prefix"
 }
+# holds PACKAGE FILE: the files and links of a Debian package are those that FILE names, one a line.
+holds() {
+    dpkg-deb --fsys-tarfile "$1" | tar -t | grep -v '/$' | sort >"$work/packed"
+    sort "$2" | diff - "$work/packed" || fail "< should be in $1, > is in it"
+}
+# needs PACKAGE PATTERN…: each is among what the package depends on.
+needs() {
+    package=$1
+    shift
+    depends=$(dpkg-deb -f "$package" Depends)
+    for pattern; do
+        echo "$depends" | grep -qE "(^|, )$pattern(,|$)" ||
+            fail "$package depends on \"$depends\", which lacks $pattern"
+    done
+}
+packages() {
+    configures sources fetch_content -DPLACES_CLI=ON
+    nice -n 19 "$cmake" --build "$work/sources" --target places_cli --parallel 2
+    rm -rf "$work/packages" "$work/root"
+    (cd "$work" && "${cmake%cmake}cpack" --config "$work/sources/places/CPackConfig.cmake" \
+        -B "$work/packages")
+    version=$(sed -n 's/^project(places VERSION \([0-9.]*\).*/\1/p' "$source/CMakeLists.txt")
+    api=${version%.*}
+    machine=$(dpkg --print-architecture)
+    runtime=$work/packages/libplaces${api}_${version}_$machine.deb
+    dev=$work/packages/libplaces-dev_${version}_$machine.deb
+    tools=$work/packages/places_${version}_$machine.deb
+    [ "$(find "$work/packages" -maxdepth 1 -name '*.deb' | wc -l)" = 3 ] || fail "not three packages"
+
+    printf './usr/lib/%s\n' "libplaces.so.$api" "libplaces.so.$version" >"$work/wanted"
+    holds "$runtime" "$work/wanted"
+    {
+        for folder in shm core net launcher; do
+            (cd "$source/$folder/include" && find . -name '*.hpp' | sed 's,^\.,./usr/include,')
+        done
+        printf './usr/lib/%s\n' libplaces.so pkgconfig/places.pc cmake/places/places-config.cmake \
+            cmake/places/places-config-version.cmake cmake/places/places-targets.cmake \
+            cmake/places/places-targets-debug.cmake
+    } >"$work/wanted"
+    holds "$dev" "$work/wanted"
+    printf './usr/%s\n' bin/places lib/systemd/system/places-node.service >"$work/wanted"
+    holds "$tools" "$work/wanted"
+
+    needs "$runtime" 'libc6 .*' 'libcapnp-.*' 'libssh2-1.*'
+    needs "$dev" "libplaces$api \\(= $version\\)" 'libboost-context.*-dev'
+    needs "$tools" "libplaces$api \\(= $version\\)" 'libc6 .*'
+    for package in "$runtime" "$tools"; do dpkg-deb -x "$package" "$work/root"; done
+    LD_LIBRARY_PATH=$work/root/usr/lib "$work/root/usr/bin/places" --help >"$work/help"
+    grep -qx 'ExecStart="/usr/bin/places" node .*' \
+        "$work/root/usr/lib/systemd/system/places-node.service" || fail "the unit starts something else"
+}
 
 case $step in
     prefix | headers | find_package | pkg_config | moved_prefix | add_subdirectory | fetch_content | \
-        shared_symbols | shared_prefix) "$step" ;;
+        shared_symbols | shared_prefix | packages) "$step" ;;
     *) fail "there is no step $step" ;;
 esac
