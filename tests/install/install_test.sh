@@ -163,7 +163,8 @@ packages() {
             cmake/places/places-targets-debug.cmake
     } >"$work/wanted"
     holds "$dev" "$work/wanted"
-    printf './usr/%s\n' bin/places lib/systemd/system/places-node.service >"$work/wanted"
+    printf './usr/%s\n' bin/places lib/systemd/system/places-node.service \
+        share/man/man1/places.1 >"$work/wanted"
     holds "$tools" "$work/wanted"
 
     needs "$runtime" 'libc6 .*' 'libcapnp-.*' 'libssh2-1.*'
