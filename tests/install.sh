@@ -79,6 +79,7 @@ install_packages() {
         command -v spin >/dev/null || missing="$missing spin"
         command -v dpkg-shlibdeps >/dev/null || missing="$missing dpkg-dev"
         command -v groff >/dev/null || missing="$missing groff-base"
+        command -v doxygen >/dev/null || missing="$missing doxygen"
         command -v file >/dev/null || missing="$missing file"
         has_fuzzer || fuzzer="clang libclang-rt-<version>-dev"
     fi

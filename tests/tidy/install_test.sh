@@ -17,7 +17,7 @@ stand_in() {
 machine() {
     for tool in sh env grep sed cat; do ln -s "$(command -v $tool)" "$scratch/bin/$tool"; done
     for tool in g++ clang++ cmake ninja pkg-config capnp spin mold \
-        dpkg-shlibdeps file groff; do stand_in $tool 'cat >/dev/null'; done
+        dpkg-shlibdeps file groff doxygen; do stand_in $tool 'cat >/dev/null'; done
     : >"$scratch/log"
     : >"$scratch/absent"
     stand_in dpkg-query "for name; do :; done" \

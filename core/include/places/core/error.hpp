@@ -62,8 +62,10 @@ enum class errc {
 
 }  // namespace places
 
+namespace boost::system {
 template <>
-struct boost::system::is_error_code_enum<places::errc> : std::true_type {};
+struct is_error_code_enum<places::errc> : std::true_type {};
+}  // namespace boost::system
 
 namespace places {
 

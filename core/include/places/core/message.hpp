@@ -32,8 +32,8 @@ enum class kind : std::uint16_t {
 /// What can travel: bytes; trivially copyable types; strings, symbols, values, structs described
 /// with Boost.Describe, and std containers, tuples, optionals, variants and durations of these.
 /// Not: pointers, views, references, closures, nor a described struct with such a member.
-/// To describe a struct: #include <boost/describe.hpp>, and in the namespace of the struct
-/// BOOST_DESCRIBE_STRUCT(account, (), (owner, balance)).
+/// To describe a struct: `#include <boost/describe.hpp>`, and in the namespace of the struct
+/// `BOOST_DESCRIBE_STRUCT(account, (), (owner, balance))`.
 /// A trivially copyable struct that is not described is taken on trust, since its members are
 /// hidden from us; its padding travels with it.
 template <class T>

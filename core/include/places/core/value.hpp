@@ -20,7 +20,7 @@
 
 namespace places {
 
-/// What a call without a result answers; prints as #<void>.
+/// What a call without a result answers; prints as `#<void>`.
 struct void_value {
     friend bool operator==(void_value, void_value) noexcept { return true; }
     friend std::strong_ordering operator<=>(void_value, void_value) noexcept {
@@ -115,7 +115,7 @@ class value {
     bool is_list() const noexcept { return what() == kind::list; }
     bool is_vector() const noexcept { return what() == kind::vector; }
     bool is_hash() const noexcept { return what() == kind::hash; }
-    /// Racket's truth: everything but #f counts as true.
+    /// Racket's truth: everything but `#f` counts as true.
     bool is_false() const noexcept;
 
     bool as_bool() const;
@@ -141,7 +141,7 @@ class value {
     /// Throws: places::error{bad_argument} past the end.
     const value& operator[](std::size_t index) const&;
     value operator[](std::size_t index) &&;
-    /// The value under `key` in a hash, or #f.
+    /// The value under `key` in a hash, or `#f`.
     value get(const value& key) const;
 
     /// Racket's equal?: 1 and 1.0 differ, 0.0 and -0.0 differ, NaN equals NaN.
