@@ -95,14 +95,6 @@ class crowd_in_flight {
     unique_fd there_;
 };
 
-std::set<int> children_of(int pid) {
-    const auto id = std::to_string(pid);
-    std::ifstream list("/proc/" + id + "/task/" + id + "/children");
-    std::set<int> all;
-    for (int each = 0; list >> each;) all.insert(each);
-    return all;
-}
-
 void expect_start_failed_for(const places::error& e, int cause) {
     EXPECT_EQ(e.code(), errc::start_failed);
     EXPECT_TRUE(std::strstr(e.what(), std::strerror(cause))) << e.what();

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <iterator>
 #include <poll.h>
+#include <set>
 #include <string>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,6 +45,15 @@ inline int parent_of(int pid) {
     std::getline(in, text);
     const auto name_end = text.rfind(')');
     return name_end == text.npos ? 0 : std::stoi(text.substr(name_end + 4));
+}
+
+/// Those that have ended too, until they are reaped.
+inline std::set<int> children_of(int pid) {
+    const auto id = std::to_string(pid);
+    std::ifstream list("/proc/" + id + "/task/" + id + "/children");
+    std::set<int> all;
+    for (int each = 0; list >> each;) all.insert(each);
+    return all;
 }
 
 /// The process that all places of this node are children of.
