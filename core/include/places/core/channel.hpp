@@ -28,7 +28,7 @@ namespace detail {
 class channel_state;
 struct state_of;
 
-/// Whether the record is a raw value of that type, which its size has to be too.
+/// Returns: true if the record is a raw value of that type and of that size.
 inline bool is_raw_record(const shm::record_view& record, std::uint16_t type,
                           std::size_t size) noexcept {
     return record.kind == static_cast<std::uint16_t>(kind::raw) && record.flags == type &&
@@ -40,11 +40,11 @@ inline bool is_raw_record(const shm::record_view& record, std::uint16_t type,
 struct exit_status {
     bool signalled = false;
     int value = 0;
-    /// what() of the exception that ended it, printable and at most 4 KiB; "an unknown exception"
-    /// for one that is no std::exception. Empty for any other end, and for a place of another node
-    /// that is of an older version.
+    /// what() of the exception that ended the place, printable and at most 4 KiB. It is "an unknown
+    /// exception" if the exception was no std::exception. It is empty if no exception ended the
+    /// place, and for a place on another node of an older version.
     std::string text{};
-    /// Whether both ended in the same way, whatever the texts say.
+    /// Compares how the places ended. The texts are ignored.
     friend bool operator==(const exit_status& a, const exit_status& b) noexcept {
         return a.signalled == b.signalled && a.value == b.value;
     }
@@ -77,14 +77,14 @@ struct batch_outcome {
     std::size_t count = 0;
 };
 
-/// Messages that lie one after the other: a vector, an array or a span of them. A text is one
-/// message, not a batch of its characters.
+/// A contiguous range of messages: a vector, an array or a span. A text is one message, not a batch
+/// of its characters.
 template <class Range>
 concept message_range = std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
     sendable_type<std::ranges::range_value_t<Range>> &&
     !std::convertible_to<const std::remove_cvref_t<Range>&, std::string_view>;
 
-/// The same to receive into: it outlives the call, and its elements can be assigned.
+/// A message_range to receive into. It outlives the call, and its elements can be assigned.
 template <class Range>
 concept message_room = message_range<Range> && std::ranges::borrowed_range<Range> &&
     message_type<std::ranges::range_value_t<Range>> &&
@@ -96,7 +96,7 @@ inline constexpr std::size_t ring_bytes_default = 64 * 1024;
 inline constexpr std::size_t max_message_bytes_default = 256 * 1024 * 1024;
 
 /// A movable end of a channel: an ordered stream of messages each way, bounded by its ring.
-/// Invariant: whatever was accepted is delivered in order, once, even when the sender has died.
+/// Invariant: accepted messages are delivered in order, once, even when the sender has died.
 /// Thread:  one at a time; another may go on with it later. A call throws error{misuse} while
 ///          another thread waits in a call of this end. Two threads that never meet in a wait are
 ///          not found: give each a channel of its own, or lock.
@@ -109,8 +109,8 @@ class channel {
   public:
     using clock = std::chrono::steady_clock;
 
-    /// No end, as of one that was moved from: what answers a status answers `closed`, the rest
-    /// nothing, 0 or false.
+    /// Makes an object without an end, as a channel that was moved from. Calls that return a status
+    /// return `closed`; the others return nothing, 0 or false.
     channel() noexcept;
     explicit channel(std::unique_ptr<detail::channel_state> state) noexcept;
     channel(channel&&) noexcept;
@@ -162,7 +162,7 @@ class channel {
         return get_until<T>(after(limit));
     }
 
-    // Of a type that does not travel the compiler says in one line what to do instead.
+    // For a type that cannot be sent or received, these overloads stop the build with advice.
     template <class T>
     status put(const T&) {
         return detail::not_sent<T>();
@@ -184,7 +184,7 @@ class channel {
         return detail::not_received<T>();
     }
 
-    /// Passes over the next message, whatever its type, without decoding it.
+    /// Skips the next message of any type without decoding it.
     /// Returns: ok | closed | peer_dead | refused | corrupt.  Blocks: as get.
     status skip() { return skip_until(clock::time_point::max()); }
     /// As skip. Returns: also empty.  Blocks: never.
@@ -208,7 +208,7 @@ class channel {
     result<message> receive_for(std::chrono::duration<Rep, Period> limit) {
         return receive(after(limit));
     }
-    /// Sends a message that is made already.
+    /// Sends a complete message.
     /// Returns: as put; also timeout, or full for an `until` that is the clock's min().
     /// Throws:  error{bad_argument} for a kind that only channels make.
     /// Blocks:  as put, at most until `until`.
@@ -305,9 +305,10 @@ class channel {
         return peek_batch_until(into, after(limit));
     }
 
-    /// Room for a message of `size` bytes, built where it will be read. publish() sends its first
-    /// `used` bytes; until then nothing has happened. One loan at a time.
-    /// Shape:   at most record_bytes_max() and sendable_bytes_max(), whatever is used of it.
+    /// Lends room in the ring for a message of `size` bytes, to be built in place.
+    /// publish() sends its first `used` bytes; nothing is sent before. Only one loan exists at a
+    /// time.
+    /// Shape:   `size` at most record_bytes_max() and sendable_bytes_max(), whatever `used` is.
     /// Returns: the room | too_large | closed | peer_dead | refused | corrupt.
     /// Blocks:  while the ring is full.
     result<std::span<std::byte>> loan(std::size_t size) {
@@ -324,8 +325,8 @@ class channel {
         return loan_until(size, after(limit));
     }
     void publish(std::size_t used);
-    /// The next message's bytes where they lie, until release() gives them back; the sender could
-    /// still change them if it is broken.
+    /// Shows the bytes of the next message where they lie. They stay valid until release() or a
+    /// call that receives. A faulty sender could still change them.
     /// Returns: the bytes | closed | peer_dead | refused | corrupt | too_large, as get.
     /// Blocks:  until there is one; inside a router body suspends that body only.
     result<std::span<const std::byte>> peek() { return peek_until(clock::time_point::max()); }
@@ -338,7 +339,7 @@ class channel {
     }
     void release();
 
-    /// Sends nothing more; the other end reads what is there, then sees `closed`. Idempotent.
+    /// Stops sending. The other end reads what was sent before, then gets `closed`. Idempotent.
     /// Blocks: never.
     void close() noexcept;
     bool is_open() const noexcept;
@@ -360,7 +361,8 @@ class channel {
     /// end has announced its own. put compares the encoded size with this limit. The status carries
     /// no numbers; the exception that a stub throws names both.
     std::size_t sendable_bytes_max() const noexcept;
-    /// Largest message that goes in one piece, and largest loan: a quarter of the ring.
+    /// Returns: the size of the largest message that is sent in one record, and of the largest
+    ///          loan: a quarter of the ring.
     std::size_t record_bytes_max() const noexcept;
     /// Whether waits on this channel keep the core instead of sleeping: a message is then there
     /// about as fast as a cache line moves, and a core is taken all the time that a wait lasts. At
@@ -372,14 +374,15 @@ class channel {
     /// Blocks:  until the nursery has answered; off: never.
     result<void> set_busy_poll(bool on);
     bool is_busy_polling() const noexcept;
-    /// How the process at the other end ended, once that is known.
+    /// Returns: how the process at the other end ended; nothing until that is known.
     std::optional<exit_status> peer_status() const;
-    /// Once a call has answered `refused`: which process could not use its end of the channel, and
-    /// why; else empty. The error of a call that receives, or that loans, says so as well.
+    /// Returns: after a call has returned `refused`, which process could not use its end of the
+    ///          channel, and why; else empty. The error of a receiving or lending call contains
+    ///          the text too.
     std::string refusal() const;
-    /// What became of what this end sent; exact once the other side has stopped.
+    /// Returns: what became of the messages of this end; exact once the other side has stopped.
     delivery sent() const;
-    /// What this end has received and what is still to be read.
+    /// Returns: what this end has received, and what it has still to read.
     delivery received() const;
 
   protected:

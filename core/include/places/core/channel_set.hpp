@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Many channels, waited for together; a descriptor that any event loop can poll.
+// A set of channels to wait for together, with a descriptor that any event loop can poll.
 #pragma once
 
 #include <places/core/channel.hpp>
@@ -12,9 +12,10 @@
 
 namespace places {
 
-/// Channels waited for together: what a wait costs follows from how many of them are active, not
-/// from how many there are, which is what select() costs. Owns no channel; one that ends leaves it.
-/// Thread: one, that of its channels.
+/// A set of channels to wait for together. The cost of a wait depends on the number of active
+/// channels; the cost of select() depends on the number of all channels. The set owns no channel. A
+/// channel that ends leaves the set.
+/// Thread: one, the thread of its channels.
 class channel_set {
   public:
     /// Throws: std::system_error; error{bad_argument} before a runtime exists.
@@ -23,22 +24,22 @@ class channel_set {
     channel_set(channel_set&&) noexcept;
     channel_set& operator=(channel_set&&) noexcept;
 
-    /// `key` is what wait() answers: the caller's own, an index for instance. A channel that is in
-    /// the set may be moved, and may be used as any other.
-    /// Throws: error{bad_argument} for a channel without an end, and for one that is in a set, or
-    ///         that an async_channel or an inbox reads. An inbox reads its creator's channel from
-    ///         its first get() on.
+    /// Adds `c`. wait() returns `key`, which the caller chooses, for example an index. A channel in
+    /// the set may be moved and used like any other channel.
+    /// Throws: error{bad_argument} for a channel without an end, for a channel in a set, and for a
+    ///         channel that an async_channel or an inbox reads. An inbox reads its
+    ///         creator's channel from its first get() on.
     void add(const channel& c, std::uint64_t key);
-    /// Nothing, when it is not in the set.
+    /// Removes `c`. Does nothing if `c` is not in the set.
     void remove(const channel& c);
     std::size_t size() const noexcept;
 
-    /// The key of a channel that has a message or is down, in turns; it is named again until the
-    /// message is taken, or the channel removed.
-    /// Returns: nothing when `limit` has passed.
+    /// Waits until a channel has a message or is down. Such channels take turns. A key is returned
+    /// again until the message is received or the channel is removed.
+    /// Returns: the key of such a channel; nothing when `limit` has passed.
     /// Throws:  error{bad_argument} for an empty set, or while a router, an inbox or another set
     ///          waits in this process.
-    /// Blocks:  until then; inside a router body suspends that body only.
+    /// Blocks:  until there is one, at most `limit`; inside a router body suspends that body only.
     std::optional<std::uint64_t> wait(
         std::chrono::nanoseconds limit = std::chrono::nanoseconds::max());
     /// As wait(), for what is there now. Blocks: never.

@@ -14,8 +14,8 @@
 
 namespace places {
 
-/// The name of an entry that every build of this program knows: how another node is told what to
-/// run. Made by register_entry or by the server macros.
+/// The name of an entry that every build of this program knows. Another node finds the entry by
+/// this name. register_entry and the server macros make it.
 struct registered {
     std::string name;
 };
@@ -48,7 +48,7 @@ const registration* find_registration(std::string_view name) noexcept;
 /// Names of all registered entries, for error texts.
 std::string registered_names();
 
-/// 0..255 as they are, anything else 0, as in Racket.
+/// Returns: `v` if it is 0..255, else 0, as in Racket.
 constexpr int completion_value(long long v) noexcept {
     return v >= 0 && v <= 255 ? static_cast<int>(v) : 0;
 }

@@ -15,7 +15,8 @@
 namespace places {
 
 /// Everything that can go wrong between two places, as an error code.
-/// The first seven have the meaning and the value of `status`; `refused` has its meaning.
+/// The first seven have the same meaning and number as in `status`. `refused` has the same meaning
+/// only.
 enum class errc {
     empty = 1,
     full,
@@ -30,7 +31,7 @@ enum class errc {
     entry_not_found,   ///< no entry registered under that name
     load_failed,       ///< shared object or symbol missing
     remote_error,      ///< the body of a remote call threw; what() is its text
-    node_unreachable,  ///< no connection to host and port
+    node_unreachable,  ///< no connection could be made to the host and port
     address_in_use,    ///< host and port are taken
     bad_key,           ///< the other side could not prove the node's key
     protocol,          ///< the other side broke the protocol, or speaks none of ours
@@ -73,7 +74,8 @@ const boost::system::error_category& places_category() noexcept;
 inline boost::system::error_code make_error_code(errc e) noexcept {
     return {static_cast<int>(e), places_category()};
 }
-/// The code another process has sent as a number: `protocol` for one that is none of ours.
+/// Converts a number that another process has sent into a code.
+/// Returns: the code; `protocol` for a number that names no code.
 errc errc_of(std::int32_t foreign) noexcept;
 /// `ok` becomes the empty code.
 boost::system::error_code make_error_code(status s) noexcept;
@@ -84,8 +86,8 @@ const char* to_string(errc e) noexcept;
 std::ostream& operator<<(std::ostream& out, errc e);
 std::ostream& operator<<(std::ostream& out, status s);
 
-/// An error code, and where one is known a text that says more than its kind does. It is compared,
-/// passed on and thrown as the code that it is. Copies share the text.
+/// An error code with an optional text that gives details. Comparisons use the code alone. Copies
+/// share the text.
 class reason : public boost::system::error_code {
   public:
     reason() noexcept = default;
@@ -93,22 +95,24 @@ class reason : public boost::system::error_code {
     reason(errc e) noexcept : error_code(make_error_code(e)) {}
     reason(boost::system::error_code code, std::string text);
 
-    /// The text, or what the code means.
+    /// Returns: the text; without a text, the description of the code.
     std::string message() const;
 
   private:
     std::shared_ptr<const std::string> text_;
 };
-/// What value() of a result does. Throws: error with the code and message() of `why`.
+/// result::value() calls this function when the result holds no value.
+/// Throws:  error with the code and message() of `why`.
 [[noreturn]] void throw_exception_from_error(const reason& why, const boost::source_location& at);
 
-/// A T, or why there is none: error() is a reason.
+/// A T, or the reason why there is none, as error().
 template <class T>
 using result = boost::system::result<T, reason>;
 
-/// Thrown by set-up calls and by client stubs: code() says which kind, what() names the
-/// thing, the cause and what to try. It is one line of printable text, also where it quotes others:
-/// `\n` for a line feed, '?' for any other control character and each byte that is no UTF-8.
+/// Set-up calls and client stubs throw this exception. code() is the kind of error. what() names
+/// the object, the cause and what to try. what() is one line of printable text, even when it quotes
+/// foreign text: a line feed is printed as `\n`. Any other control character, and each byte that is
+/// not UTF-8, is printed as '?'.
 class error : public boost::system::system_error {
   public:
     error(errc code, const std::string& text);
@@ -121,7 +125,8 @@ class error : public boost::system::system_error {
     std::string text_;
 };
 
-/// A server body threw; what() is the text of that exception, and the server lives on.
+/// The method of a server threw an exception. what() is the text of that exception. The server
+/// continues to run.
 class remote_error : public error {
   public:
     explicit remote_error(const std::string& text) : error(errc::remote_error, text) {}

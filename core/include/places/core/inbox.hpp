@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a place is given: the channel to its creator, and every connection made to its name.
+// The inbox of a place: the channel to its creator, and every connection made to its name.
 #pragma once
 
 #include <places/core/channel.hpp>
@@ -19,23 +19,24 @@ class process;
 
 class reply_end;
 namespace detail {
-/// As reply_end::send, but what finds no room is kept and goes before the next message is read
-/// from there; other connections are served meanwhile. At most one between two calls of get().
+/// As reply_end::send, but a message that finds no room is kept. It is sent before the next
+/// message is read from that connection; other connections are served meanwhile. Call it at most
+/// once between two calls of get().
 /// Returns: ok | too_large | closed | peer_dead | refused | corrupt.  Blocks: never.
 status send_or_keep(const reply_end& to, message m);
-/// Largest message that goes there; 0 once the connection has gone.
+/// Returns: the size of the largest message that `to` can send; 0 once the connection has gone.
 std::size_t message_bytes_max(const reply_end& to) noexcept;
 }  // namespace detail
 
-/// Where the answer to one message goes: the end it came from. Copyable; outlives the connection,
-/// after which put answers `closed` or `peer_dead`.
+/// Sends answers on the connection that a message came from. It can be copied. It may outlive the
+/// connection: put then returns `closed` or `peer_dead`.
 /// Thread: the inbox's.
 class reply_end {
   public:
-    reply_end() noexcept = default;  ///< of no connection: is_open() is false, put answers `closed`
+    reply_end() noexcept = default;  ///< no connection: is_open() is false, put returns `closed`
 
-    /// Whether the connection is there and the process at its other end has neither closed it nor
-    /// ended. What that process has sent before may still be unread.
+    /// Returns: true while the connection exists and the process at its other end has neither
+    ///          closed it nor ended. Messages that it sent before may still be unread.
     /// Blocks:  never.
     bool is_open() const;
     /// Returns: ok | too_large | closed | peer_dead | refused | corrupt, as channel::put.
@@ -44,14 +45,14 @@ class reply_end {
     status put(const T& v) {
         return send(message::of(v));
     }
-    /// Of a type that does not travel the compiler says in one line what to do instead.
+    /// For a type that cannot be sent, this overload stops the build with a line of advice.
     template <class T>
     status put(const T&) {
         return detail::not_sent<T>();
     }
-    /// The same for a message that is made already.
+    /// As put, for a complete message.
     status send(const message& m);
-    /// Tells connections apart; unique on this node. 0 for no connection.
+    /// Returns: the number of the connection, unique on this node; 0 for no connection.
     std::uint64_t connection_id() const noexcept { return id_; }
 
   private:
@@ -66,8 +67,9 @@ class reply_end {
     std::uint64_t id_ = 0;
 };
 
-/// All channels of one place, read in turn; thousands of them cost what the active ones cost.
-/// Made by the library; a place's entry takes it as `places::inbox&`.
+/// All channels of one place. The inbox reads them in turn. The cost of reading depends on the
+/// number of active channels, not on the number of all. The library makes the inbox, and the entry
+/// of a place takes it as `places::inbox&`.
 /// Thread: one.
 class inbox {
   public:
@@ -75,11 +77,11 @@ class inbox {
         message content;
         reply_end from;
     };
-    /// A connection has been made; so has the creator's channel at the start.
+    /// A connection has been made. The creator's channel counts as one, made at the start.
     struct opened {
         reply_end from;
     };
-    /// A connection has ended, and all that was sent on it has been read.
+    /// A connection has ended, and every message that was sent on it has been read.
     struct ended {
         std::uint64_t connection_id = 0;
         status why = status::closed;     ///< closed | peer_dead | refused | corrupt
@@ -93,29 +95,30 @@ class inbox {
     inbox(const inbox&) = delete;
     inbox& operator=(const inbox&) = delete;
 
-    /// The next message of any connection, and the end to answer it on. The connections have turns.
-    /// A message over the limit of its channel is passed over, with a warning in the node's log.
+    /// Receives the next message of any connection, with the end to answer it on. Connections take
+    /// turns. A message over the limit of its channel is skipped, with a warning in the node's log.
     /// Returns: the pair | timeout | closed: no process can send here any more, or this place was
     ///          asked to stop (place::request_stop) and has received all that had come before |
     ///          node_down: the nursery has ended. A server that was asked to stop first waits for
     ///          callers that leave no room for their answers, at most half of the grace.
     /// Throws:  error{bad_argument} while a router runs in another thread of this process, and
     ///          while the creator's channel is in a channel_set or an async_channel.
-    /// Blocks:  until then; inside a router body suspends that body only.
+    /// Blocks:  until one of these; inside a router body suspends that body only.
     result<item> get(channel::clock::time_point until = channel::clock::time_point::max());
 
-    /// The next event: for each connection, the creator's channel included, `opened`, then its
-    /// messages, then `ended`. `opened` and `ended` come once each, also when nothing was sent or
-    /// the other end has gone before anything was read.
-    /// get() takes messages alone, and leaves `opened` and `ended` to get_event(). Connections that
+    /// Receives the next event. Each connection, the creator's channel included, reports `opened`,
+    /// then its messages, then `ended`. `opened` and `ended` come once each, even when nothing was
+    /// sent or when the other end had gone before anything was read.
+    /// get() takes only messages, and leaves `opened` and `ended` to get_event(). Connections that
     /// get() opened or dropped before the first get_event() are not reported.
-    /// Returns: the event | as get(). `closed` comes after the last `ended`; where this place was
-    ///          asked to stop, its connections are still open, and have no `ended`.
+    /// Returns: the event | as get(). `closed` comes after the last `ended`. When this place was
+    ///          asked to stop, its connections are still open and report no `ended`.
     /// Throws, Blocks: as get().
     result<event> get_event(channel::clock::time_point until = channel::clock::time_point::max());
 
-    /// The channel to the place that started this one. A message is taken by get() of either. From
-    /// the first get() of the inbox on, the channel belongs to no channel_set or async_channel.
+    /// Returns: the channel to the place that started this one. Both get() of the inbox and get()
+    ///          of the channel receive its messages; each message goes to one of them. After the
+    ///          first get() of the inbox, it must not be in a channel_set or an async_channel.
     channel& creator() noexcept;
 
   private:

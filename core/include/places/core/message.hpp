@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One message, whatever it holds: what a channel puts and gets.
+// One message of any type, as channels send and receive it.
 #pragma once
 
 #include <places/core/detail/codec.hpp>
@@ -8,22 +8,22 @@
 namespace places {
 
 namespace detail {
-/// As it is written in a program, without what a compiler adds: "std::vector<int>".
+/// Returns: the name of the type as a program writes it, for example "std::vector<int>".
 std::string readable_name(const std::type_info& type);
 }  // namespace detail
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow"  // g++ 12 takes the scoped kind::bytes for places::bytes
-/// What the bytes of a record are. Those from 64 on belong to channels; users never see them. The
-/// last two are no messages (shm::aside), and not counted.
+/// The kind of content in a record. Channels use the kinds from 64 on; users never see these. The
+/// last two are not messages (shm::aside), and are not counted.
 enum class kind : std::uint16_t {
-    bytes = 0,  ///< octets without meaning to us
-    raw = 1,    ///< one trivially copyable value, as it is in memory
+    bytes = 0,  ///< bytes that the library does not interpret
+    raw = 1,    ///< one trivially copyable value, as its memory
     datum = 2,  ///< a tree, see core/message.capnp
     capnp = 3,  ///< a user's own Cap'n Proto message
     request = 16,
     reply = 17,
-    part = 67,  ///< the next octets of a message that fits no record
+    part = 67,  ///< the next bytes of a message that is larger than a record
     opened = shm::aside | 64,
     refused = shm::aside | 65,
 };
@@ -34,8 +34,8 @@ enum class kind : std::uint16_t {
 /// Not: pointers, views, references, closures, nor a described struct with such a member.
 /// To describe a struct: `#include <boost/describe.hpp>`, and in the namespace of the struct
 /// `BOOST_DESCRIBE_STRUCT(account, (), (owner, balance))`.
-/// A trivially copyable struct that is not described is taken on trust, since its members are
-/// hidden from us; its padding travels with it.
+/// A trivially copyable struct that is not described is accepted unchecked, since the library
+/// cannot see its members. Its padding is sent with it.
 template <class T>
 concept message_type = detail::travels<T>;
 
@@ -68,8 +68,8 @@ class message {
     message(kind k, std::uint16_t type, std::vector<std::byte> bytes) noexcept
         : what_(k), type_(type), bytes_(std::move(bytes)) {}
 
-    /// bytes travel as they are, raw types as their memory, all else as a tree. A string literal,
-    /// any other char array and a const char* become a std::string.
+    /// Encodes `v`: bytes as they are, raw types as their memory, all other types as a tree. A
+    /// string literal, any other char array and a const char* become a std::string.
     /// Throws: places::error{too_large} over 2 GiB; places::error{bad_argument} when nested
     /// deeper than 128, for a variant without a value, or for a null const char*.
     template <sendable_type T>
@@ -88,7 +88,7 @@ class message {
     /// Returns: a T | wrong_type, whose message() says what was expected and what came | corrupt.
     template <message_type T>
     result<T> as() const;
-    /// Of a type that does not travel the compiler says in one line what to do instead.
+    /// For a type that cannot be received, this overload stops the build with a line of advice.
     template <class T>
     requires(!message_type<T>) auto as() const { return detail::not_received<T>(); }
 
@@ -99,7 +99,7 @@ class message {
     std::string describe() const;
 
     places::kind what() const noexcept { return what_; }
-    /// Of a raw message the fingerprint of its type, else 0.
+    /// Returns: the fingerprint of the type of a raw message; 0 for any other kind.
     std::uint16_t type() const noexcept { return type_; }
     std::span<const std::byte> bytes() const& noexcept { return bytes_; }
     std::vector<std::byte> bytes() && noexcept { return std::move(bytes_); }

@@ -21,18 +21,18 @@ namespace places {
 struct spawn_options {
     std::string named{};  ///< registers the place in the node's name table; empty: anonymous
     std::size_t ring_bytes = ring_bytes_default;  ///< of each direction; a power of two >= 4096
-    /// Largest rings that a connection to this named place may ask for: for each connection the
-    /// place makes and holds as much. Larger ones are refused with bad_argument.
+    /// Largest rings that a connection to this named place may ask for. The place allocates as much
+    /// for each connection. Larger rings are refused with bad_argument.
     std::size_t connection_ring_bytes_max = 16 << 20;
 };
 
-/// A place this process has started: its channel, and its life.
+/// Owns a place that this process has started, and the channel to it.
 /// The destructor closes the channel, waits two seconds for an anonymous place to end, and kills
-/// it after that; a named place lives on, as others may hold connections to it. Several places that
-/// are destroyed one after the other may take two seconds each: end_all() ends them together.
-/// A handle without a place, since it was made so or moved from, is a channel without an end: id()
-/// and pid() are 0, is_dead() is false, and wait(), wait_for() and kill() throw
-/// error{bad_argument}.
+/// it after that. A named place continues to run, since other places may hold connections to it.
+/// Places that are destroyed one after the other may take two seconds each: end_all() ends them
+/// together. A handle that was default-constructed or moved from has no place. It is a channel
+/// without an end: id() and pid() are 0, is_dead() is false, and wait(), wait_for() and kill()
+/// throw error{bad_argument}.
 /// Thread: one at a time.
 class place : public channel {
   public:
@@ -48,23 +48,23 @@ class place : public channel {
     /// How the place ended; the same answer every time. Its value is what the entry has returned
     /// or given to std::exit(), 0 for a value that is not in 0..255. It is 1 after an exception;
     /// `text` is then what(). The same holds if the entry's arguments could not be read.
-    /// Asks nothing of the place: one that reads only from its creator ends after close(), but a
-    /// named place goes on while others hold connections to it, and one that never reads goes on
-    /// for ever. request_stop() ends these too.
+    /// wait() does not ask the place to end. A place that reads only from its creator ends after
+    /// close(). A named place runs while other places hold connections to it. A place that never
+    /// reads runs for ever. request_stop() ends the last two as well.
     /// Blocks: until its process has ended; inside a router body suspends that body only.
     exit_status wait();
-    /// Returns: nothing when `limit` has passed.
+    /// Returns: as wait(); nothing when `limit` has passed.
     std::optional<exit_status> wait_for(std::chrono::nanoseconds limit);
     bool is_dead() const { return peer_status().has_value(); }
-    /// Asks the place to end in order, waits for that, and kills it after `grace`. In the place,
-    /// every get, receive and peek on the channel to its creator, and every inbox::get, answers
-    /// `closed` from then on, after what had been sent before. It may still put, on all of its
-    /// channels, until its entry returns; what it has sent can still be read here. A server in it
-    /// waits at most half of `grace` for callers that leave no room for their answers. Connections
-    /// of others end as at any end of a place.
-    /// Returns: how it has ended; for one that had ended before, how it did.
-    /// Throws:  error{bad_argument} where this process is neither root nor creator of the place.
-    /// Blocks:  until it has ended; inside a router body suspends that body only.
+    /// Asks the place to end in order, waits for its end, and kills it after `grace`. The place
+    /// still receives the messages that were sent before. After these, every get, receive and peek
+    /// on the channel to its creator, and every inbox::get, returns `closed`. The place may still
+    /// put on all of its channels until its entry returns, and this process can still read that. A
+    /// server in the place waits at most half of `grace` for callers that leave no room for their
+    /// answers. Connections of other places end as at any end of a place.
+    /// Returns: how the place ended, also if it had ended before this call.
+    /// Throws:  error{bad_argument} if this process is neither root nor creator of the place.
+    /// Blocks:  until the place has ended; inside a router body suspends that body only.
     exit_status request_stop(std::chrono::nanoseconds grace = std::chrono::seconds{2});
     /// Ends the place at once, without its cleanup; returns when it is gone. Idempotent.
     void kill();
@@ -166,10 +166,10 @@ place& place_of(Client& c) noexcept {
 
 }  // namespace detail
 
-/// Asks all of these places to end in order, as place::request_stop() does, and kills those that
-/// have not ended after `grace`, which they share.
+/// Asks all of these places to end in order, as place::request_stop() does. They share one `grace`;
+/// places that have not ended after it are killed.
 /// Shape:   a range of places, or of clients that spawn_server() has returned.
-/// Returns: how each has ended, in the order of the range.
+/// Returns: how each place ended, in the order of the range.
 /// Throws:  as place::request_stop(); error{bad_argument} for a handle without a place, before any
 ///          place is asked.
 /// Blocks:  as place::request_stop().
@@ -206,9 +206,9 @@ place spawn(const registered& entry, const spawn_options& options = {});
 /// Blocks: until the new place has loaded it.
 place spawn(const library& entry, const spawn_options& options = {});
 
-/// A new connection straight to the local place of that name. The place takes it up when it reads
-/// next; where it cannot, for lack of descriptors or memory, every call here answers `refused`, and
-/// refusal() says why.
+/// Makes a new direct connection to the local place of that name. The place accepts it when it next
+/// reads. If the place lacks descriptors or memory for it, every call on the channel returns
+/// `refused`, and refusal() says why.
 /// Throws: error: name_not_found naming it; bad_argument, naming its limit, for rings larger than
 ///         the place takes; start_failed as spawn.
 /// Blocks: until the nursery has answered; inside a router body suspends that body only.
@@ -219,8 +219,8 @@ enum class severity : std::uint8_t { debug, info, warning, error };
 const char* to_string(severity s) noexcept;
 std::ostream& operator<<(std::ostream& out, severity s);  ///< as to_string
 
-/// Writes to the log of the node's root, or of the root that started this node: there it appears
-/// with node, place and time. Never throws; a dead node hears nothing.
+/// Writes to the log of the node's root, or of the root that started this node. The entry there has
+/// node, place and time. If the node is dead, the text is lost. Throws: never.
 void log_to_parent(severity s, const std::string& text) noexcept;
 
 }  // namespace places

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The message router: timers and messages run bodies; a body that waits suspends alone.
+// The message router: timers and messages run bodies. A body that waits suspends only itself.
 #pragma once
 
 #include <places/core/channel.hpp>
@@ -12,7 +12,8 @@
 
 namespace places {
 
-/// Something the router watches for, and the body it runs then. Made by after, every, on_message.
+/// A timer or a source of messages, with the body that the router runs for it. The functions after,
+/// every and on_message make events.
 struct event {
     struct once {
         std::chrono::nanoseconds delay;
@@ -31,18 +32,18 @@ struct event {
 
 /// Runs `body` once, `delay` after the router has started.
 event after(std::chrono::nanoseconds delay, std::function<void()> body);
-/// Runs `body` at the start and at every multiple of `period` after it; a late run moves none of
-/// the following. A body that is still suspended does not keep the next from running.
+/// Runs `body` at the start and at every multiple of `period` after it. A late run does not delay
+/// the runs after it. The next run starts on time even if an earlier one is still suspended.
 /// Throws: error{bad_argument} for a period of zero or less.
 event every(std::chrono::nanoseconds period, std::function<void()> body);
-/// Runs `body` with each message that arrives on `from`, one after the other, until it is down.
-/// A message over the limit of `from` is passed over, with a warning in the node's log.
-/// The channel outlives the router's run.
+/// Runs `body` with each message that arrives on `from`, one after the other, until the channel has
+/// ended. A message over the limit of `from` is skipped, with a warning in the node's log.
+/// The channel must outlive the router's run.
 event on_message(channel& from, std::function<void(message)> body);
 
-/// One loop, one thread. Bodies are stackful coroutines: whatever blocks in them (get, put, a call
-/// of a server, spawn, wait) lets the others run.
-/// An exception that leaves a body ends run() with it.
+/// A router is one loop in one thread. Bodies are stackful coroutines. While a body waits in a
+/// blocking call (get, put, a server call, spawn, wait), other bodies run.
+/// When an exception leaves a body, run() ends and throws that exception.
 class router {
   public:
     router();
@@ -50,20 +51,22 @@ class router {
     router(const router&) = delete;
     router& operator=(const router&) = delete;
 
-    /// Before run() or from a body; a timer counts from the start of run(), or from now.
+    /// Adds an event, before run() or from a body. A timer that is added before run() counts from
+    /// the start of run(). A timer that a body adds counts from the time of this call.
     void add(event e);
-    /// Runs `body` soon after run() has begun, or soon, as a body of its own.
+    /// Runs `body` soon, as a body of its own. Before run(), it runs soon after run() has begun.
     /// Thread: the router's.
     void post(std::function<void()> body);
 
-    /// Throws: what left a body; error{bad_argument} while another router or an inbox of this
-    ///         process waits: it has one at a time.
+    /// Runs the events until stop().
+    /// Throws: the exception that left a body; error{bad_argument} while another router or an inbox
+    ///         of this process waits, since only one of them may wait at a time.
     /// Blocks: until stop(), or until a body throws. Once the nursery has ended, it also returns
     ///         when no body and no timer is left.
-    /// Thread: the one that made the router; not from inside a body.
+    /// Thread: the thread that made the router. A body must not call it.
     void run();
-    /// Ends run() once the body that calls it suspends or returns; suspended bodies are unwound
-    /// before run() returns, and its events are gone. It may run again, with new ones.
+    /// Ends run() once the body that calls stop() suspends or returns. Suspended bodies are unwound
+    /// before run() returns, and all events are removed. The router may run again with new events.
     /// Thread: the router's.
     void stop();
 

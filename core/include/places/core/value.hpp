@@ -20,7 +20,7 @@
 
 namespace places {
 
-/// What a call without a result answers; prints as `#<void>`.
+/// The result of a call that returns nothing. It prints as `#<void>`.
 struct void_value {
     friend bool operator==(void_value, void_value) noexcept { return true; }
     friend std::strong_ordering operator<=>(void_value, void_value) noexcept {
@@ -51,8 +51,8 @@ concept plain_integer =
 
 /// One of: void, bool, integer (64 bits), real, char, symbol, string, bytes, list, vector, hash.
 /// Owns all it holds; an ordinary copyable value, safe as any std container is.
-/// Strings hold any octets; they are UTF-8 by custom only.
-/// A hash is kept sorted by key, so its order tells nothing of the order of insertion.
+/// Strings may hold any bytes; UTF-8 is only a convention.
+/// A hash is sorted by key; the order of insertion is not kept.
 /// Observers of another kind throw places::error{wrong_type}: `expected integer, got string "a"`.
 class value {
   public:
@@ -136,7 +136,8 @@ class value {
     const std::vector<entry>& as_hash() const&;  ///< sorted by key
     std::vector<entry> as_hash() &&;
 
-    /// Entries of a list, vector or hash, octets of a string, symbol or bytes.
+    /// Returns: the number of entries of a list, vector or hash; the number of bytes of a string,
+    /// symbol or bytes.
     std::size_t size() const;
     /// Throws: places::error{bad_argument} past the end.
     const value& operator[](std::size_t index) const&;
