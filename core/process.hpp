@@ -24,7 +24,7 @@
 #include <unordered_map>
 #include <vector>
 
-// Edges (the nursery's ends are in launcher/residents.cpp):
+// Edges (the nursery's ends are in launcher/members.cpp):
 //   [notice]  board word   nursery release -> place acquire   a packet waits in the control socket
 //   [news]    news_        pump release -> wait acquire       what a packet has changed
 //   [answer]  progress     pump <-> request, acq_rel          the answer is complete, or nobody

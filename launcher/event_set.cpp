@@ -18,13 +18,13 @@ epoll_event event_of(std::uint64_t id, event_set::source from, std::uint32_t wha
 
 event_set::event_set() : epoll_(checked_fd(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {}
 
-void event_set::add(int fd, source from, std::uint64_t resident_id) {
-    auto e = event_of(resident_id, from, EPOLLIN);
+void event_set::add(int fd, source from, std::uint64_t member_id) {
+    auto e = event_of(member_id, from, EPOLLIN);
     checked(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &e), "watch a descriptor");
 }
 
-void event_set::want_room(int control_socket, std::uint64_t resident_id, bool wanted) noexcept {
-    auto e = event_of(resident_id, source::control, wanted ? EPOLLIN | EPOLLOUT : EPOLLIN);
+void event_set::want_room(int control_socket, std::uint64_t member_id, bool wanted) noexcept {
+    auto e = event_of(member_id, source::control, wanted ? EPOLLIN | EPOLLOUT : EPOLLIN);
     (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, control_socket, &e);
 }
 

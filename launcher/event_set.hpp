@@ -17,13 +17,13 @@ namespace places::launcher {
 class event_set {
   public:
     enum class source : std::uint64_t {
-        control,   ///< a resident's control socket
-        life,      ///< a resident's pidfd: it has ended
-        children,  ///< a child of the nursery has ended, a resident or not
+        control,   ///< a member's control socket
+        life,      ///< a member's pidfd: it has ended
+        children,  ///< a child of the nursery has ended, a member or not
         reaper,    ///< the reaper has ended, which only a kill of it does
     };
     struct event {
-        std::uint64_t resident_id = 0;
+        std::uint64_t member_id = 0;
         source from = source::control;
         bool has_room = false;  ///< of a control socket that this was asked of
     };
@@ -31,9 +31,9 @@ class event_set {
     /// Throws: std::system_error.
     event_set();
     /// Throws: std::system_error.
-    void add(int fd, source from, std::uint64_t resident_id);
+    void add(int fd, source from, std::uint64_t member_id);
     /// Whether a control socket's room is news too. Nothing, for one that has been removed.
-    void want_room(int control_socket, std::uint64_t resident_id, bool wanted) noexcept;
+    void want_room(int control_socket, std::uint64_t member_id, bool wanted) noexcept;
     void remove(int fd) noexcept;
 
     /// Returns: what has happened, good until the next call; nothing after a signal or `limit`.

@@ -7,8 +7,8 @@
 #include "launcher/cores.hpp"
 #include "launcher/event_set.hpp"
 #include "launcher/fork.hpp"
+#include "launcher/members.hpp"
 #include "launcher/memory_limit.hpp"
-#include "launcher/residents.hpp"
 #include "launcher/strays.hpp"
 
 #include <places/core/entry.hpp>
@@ -86,7 +86,7 @@ std::int64_t now_ns() {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
 }
 
-/// Takes what residents ask, and the ends of processes, in turn. Reaping needs no descriptor that
+/// Takes what members ask, and the ends of processes, in turn. Reaping needs no descriptor that
 /// is not open from the start: a node without any lives on, and what asks for one is refused.
 class nursery {
   public:
@@ -95,43 +95,43 @@ class nursery {
 
   private:
     void act_on(const event_set::event& what);
-    void take_packet(resident& from);
+    void take_packet(member& from);
 
-    // What residents ask.
-    void handle(resident& from, control::received r);
-    void answer(resident& from, std::uint64_t request, control::spawn& what,
+    // What members ask.
+    void handle(member& from, control::received r);
+    void answer(member& from, std::uint64_t request, control::spawn& what,
                 std::vector<unique_fd> fds);
-    void answer(resident& from, std::uint64_t request, control::connect& what);
-    void answer(resident& from, std::uint64_t request, control::open_bridge& what,
+    void answer(member& from, std::uint64_t request, control::connect& what);
+    void answer(member& from, std::uint64_t request, control::open_bridge& what,
                 std::vector<unique_fd> fds);
-    void answer(resident& from, std::uint64_t request, const control::kill& what);
-    void answer(resident& from, std::uint64_t request, const control::request_stop& what);
-    bool may_end(resident& from, std::uint64_t request, std::uint64_t place_id);
-    void answer(resident& from, std::uint64_t request, const control::busy_poll& what);
-    void answer(resident& from, std::uint64_t request, const control::list_places& what);
-    void answer(resident& from, std::uint64_t request, const control::list_channels& what);
-    void offer(resident& to, resident& from, std::uint64_t request, std::size_t ring_bytes,
+    void answer(member& from, std::uint64_t request, const control::kill& what);
+    void answer(member& from, std::uint64_t request, const control::request_stop& what);
+    bool may_end(member& from, std::uint64_t request, std::uint64_t place_id);
+    void answer(member& from, std::uint64_t request, const control::busy_poll& what);
+    void answer(member& from, std::uint64_t request, const control::list_places& what);
+    void answer(member& from, std::uint64_t request, const control::list_channels& what);
+    void offer(member& to, member& from, std::uint64_t request, std::size_t ring_bytes,
                bytes payload, std::vector<unique_fd> extra);
-    void pass_on(resident& from, const control::share_memory& what, std::vector<unique_fd> fds);
-    void close(resident& from, const control::channel_closed& what);
-    static void hear(resident& from, const control::last_words& what);
-    void answer(resident& bridge, std::uint64_t request, control::peer_ended& what);
-    void check_memory(const resident& from, const resident* other, std::size_t ring_bytes);
-    void relay(const resident& from, control::log_note note);
+    void pass_on(member& from, const control::share_memory& what, std::vector<unique_fd> fds);
+    void close(member& from, const control::channel_closed& what);
+    static void hear(member& from, const control::last_words& what);
+    void answer(member& bridge, std::uint64_t request, control::peer_ended& what);
+    void check_memory(const member& from, const member* other, std::size_t ring_bytes);
+    void relay(const member& from, control::log_note note);
     void deliver(std::uint64_t from, control::log_note note);
 
     // Processes.
-    resident& start(std::uint64_t creator, std::string name, birth_plan plan);
+    member& start(std::uint64_t creator, std::string name, birth_plan plan);
     void start_bridge();
     void reap(std::uint64_t id);
     void kill_all(bool keep_bridge);
     void check_ended();
-    void bereave(const resident& creator);
+    void bereave(const member& creator);
     std::optional<std::chrono::milliseconds> kill_bereaved();
     void on_reaper_end();
 
     event_set events_;
-    residents residents_;
+    members members_;
     forker forker_;  // before strays_, which changes a signal that children get as the root had it
     strays strays_;
     unique_fd reaper_;
@@ -152,12 +152,12 @@ class nursery {
 };
 
 nursery::nursery(nursery_start start)
-    : residents_(start.board, events_),
+    : members_(start.board, events_),
       forker_(std::move(start.board)),
-      strays_([this](pid_t pid) { return residents_.has_pid(pid); }),
+      strays_([this](pid_t pid) { return members_.has_pid(pid); }),
       reaper_(std::move(start.parents.reaper)),
       bridge_main_(start.bridge_main) {
-    resident root;
+    member root;
     root.id = root_place_id;
     root.pid = start.root_pid;
     root.slot = root_slot;
@@ -165,7 +165,7 @@ nursery::nursery(nursery_start start)
     root.doorbell = std::move(start.root_doorbell);
     root.pidfd = std::move(start.parents.root);
     root.name = "root";
-    residents_.add(std::move(root));
+    members_.add(std::move(root));
     events_.add(strays_.native_handle(), event_set::source::children, 0);
     events_.add(reaper_.get(), event_set::source::reaper, 0);
 }
@@ -173,11 +173,11 @@ nursery::nursery(nursery_start start)
 void nursery::run() {
     while (true) {
         auto limit = kill_bereaved();
-        if (const auto retry = residents_.retry_after(); retry && (!limit || *retry < *limit)) {
+        if (const auto retry = members_.retry_after(); retry && (!limit || *retry < *limit)) {
             limit = retry;
         }
         for (const auto& each : events_.wait(limit)) act_on(each);
-        residents_.retry();
+        members_.retry();
         check_ended();
     }
 }
@@ -185,15 +185,15 @@ void nursery::run() {
 void nursery::act_on(const event_set::event& what) {
     if (what.from == event_set::source::children) return strays_.reap();
     if (what.from == event_set::source::reaper) return on_reaper_end();
-    auto* r = residents_.find(what.resident_id);
+    auto* r = members_.find(what.member_id);
     if (!r) return;
     if (what.from == event_set::source::life) return reap(r->id);
-    if (what.has_room) residents_.flush(*r);
+    if (what.has_room) members_.flush(*r);
     take_packet(*r);
 }
 
 /// One a turn: a chatterbox must not keep the others waiting.
-void nursery::take_packet(resident& from) {
+void nursery::take_packet(member& from) {
     std::optional<control::received> next;
     try {
         next = control::receive(from.control.get());
@@ -204,19 +204,19 @@ void nursery::take_packet(resident& from) {
         // told of by its pidfd.
         if (from.id == root_place_id) return reap(from.id);
         events_.remove(from.control.get());
-        if (e.code() != errc::node_down) residents::kill(from);
+        if (e.code() != errc::node_down) members::kill(from);
     }
     if (next) handle(from, std::move(*next));
 }
 
-void nursery::handle(resident& from, control::received r) {
+void nursery::handle(member& from, control::received r) {
     const auto request = r.packet.request_id;
     auto& body = r.packet.body;
     const bool starts = std::holds_alternative<control::spawn>(body) ||
                         std::holds_alternative<control::connect>(body) ||
                         std::holds_alternative<control::open_bridge>(body);
     if (starts && (ending_ || !endings_.empty())) {
-        residents_.send(from, failure(request, errc::node_down, "the node is ending"));
+        members_.send(from, failure(request, errc::node_down, "the node is ending"));
         return;
     }
     try {
@@ -242,12 +242,12 @@ void nursery::handle(resident& from, control::received r) {
             close(from, *closed);
         } else if (const auto* memory = std::get_if<control::share_memory>(&body)) {
             pass_on(from, *memory, std::move(r.fds));
-            if (request != 0) residents_.send(from, {request, control::done{}});
+            if (request != 0) members_.send(from, {request, control::done{}});
         } else if (const auto* given_up = std::get_if<control::withdraw>(&body)) {
-            const auto channel = residents_.channels().find_asked(from.id, given_up->request_id);
+            const auto channel = members_.channels().find_asked(from.id, given_up->request_id);
             if (channel) {
-                residents_.hang_up(*channel, from.id, asker_end,
-                                   "the call that asked for it was given up");
+                members_.hang_up(*channel, from.id, asker_end,
+                                 "the call that asked for it was given up");
             }
         } else if (auto* note = std::get_if<control::log_note>(&body)) {
             relay(from, std::move(*note));
@@ -265,19 +265,19 @@ void nursery::handle(resident& from, control::received r) {
             endings_.push_back({request, end->keep_bridge});
             kill_all(end->keep_bridge);
         } else {
-            residents_.send(from, failure(request, errc::protocol,
-                                          "the nursery takes no such request from this process"));
+            members_.send(from, failure(request, errc::protocol,
+                                        "the nursery takes no such request from this process"));
         }
     } catch (const std::exception& e) {
-        residents_.send(from, failure(request, errc::start_failed, e.what()));
+        members_.send(from, failure(request, errc::start_failed, e.what()));
     }
 }
 
-resident& nursery::start(std::uint64_t creator, std::string name, birth_plan plan) {
-    plan.id = residents_.next_id();
-    plan.slot = residents_.unused_slot();
+member& nursery::start(std::uint64_t creator, std::string name, birth_plan plan) {
+    plan.id = members_.next_id();
+    plan.slot = members_.unused_slot();
     plan.shown_name = shown_name(name, plan.id);
-    resident r;
+    member r;
     r.id = plan.id;
     r.slot = plan.slot;
     r.creator = creator;
@@ -288,7 +288,7 @@ resident& nursery::start(std::uint64_t creator, std::string name, birth_plan pla
     r.doorbell = std::move(child.doorbell);
     r.pidfd = std::move(child.pidfd);
     try {
-        return residents_.add(std::move(r));
+        return members_.add(std::move(r));
     } catch (...) {
         // As in fork(): a place that nobody can watch must not be.
         ::kill(child.pid, SIGKILL);
@@ -297,44 +297,44 @@ resident& nursery::start(std::uint64_t creator, std::string name, birth_plan pla
     }
 }
 
-void nursery::answer(resident& from, std::uint64_t request, control::spawn& what,
+void nursery::answer(member& from, std::uint64_t request, control::spawn& what,
                      std::vector<unique_fd> fds) {
     bool takes_connections = what.takes_connections;
     if (const auto* entry = std::get_if<control::registered_entry>(&what.entry)) {
         const auto* found = detail::find_registration(entry->name);
         if (!found) {
-            residents_.send(from,
-                            failure(request, errc::entry_not_found,
-                                    "no entry is registered as \"" + entry->name +
-                                        "\"; register_entry() or a server's macro adds one, in the "
-                                        "program or a module of it; registered are: " +
-                                        detail::registered_names()));
+            members_.send(from,
+                          failure(request, errc::entry_not_found,
+                                  "no entry is registered as \"" + entry->name +
+                                      "\"; register_entry() or a server's macro adds one, in the "
+                                      "program or a module of it; registered are: " +
+                                      detail::registered_names()));
             return;
         }
         takes_connections = found->takes_connections;
     }
     if (!what.named.empty()) {
         if (!takes_connections) {
-            residents_.send(
-                from, failure(request, errc::not_a_connection,
-                              "the entry for \"" + what.named +
-                                  "\" takes no connections; a named place needs places::inbox& "
-                                  "or PLACES_NAMED_SERVER"));
+            members_.send(from,
+                          failure(request, errc::not_a_connection,
+                                  "the entry for \"" + what.named +
+                                      "\" takes no connections; a named place needs places::inbox& "
+                                      "or PLACES_NAMED_SERVER"));
             return;
         }
-        if (const auto* owner = residents_.find_named(what.named)) {
+        if (const auto* owner = members_.find_named(what.named)) {
             const auto age = std::chrono::duration_cast<std::chrono::seconds>(
                 std::chrono::steady_clock::now() - owner->born);
-            residents_.send(from, failure(request, errc::name_taken,
-                                          "the name \"" + what.named + "\" is taken by place " +
-                                              std::to_string(owner->id) + " (pid " +
-                                              std::to_string(owner->pid) + ", alive for " +
-                                              std::to_string(age.count()) + " s), which keeps it"));
+            members_.send(from, failure(request, errc::name_taken,
+                                        "the name \"" + what.named + "\" is taken by place " +
+                                            std::to_string(owner->id) + " (pid " +
+                                            std::to_string(owner->pid) + ", alive for " +
+                                            std::to_string(age.count()) + " s), which keeps it"));
             return;
         }
     }
     check_memory(from, nullptr, what.ring_bytes);
-    const auto channel = residents_.channels().next_id();
+    const auto channel = members_.channels().next_id();
     auto doorbell = from.doorbell.duplicate();
     auto entry = shown_entry(what.entry);
     birth_plan plan;
@@ -353,15 +353,15 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
     if (what.connection_ring_bytes_max != 0) {
         place.connection_ring_bytes_max = what.connection_ring_bytes_max;
     }
-    residents_.channels().enter(channel, place.id, from.id, what.ring_bytes, request);
+    members_.channels().enter(channel, place.id, from.id, what.ring_bytes, request);
     unique_fd its_doorbell;
     try {
         its_doorbell = place.doorbell.duplicate();
     } catch (...) {
-        residents::kill(place);  // its creator will not know of it
+        members::kill(place);  // its creator will not know of it
         throw;
     }
-    residents_.send(
+    members_.send(
         from, {request, control::granted{channel, asker_end, what.ring_bytes, place.id, place.pid}},
         only(std::move(its_doorbell)));
 }
@@ -370,13 +370,13 @@ void nursery::answer(resident& from, std::uint64_t request, control::spawn& what
 /// nothing; and all of it is counted before a page is touched. `other` is the place at the other
 /// end, if it is there already: it may keep too many channels that others have closed.
 /// Throws: error{start_failed} with the figures; std::invalid_argument for the size.
-void nursery::check_memory(const resident& from, const resident* other, std::size_t ring_bytes) {
+void nursery::check_memory(const member& from, const member* other, std::size_t ring_bytes) {
     shm::check_ring_bytes(ring_bytes);
     const auto bytes = channel_table::bytes_of(ring_bytes);
     unlooked_bytes_ += bytes;
     // The bridge asks for other nodes, also those with a key that lets them connect only.
     const bool has_quota = from.id != root_place_id;
-    auto& channels = residents_.channels();
+    auto& channels = members_.channels();
     const auto asked = channels.bytes_charged_to(from.id) + bytes;
     // The bridge lets go of what is closed, and may be at its quota for what other nodes ask.
     const auto kept = other && !other->is_bridge ? channels.bytes_charged_to(other->id) : 0;
@@ -406,7 +406,7 @@ void nursery::check_memory(const resident& from, const resident* other, std::siz
                         ". Try again when it has let go of some");
     }
     const auto spare = std::min(memory.limit_bytes / spare_part, spare_bytes_max);
-    const auto promised = residents_.channels().bytes_to_come();
+    const auto promised = members_.channels().bytes_to_come();
     if (spare + promised + bytes > memory.left_bytes) {
         throw error(errc::start_failed,
                     what + ", and " + to_text_bytes(memory.left_bytes) + " of " + limit +
@@ -419,17 +419,16 @@ void nursery::check_memory(const resident& from, const resident* other, std::siz
 }
 
 /// The memory that one end has made goes to the other end, unless that has closed.
-void nursery::pass_on(resident& from, const control::share_memory& what,
-                      std::vector<unique_fd> fds) {
-    auto& channels = residents_.channels();
+void nursery::pass_on(member& from, const control::share_memory& what, std::vector<unique_fd> fds) {
+    auto& channels = members_.channels();
     const auto* found = channels.find_held(what.channel_id, from.id, what.end);
     // A second memory for one end would give it a second writer.
     if (!found || found->shared[what.end]) return;
     const auto of = *found;
     channels.set_shared(what.channel_id, what.end);
     const auto refuse = [&](const std::string& why) {
-        residents_.hang_up(what.channel_id, from.id, what.end, why);
-        residents_.send(from, {0, control::hung_up{what.channel_id, what.end, why}});
+        members_.hang_up(what.channel_id, from.id, what.end, why);
+        members_.send(from, {0, control::hung_up{what.channel_id, what.end, why}});
     };
     if (fds.empty()) {
         return refuse(
@@ -441,65 +440,65 @@ void nursery::pass_on(resident& from, const control::share_memory& what,
                       " has made for the channel is not what it must be: " + *wrong);
     }
     const std::uint8_t other = 1 - what.end;
-    auto* to = of.held[other] ? residents_.find(of.places[other]) : nullptr;
+    auto* to = of.held[other] ? members_.find(of.places[other]) : nullptr;
     if (!to) return;
     fds.resize(1);
-    residents_.send(*to, {0, control::peer_memory{what.channel_id, other}}, std::move(fds));
+    members_.send(*to, {0, control::peer_memory{what.channel_id, other}}, std::move(fds));
 }
 
-void nursery::close(resident& from, const control::channel_closed& what) {
+void nursery::close(member& from, const control::channel_closed& what) {
     if (what.unusable) {
-        residents_.hang_up(what.channel_id, from.id, what.end,
-                           shown_name(from.name, from.id) + ": " + what.why);
+        members_.hang_up(what.channel_id, from.id, what.end,
+                         shown_name(from.name, from.id) + ": " + what.why);
     } else {
-        (void)residents_.channels().let_go(what.channel_id, from.id, what.end);
+        (void)members_.channels().let_go(what.channel_id, from.id, what.end);
     }
 }
 
 /// A place may have sent anything: its creator is to get a short text that can be printed.
-void nursery::hear(resident& from, const control::last_words& what) {
+void nursery::hear(member& from, const control::last_words& what) {
     from.last_words = detail::printable_text(what.text, control::last_words_bytes_max);
 }
 
 /// A node may have sent any text of its places. The answer comes after the packet, so the holder
 /// has that before the bridge does anything to the ring.
-void nursery::answer(resident& bridge, std::uint64_t request, control::peer_ended& what) {
-    const auto* of = residents_.channels().find_held(what.channel_id, bridge.id, what.end);
+void nursery::answer(member& bridge, std::uint64_t request, control::peer_ended& what) {
+    const auto* of = members_.channels().find_held(what.channel_id, bridge.id, what.end);
     if (!of || !detail::is_possible({what.signalled, what.value})) {
-        residents_.send(bridge, failure(request, errc::protocol,
-                                        "a bridge tells how a place of another node has ended, and "
-                                        "only on a channel whose end it holds"));
+        members_.send(bridge, failure(request, errc::protocol,
+                                      "a bridge tells how a place of another node has ended, and "
+                                      "only on a channel whose end it holds"));
         return;
     }
     const std::uint8_t other = 1 - what.end;
-    auto* holder = of->held[other] ? residents_.find(of->places[other]) : nullptr;
+    auto* holder = of->held[other] ? members_.find(of->places[other]) : nullptr;
     if (holder) {
         what.end = other;
         what.text = detail::printable_text(what.text, control::last_words_bytes_max);
-        residents_.send(*holder, {0, std::move(what)});
+        members_.send(*holder, {0, std::move(what)});
     }
-    residents_.send(bridge, {request, control::done{}});
+    members_.send(bridge, {request, control::done{}});
 }
 
-void nursery::answer(resident& from, std::uint64_t request, control::connect& what) {
-    auto* place = residents_.find_named(what.name);
+void nursery::answer(member& from, std::uint64_t request, control::connect& what) {
+    auto* place = members_.find_named(what.name);
     if (!place || what.name.empty()) {
         // The bridge asks for others, who name the node themselves.
         const auto where = from.is_bridge       ? ""
                            : node_name_.empty() ? " on this node"
                                                 : " (node " + node_name_ + ")";
-        residents_.send(from, failure(request, errc::name_not_found,
-                                      "no place is named \"" + what.name + "\"" + where));
+        members_.send(from, failure(request, errc::name_not_found,
+                                    "no place is named \"" + what.name + "\"" + where));
         return;
     }
     if (what.ring_bytes > place->connection_ring_bytes_max) {
-        residents_.send(from,
-                        failure(request, errc::bad_argument,
-                                "\"" + what.name + "\" takes connections with rings of at most " +
-                                    to_text_bytes(place->connection_ring_bytes_max) + ", not " +
-                                    to_text_bytes(what.ring_bytes) +
-                                    ": ask for less, or start it with a larger "
-                                    "spawn_options::connection_ring_bytes_max"));
+        members_.send(from,
+                      failure(request, errc::bad_argument,
+                              "\"" + what.name + "\" takes connections with rings of at most " +
+                                  to_text_bytes(place->connection_ring_bytes_max) + ", not " +
+                                  to_text_bytes(what.ring_bytes) +
+                                  ": ask for less, or start it with a larger "
+                                  "spawn_options::connection_ring_bytes_max"));
         return;
     }
     offer(*place, from, request, what.ring_bytes, {}, {});
@@ -515,111 +514,111 @@ void nursery::start_bridge() {
     start(0, "places-bridge", std::move(plan)).is_bridge = true;
 }
 
-void nursery::answer(resident& from, std::uint64_t request, control::open_bridge& what,
+void nursery::answer(member& from, std::uint64_t request, control::open_bridge& what,
                      std::vector<unique_fd> extra) {
     if (!extra.empty() && from.id != root_place_id) {
-        residents_.send(from, failure(request, errc::permission_denied,
-                                      "the bridge takes descriptors from the root of the node "
-                                      "alone, not from place " +
-                                          std::to_string(from.id)));
+        members_.send(from, failure(request, errc::permission_denied,
+                                    "the bridge takes descriptors from the root of the node "
+                                    "alone, not from place " +
+                                        std::to_string(from.id)));
         return;
     }
     if (from.is_bridge) {
-        residents_.send(
+        members_.send(
             from, failure(request, errc::bad_argument, "a bridge has no other bridge to talk to"));
         return;
     }
     if (what.ring_bytes > control::bridge_ring_bytes_max) {
-        residents_.send(from, failure(request, errc::bad_argument,
-                                      "ring_bytes of " + std::to_string(what.ring_bytes) +
-                                          ": a bridge takes at most " +
-                                          std::to_string(control::bridge_ring_bytes_max)));
+        members_.send(from, failure(request, errc::bad_argument,
+                                    "ring_bytes of " + std::to_string(what.ring_bytes) +
+                                        ": a bridge takes at most " +
+                                        std::to_string(control::bridge_ring_bytes_max)));
         return;
     }
     // One that has died since the last look takes nothing more.
-    if (const auto* dead = residents_.bridge()) reap(dead->id);
-    if (!residents_.bridge()) start_bridge();
-    offer(*residents_.bridge(), from, request, what.ring_bytes, std::move(what.payload),
+    if (const auto* dead = members_.bridge()) reap(dead->id);
+    if (!members_.bridge()) start_bridge();
+    offer(*members_.bridge(), from, request, what.ring_bytes, std::move(what.payload),
           std::move(extra));
 }
 
-/// Makes a channel between two residents: one end is offered, the other is the answer. Neither is
+/// Makes a channel between two members: one end is offered, the other is the answer. Neither is
 /// any good alone, so there is a channel only once the offer is on its way.
-void nursery::offer(resident& to, resident& from, std::uint64_t request, std::size_t ring_bytes,
+void nursery::offer(member& to, member& from, std::uint64_t request, std::size_t ring_bytes,
                     bytes payload, std::vector<unique_fd> extra) {
     if (payload.size() > control::payload_bytes_max ||
         extra.size() + end_fds > control::packet_fds_max) {
-        residents_.send(
+        members_.send(
             from, failure(request, errc::too_large, "what goes with a new channel is too large"));
         return;
     }
     if (to.outbox.size() >= queued_packets_max) {
-        residents_.send(
+        members_.send(
             from, failure(request, errc::start_failed,
                           "place " + std::to_string(to.id) + " has not taken " +
                               std::to_string(to.outbox.size()) + " connections before this one"));
         return;
     }
     check_memory(from, &to, ring_bytes);
-    const auto channel = residents_.channels().next_id();
+    const auto channel = members_.channels().next_id();
     auto theirs = only(from.doorbell.duplicate());
     for (auto& fd : extra) theirs.push_back(std::move(fd));
     auto mine = only(to.doorbell.duplicate());
     control::offered news{{channel, asked_end, ring_bytes, from.id, from.pid, from.is_bridge},
                           std::move(payload)};
-    if (const auto why = residents_.try_send(to, {0, std::move(news)}, std::move(theirs))) {
-        residents_.send(from, failure(request, errc::start_failed,
-                                      "the new channel could not be given to place " +
-                                          std::to_string(to.id) + ": " + *why));
+    if (const auto why = members_.try_send(to, {0, std::move(news)}, std::move(theirs))) {
+        members_.send(from, failure(request, errc::start_failed,
+                                    "the new channel could not be given to place " +
+                                        std::to_string(to.id) + ": " + *why));
         return;
     }
-    residents_.channels().enter(channel, to.id, from.id, ring_bytes, request);
-    residents_.send(
+    members_.channels().enter(channel, to.id, from.id, ring_bytes, request);
+    members_.send(
         from,
         {request, control::granted{channel, asker_end, ring_bytes, to.id, to.pid, to.is_bridge}},
         std::move(mine));
 }
 
 /// Whether `from` may kill and stop that place, which may have ended; if not, it is told so.
-bool nursery::may_end(resident& from, std::uint64_t request, std::uint64_t place_id) {
-    const auto* victim = residents_.find(place_id);
+bool nursery::may_end(member& from, std::uint64_t request, std::uint64_t place_id) {
+    const auto* victim = members_.find(place_id);
     const bool may =
         from.id == root_place_id || from.id == place_id || (victim && from.id == victim->creator);
     if (!victim || (place_id != root_place_id && may)) return true;
-    residents_.send(from, failure(request, errc::bad_argument,
-                                  "place " + std::to_string(place_id) + " is not ended for place " +
-                                      std::to_string(from.id) +
-                                      ": only its creator, the root and itself may ask, and "
-                                      "nobody for the root"));
+    members_.send(from, failure(request, errc::bad_argument,
+                                "place " + std::to_string(place_id) + " is not ended for place " +
+                                    std::to_string(from.id) +
+                                    ": only its creator, the root and itself may ask, and "
+                                    "nobody for the root"));
     return false;
 }
 
-void nursery::answer(resident& from, std::uint64_t request, const control::kill& what) {
+void nursery::answer(member& from, std::uint64_t request, const control::kill& what) {
     if (!may_end(from, request, what.place_id)) return;
-    if (const auto* victim = residents_.find(what.place_id)) residents::kill(*victim);
-    residents_.send(from, {request, control::done{}});
+    if (const auto* victim = members_.find(what.place_id)) members::kill(*victim);
+    members_.send(from, {request, control::done{}});
 }
 
-void nursery::answer(resident& from, std::uint64_t request, const control::request_stop& what) {
+void nursery::answer(member& from, std::uint64_t request, const control::request_stop& what) {
     if (!may_end(from, request, what.place_id)) return;
-    auto* const place = residents_.find(what.place_id);
+    auto* const place = members_.find(what.place_id);
     // Once: a place that takes no packet is not to fill its outbox.
     if (place && !std::exchange(place->is_stop_asked, true)) {
-        residents_.send(*place, {0, control::stop_asked{what.grace_ns}});
+        members_.send(*place, {0, control::stop_asked{what.grace_ns}});
     }
-    residents_.send(from, {request, control::done{}});
+    members_.send(from, {request, control::done{}});
 }
 
-void nursery::answer(resident& from, std::uint64_t request, const control::busy_poll& what) {
+void nursery::answer(member& from, std::uint64_t request, const control::busy_poll& what) {
     if (!what.on) {
         from.polls = false;
         return;
     }
-    const auto polling = residents_.count_polling();
+    const auto polling = members_.count_polling();
     const auto cores = usable_cores();
     if (from.polls || polling < cores) {
         from.polls = true;
-        residents_.send(from, {request, control::done{}});
+        members_.send(from, {request, control::done{}});
         return;
     }
     const auto why = "busy polling is refused: " + std::to_string(polling) +
@@ -629,12 +628,12 @@ void nursery::answer(resident& from, std::uint64_t request, const control::busy_
     note.severity = static_cast<std::uint8_t>(severity::warning);
     note.text = why;
     relay(from, std::move(note));
-    residents_.send(from, failure(request, errc::no_core, why));
+    members_.send(from, failure(request, errc::no_core, why));
 }
 
-void nursery::answer(resident& from, std::uint64_t request, const control::list_places& what) {
+void nursery::answer(member& from, std::uint64_t request, const control::list_places& what) {
     control::places_listed list;
-    const auto found = residents_.above(what.after, listed_max);
+    const auto found = members_.above(what.after, listed_max);
     const auto now = std::chrono::steady_clock::now();
     for (const auto* each : found) {
         const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(now - each->born);
@@ -644,20 +643,20 @@ void nursery::answer(resident& from, std::uint64_t request, const control::list_
                                static_cast<std::uint64_t>(age.count())});
     }
     list.is_last = found.size() < listed_max;
-    residents_.send(from, {request, std::move(list)});
+    members_.send(from, {request, std::move(list)});
 }
 
-void nursery::answer(resident& from, std::uint64_t request, const control::list_channels& what) {
+void nursery::answer(member& from, std::uint64_t request, const control::list_channels& what) {
     control::channels_listed list;
-    for (const auto& [id, of] : residents_.channels().above(what.after, listed_max)) {
+    for (const auto& [id, of] : members_.channels().above(what.after, listed_max)) {
         list.channels.push_back(
             {id, of.places[0], of.places[1], of.held[0], of.held[1], of.ring_bytes});
     }
     list.is_last = list.channels.size() < listed_max;
-    residents_.send(from, {request, std::move(list)});
+    members_.send(from, {request, std::move(list)});
 }
 
-void nursery::relay(const resident& from, control::log_note note) {
+void nursery::relay(const member& from, control::log_note note) {
     // A process tells severity and text. A bridge also tells of the places of other nodes.
     if (!from.is_bridge || note.node.empty()) {
         note.time_ns = now_ns();
@@ -669,8 +668,8 @@ void nursery::relay(const resident& from, control::log_note note) {
 
 /// To the process that takes the log, unless the note is its own; the root takes its own too.
 void nursery::deliver(std::uint64_t from, control::log_note note) {
-    auto* taker = residents_.find(log_taker_);
-    if (!taker) taker = residents_.find(root_place_id);
+    auto* taker = members_.find(log_taker_);
+    if (!taker) taker = members_.find(root_place_id);
     if (!taker || (taker->id == from && from != root_place_id)) return;
     if (taker->outbox.size() >= queued_packets_max) {
         ++taker->dropped_notes;
@@ -679,14 +678,14 @@ void nursery::deliver(std::uint64_t from, control::log_note note) {
     if (const auto dropped = std::exchange(taker->dropped_notes, 0)) {
         note.text += " [" + std::to_string(dropped) + " log lines before this one were dropped]";
     }
-    residents_.send(*taker, {0, std::move(note)});
+    members_.send(*taker, {0, std::move(note)});
 }
 
 void nursery::reap(std::uint64_t id) {
-    auto& gone = *residents_.find(id);
+    auto& gone = *members_.find(id);
     if (id == root_place_id) {
         ending_ = true;
-        residents_.remove(id);
+        members_.remove(id);
         kill_all(false);
         return;
     }
@@ -722,20 +721,20 @@ void nursery::reap(std::uint64_t id) {
     // An exception ends a place with 1; one that has ended in another way had no last words.
     if (!news.signalled && news.value == 1) news.text = std::move(gone.last_words);
     bereave(gone);
-    auto told = residents_.channels().forget(id);
+    auto told = members_.channels().forget(id);
     told.insert(gone.creator);
-    residents_.remove(id);
+    members_.remove(id);
     for (const auto survivor : told) {
-        if (auto* r = residents_.find(survivor)) residents_.send(*r, {0, news});
+        if (auto* r = members_.find(survivor)) members_.send(*r, {0, news});
     }
     strays_.adopt();
 }
 
 /// A place that was killed has run no destructor of what it had started. A bridge starts places for
 /// other nodes.
-void nursery::bereave(const resident& creator) {
+void nursery::bereave(const member& creator) {
     const auto then = std::chrono::steady_clock::now() + place_grace;
-    for (const auto* each : residents_.above(creator.id, control::board_slots)) {
+    for (const auto* each : members_.above(creator.id, control::board_slots)) {
         if (each->creator == creator.id && each->name.empty()) bereaved_.emplace(then, each->id);
     }
 }
@@ -747,14 +746,14 @@ std::optional<std::chrono::milliseconds> nursery::kill_bereaved() {
         const auto next = bereaved_.begin();
         if (next->first > now)
             return std::chrono::ceil<std::chrono::milliseconds>(next->first - now);
-        if (const auto* place = residents_.find(next->second)) residents::kill(*place);
+        if (const auto* place = members_.find(next->second)) members::kill(*place);
         bereaved_.erase(next);
     }
     return std::nullopt;
 }
 
 void nursery::kill_all(bool keep_bridge) {
-    residents_.kill_all(keep_bridge);
+    members_.kill_all(keep_bridge);
     strays_.adopt();
 }
 
@@ -773,14 +772,14 @@ void nursery::on_reaper_end() {
 }
 
 void nursery::check_ended() {
-    const bool has_bridge = residents_.bridge() != nullptr;
-    const bool has_places = residents_.count_places() > 0 || !strays_.empty();
+    const bool has_bridge = members_.bridge() != nullptr;
+    const bool has_places = members_.count_places() > 0 || !strays_.empty();
     if (ending_ && !has_places && !has_bridge) ::_exit(0);
-    auto* root = residents_.find(root_place_id);
+    auto* root = members_.find(root_place_id);
     if (!root) return;
     std::erase_if(endings_, [&](const ending& each) {
         if (has_places || (has_bridge && !each.keep_bridge)) return false;
-        residents_.send(*root, {each.request, control::done{}});
+        members_.send(*root, {each.request, control::done{}});
         return true;
     });
 }

@@ -32,8 +32,8 @@ unique_fd open_signals() {
 
 }  // namespace
 
-strays::strays(std::function<bool(pid_t)> is_resident)
-    : is_resident_(std::move(is_resident)),
+strays::strays(std::function<bool(pid_t)> is_member)
+    : is_member_(std::move(is_member)),
       signals_(open_signals()),
       children_(checked_fd(::open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC),
                            "open the list of children in /proc")) {}
@@ -61,7 +61,7 @@ void strays::adopt() {
     bool again = true;
     while (std::exchange(again, false)) {
         for (const auto pid : children()) {
-            if (known_.contains(pid) || is_resident_(pid)) continue;
+            if (known_.contains(pid) || is_member_(pid)) continue;
             // Its id is its own until it is reaped, which nobody else does.
             ::kill(pid, SIGKILL);
             // One that had ended before has been signalled already. What it leaves is ours too.
@@ -81,7 +81,7 @@ void strays::reap() {
     if (std::erase_if(known_, has_been_reaped) > 0) adopt();
     // What a living place has left running is not killed, but is a child of this process already.
     for (const auto pid : children()) {
-        if (!known_.contains(pid) && !is_resident_(pid)) (void)has_been_reaped(pid);
+        if (!known_.contains(pid) && !is_member_(pid)) (void)has_been_reaped(pid);
     }
 }
 

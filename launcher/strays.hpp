@@ -16,13 +16,13 @@ namespace places::launcher {
 /// when the process has no descriptor left. A pidfd per stray would not.
 class strays {
   public:
-    /// `is_resident` says whether a child of this process is none of these.
+    /// `is_member` says whether a child of this process is none of these.
     /// Throws: std::system_error. Process: the subreaper; SIGCHLD is blocked in it from now on.
-    explicit strays(std::function<bool(pid_t)> is_resident);
+    explicit strays(std::function<bool(pid_t)> is_member);
 
     /// Readable when a child, stray or not, has ended: call reap() then.
     int native_handle() const noexcept { return signals_.get(); }
-    /// Looks for strays and kills them. Call it when a resident has been reaped.
+    /// Looks for strays and kills them. Call it when a member has been reaped.
     void adopt();
     /// Reaps those that have ended, and adopts what they leave behind. Reaps also what a living
     /// place has left running, once that has ended.
@@ -33,7 +33,7 @@ class strays {
   private:
     std::set<pid_t> children() const;
 
-    std::function<bool(pid_t)> is_resident_;
+    std::function<bool(pid_t)> is_member_;
     unique_fd signals_;
     unique_fd children_;
     std::set<pid_t> known_;

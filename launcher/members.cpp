@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "launcher/residents.hpp"
+#include "launcher/members.hpp"
 
 #include "core/text.hpp"
 
@@ -43,7 +43,7 @@ struct attempt {
     std::string why{};  // of refused
 };
 
-attempt attempt_to_send(const resident& to, const queued_packet& p) {
+attempt attempt_to_send(const member& to, const queued_packet& p) {
     std::vector<int> fds;
     for (const auto& fd : p.fds) fds.push_back(fd.get());
     try {
@@ -83,7 +83,7 @@ packet failure(std::uint64_t request, errc code, std::string text) {
     return {request, control::failed{static_cast<std::int32_t>(code), std::move(text)}};
 }
 
-residents::residents(const unique_fd& board, event_set& events)
+members::members(const unique_fd& board, event_set& events)
     : events_(events),
       board_(shm::map_memory(board, shm::access::read_write)) {
     // Places read the board; only this process may ever write it, and no child inherits this map.
@@ -94,7 +94,7 @@ residents::residents(const unique_fd& board, event_set& events)
     }
 }
 
-std::uint32_t residents::unused_slot() const {
+std::uint32_t members::unused_slot() const {
     if (unused_slots_.empty()) {
         throw std::runtime_error("this node has room for " + std::to_string(beside_root_max) +
                                  " places, its bridge among them, and all of it is taken");
@@ -102,7 +102,7 @@ std::uint32_t residents::unused_slot() const {
     return unused_slots_.back();
 }
 
-resident& residents::add(resident r) {
+member& members::add(member r) {
     events_.add(r.control.get(), event_set::source::control, r.id);
     events_.add(r.pidfd.get(), event_set::source::life, r.id);
     if (!unused_slots_.empty() && unused_slots_.back() == r.slot) unused_slots_.pop_back();
@@ -111,7 +111,7 @@ resident& residents::add(resident r) {
     return all_.emplace(id, std::move(r)).first->second;
 }
 
-void residents::remove(std::uint64_t id) {
+void members::remove(std::uint64_t id) {
     const auto found = all_.find(id);
     if (found->second.slot != root_slot) unused_slots_.push_back(found->second.slot);
     starved_.erase(id);
@@ -119,70 +119,70 @@ void residents::remove(std::uint64_t id) {
     all_.erase(found);
 }
 
-resident* residents::find(std::uint64_t id) {
+member* members::find(std::uint64_t id) {
     const auto found = all_.find(id);
     return found == all_.end() ? nullptr : &found->second;
 }
 
-resident* residents::find_named(const std::string& name) {
+member* members::find_named(const std::string& name) {
     for (auto& [id, r] : all_) {
         if (id != root_place_id && !r.is_bridge && r.name == name) return &r;
     }
     return nullptr;
 }
 
-resident* residents::bridge() {
+member* members::bridge() {
     for (auto& [id, r] : all_) {
         if (r.is_bridge) return &r;
     }
     return nullptr;
 }
 
-bool residents::has_pid(pid_t pid) const { return pids_.contains(pid); }
+bool members::has_pid(pid_t pid) const { return pids_.contains(pid); }
 
-std::size_t residents::count_places() const {
+std::size_t members::count_places() const {
     return static_cast<std::size_t>(std::count_if(all_.begin(), all_.end(), [](const auto& r) {
         return r.first != root_place_id && !r.second.is_bridge;
     }));
 }
 
-std::vector<const resident*> residents::above(std::uint64_t after, std::size_t count_max) const {
-    std::vector<const resident*> found;
+std::vector<const member*> members::above(std::uint64_t after, std::size_t count_max) const {
+    std::vector<const member*> found;
     for (auto at = all_.upper_bound(after); at != all_.end() && found.size() < count_max; ++at) {
         found.push_back(&at->second);
     }
     return found;
 }
 
-std::size_t residents::count_polling() const {
+std::size_t members::count_polling() const {
     return static_cast<std::size_t>(
         std::count_if(all_.begin(), all_.end(), [](const auto& r) { return r.second.polls; }));
 }
 
-void residents::kill_all(bool keep_bridge) noexcept {
+void members::kill_all(bool keep_bridge) noexcept {
     for (const auto& [id, r] : all_) {
         if (id != root_place_id && !(keep_bridge && r.is_bridge)) kill(r);
     }
 }
 
-void residents::kill(const resident& r) noexcept {
+void members::kill(const member& r) noexcept {
     if (::syscall(SYS_pidfd_send_signal, r.pidfd.get(), SIGKILL, nullptr, 0) == 0) return;
     // Not reaped yet, its number is nobody else's.
     ::kill(r.pid, SIGKILL);
 }
 
-void residents::send(resident& to, packet p, std::vector<unique_fd> fds) {
+void members::send(member& to, packet p, std::vector<unique_fd> fds) {
     queued_packet next{std::move(p), std::move(fds)};
     if (const auto why = try_send(to, next)) tell_loss(to, next.content, *why);
 }
 
-std::optional<std::string> residents::try_send(resident& to, packet p, std::vector<unique_fd> fds) {
+std::optional<std::string> members::try_send(member& to, packet p, std::vector<unique_fd> fds) {
     queued_packet next{std::move(p), std::move(fds)};
     return try_send(to, next);
 }
 
 /// Takes `next` only when it has to wait.
-std::optional<std::string> residents::try_send(resident& to, queued_packet& next) {
+std::optional<std::string> members::try_send(member& to, queued_packet& next) {
     if (to.outbox.empty()) {
         auto [what, why] = attempt_to_send(to, next);
         switch (what) {
@@ -197,7 +197,7 @@ std::optional<std::string> residents::try_send(resident& to, queued_packet& next
     return std::nullopt;
 }
 
-void residents::flush(resident& to) {
+void members::flush(member& to) {
     auto last = fate::sent;
     std::vector<std::pair<packet, std::string>> lost;
     while (!to.outbox.empty()) {
@@ -214,7 +214,7 @@ void residents::flush(resident& to) {
     for (const auto& [p, why] : lost) tell_loss(to, p, why);
 }
 
-void residents::tell_loss(resident& to, const packet& p, const std::string& why) {
+void members::tell_loss(member& to, const packet& p, const std::string& why) {
     if (const auto* grant = std::get_if<control::granted>(&p.body)) {
         hang_up(grant->channel_id, to.id, grant->end, why);
     } else if (const auto* offer = std::get_if<control::offered>(&p.body)) {
@@ -231,8 +231,8 @@ void residents::tell_loss(resident& to, const packet& p, const std::string& why)
     send(to, failure(p.request_id, errc::start_failed, "the answer could not be sent: " + why));
 }
 
-void residents::hang_up(std::uint64_t channel, std::uint64_t place, std::uint8_t end,
-                        const std::string& why) {
+void members::hang_up(std::uint64_t channel, std::uint64_t place, std::uint8_t end,
+                      const std::string& why) {
     const auto* held = channels_.find_held(channel, place, end);
     const bool may_have_read = held && held->shared[end];
     const auto other = channels_.let_go(channel, place, end);
@@ -245,7 +245,7 @@ void residents::hang_up(std::uint64_t channel, std::uint64_t place, std::uint8_t
                                   may_have_read}});
 }
 
-void residents::announce(const resident& to, const packet& sent) {
+void members::announce(const member& to, const packet& sent) {
     auto& word = static_cast<control::board_slot*>(board_.get_address())[to.slot].word;
     // release [notice]: the packet has been sent.
     word.fetch_add(1, std::memory_order_release);
@@ -256,12 +256,12 @@ void residents::announce(const resident& to, const packet& sent) {
     }
 }
 
-std::optional<std::chrono::milliseconds> residents::retry_after() const noexcept {
+std::optional<std::chrono::milliseconds> members::retry_after() const noexcept {
     if (starved_.empty()) return std::nullopt;
     return starved_retry;
 }
 
-void residents::retry() {
+void members::retry() {
     for (const auto id : std::exchange(starved_, {})) {
         if (auto* r = find(id)) flush(*r);
     }

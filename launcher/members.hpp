@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Everybody who lives on a node, and what is to be told to them. Not installed.
+// The processes of a node that hold a control socket, and the packets that wait for them. Not
+// installed.
 #pragma once
 
 #include "core/control.hpp"
@@ -29,8 +30,8 @@ struct queued_packet {
     std::vector<unique_fd> fds;
 };
 
-/// Anybody with a control socket: the root, a place, the bridge.
-struct resident {
+/// A process of the node that holds a control socket: the root, a place or the bridge.
+struct member {
     std::uint64_t id = 0;
     pid_t pid = 0;
     std::uint32_t slot = 0;
@@ -54,7 +55,7 @@ struct resident {
 /// A `failed` answer; too long a text is cut.
 control::packet failure(std::uint64_t request, errc code, std::string text);
 
-/// Owns the residents, the board on which they see that a packet waits, and the table of their
+/// Owns the members, the board on which they see that a packet waits, and the table of their
 /// channels. Reaps nobody; never blocks.
 /// What is sent to somebody arrives in order, or is told to those it concerns: an answer that
 /// cannot go becomes a `failed` one, and who shares a channel with somebody that cannot be given
@@ -62,42 +63,41 @@ control::packet failure(std::uint64_t request, errc code, std::string text);
 /// A packet without descriptors that the kernel has no memory for stays, with all behind it, and
 /// is tried again: no other packet would tell of the death it tells of, say. One with descriptors
 /// is given up at once, as the asker can ask again and would hold memory while it waits.
-class residents {
+class members {
   public:
     /// `board` is sealed against other writers. Throws: std::system_error.
-    residents(const unique_fd& board, event_set& events);
+    members(const unique_fd& board, event_set& events);
 
     std::uint64_t next_id() noexcept { return next_id_++; }
     /// Throws: std::runtime_error when there is none.
     std::uint32_t unused_slot() const;
     /// Returns: good until it is removed.
     /// Throws:  std::system_error; then `r` has not been added.
-    resident& add(resident r);
+    member& add(member r);
     /// Its pid has been reaped, or is the root's.
     void remove(std::uint64_t id);
 
-    resident* find(std::uint64_t id);
-    resident* find_named(const std::string& name);
-    resident* bridge();
+    member* find(std::uint64_t id);
+    member* find_named(const std::string& name);
+    member* bridge();
     bool has_pid(pid_t pid) const;
     std::size_t count_places() const;
     std::size_t count_polling() const;
     /// Those with a number above `after`, by number, at most `count_max`.
-    std::vector<const resident*> above(std::uint64_t after, std::size_t count_max) const;
+    std::vector<const member*> above(std::uint64_t after, std::size_t count_max) const;
     channel_table& channels() noexcept { return channels_; }
 
     /// Kills everybody but the root; the bridge only if it is not kept.
     void kill_all(bool keep_bridge) noexcept;
-    static void kill(const resident& r) noexcept;
+    static void kill(const member& r) noexcept;
 
     /// Sends `p` when there is room for it. Loses it only as told above.
-    void send(resident& to, control::packet p, std::vector<unique_fd> fds = {});
+    void send(member& to, control::packet p, std::vector<unique_fd> fds = {});
     /// The same, but tells nobody when it cannot go at once.
     /// Returns: why it never will, and what to do about it.
-    std::optional<std::string> try_send(resident& to, control::packet p,
-                                        std::vector<unique_fd> fds);
+    std::optional<std::string> try_send(member& to, control::packet p, std::vector<unique_fd> fds);
     /// There is room in its socket.
-    void flush(resident& to);
+    void flush(member& to);
     /// `place` could not use that end of the channel: the holder of the other one is told why. A
     /// place whose creator does not get its channel is ended, since nobody would know of it.
     void hang_up(std::uint64_t channel, std::uint64_t place, std::uint8_t end,
@@ -108,14 +108,14 @@ class residents {
     void retry();
 
   private:
-    std::optional<std::string> try_send(resident& to, queued_packet& next);
-    void tell_loss(resident& to, const control::packet& p, const std::string& why);
-    void announce(const resident& to, const control::packet& sent);
+    std::optional<std::string> try_send(member& to, queued_packet& next);
+    void tell_loss(member& to, const control::packet& p, const std::string& why);
+    void announce(const member& to, const control::packet& sent);
 
     event_set& events_;
     boost::interprocess::mapped_region board_;
     // No hash tables, as in channel_table.
-    std::map<std::uint64_t, resident> all_;  // references into it stay good
+    std::map<std::uint64_t, member> all_;  // references into it stay good
     std::set<pid_t> pids_;
     channel_table channels_;
     std::vector<std::uint32_t> unused_slots_;
