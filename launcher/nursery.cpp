@@ -9,7 +9,7 @@
 #include "launcher/fork.hpp"
 #include "launcher/members.hpp"
 #include "launcher/memory_limit.hpp"
-#include "launcher/strays.hpp"
+#include "launcher/orphans.hpp"
 
 #include <places/core/entry.hpp>
 #include <places/shm/sealed_memory.hpp>
@@ -132,8 +132,8 @@ class nursery {
 
     event_set events_;
     members members_;
-    forker forker_;  // before strays_, which changes a signal that children get as the root had it
-    strays strays_;
+    forker forker_;  // before orphans_, which changes a signal that children get as the root had it
+    orphans orphans_;
     unique_fd reaper_;
     int (*bridge_main_)(detail::process&);
     std::uint64_t log_taker_ = root_place_id;
@@ -154,7 +154,7 @@ class nursery {
 nursery::nursery(nursery_start start)
     : members_(start.board, events_),
       forker_(std::move(start.board)),
-      strays_([this](pid_t pid) { return members_.has_pid(pid); }),
+      orphans_([this](pid_t pid) { return members_.has_pid(pid); }),
       reaper_(std::move(start.parents.reaper)),
       bridge_main_(start.bridge_main) {
     member root;
@@ -166,7 +166,7 @@ nursery::nursery(nursery_start start)
     root.pidfd = std::move(start.parents.root);
     root.name = "root";
     members_.add(std::move(root));
-    events_.add(strays_.native_handle(), event_set::source::children, 0);
+    events_.add(orphans_.native_handle(), event_set::source::children, 0);
     events_.add(reaper_.get(), event_set::source::reaper, 0);
 }
 
@@ -183,7 +183,7 @@ void nursery::run() {
 }
 
 void nursery::act_on(const event_set::event& what) {
-    if (what.from == event_set::source::children) return strays_.reap();
+    if (what.from == event_set::source::children) return orphans_.reap();
     if (what.from == event_set::source::reaper) return on_reaper_end();
     auto* r = members_.find(what.member_id);
     if (!r) return;
@@ -727,7 +727,7 @@ void nursery::reap(std::uint64_t id) {
     for (const auto survivor : told) {
         if (auto* r = members_.find(survivor)) members_.send(*r, {0, news});
     }
-    strays_.adopt();
+    orphans_.adopt();
 }
 
 /// A place that was killed has run no destructor of what it had started. A bridge starts places for
@@ -754,7 +754,7 @@ std::optional<std::chrono::milliseconds> nursery::kill_bereaved() {
 
 void nursery::kill_all(bool keep_bridge) {
     members_.kill_all(keep_bridge);
-    strays_.adopt();
+    orphans_.adopt();
 }
 
 /// The node goes on: the reaper is needed only after this process has been killed as well.
@@ -773,7 +773,7 @@ void nursery::on_reaper_end() {
 
 void nursery::check_ended() {
     const bool has_bridge = members_.bridge() != nullptr;
-    const bool has_places = members_.count_places() > 0 || !strays_.empty();
+    const bool has_places = members_.count_places() > 0 || !orphans_.empty();
     if (ending_ && !has_places && !has_bridge) ::_exit(0);
     auto* root = members_.find(root_place_id);
     if (!root) return;

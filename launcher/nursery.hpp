@@ -22,7 +22,7 @@ struct nursery_start {
 using control::root_place_id;
 inline constexpr std::uint32_t root_slot = 0;
 
-/// Serves the node until its root has ended, then ends every process of it, strays included.
+/// Serves the node until its root has ended, then ends every process of it, orphans included.
 /// Single-threaded, no network, maps no ring: a forked child inherits nothing that it must not
 /// have. Never returns. Its first packet to the root is control::done once it serves, or
 /// control::failed with the reason before it ends.

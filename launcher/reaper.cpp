@@ -3,7 +3,7 @@
 
 #include "core/control.hpp"
 #include "launcher/fork.hpp"
-#include "launcher/strays.hpp"
+#include "launcher/orphans.hpp"
 
 #include <array>
 #include <cerrno>
@@ -82,7 +82,7 @@ class reaper {
     pid_t nursery_;  // 0 once it has been reaped
     unique_fd root_;
     int status_ = 0;
-    strays orphans_{[this](pid_t pid) { return pid == nursery_; }};
+    orphans orphans_{[this](pid_t pid) { return pid == nursery_; }};
 };
 
 /// What the reaper needs neither for itself nor for its children is closed here.

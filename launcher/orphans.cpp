@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "launcher/strays.hpp"
+#include "launcher/orphans.hpp"
 
 #include <array>
 #include <csignal>
@@ -14,7 +14,7 @@
 namespace places::launcher {
 namespace {
 
-bool has_been_reaped(pid_t stray) { return ::waitpid(stray, nullptr, WNOHANG) != 0; }
+bool has_been_reaped(pid_t orphan) { return ::waitpid(orphan, nullptr, WNOHANG) != 0; }
 
 unique_fd open_signals() {
     // By SA_NOCLDWAIT, which the root may have, the kernel would reap places before we know how
@@ -32,13 +32,13 @@ unique_fd open_signals() {
 
 }  // namespace
 
-strays::strays(std::function<bool(pid_t)> is_member)
+orphans::orphans(std::function<bool(pid_t)> is_member)
     : is_member_(std::move(is_member)),
       signals_(open_signals()),
       children_(checked_fd(::open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC),
                            "open the list of children in /proc")) {}
 
-std::set<pid_t> strays::children() const {
+std::set<pid_t> orphans::children() const {
     std::string text;
     std::array<char, 4096> part;
     ::lseek(children_.get(), 0, SEEK_SET);
@@ -57,7 +57,7 @@ std::set<pid_t> strays::children() const {
     }
 }
 
-void strays::adopt() {
+void orphans::adopt() {
     bool again = true;
     while (std::exchange(again, false)) {
         for (const auto pid : children()) {
@@ -74,7 +74,7 @@ void strays::adopt() {
     }
 }
 
-void strays::reap() {
+void orphans::reap() {
     signalfd_siginfo news;
     while (::read(signals_.get(), &news, sizeof news) > 0) {
     }
