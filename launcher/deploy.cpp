@@ -59,7 +59,7 @@ constexpr std::uint64_t slowest_bytes_a_second = 1024 * 1024;
 constexpr std::chrono::milliseconds progress_interval{100};
 
 // What becomes start.<h> comes by this name, which deployed_name() gives no file.
-constexpr const char* start_cargo = ".start";
+constexpr const char* start_file = ".start";
 
 // $c is the cache, and $h names the host in it: several may share a home. As in the XDG
 // specification a path that is not absolute does not count.
@@ -94,7 +94,7 @@ errc code_of_words(std::string_view words) {
 }
 
 /// As a path for the loader; $c is the cache.
-std::string folders_of(const std::vector<cargo>& libraries) {
+std::string folders_of(const std::vector<bundle_file>& libraries) {
     std::string folders;
     for (const auto& each : libraries) {
         folders += (folders.empty() ? "$c/" : ":$c/") + each.digest;
@@ -129,15 +129,15 @@ class copier {
         return answer == "yes";
     }
     /// A file here that is to be put there.
-    cargo read(const std::string& path) {
+    bundle_file read(const std::string& path) {
         far_.clock().begin(errc::load_failed, "reading " + path);
-        return cargo_of(path, [&] {
+        return bundle_file_of(path, [&] {
             far_.clock().moved();
             hold_guard();
         });
     }
     /// `folder`: below the cache.
-    void put(const cargo& what, const std::string& folder) {
+    void put(const bundle_file& what, const std::string& folder) {
         far_.clock().begin(errc::ssh_lost, "looking for " + what.name + " there");
         shell_.say("has " + folder + " " + what.name);
         if (hear_after(what.bytes) == "yes") return;
@@ -164,7 +164,7 @@ class copier {
         keep(what, folder);
     }
     void put_text(const std::string& text, const std::string& name, const std::string& folder) {
-        const cargo what{{}, name, sha256_of(text), text.size()};
+        const bundle_file what{{}, name, sha256_of(text), text.size()};
         far_.clock().begin(errc::ssh_lost, "copying " + name);
         shell_.say("text " + name);
         shell_.say(text);  // one line
@@ -173,8 +173,8 @@ class copier {
 
     /// What the loader there makes of a file that is there. The program is loaded where the login
     /// is, and modules in the node's directory: relative paths in them are from there.
-    loader_report report_on(const cargo& file, bool is_module,
-                            const std::vector<cargo>& libraries) {
+    loader_report report_on(const bundle_file& file, bool is_module,
+                            const std::vector<bundle_file>& libraries) {
         const auto folders = folders_of(libraries);
         far_.clock().begin(errc::ssh_lost, "asking for the libraries of " + file.name);
         shell_.say((is_module ? "loads " : "needs ") + file.digest + " " + file.name + " " +
@@ -229,7 +229,7 @@ class copier {
                "keep) begin; s=$(sha256sum <\"$t/$d\") && s=${s%% *}; "
                "if [ \"$s\" != \"$b\" ]; then r=\"damaged $s\"; "
                "elif n=$d && { [ \"$d\" != " +
-               start_cargo +
+               start_file +
                " ] || n=start.$h; } && chmod 700 \"$t/$d\" && "
                "{ sync \"$t/$d\" 2>/dev/null || sync; } && mkdir -p \"$c/$a\" && "
                "mv \"$t/$d\" \"$c/$a/$n\"; "
@@ -271,7 +271,7 @@ class copier {
                "else k=$l; fi; if [ \"$k\" ]; then touch \"$k\"; fi; fi; ";
     }
 
-    void put_through_shell(const unique_fd& file, const cargo& what, const std::string& path,
+    void put_through_shell(const unique_fd& file, const bundle_file& what, const std::string& path,
                            const progress& tell) {
         const auto stream = far_.start(
             far_command(english_script + ("cat >" + shell_word(path)) + " && echo places-copied"));
@@ -334,7 +334,7 @@ class copier {
         }
         return answer;
     }
-    void keep(const cargo& what, const std::string& folder) {
+    void keep(const bundle_file& what, const std::string& folder) {
         far_.clock().begin(errc::ssh_lost, "checking " + what.name + " there");
         shell_.say("keep " + folder + " " + what.digest + " " + what.name);
         const auto answer = hear_after(what.bytes);
@@ -373,7 +373,7 @@ std::string first_script(const std::string& set) {
 
 /// One line of shell, for it is sourced and sent as one: runs the program if all of it is there,
 /// else falls through.
-std::string start_script(const cargo& program, const std::vector<cargo>& libraries) {
+std::string start_script(const bundle_file& program, const std::vector<bundle_file>& libraries) {
     std::string script = "p=\"$c/" + program.digest + "/" + program.name + "\"; if [ -x \"$p\" ]";
     for (const auto& each : libraries) {
         script += " && [ -f \"$c/" + each.digest + "/" + each.name + "\" ]";
@@ -387,14 +387,14 @@ std::string start_script(const cargo& program, const std::vector<cargo>& librari
            "; elif [ -f \"$p\" ]; then echo \"places-barred $p\"; fi";
 }
 
-cargo read_through(const std::string& path, step_clock& clock) {
+bundle_file read_through(const std::string& path, step_clock& clock) {
     clock.begin(errc::load_failed, "reading " + path);
-    return cargo_of(path, [&] { clock.moved(); });
+    return bundle_file_of(path, [&] { clock.moved(); });
 }
 
 /// By its name, which says where its libraries are; where another file has that name by now, or
 /// none, as the kernel still has it.
-cargo this_program(step_clock& clock) {
+bundle_file this_program(step_clock& clock) {
     // Not of "self": a loader that is asked about it is another process.
     const std::filesystem::path running = "/proc/" + std::to_string(::getpid()) + "/exe";
     std::string name = std::filesystem::read_symlink(running);
@@ -408,7 +408,7 @@ cargo this_program(step_clock& clock) {
 }
 
 /// Over there a module is found by its name alone, and so is a library.
-void check_names(const freight& what) {
+void check_names(const bundle& what) {
     std::map<std::string, std::string> paths{{what.program.name, what.program.path}};
     for (const auto& [name, path] : what.libraries) paths.emplace(deployed_name(name), path);
     for (const auto& each : what.modules) {
@@ -424,7 +424,7 @@ void check_names(const freight& what) {
 
 /// A library that has been touched and is the same makes another set, whose first start finds that
 /// all is there.
-std::string set_digest(const freight& what) {
+std::string set_digest(const bundle& what) {
     std::string text = "places set 2\n" + what.program.digest + " " + what.program.name + "\n";
     for (const auto& each : what.modules) text += each.digest + " " + each.name + "\n";
     for (const auto& [name, path] : what.libraries) {
@@ -433,7 +433,7 @@ std::string set_digest(const freight& what) {
     return sha256_of(text);
 }
 
-void check_c_library(const cargo& what, const platform& there) {
+void check_c_library(const bundle_file& what, const platform& there) {
     const auto why = mismatch(what, there);
     if (!why.empty()) throw error(errc::wrong_architecture, why);
 }
@@ -441,7 +441,7 @@ void check_c_library(const cargo& what, const platform& there) {
 constexpr const char* why_by_path =
     "; a library is copied if it is needed by name: link it by -l, or give it a soname";
 
-void copy_all(far_side& far, const freight& what, const platform& there, bool show_progress) {
+void copy_all(far_side& far, const bundle& what, const platform& there, bool show_progress) {
     const auto& [program, modules, here, directory, paths, set] = what;
     far.clock().begin(errc::ssh_lost, "copying " + program.name);
     copier copies(far, set, directory, show_progress);
@@ -453,10 +453,10 @@ void copy_all(far_side& far, const freight& what, const platform& there, bool sh
     copies.put(program, program.digest);
     for (const auto& each : modules) copies.put(each, each.digest);
 
-    std::vector<cargo> libraries = modules;
+    std::vector<bundle_file> libraries = modules;
     for (int round = 0;; ++round) {
         std::vector<std::string> missing;
-        std::vector<cargo> loaded = modules;
+        std::vector<bundle_file> loaded = modules;
         loaded.push_back(program);
         for (const auto& each : loaded) {
             const auto report = copies.report_on(each, &each != &loaded.back(), libraries);
@@ -476,8 +476,9 @@ void copy_all(far_side& far, const freight& what, const platform& there, bool sh
                 throw error(errc::load_failed, "the host lacks " + name +
                                                    ", which is needed by that path" + why_by_path);
             }
-            const bool has_gone = std::ranges::any_of(
-                libraries, [&](const cargo& each) { return each.name == deployed_name(name); });
+            const bool has_gone = std::ranges::any_of(libraries, [&](const bundle_file& each) {
+                return each.name == deployed_name(name);
+            });
             if (has_gone) continue;
             const auto path = here.find(name);
             if (path == here.end() || round == loader_rounds_max) {
@@ -496,7 +497,7 @@ void copy_all(far_side& far, const freight& what, const platform& there, bool sh
             throw error(errc::load_failed, "the host's loader goes on missing " + missing.front());
         }
     }
-    copies.put_text(start_script(program, libraries), start_cargo, set);
+    copies.put_text(start_script(program, libraries), start_file, set);
 }
 
 struct first_answers {
@@ -525,15 +526,15 @@ bool is_starting(far_shell& shell, first_answers& answers) {
 
 }  // namespace
 
-freight gather(const std::vector<std::string>& modules, const std::string& directory,
-               step_clock& clock) {
-    freight all{this_program(clock), {}, loaded_libraries(), directory, {}, {}};
+bundle gather(const std::vector<std::string>& modules, const std::string& directory,
+              step_clock& clock) {
+    bundle all{this_program(clock), {}, loaded_libraries(), directory, {}, {}};
     for (const auto& each : modules) all.modules.push_back(read_through(each, clock));
     if (!modules.empty()) {
         clock.begin(errc::load_failed, "asking for the libraries of the modules");
         all.libraries.merge(loader_report_of(modules).found);
     }
-    const auto add_paths = [&](const cargo& file, const std::filesystem::path& loaded_in) {
+    const auto add_paths = [&](const bundle_file& file, const std::filesystem::path& loaded_in) {
         for (const auto& path : needed_by_path(file.path)) {
             // What the loader there makes of $ORIGIN and the like, it alone knows.
             if (path.find('$') != path.npos) continue;
@@ -548,7 +549,7 @@ freight gather(const std::vector<std::string>& modules, const std::string& direc
     return all;
 }
 
-started_stream start_deployed(far_side& far, const freight& what, bool show_progress) {
+started_stream start_deployed(far_side& far, const bundle& what, bool show_progress) {
     far.clock().begin(errc::ssh_lost, "looking for the program there");
     first_answers answers;
     for (const bool copied : {false, true}) {
@@ -577,7 +578,7 @@ started_stream start_deployed(far_side& far, const freight& what, bool show_prog
     return {};
 }
 
-void forget_start(far_side& far, const freight& what) {
+void forget_start(far_side& far, const bundle& what) {
     far.clock().begin(errc::ssh_lost, "removing what does not start");
     far_shell shell(far, std::string(cache_script) + "rm -f \"$c/" + what.set +
                              "/start.$h\"; echo places-removed");

@@ -2,7 +2,7 @@
 // The program travels: what a node needs is copied once into the host's cache. Not installed.
 #pragma once
 
-#include "launcher/cargo.hpp"
+#include "launcher/bundle_file.hpp"
 #include "launcher/far_side.hpp"
 
 #include <map>
@@ -22,9 +22,9 @@ namespace places::launcher {
 // Whatever is there is whole.
 
 /// What goes to one host for one start of this program.
-struct freight {
-    cargo program;
-    std::vector<cargo> modules;
+struct bundle {
+    bundle_file program;
+    std::vector<bundle_file> modules;
     /// What these need here, name to path; what of it the host lacks goes as well.
     std::map<std::string, std::string> libraries;
     std::string directory;  ///< the node's, in which it loads modules; empty: that of the login
@@ -38,17 +38,17 @@ struct freight {
 /// which no host is waited for.
 /// Throws: error: load_failed naming the file; bad_argument naming two that the host could not
 ///         tell apart.
-freight gather(const std::vector<std::string>& modules, const std::string& directory,
-               step_clock& clock);
+bundle gather(const std::vector<std::string>& modules, const std::string& directory,
+              step_clock& clock);
 /// Runs this program on the far side as a node, after copying what is not there yet.
 /// Returns: the node, which reads its orders next.
 /// Throws: error: wrong_architecture naming both sides' processor or C library, no_space,
 ///         no_permission, load_failed for what neither side has, or is needed by a path at which
 ///         the host lacks it, ssh_lost, and as far_side.
-started_stream start_deployed(far_side& far, const freight& what, bool show_progress);
+started_stream start_deployed(far_side& far, const bundle& what, bool show_progress);
 /// Makes the next start copy again what is not whole, after one by which nothing has run.
 /// Throws: as far_side.
-void forget_start(far_side& far, const freight& what);
+void forget_start(far_side& far, const bundle& what);
 /// Runs a program that is on the host already. Throws: error{program_not_found}, as far_side.
 started_stream start_installed(far_side& far, const std::string& program);
 

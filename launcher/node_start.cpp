@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the caller's side: a node, or a starter that is one to us, from its process to its link.
 #include "core/child.hpp"
-#include "launcher/cargo.hpp"
+#include "launcher/bundle_file.hpp"
 #include "launcher/key_file.hpp"
 #include "launcher/node.hpp"
 #include "launcher/spawned.hpp"

@@ -583,7 +583,7 @@ int serve_starter() {
         step_clock clock(std::chrono::milliseconds{order->step_deadline_ms}, STDIN_FILENO);
         const bool is_copied = order->program.empty();
         const auto goods =
-            is_copied ? gather(order->modules, order->working_directory, clock) : freight{};
+            is_copied ? gather(order->modules, order->working_directory, clock) : bundle{};
         const auto settings = settings_of(*order);
         const auto far = open_far_side(*order, settings, clock);
         auto node = is_copied ? start_deployed(*far, goods, order->show_progress)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Nodes that are started by SSH.
-#include "launcher/cargo.hpp"
+#include "launcher/bundle_file.hpp"
 #include "launcher/node.hpp"
 #include "launcher/spawned.hpp"
 #include "tests/node/by_ssh.hpp"

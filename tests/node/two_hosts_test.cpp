@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Run by tests/support/with_far.sh: the far host is in another network and has no build tree.
-#include "launcher/cargo.hpp"
+#include "launcher/bundle_file.hpp"
 #include "tests/node/by_command.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"

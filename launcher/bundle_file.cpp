@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "launcher/cargo.hpp"
+#include "launcher/bundle_file.hpp"
 
 #include "launcher/text_parts.hpp"
 
@@ -88,11 +88,11 @@ std::string sha256_of(std::string_view octets) {
 
 std::string deployed_name(std::string_view path) { return plain_name(base_name(path)); }
 
-const std::string& shown(const cargo& what) noexcept {
+const std::string& shown(const bundle_file& what) noexcept {
     return what.path.starts_with("/proc/") ? what.name : what.path;
 }
 
-cargo cargo_of(const std::string& path, const std::function<void()>& on_read) {
+bundle_file bundle_file_of(const std::string& path, const std::function<void()>& on_read) {
     const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
     struct stat status {};
     const auto fail = [&](const char* why) {
@@ -100,7 +100,7 @@ cargo cargo_of(const std::string& path, const std::function<void()>& on_read) {
     };
     if (!file || ::fstat(file.get(), &status) != 0) fail(std::strerror(errno));
     if (!S_ISREG(status.st_mode)) fail("not a file");
-    cargo c{path, deployed_name(path), {}, 0};
+    bundle_file c{path, deployed_name(path), {}, 0};
     digest d;
     std::vector<char> buffer(read_bytes);
     for (ssize_t got; (got = ::read(file.get(), buffer.data(), buffer.size())) != 0;) {
@@ -338,7 +338,7 @@ std::string mismatch(const platform& here, const platform& there) {
     return {};
 }
 
-std::string mismatch(const cargo& what, const platform& there) {
+std::string mismatch(const bundle_file& what, const platform& there) {
     if (!there.c_library.starts_with("glibc ")) return {};
     const auto wanted = glibc_needed(what.path);
     // What runs here may need a symbol of a newer release that a distribution has taken over.

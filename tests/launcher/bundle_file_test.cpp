@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "launcher/cargo.hpp"
+#include "launcher/bundle_file.hpp"
 
 #include "tests/node/newer_object.hpp"
 #include "tests/support/content_of.hpp"
@@ -26,32 +26,33 @@ using namespace places::launcher;
 
 namespace {
 
-TEST(cargo, is_a_file_with_the_digest_of_its_content_and_a_plain_name) {
+TEST(bundle_file, is_a_file_with_the_digest_of_its_content_and_a_plain_name) {
     const scratch_folder folder;
-    const auto c = cargo_of(folder.put("a b'c.so", "abc"));
+    const auto c = bundle_file_of(folder.put("a b'c.so", "abc"));
     EXPECT_EQ(c.digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     EXPECT_EQ(c.bytes, 3U);
     EXPECT_EQ(c.name, "a_b_c.so");
     EXPECT_EQ(deployed_name("/a/.start"), "_.start");
     EXPECT_EQ(sha256_of(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    const auto text = text_of_error(errc::load_failed, [&] { (void)cargo_of(folder.path()); });
+    const auto text =
+        text_of_error(errc::load_failed, [&] { (void)bundle_file_of(folder.path()); });
     EXPECT_NE(text.find(folder.path()), text.npos);
-    EXPECT_EQ(error_of([] { (void)cargo_of("/no/such"); }).code(), errc::load_failed);
+    EXPECT_EQ(error_of([] { (void)bundle_file_of("/no/such"); }).code(), errc::load_failed);
 }
 
-TEST(cargo, that_cannot_be_read_to_its_end_is_refused_naming_it) {
+TEST(bundle_file, that_cannot_be_read_to_its_end_is_refused_naming_it) {
     // A file by all appearance, and at its start there is no memory.
     const std::string broken = "/proc/self/mem";
-    const auto text = text_of_error(errc::load_failed, [&] { (void)cargo_of(broken); });
+    const auto text = text_of_error(errc::load_failed, [&] { (void)bundle_file_of(broken); });
     EXPECT_NE(text.find(broken + ": Input/output error"), text.npos) << text;
 }
 
-TEST(cargo, that_is_large_tells_while_it_is_read_that_it_moves) {
+TEST(bundle_file, that_is_large_tells_while_it_is_read_that_it_moves) {
     const scratch_folder folder;
     const auto large = folder.put("large", "");
     std::filesystem::resize_file(large, 8 * 1024 * 1024);
     int times = 0;
-    EXPECT_EQ(cargo_of(large, [&] { ++times; }).bytes, 8U * 1024 * 1024);
+    EXPECT_EQ(bundle_file_of(large, [&] { ++times; }).bytes, 8U * 1024 * 1024);
     EXPECT_GE(times, 8);
 }
 
@@ -103,7 +104,7 @@ TEST(platform, without_the_loader_that_a_program_names_is_refused_naming_it) {
 
 TEST(platform, of_this_program_runs_this_program) {
     EXPECT_EQ(mismatch(this_platform(), this_platform()), "");
-    const auto self = cargo_of("/proc/self/exe");
+    const auto self = bundle_file_of("/proc/self/exe");
     EXPECT_FALSE(glibc_needed(self.path).empty());
     EXPECT_EQ(mismatch(self, this_platform()), "");
     EXPECT_TRUE(std::filesystem::exists(this_platform().loader));
@@ -112,19 +113,20 @@ TEST(platform, of_this_program_runs_this_program) {
 TEST(platform, that_is_older_than_what_a_file_needs_is_refused_naming_all_three) {
     auto there = this_platform();
     there.c_library = "glibc 2.0";
-    const auto self = cargo_of(std::filesystem::read_symlink("/proc/self/exe"));
+    const auto self = bundle_file_of(std::filesystem::read_symlink("/proc/self/exe"));
     auto text = mismatch(self, there);
     EXPECT_NE(text.find(self.path + " needs glibc " + glibc_needed(self.path)), text.npos) << text;
     EXPECT_NE(text.find("the host has glibc 2.0;"), text.npos) << text;
     // As where the file is gone.
-    const auto gone = cargo_of("/proc/self/exe");
+    const auto gone = bundle_file_of("/proc/self/exe");
     text = mismatch(gone, there);
     EXPECT_TRUE(text.starts_with(gone.name + " needs glibc ")) << text;
 }
 
 TEST(platform, is_not_refused_for_what_is_newer_than_the_one_here_calls_itself) {
     const scratch_folder folder;
-    const auto newer = cargo_of(for_a_newer_c_library(SHARED_OBJECT, folder.path() + "/newer.so"));
+    const auto newer =
+        bundle_file_of(for_a_newer_c_library(SHARED_OBJECT, folder.path() + "/newer.so"));
     EXPECT_TRUE(glibc_needed(newer.path).starts_with("9."));
     EXPECT_EQ(mismatch(newer, this_platform()), "");
 }
@@ -200,7 +202,7 @@ TEST(platform, needed_by_a_file_is_the_newest_that_it_names_and_of_packed_reloca
     EXPECT_EQ(needed({"GLIBC_ABI_DT_RELR", "GLIBC_2.38"}), "2.38");
 }
 
-TEST(cargo, that_needs_another_by_its_path_is_told_from_one_that_needs_it_by_name) {
+TEST(bundle_file, that_needs_another_by_its_path_is_told_from_one_that_needs_it_by_name) {
     const std::vector<std::string> none;
     EXPECT_EQ(needed_by_path(PATH_MODULE), std::vector<std::string>{NO_SONAME});
     EXPECT_FALSE(glibc_needed(SHARED_OBJECT).empty());

@@ -12,7 +12,7 @@
 namespace places::launcher {
 
 /// One file that goes there.
-struct cargo {
+struct bundle_file {
     std::string path;    ///< here
     std::string name;    ///< there
     std::string digest;  ///< of its content: SHA-256, in hexadecimal
@@ -20,11 +20,11 @@ struct cargo {
 };
 /// What an error calls it: the path, or of a program whose file is gone the name, as the kernel's
 /// path to it tells nobody anything.
-const std::string& shown(const cargo& what) noexcept;
+const std::string& shown(const bundle_file& what) noexcept;
 
 /// `on_read` is called in between: a large file takes its time.
 /// Throws: error{load_failed} for a file that cannot be read, with the system's words.
-cargo cargo_of(const std::string& path, const std::function<void()>& on_read = {});
+bundle_file bundle_file_of(const std::string& path, const std::function<void()>& on_read = {});
 /// How a file is called there: without what would need quoting.
 std::string deployed_name(std::string_view path);
 /// Whether a shared object of that name comes with the C library, or is its loader: what never
@@ -62,7 +62,7 @@ std::string glibc_needed(const std::string& path);
 std::string mismatch(const platform& here, const platform& there);
 /// The same for one file and a host with the same C library, which may be an older one. Of a file
 /// that needs a newer one than that here calls itself, only the host's loader can tell.
-std::string mismatch(const cargo& what, const platform& there);
+std::string mismatch(const bundle_file& what, const platform& there);
 /// `glibc 2.36` or `musl` of what getconf or ldd print.
 std::string c_library_in(std::string_view words);
 
