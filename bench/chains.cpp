@@ -18,7 +18,7 @@ contestant chained(const peer& p, const chain& c, const link_options& o) {
             c.stage(*from, to.get());
         });
     }
-    auto all = std::make_shared<duo>(
+    auto all = std::make_shared<process_pair>(
         [links, c]() -> slice_body {
             pin_to_first(c.cores);
             const std::shared_ptr<end> last = c.closed ? links->back()->open(side::far) : nullptr;

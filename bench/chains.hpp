@@ -2,9 +2,9 @@
 // Contestants of many processes, each of which has a link to the next: pipeline and token.
 #pragma once
 
-#include "bench/duo.hpp"
 #include "bench/harness.hpp"
 #include "bench/peers/peer.hpp"
+#include "bench/process_pair.hpp"
 #include "bench/subjects.hpp"
 
 #include <functional>

@@ -3,9 +3,9 @@
 #pragma once
 
 #include "bench/bodies.hpp"
-#include "bench/duo.hpp"
 #include "bench/harness.hpp"
 #include "bench/peers/peer.hpp"
+#include "bench/process_pair.hpp"
 #include "bench/subjects.hpp"
 
 #include <places/core/place.hpp>
@@ -19,7 +19,7 @@ template <class End, class Memory, class Body>
 contestant forked(const harness& h, std::string name, const Body& body, const link_options& o) {
     auto memory = std::make_shared<Memory>(o);
     const auto core = h.near_core();
-    auto both = std::make_shared<duo>(
+    auto both = std::make_shared<process_pair>(
         [memory, body, core]() -> slice_body {
             pin_to(core);
             auto end = std::make_shared<End>(*memory, side::near);
@@ -43,7 +43,7 @@ contestant linked(const harness& h, const peer& p, const Body& body, const link_
                   pins what = pins::all) {
     const auto core = h.near_core();
     const std::shared_ptr<link> between = p.make(o);
-    auto both = std::make_shared<duo>(
+    auto both = std::make_shared<process_pair>(
         [between, body, core, what]() -> slice_body {
             if (what == pins::all) pin_to(core);
             const std::shared_ptr<end> e = between->open(side::near);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/duo.hpp"
+#include "bench/process_pair.hpp"
 
 #include <places/shm/unique_fd.hpp>
 
@@ -67,7 +67,7 @@ pinned::pinned(int core) noexcept {
 
 pinned::~pinned() { (void)::sched_setaffinity(0, sizeof before_, &before_); }
 
-duo::duo(std::function<slice_body()> near, std::vector<std::function<void()>> far)
+process_pair::process_pair(std::function<slice_body()> near, std::vector<std::function<void()>> far)
     : page_(boost::interprocess::anonymous_shared_memory(sizeof(report))) {
     auto* found = new (page_.get_address()) report{};
     int sockets[2];
@@ -101,9 +101,9 @@ duo::duo(std::function<slice_body()> near, std::vector<std::function<void()>> fa
     signal_far(SIGSTOP);
 }
 
-duo::~duo() { end(); }
+process_pair::~process_pair() { end(); }
 
-void duo::end() noexcept {
+void process_pair::end() noexcept {
     if (near_ > 0) far_.push_back(near_);
     for (const auto pid : far_) ::kill(pid, SIGKILL);
     for (const auto pid : far_) ::waitpid(pid, nullptr, 0);
@@ -112,11 +112,11 @@ void duo::end() noexcept {
     ::close(control_);
 }
 
-void duo::signal_far(int signal) noexcept {
+void process_pair::signal_far(int signal) noexcept {
     for (const auto pid : far_) ::kill(pid, signal);
 }
 
-const report& duo::run() {
+const report& process_pair::run() {
     signal_far(SIGCONT);
     const char order = 1;
     checked(::send(control_, &order, 1, MSG_NOSIGNAL), "order a slice");
@@ -125,7 +125,7 @@ const report& duo::run() {
     return *static_cast<const report*>(page_.get_address());
 }
 
-void duo::await_answer(int timeout_ms) {
+void process_pair::await_answer(int timeout_ms) {
     pollfd fd{control_, POLLIN, 0};
     const auto ready = ::poll(&fd, 1, timeout_ms);
     char answer;

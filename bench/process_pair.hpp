@@ -20,16 +20,16 @@ using slice_body = std::function<void(report&)>;
 /// slices the near one sleeps on its order and the far ones are stopped, so that one that spins
 /// takes nothing from the other contestants.
 /// Safety: to be made before this process has started a thread. Thread: one.
-class duo {
+class process_pair {
   public:
     /// Each function runs in its own process: those of `far` first, in their order. `near` opens
     /// its end and returns what measures.
     /// Throws: std::runtime_error when a process has ended, or has not begun within 20 s.
-    duo(std::function<slice_body()> near, std::vector<std::function<void()>> far);
+    process_pair(std::function<slice_body()> near, std::vector<std::function<void()>> far);
     /// Kills and reaps them.
-    ~duo();
-    duo(const duo&) = delete;
-    duo& operator=(const duo&) = delete;
+    ~process_pair();
+    process_pair(const process_pair&) = delete;
+    process_pair& operator=(const process_pair&) = delete;
 
     /// Blocks: until the slice is done.
     /// Throws: std::runtime_error when a process has ended or takes over 60 s.

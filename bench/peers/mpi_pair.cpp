@@ -3,8 +3,8 @@
 // Rank 0 measures a slice for every line it reads, writes the report into FILE and answers with a
 // line; between slices rank 1, which would spin, is stopped.
 #include "bench/bodies.hpp"
-#include "bench/duo.hpp"
 #include "bench/end.hpp"
+#include "bench/process_pair.hpp"
 
 #define OMPI_SKIP_MPICXX 1
 #pragma GCC diagnostic push

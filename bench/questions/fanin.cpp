@@ -4,8 +4,8 @@
 // alone; then all are active, each with one request under way, and none may wait much longer than
 // the others.
 #include "bench/bodies.hpp"
-#include "bench/crowd.hpp"
-#include "bench/duo.hpp"
+#include "bench/concurrent_clients.hpp"
+#include "bench/process_pair.hpp"
 #include "bench/questions/questions.hpp"
 #include "bench/subjects.hpp"
 
@@ -27,13 +27,14 @@ void answer_all(inbox& in, int core) {
 
 constexpr std::size_t message_bytes = sizeof(request);
 
-struct crowd {
+struct concurrent_clients {
     place server;
     std::vector<channel> clients;
 };
 
-std::shared_ptr<crowd> connected(const harness& h, const std::string& name, int count) {
-    auto c = std::make_shared<crowd>();
+std::shared_ptr<concurrent_clients> connected(const harness& h, const std::string& name,
+                                              int count) {
+    auto c = std::make_shared<concurrent_clients>();
     c->server = spawn({.named = name, .ring_bytes = ring_bytes_default}, &answer_all, h.far_core());
     for (int i = 0; i < count; ++i) {
         c->clients.push_back(connect_to_named_place(name, shm::ring_bytes_min));

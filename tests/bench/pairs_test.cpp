@@ -3,7 +3,7 @@
 #include "bench/pairs.hpp"
 
 #include "tests/bench/fixture.hpp"
-#include "bench/crowd.hpp"
+#include "bench/concurrent_clients.hpp"
 
 #include <places/core/place.hpp>
 
@@ -214,7 +214,7 @@ void take_three(inbox& in) {
     for (int i = 0; i < 3; ++i) (void)in.get();
 }
 
-TEST(bench_crowd, who_waits_for_a_server_that_has_ended_is_told) {
+TEST(bench_concurrent_clients, who_waits_for_a_server_that_has_ended_is_told) {
     captured out;
     const fixture f{asked(1, true)};
     (void)out.take();

@@ -2,7 +2,7 @@
 // How the peers wait: it decides what they are measured as.
 #include "bench/peers/peer.hpp"
 
-#include "bench/duo.hpp"
+#include "bench/process_pair.hpp"
 
 #include <boost/interprocess/anonymous_shared_memory.hpp>
 #include <boost/interprocess/mapped_region.hpp>
@@ -41,7 +41,7 @@ double spent_on_waiting_ns(const peer& p, bool spins) {
     const boost::interprocess::mapped_region page =
         boost::interprocess::anonymous_shared_memory(sizeof(std::atomic<pid_t>));
     auto& waiting = *new (page.get_address()) std::atomic<pid_t>{0};
-    duo both(
+    process_pair both(
         [&]() -> slice_body {
             const std::shared_ptr<end> mine = between->open(side::near);
             return [mine, &waiting](report& found) {

@@ -361,13 +361,13 @@ TEST_P(listening, hundred_pending_connections_do_not_keep_a_good_client_out) {
             sum += contains(line, " more refused; the last: ") ? std::stoul(line) : 1;
         return sum;
     };
-    std::vector<tcp::socket> crowd;
-    for (int i = 0; i < 100; ++i) crowd.push_back(raw());
+    std::vector<tcp::socket> connections;
+    for (int i = 0; i < 100; ++i) connections.push_back(raw());
     // 64 wait, 36 are turned away: ten with lines of their own and 26 in one, if within one window.
     ASSERT_TRUE(loop.run_until([&] { return refused() == 36; }));
     EXPECT_LT(lines.size(), 36u);
     EXPECT_TRUE(contains(lines[0], "64 handshakes are under way")) << lines[0];
-    crowd.clear();
+    connections.clear();
     ASSERT_TRUE(loop.run_until([&] { return refused() == 100; }));
     EXPECT_LT(lines.size(), 72u);
     loop.run_ready();
@@ -379,12 +379,12 @@ TEST_P(listening, with_as_many_handshakes_as_it_takes_ends_the_oldest_for_whoeve
     auto with = options();
     with.pending_max = 2;
     listen(std::move(with));
-    std::vector<tcp::socket> crowd;
+    std::vector<tcp::socket> connections;
     for (int i = 0; i < 2; ++i) {
-        crowd.push_back(raw());
+        connections.push_back(raw());
         loop.run_ready();
     }
-    const auto oldest = text_of(crowd.front().local_endpoint());
+    const auto oldest = text_of(connections.front().local_endpoint());
     const auto r = dialed(to(node->port()));
     ASSERT_TRUE(r) << r.error().text;
     ASSERT_EQ(lines.size(), 1u);
@@ -393,7 +393,7 @@ TEST_P(listening, with_as_many_handshakes_as_it_takes_ends_the_oldest_for_whoeve
         << lines[0];
     boost::system::error_code ec;
     std::string rest;
-    asio::read(crowd.front(), asio::dynamic_buffer(rest), ec);
+    asio::read(connections.front(), asio::dynamic_buffer(rest), ec);
     EXPECT_EQ(contains(rest, "made room for a newer one; try again"), !is_secure);
 }
 
@@ -406,8 +406,8 @@ TEST_P(listening, keeps_a_handshake_that_has_proved_a_key_while_others_make_room
     bool is_shaken = false;
     client.async_shake([&](boost::system::error_code ec) { is_shaken = !ec; });
     ASSERT_TRUE(loop.run_until([&] { return is_shaken; }));
-    std::vector<tcp::socket> crowd;
-    for (int i = 0; i < 5; ++i) crowd.push_back(raw());
+    std::vector<tcp::socket> connections;
+    for (int i = 0; i < 5; ++i) connections.push_back(raw());
     ASSERT_TRUE(loop.run_until([&] { return lines.size() == 4; }));
     loop.run_ready();
     std::array<std::byte, length_prefix_bytes> challenge{};
@@ -426,8 +426,8 @@ TEST_P(listening, keeps_a_handshake_with_a_hello_that_a_key_has_made_while_other
     listen(std::move(with));
     const auto client = answered(hello);
     const auto address = text_of(client.local_endpoint());
-    std::vector<tcp::socket> crowd;
-    for (int i = 0; i < 5; ++i) crowd.push_back(raw());
+    std::vector<tcp::socket> connections;
+    for (int i = 0; i < 5; ++i) connections.push_back(raw());
     ASSERT_TRUE(loop.run_until([&] { return lines.size() == 4; }));
     for (const auto& line : lines) EXPECT_FALSE(contains(line, address)) << line;
 }
@@ -461,8 +461,8 @@ TEST_P(listening, full_of_others_lets_a_known_address_in_ahead_of_those_that_wai
 
 TEST_P(listening, good_client_gets_in_while_others_are_pending) {
     listen();
-    std::vector<tcp::socket> crowd;
-    for (int i = 0; i < 60; ++i) crowd.push_back(raw());
+    std::vector<tcp::socket> connections;
+    for (int i = 0; i < 60; ++i) connections.push_back(raw());
     expect_that_a_good_client_works();
 }
 
@@ -508,7 +508,7 @@ class attacked : public listening {
         auto few = options();
         few.pending_max = 256;  // so that most of the attackers wait, and take the place of others
         listen(std::move(few));
-        const attacking_process crowd{node->port(), how, start};
+        const attacking_process attackers{node->port(), how, start};
         for (int i = 0; i < 20; ++i) {
             auto with = to(node->port());
             with.deadline = 1s;
@@ -612,8 +612,8 @@ TEST_P(listening, insecure_anywhere_but_on_loopback_is_refused) {
 
 TEST_P(listening, running_out_of_descriptors_is_logged_once_and_survived) {
     listen();
-    std::vector<tcp::socket> crowd;
-    for (int i = 0; i < 2; ++i) crowd.push_back(raw());  // wait in the kernel's queue
+    std::vector<tcp::socket> connections;
+    for (int i = 0; i < 2; ++i) connections.push_back(raw());  // wait in the kernel's queue
     const int spare = ::dup(0);
     ASSERT_GE(spare, 0);
     ::close(spare);

@@ -83,9 +83,9 @@ void attack_in_silence(channel& to_creator) {
 }
 
 TEST_F(connected, within_a_second_each_time_while_a_thousand_others_prove_no_key) {
-    auto crowd = spawn(attack_in_silence);
-    ASSERT_EQ(crowd.put(std::int64_t{node_.port()}), status::ok);
-    ASSERT_TRUE(crowd.get<bool>());
+    auto attackers = spawn(attack_in_silence);
+    ASSERT_EQ(attackers.put(std::int64_t{node_.port()}), status::ok);
+    ASSERT_TRUE(attackers.get<bool>());
     auto options = own_key();
     options.deadline = 1s;
     for (int i = 0; i < 20; ++i) {
@@ -94,7 +94,7 @@ TEST_F(connected, within_a_second_each_time_while_a_thousand_others_prove_no_key
         auto found = there.connect_to_named_place("echo");
         EXPECT_EQ(echoed(found, "hello"), "hello");
     }
-    crowd.kill();
+    attackers.kill();
 }
 
 TEST_F(connected, knows_a_key_that_its_starter_has_had_from_a_file) {

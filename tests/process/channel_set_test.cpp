@@ -39,14 +39,14 @@ void echo_all(places::inbox& in) {
 }
 
 /// Channels to one place that answers on each what came on it.
-struct crowd {
-    explicit crowd(std::size_t count)
+struct concurrent_clients {
+    explicit concurrent_clients(std::size_t count)
         : server(spawn({.named = "echo", .ring_bytes = small_ring}, echo_all)) {
         for (std::size_t i = 0; i < count; ++i) {
             clients.push_back(places::connect_to_named_place("echo", small_ring));
         }
     }
-    ~crowd() { server.kill(); }
+    ~concurrent_clients() { server.kill(); }
     places::place server;
     std::vector<channel> clients;
 };
@@ -69,7 +69,7 @@ bool is_readable(int fd, int timeout_ms) {
 }  // namespace
 
 TEST(channel_set, names_the_channel_that_has_a_message_among_hundreds) {
-    crowd c{many};
+    concurrent_clients c{many};
     channel_set all;
     for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
     EXPECT_EQ(all.size(), many);
@@ -153,7 +153,7 @@ struct counted {
 
 /// Looks at members for `messages` of the first of `size` channels, the others being silent.
 std::uint64_t looks_among(std::size_t size, int messages) {
-    crowd c{size};
+    concurrent_clients c{size};
     places::detail::ready_list<counted> all{places::detail::process::current()};
     std::uint64_t looks = 0;
     for (auto& each : c.clients) {
@@ -198,7 +198,7 @@ TEST(channel_set, looks_at_those_that_are_active_however_many_there_are) {
 }
 
 TEST(channel_set, is_what_select_takes_for_any_number_of_channels) {
-    crowd c{many};
+    concurrent_clients c{many};
     channel_set all;
     for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
     EXPECT_EQ(places::select(all, 0ns), std::nullopt);
@@ -207,7 +207,7 @@ TEST(channel_set, is_what_select_takes_for_any_number_of_channels) {
 }
 
 TEST(channel_set, serves_all_that_are_ready_in_turns) {
-    crowd c{many};
+    concurrent_clients c{many};
     channel_set all;
     for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
     for (auto& each : c.clients) {
@@ -258,7 +258,7 @@ TEST(channel_set, in_a_router_body_names_a_channel_whose_other_end_has_died) {
 }
 
 TEST(channel_set, knows_a_channel_that_was_moved_or_waited_on_besides) {
-    crowd c{2};
+    concurrent_clients c{2};
     channel_set all;
     all.add(c.clients[0], 0);
     all.add(c.clients[1], 1);
@@ -273,7 +273,7 @@ TEST(channel_set, knows_a_channel_that_was_moved_or_waited_on_besides) {
 }
 
 TEST(channel_set, forgets_a_channel_that_ends) {
-    crowd c{2};
+    concurrent_clients c{2};
     channel_set all;
     all.add(c.clients[0], 0);
     all.add(c.clients[1], 1);
@@ -298,7 +298,7 @@ TEST(channel_set, refuses_what_it_cannot_wait_for) {
 }
 
 TEST(channel_set, has_a_descriptor_that_any_event_loop_can_poll) {
-    crowd c{many};
+    concurrent_clients c{many};
     channel_set all;
     for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
     const int fd = all.native_handle();
@@ -332,7 +332,7 @@ TEST(channel_set, with_a_descriptor_is_the_only_one_that_waits) {
 }
 
 TEST(channel_set, suspends_only_the_body_of_a_router_that_waits) {
-    crowd c{many};
+    concurrent_clients c{many};
     places::router r;
     bool other_ran = false;
     std::optional<std::uint64_t> key;
@@ -352,7 +352,7 @@ TEST(channel_set, suspends_only_the_body_of_a_router_that_waits) {
 }
 
 TEST(select, takes_more_channels_than_a_sleep_can_watch_words) {
-    crowd c{many};
+    concurrent_clients c{many};
     std::vector<channel*> all;
     for (auto& each : c.clients) all.push_back(&each);
     EXPECT_EQ(places::select(all, 10ms), std::nullopt);
@@ -364,7 +364,7 @@ TEST(select, takes_more_channels_than_a_sleep_can_watch_words) {
 }
 
 TEST(channel_set, works_in_a_router_body_and_outside_and_in_the_next_router) {
-    crowd c{many};
+    concurrent_clients c{many};
     channel_set all;
     for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
     const auto ask_some = [&] {
@@ -383,7 +383,7 @@ TEST(channel_set, works_in_a_router_body_and_outside_and_in_the_next_router) {
 }
 
 TEST(channel_set, in_a_router_body_knows_a_channel_that_another_body_has_waited_on) {
-    crowd c{2};
+    concurrent_clients c{2};
     channel_set both;
     both.add(c.clients[0], 0);
     both.add(c.clients[1], 1);
@@ -409,7 +409,7 @@ TEST(channel_set, in_a_router_body_knows_a_channel_that_another_body_has_waited_
 
 TEST(channel_set, in_two_bodies_gives_each_message_to_one_of_them) {
     constexpr int count = 2000;
-    crowd c{many};
+    concurrent_clients c{many};
     channel_set all;
     for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
     int taken = 0;
@@ -432,7 +432,7 @@ TEST(channel_set, in_two_bodies_gives_each_message_to_one_of_them) {
 }
 
 TEST(channel_set, that_comes_and_goes_leaves_another_body_its_sleep) {
-    crowd c{2};
+    concurrent_clients c{2};
     int told = 0;
     test_runtime().route(places::after(0s,
                                        [&] {
@@ -455,7 +455,7 @@ TEST(channel_set, that_comes_and_goes_leaves_another_body_its_sleep) {
 }
 
 TEST(channel_set, leaves_a_body_its_sleep_when_another_gives_up_its_own) {
-    crowd c{2};
+    concurrent_clients c{2};
     int told = 0;
     bool is_over = false;
     const auto waits = places::after(0s, [&] {
@@ -481,7 +481,7 @@ TEST(channel_set, leaves_a_body_its_sleep_when_another_gives_up_its_own) {
 }
 
 TEST(channel_set, asked_in_a_body_without_waiting_sees_what_has_come) {
-    crowd c{4};
+    concurrent_clients c{4};
     auto& other = c.clients[3];
     channel_set all;
     for (std::size_t i = 0; i < 3; ++i) all.add(c.clients[i], i);
@@ -518,7 +518,7 @@ TEST(channel_set, that_another_body_empties_is_waited_for_no_more) {
 }
 
 TEST(channel_set, that_a_body_waits_on_ends_with_its_router) {
-    crowd c{many};
+    concurrent_clients c{many};
     channel_set all;
     for (std::size_t i = 0; i < many; ++i) all.add(c.clients[i], i);
     bool was_destroyed = false;

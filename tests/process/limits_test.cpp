@@ -76,9 +76,9 @@ rlim_t limit_that_leaves(std::size_t count, int pid) {
 /// More descriptors of this user on their way through sockets than `nursery_limit`: whoever has
 /// that limit can send no other.
 constexpr rlim_t nursery_limit = 64;
-class crowd_in_flight {
+class descriptors_in_flight {
   public:
-    crowd_in_flight() {
+    descriptors_in_flight() {
         std::array<int, 2> fds{};
         places::checked(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds.data()),
                         "make sockets");
@@ -183,7 +183,7 @@ TEST(limits, a_spawn_whose_answer_cannot_carry_its_descriptors_fails_and_leaves_
     const int nursery = nursery_pid();
     const auto before = children_of(nursery);
     {
-        const crowd_in_flight crowd;
+        const descriptors_in_flight many;
         const descriptor_limit limit{nursery, nursery_limit};
         expect_start_failed_for(error_of([] { (void)places::spawn(never_ends); }), ETOOMANYREFS);
     }
@@ -194,7 +194,7 @@ TEST(limits, a_spawn_whose_answer_cannot_carry_its_descriptors_fails_and_leaves_
 TEST(limits, a_connect_whose_offer_cannot_be_sent_fails_and_the_next_one_is_served) {
     auto server = places::spawn({.named = "limits-server"}, serve);
     {
-        const crowd_in_flight crowd;
+        const descriptors_in_flight many;
         const descriptor_limit limit{nursery_pid(), nursery_limit};
         const auto e = error_of([] { (void)places::connect_to_named_place("limits-server"); });
         expect_start_failed_for(e, ETOOMANYREFS);
@@ -214,7 +214,7 @@ TEST(limits, a_client_hears_that_its_offer_was_lost_after_it_had_been_queued) {
     home.on_log([](const control::log_note&) {});
     auto lost = places::connect_to_named_place("limits-server");
     {
-        const crowd_in_flight crowd;
+        const descriptors_in_flight many;
         const descriptor_limit limit{nursery_pid(), nursery_limit};
         ::kill(server.pid(), SIGUSR1);
         const auto got = lost.get<int>();
@@ -297,7 +297,7 @@ TEST(limits, a_client_hears_why_its_server_could_not_share_its_memory) {
     auto server = places::spawn({.named = "limits-server"}, serve);
     ASSERT_TRUE(answers(server));
     {
-        const crowd_in_flight crowd;
+        const descriptors_in_flight many;
         const descriptor_limit limit{server.pid(), nursery_limit};
         auto c = places::connect_to_named_place("limits-server");
         EXPECT_EQ(c.get<int>().error(), errc::refused);
@@ -313,7 +313,7 @@ TEST(limits, a_request_that_the_kernel_does_not_send_is_no_end_of_the_nursery) {
     const unique_fd null = places::checked_fd(::open("/dev/null", O_RDWR | O_CLOEXEC), "open");
     const control::spawn with_streams{control::registered_entry{"never-ends"}, "", 4096, false};
     {
-        const crowd_in_flight crowd;
+        const descriptors_in_flight many;
         const descriptor_limit limit{::getpid(), nursery_limit};
         const auto e = error_of([&] {
             (void)places::detail::process::current().request(with_streams,

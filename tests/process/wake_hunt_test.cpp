@@ -30,7 +30,7 @@ namespace {
 
 constexpr std::size_t small_ring = 4096;
 constexpr std::size_t large = 1000;  // four of them fill the ring
-constexpr int crowd_size = 3;
+constexpr int hunted_count = 3;
 
 /// Waits as every wait of a channel does, for a message or for room of a large one.
 void await_parked(channel_state& c, bool for_room, dawdler& dawdle) {
@@ -151,9 +151,9 @@ struct member {
     }
 };
 
-void hunt_in_a_set(std::vector<std::unique_ptr<prey>>& crowd, std::uint64_t count) {
+void hunt_in_a_set(std::vector<std::unique_ptr<prey>>& hunted, std::uint64_t count) {
     places::detail::ready_list<member> all{places::detail::process::current()};
-    for (auto& one : crowd) all.add(std::make_shared<member>(member{one.get(), &one->end()}));
+    for (auto& one : hunted) all.add(std::make_shared<member>(member{one.get(), &one->end()}));
     for (std::uint64_t n = 0; n < count;) {
         all.pump();
         if (const auto m = all.next()) {
@@ -161,7 +161,7 @@ void hunt_in_a_set(std::vector<std::unique_ptr<prey>>& crowd, std::uint64_t coun
             n += m->one->go_on();
             ASSERT_FALSE(testing::Test::HasFailure());
         } else {
-            crowd.front()->dawdle()();
+            hunted.front()->dawdle()();
             ASSERT_TRUE(all.wait(no_deadline, [] { return false; }));
         }
     }
@@ -178,9 +178,9 @@ void hunt_alone(prey& one, std::uint64_t count) {
 class wake_hunt : public testing::Test {
   protected:
     /// Some that answer and some that swallow.
-    std::vector<std::unique_ptr<prey>> make_crowd() {
+    std::vector<std::unique_ptr<prey>> make_hunted() {
         std::vector<std::unique_ptr<prey>> all;
-        for (int i = 0; i < crowd_size; ++i) {
+        for (int i = 0; i < hunted_count; ++i) {
             all.push_back(std::make_unique<prey>(i % 2 == 1, random_()));
         }
         return all;
@@ -197,18 +197,18 @@ class wake_hunt : public testing::Test {
 }  // namespace
 
 TEST_F(wake_hunt, finds_no_lost_call_of_a_thread_that_waits_for_one) {
-    auto crowd = make_crowd();
-    for (auto& one : crowd) hunt_alone(*one, count(15'000));
+    auto hunted = make_hunted();
+    for (auto& one : hunted) hunt_alone(*one, count(15'000));
 }
 
 TEST_F(wake_hunt, finds_no_lost_call_of_a_thread_that_waits_for_several) {
-    auto crowd = make_crowd();
-    hunt_in_a_set(crowd, count(100'000));
+    auto hunted = make_hunted();
+    hunt_in_a_set(hunted, count(100'000));
 }
 
 TEST_F(wake_hunt, finds_no_lost_call_of_bodies_of_a_router) {
-    auto alone = make_crowd();
-    auto together = make_crowd();
+    auto alone = make_hunted();
+    auto together = make_hunted();
     places::router bodies;
     std::size_t running = 0;
     const auto begin = [&](std::function<void()> body) {

@@ -63,7 +63,7 @@ class spin_budget {
     /// The same for so short a time that the core is not given away; once where it is wanted.
     template <class Ready>
     bool spin_briefly(Ready&& ready) {
-        return is_crowded_ ? ready() : poll(ready);
+        return is_core_shared_ ? ready() : poll(ready);
     }
     /// The same for what comes bit by bit, in as long a time with few looks, ever further apart:
     /// each takes the line from who writes it.
@@ -102,7 +102,7 @@ class spin_budget {
     unsigned failure_count_ = 0;
     unsigned alone_count_ = 0;   // yields taken up on the only core
     unsigned hogged_count_ = 0;  // spins to come that give the core to nobody
-    bool is_crowded_ = false;    // the core was given away last to who takes turns
+    bool is_core_shared_ = false;  // the core was given away last to who takes turns
 };
 
 // -- bodies --
@@ -118,7 +118,7 @@ bool spin_budget::poll(Ready&& ready) {
 
 template <class Ready>
 bool spin_budget::spin_sparsely(Ready&& ready) {
-    if (is_crowded_) return ready();
+    if (is_core_shared_) return ready();
     for (int rests = 1; rests < look_count; rests *= 2) {
         for (int i = 0; i < rests; ++i) rest();
         if (ready()) return true;
@@ -141,7 +141,7 @@ bool spin_budget::spin(Ready&& ready, Core&& core) {
         const bool is_taken_up = gone >= taken_up_;
         const bool is_only_one = is_taken_up && core.is_only_one();
         // However long it was gone; now and then not, for who is waited for may have another core.
-        is_crowded_ =
+        is_core_shared_ =
             is_only_one ? ++alone_count_ % long_every != 0 : is_taken_up && gone < turns_most;
         was_taken_up = was_taken_up || is_taken_up;
         if (gone >= hog_least) hogged_count_ = hogged_most;
@@ -154,7 +154,7 @@ bool spin_budget::spin(Ready&& ready, Core&& core) {
     } while (clock::now() - start < budget_);
     if (++failure_count_ % long_every == 0) {
         budget_ = most;
-        is_crowded_ = false;
+        is_core_shared_ = false;
     } else if (!was_taken_up) {
         budget_ = std::max(budget_ / 2, least);
     }
