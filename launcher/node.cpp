@@ -3,9 +3,9 @@
 
 #include "core/child.hpp"
 #include "launcher/end_limit.hpp"
+#include "launcher/owner_watch.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/step.hpp"
-#include "launcher/tether.hpp"
 #include "launcher/thread.hpp"
 #include "net/handshake.hpp"
 
@@ -180,11 +180,11 @@ int serve_node(detail::process& home, const node_setting& setting,
     try {
         const auto order = read_order<node_order>(setting.has_come_by_ssh);
         if (!order) return report_failure(errc::protocol, "what came as a node's order is none");
-        const auto life =
-            std::make_shared<tether>(tether::rules{order->is_remote, order->is_detached,
-                                                   std::chrono::milliseconds{order->grace_ms},
-                                                   silence_max, order->is_tunnelled},
-                                     STDIN_FILENO, STDOUT_FILENO);
+        const auto life = std::make_shared<owner_watch>(
+            owner_watch::rules{order->is_remote, order->is_detached,
+                               std::chrono::milliseconds{order->grace_ms}, silence_max,
+                               order->is_tunnelled},
+            STDIN_FILENO, STDOUT_FILENO);
         // Where it ends the process, the nursery ends with us. It outlives us, so it shares.
         start_thread("the thread that watches who started this node", [life] {
             life->hold();

@@ -36,7 +36,7 @@ inline constexpr const char* by_ssh_variable = "PLACES_BY_SSH";
 /// To such a node, in place of an order's length: the order is yet to come. Each beat_interval one
 /// does, however long the root takes.
 inline constexpr std::uint32_t order_to_come = 0xffff'ffff;
-/// Without an octet for so long nobody is there any more: no order, no tether.
+/// Without an octet for so long nobody is there any more: no order, no owner.
 inline constexpr std::chrono::milliseconds order_silence_max{10'000};
 
 /// Whether a node listens on all addresses that is told to listen there.
@@ -52,7 +52,7 @@ struct node_setting {
 };
 BOOST_DESCRIBE_STRUCT(node_setting, (), (working_directory, environment, modules))
 
-/// And then, in the same form. The pipe stays open as long as the starter lives; see tether.
+/// And then, in the same form. The pipe stays open as long as the starter lives; see owner_watch.
 struct node_order {
     std::string address;  ///< to listen on; empty: the one at which SSH_CONNECTION says we are
     std::uint16_t port = 0;

@@ -427,7 +427,7 @@ void check_options(const std::string& where, const node_options& options, bool b
             {"program", !options.program.empty()},
             {"tunnel", options.tunnel},
             {"detach", options.detach},
-            {"tether_grace", options.tether_grace != unsaid.tether_grace},
+            {"owner_grace", options.owner_grace != unsaid.owner_grace},
         };
         for (const auto& [name, is_said] : said) {
             if (!is_said) continue;
@@ -444,7 +444,7 @@ void check_options(const std::string& where, const node_options& options, bool b
     using ms = std::chrono::milliseconds;
     check_time("deadline", options.deadline, ms{1});
     check_time("step_deadline", options.step_deadline, ms{1});
-    check_time("tether_grace", options.tether_grace, ms{0});
+    check_time("owner_grace", options.owner_grace, ms{0});
     if (!options.name.empty() && !net::is_node_name(options.name)) {
         refuse("\"" + net::printable(options.name) + "\" " + net::node_name_rule);
     }
@@ -555,7 +555,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     order.is_remote = by_ssh;
     order.is_detached = by_ssh && options.detach;
     order.is_tunnelled = by_ssh && options.tunnel;
-    order.grace_ms = options.tether_grace.count();
+    order.grace_ms = options.owner_grace.count();
     order.key = node_key_of(where, options);
     if (order.key.empty()) {
         order.key.resize(32);

@@ -5,12 +5,12 @@
 #include "launcher/deploy.hpp"
 #include "launcher/exit_signal.hpp"
 #include "launcher/node.hpp"
+#include "launcher/owner_watch.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/ssh.hpp"
 #include "launcher/ssh_config.hpp"
 #include "launcher/ssh_program.hpp"
 #include "launcher/step.hpp"
-#include "launcher/tether.hpp"
 #include "net/keys.hpp"
 
 #include <algorithm>
@@ -36,7 +36,7 @@ namespace {
 using clock_type = std::chrono::steady_clock;
 
 constexpr std::size_t buffered_bytes_max = 64 * 1024;
-// A node that has been told to end does so within a second; then it is on its own tether.
+// A node that has been told to end does so within a second; then its own owner_watch ends it.
 constexpr std::chrono::milliseconds goodbye_limit{1500};
 constexpr std::chrono::milliseconds answer_interval{200};
 // Connections to the node's port: ours is one, and anybody on this host may make others.
@@ -219,7 +219,7 @@ std::optional<exit_status> node_relay::run() {
     try {
         say_goodbye();
     } catch (const error&) {
-        // The connection is lost meanwhile: the node's own tether tells it.
+        // The connection is lost meanwhile: the node's own owner_watch tells it.
     }
     return exit_status{};
 }

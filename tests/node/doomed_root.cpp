@@ -3,7 +3,7 @@
 // side. Told to wait, it first reads a line. Prints one line: the node (or its starter), its place,
 // the local place, both bridges, the node's port. Told to exit, it then has the node do so with 3.
 // Ends with the node's status.
-//     doomed_root [wait|exit] [HOST CONFIG GRACE_MS tethered|detached [SSH_COMMAND]]
+//     doomed_root [wait|exit] [HOST CONFIG GRACE_MS attached|detached [SSH_COMMAND]]
 #include "entries.hpp"
 #include "processes.hpp"
 
@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
     const bool is_far = argc >= 5;
     if (is_far) {
         options.ssh_config = argv[2];
-        options.tether_grace = std::chrono::milliseconds{std::atoi(argv[3])};
+        options.owner_grace = std::chrono::milliseconds{std::atoi(argv[3])};
         options.detach = std::string(argv[4]) == "detached";
         if (argc > 5) options.ssh_command = argv[5];
         if (options.detach) options.key = places::bytes(32, std::byte{7});

@@ -285,7 +285,7 @@ TEST(node, options_of_another_host_are_refused_for_this_one_naming_them) {
         {".program", [](node_options& o) { o.program = "/bin/true"; }},
         {".tunnel", [](node_options& o) { o.tunnel = true; }},
         {".detach", [](node_options& o) { o.detach = true; }},
-        {".tether_grace", [](node_options& o) { o.tether_grace = 1s; }},
+        {".owner_grace", [](node_options& o) { o.owner_grace = 1s; }},
     };
     for (const auto& [name, set] : table) {
         for (const char* host : {"localhost", "127.0.0.1"}) {

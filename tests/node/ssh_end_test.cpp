@@ -46,7 +46,7 @@ class ssh_end : public needs_sshd {
     }
     static places::node_options options_for(const test_sshd& far,
                                             std::chrono::milliseconds grace = 100ms) {
-        return {.listen_port = 0, .ssh_config = far.config(), .tether_grace = grace};
+        return {.listen_port = 0, .ssh_config = far.config(), .owner_grace = grace};
     }
     /// It ends when it is told to, or not at all.
     static places::node_options detached(const test_sshd& far, const char* command = "") {
@@ -70,7 +70,7 @@ struct doomed_start {
     places::unique_fd out;
 };
 doomed_start begin_doomed(const test_sshd& far, const std::string& grace_ms,
-                          const std::string& tether, const std::string& ssh_command = "") {
+                          const std::string& attachment, const std::string& ssh_command = "") {
     std::array<int, 2> ends;
     EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
     doomed_start d{0, places::unique_fd{ends[0]}};
@@ -78,7 +78,8 @@ doomed_start begin_doomed(const test_sshd& far, const std::string& grace_ms,
     posix_spawn_file_actions_t actions;
     ::posix_spawn_file_actions_init(&actions);
     ::posix_spawn_file_actions_adddup2(&actions, writer.get(), 1);
-    std::vector<std::string> words{DOOMED_ROOT, "far", far.config(), grace_ms, tether, ssh_command};
+    std::vector<std::string> words{DOOMED_ROOT, "far",      far.config(),
+                                   grace_ms,    attachment, ssh_command};
     std::vector<char*> argv;
     for (auto& each : words) argv.push_back(each.data());
     argv.push_back(nullptr);
@@ -107,14 +108,14 @@ void kill_root(const doomed& d) {
     ::waitpid(d.root, nullptr, 0);
 }
 
-TEST_F(ssh_end, of_a_killed_root_takes_its_tethered_node_at_once) {
+TEST_F(ssh_end, of_a_killed_root_takes_its_attached_node_at_once) {
     const test_sshd far;
-    kill_root(finish_doomed(begin_doomed(far, "3600000", "tethered")));  // the copy is there now
+    kill_root(finish_doomed(begin_doomed(far, "3600000", "attached")));  // the copy is there now
     EXPECT_TRUE(far.is_left_alone());
     long long slowest = 0;
     for (int done = 0; done < rounds; done += at_once) {
         std::vector<doomed_start> begun;
-        for (int i = 0; i < at_once; ++i) begun.push_back(begin_doomed(far, "3600000", "tethered"));
+        for (int i = 0; i < at_once; ++i) begun.push_back(begin_doomed(far, "3600000", "attached"));
         std::vector<doomed> roots;
         for (auto& each : begun) roots.push_back(finish_doomed(std::move(each)));
         const auto start = clock_type::now();
@@ -142,7 +143,7 @@ TEST_F(ssh_end, of_a_root_that_is_killed_amid_a_start_takes_all_that_the_start_h
     for (const std::string& command : {std::string(), std::string("ssh"), far.bin() + "/jumping"}) {
         SCOPED_TRACE(command);
         std::filesystem::remove(once);
-        const auto begun = begin_doomed(far, "0", "tethered", command);
+        const auto begun = begin_doomed(far, "0", "attached", command);
         {
             std::ifstream in(reached);
             std::string line;
@@ -238,12 +239,12 @@ TEST(needs_sshd_fixture, finds_nothing_amiss_after_a_test_that_skipped_in_its_se
 
 TEST_F(ssh_end_by_command, comes_to_a_detached_node_and_no_kill_before_it) {
     const test_sshd far;
-    kill_root(finish_doomed(begin_doomed(far, "0", "tethered")));  // the copy is there now
+    kill_root(finish_doomed(begin_doomed(far, "0", "attached")));  // the copy is there now
     EXPECT_TRUE(far.is_left_alone());
     for (int done = 0; done < rounds; done += at_once) {
         std::vector<doomed_start> begun;
         for (int i = 0; i < at_once; ++i) begun.push_back(begin_doomed(far, "0", "detached"));
-        begun.push_back(begin_doomed(far, "0", "tethered"));
+        begun.push_back(begin_doomed(far, "0", "attached"));
         std::vector<doomed> roots;
         for (auto& each : begun) roots.push_back(finish_doomed(std::move(each)));
         for (const auto& each : roots) kill_root(each);
@@ -270,7 +271,7 @@ TEST_F(ssh_end_by_command, comes_to_a_detached_node_that_was_let_go_as_soon_as_i
     for (const char* command : {"", "ssh"}) {
         constexpr int count = is_sanitized ? 4 : 20;
         auto options = detached(far, command);
-        options.tether_grace = 0ms;
+        options.owner_grace = 0ms;
         std::vector<std::string> ports;
         const auto begun = clock_type::now();
         for (int i = 0; i < count; ++i) {
@@ -287,7 +288,7 @@ TEST_F(ssh_end_by_command, comes_to_a_detached_node_and_no_end_of_its_connection
     const test_sshd far;
     for (const char* command : {"", "ssh"}) {
         auto options = detached(far, command);
-        options.tether_grace = 0ms;
+        options.owner_grace = 0ms;
         auto nodes = start(at_once, options);
         std::vector<places::channel> places;
         std::vector<std::string> ports;
@@ -328,10 +329,10 @@ TEST_F(ssh_end, of_the_handle_leaves_a_detached_node_and_send_exit_takes_it) {
     const test_sshd far;
     for (const char* command : {"", "ssh"}) {
         auto options = detached(far, command);
-        options.tether_grace = 0ms;
+        options.owner_grace = 0ms;
         for (const bool is_used : {true, false}) {
-            auto tethered = options;
-            tethered.detach = false;
+            auto attached = options;
+            attached.detach = false;
             std::vector<places::unique_fd> here;
             {
                 auto node = test_runtime().spawn_remote_node("far", options);
@@ -342,7 +343,7 @@ TEST_F(ssh_end, of_the_handle_leaves_a_detached_node_and_send_exit_takes_it) {
                     auto place = node.supervise_place(echo_entry);
                     EXPECT_EQ(echoed(place, "hello"), "hello");
                 }
-                auto other = test_runtime().spawn_remote_node("far", tethered);
+                auto other = test_runtime().spawn_remote_node("far", attached);
                 other.send_exit();
                 (void)other.wait();
             }
@@ -437,7 +438,7 @@ TEST_F(ssh_end, comes_to_a_detached_node_that_cannot_be_told_to_stay) {
     for (const char* command : {"", "ssh"}) {
         const auto before = children_of(::getpid());
         auto options = detached(far, command);
-        options.tether_grace = 0ms;
+        options.owner_grace = 0ms;
         auto pending = test_runtime().spawn_remote_node_async("far", options);
         while (!pending.is_ready()) {
         }

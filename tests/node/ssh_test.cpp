@@ -345,7 +345,7 @@ TEST_P(ssh, shows_on_a_terminal_how_far_a_copy_is) {
     ::posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     ::posix_spawn_file_actions_addopen(&actions, 2, ::ptsname(terminal.get()), O_RDWR | O_NOCTTY,
                                        0);
-    std::vector<std::string> words{DOOMED_ROOT, "far", far.config(), "0", "tethered", GetParam()};
+    std::vector<std::string> words{DOOMED_ROOT, "far", far.config(), "0", "attached", GetParam()};
     std::vector<char*> argv;
     for (auto& each : words) argv.push_back(each.data());
     argv.push_back(nullptr);
@@ -458,7 +458,7 @@ TEST_P(ssh, carries_the_program_that_runs_though_its_file_is_gone) {
     const auto program = far.folder() + "/gone";
     files::copy_file(DOOMED_ROOT, program);
     const auto root =
-        places::launcher::spawn_program({program, "wait", "far", far.config(), "100", "tethered"});
+        places::launcher::spawn_program({program, "wait", "far", far.config(), "100", "attached"});
     files::remove(program);
     // Another program by that name is not what runs.
     test_sshd::write_file(program, "no program");
@@ -481,7 +481,7 @@ TEST_P(ssh, calls_a_program_whose_file_is_gone_by_its_name_where_it_is_refused) 
     files::permissions(program, files::perms::owner_all);
     const auto root = places::launcher::spawn_program(
         {"sh", "-c", "cd \"$0\" && ulimit -c 0 && exec \"$@\"", far.folder(), program, "wait",
-         "far", far.config(), "100", "tethered"});
+         "far", far.config(), "100", "attached"});
     // Once it runs.
     while (files::read_symlink("/proc/" + std::to_string(root.pid) + "/exe") != program) {
         ::sched_yield();
@@ -507,7 +507,7 @@ TEST_P(ssh, carries_a_program_and_a_module_whatever_they_are_called) {
     }
     files::copy_file(DOOMED_ROOT, name, files::copy_options::overwrite_existing);
     const auto root =
-        places::launcher::spawn_program({name, "far", far.config(), "100", "tethered", GetParam()});
+        places::launcher::spawn_program({name, "far", far.config(), "100", "attached", GetParam()});
     expect_a_node_of(root, far);
 }
 
@@ -516,7 +516,7 @@ TEST_P(ssh, tells_a_root_that_was_started_to_ignore_its_children_how_they_end) {
     const auto status_of = [&](const std::string& config, std::string& words) {
         const auto root = places::launcher::spawn_program(
             {"sh", "-c", "ulimit -c 0; exec env --ignore-signal=CHLD \"$0\" exit \"$@\"",
-             DOOMED_ROOT, "far", config, "100", "tethered", GetParam()});
+             DOOMED_ROOT, "far", config, "100", "attached", GetParam()});
         for (char c = 0; ::read(root.err.get(), &c, 1) == 1;) words += c;
         return places::launcher::reap(root.pid, root.pidfd, watchdog_ms);
     };

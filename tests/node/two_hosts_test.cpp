@@ -389,10 +389,10 @@ void expect_notice_of_a_cut(const places::node_options& options, const std::func
 TEST_F(two_hosts, a_cut_cable_is_noticed_on_both_sides_in_seconds) {
     for (const bool tunnel : {true, false}) {
         SCOPED_TRACE(tunnel ? "by a tunnel" : "without a tunnel");
-        auto tethered = options();
-        tethered.tunnel = tunnel;
-        tethered.tether_grace = 0ms;
-        expect_notice_of_a_cut(tethered, [] { set_link("down"); });
+        auto attached = options();
+        attached.tunnel = tunnel;
+        attached.owner_grace = 0ms;
+        expect_notice_of_a_cut(attached, [] { set_link("down"); });
         if (tunnel) {
             EXPECT_FALSE(heard("lost while").empty());
         }
@@ -402,15 +402,15 @@ TEST_F(two_hosts, a_cut_cable_is_noticed_on_both_sides_in_seconds) {
     EXPECT_EQ(times_heard("places-node-failed"), 0U);
 }
 
-TEST_F(two_hosts, a_cut_cable_ends_a_tethered_node_after_its_grace_and_a_detached_one_never) {
+TEST_F(two_hosts, a_cut_cable_ends_an_attached_node_after_its_grace_and_a_detached_one_never) {
     if (!stopping_command::is_built()) GTEST_SKIP() << "built without PLACES_CLI";
-    auto tethered = options();
-    tethered.tunnel = false;
-    auto detached = tethered;
+    auto attached = options();
+    attached.tunnel = false;
+    auto detached = attached;
     detached.detach = true;
-    detached.tether_grace = 0ms;
+    detached.owner_grace = 0ms;
     detached.key = places::bytes(32, std::byte{7});
-    auto nodes = test_runtime().spawn_nodes_join({{"far", tethered}, {"far", detached}});
+    auto nodes = test_runtime().spawn_nodes_join({{"far", attached}, {"far", detached}});
     std::vector<places::unique_fd> lives;
     for (auto& node : nodes) {
         auto facts = node.supervise_place<facts_server>();

@@ -77,7 +77,7 @@ struct node_options {
     /// Whoever knows its key ends it: it needs one that you give it, by key or key_file.
     bool detach = false;
     /// Otherwise it ends when SSH connection and links have been gone for so long; 0 to 1 hour.
-    std::chrono::milliseconds tether_grace{10'000};
+    std::chrono::milliseconds owner_grace{10'000};
 };
 
 /// How to reach a node that runs already.

@@ -27,7 +27,7 @@ inline constexpr std::chrono::milliseconds silence_max{3000};
 /// the far end of a cut tunnel they seem to stand. Detached, it does not, once it has heard that it
 /// may stay: before that nobody but its starter knows of it.
 /// Thread: hold() has one of its own; the rest: any.
-class tether {
+class owner_watch {
   public:
     struct rules {
         bool is_remote = false;
@@ -38,7 +38,7 @@ class tether {
     };
     /// `output`: for stays_line; the line is left out where there is no room now.
     /// Throws: std::system_error.
-    tether(rules r, int input, int output);
+    owner_watch(rules r, int input, int output);
 
     /// Reads the input. Returns: when the node is to end; never after let_go().
     void hold();

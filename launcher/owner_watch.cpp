@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "launcher/tether.hpp"
+#include "launcher/owner_watch.hpp"
 
 #include <algorithm>
 #include <array>
@@ -12,13 +12,13 @@
 
 namespace places::launcher {
 
-tether::tether(rules r, int input, int output)
+owner_watch::owner_watch(rules r, int input, int output)
     : rules_(r),
       input_(input),
       output_(output),
       waker_(checked_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {}
 
-void tether::hold() {
+void owner_watch::hold() {
     auto heard = clock::now();
     bool has_input = true;
     bool stays = false;
@@ -78,7 +78,7 @@ void tether::hold() {
     }
 }
 
-void tether::set_links(std::size_t count) {
+void owner_watch::set_links(std::size_t count) {
     {
         const std::lock_guard lock(mutex_);
         links_ = count;
@@ -86,7 +86,7 @@ void tether::set_links(std::size_t count) {
     wake();
 }
 
-void tether::let_go() {
+void owner_watch::let_go() {
     {
         const std::lock_guard lock(mutex_);
         let_go_ = true;
@@ -95,13 +95,13 @@ void tether::let_go() {
 }
 
 /// Not where it would wait for somebody to read.
-void tether::say_it_stays() const noexcept {
+void owner_watch::say_it_stays() const noexcept {
     pollfd room{output_, POLLOUT, 0};
     if (::poll(&room, 1, 0) <= 0) return;
     (void)!::write(output_, stays_line.data(), stays_line.size());
 }
 
-void tether::wake() noexcept {
+void owner_watch::wake() noexcept {
     const std::uint64_t one = 1;
     (void)!::write(waker_.get(), &one, sizeof one);
 }

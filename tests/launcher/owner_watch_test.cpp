@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What holds a node, and what does not. Times are short, and only least ones are asserted.
-#include "launcher/tether.hpp"
+#include "launcher/owner_watch.hpp"
 
 #include <gtest/gtest.h>
 
@@ -11,15 +11,15 @@
 #include <unistd.h>
 
 using namespace std::chrono_literals;
-using places::launcher::tether;
+using places::launcher::owner_watch;
 
 namespace {
 
-/// A tether with its input, held by a thread.
+/// An owner_watch with its input, held by a thread.
 class held {
   public:
     /// `said`: what is there before anybody reads.
-    explicit held(tether::rules r, std::initializer_list<char> said = {}) {
+    explicit held(owner_watch::rules r, std::initializer_list<char> said = {}) {
         std::array<int, 2> ends;
         if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
         reader_ = places::unique_fd{ends[0]};
@@ -44,7 +44,7 @@ class held {
 
     places::unique_fd input;
     places::unique_fd output;
-    std::optional<tether> life;
+    std::optional<owner_watch> life;
 
   private:
     places::unique_fd reader_;
@@ -52,27 +52,27 @@ class held {
     std::future<std::chrono::steady_clock::duration> end_;
 };
 
-TEST(tether, of_a_local_node_ends_with_its_input_whatever_is_linked) {
+TEST(owner_watch, of_a_local_node_ends_with_its_input_whatever_is_linked) {
     held h({false, false, 1h, 1h});
     h.life->set_links(3);
     h.input.reset();
     (void)h.took();
 }
 
-TEST(tether, of_a_remote_node_ends_at_once_when_it_is_wanted_no_more) {
+TEST(owner_watch, of_a_remote_node_ends_at_once_when_it_is_wanted_no_more) {
     held h({true, false, 1h, 1h});
     h.life->set_links(1);
     h.say(places::launcher::wanted_no_more);
     (void)h.took();
 }
 
-TEST(tether, of_a_remote_node_waits_out_the_grace_once_both_are_gone) {
+TEST(owner_watch, of_a_remote_node_waits_out_the_grace_once_both_are_gone) {
     held h({true, false, 50ms, 1h});
     h.input.reset();
     EXPECT_GE(h.took(), 50ms);
 }
 
-TEST(tether, of_a_remote_node_holds_by_a_link_alone) {
+TEST(owner_watch, of_a_remote_node_holds_by_a_link_alone) {
     held h({true, false, 0ms, 1h});
     h.life->set_links(1);
     h.say(places::launcher::still_wanted);
@@ -85,19 +85,19 @@ TEST(tether, of_a_remote_node_holds_by_a_link_alone) {
     (void)h.took();
 }
 
-TEST(tether, of_a_remote_node_takes_silence_for_a_cut) {
+TEST(owner_watch, of_a_remote_node_takes_silence_for_a_cut) {
     held h({true, false, 0ms, 50ms});
     EXPECT_GE(h.took(), 50ms);
 }
 
-TEST(tether, of_a_detached_node_ends_as_any_other_until_it_is_told_that_it_may_stay) {
+TEST(owner_watch, of_a_detached_node_ends_as_any_other_until_it_is_told_that_it_may_stay) {
     held h({true, true, 50ms, 1h});
     h.say(places::launcher::still_wanted);
     h.input.reset();
     EXPECT_GE(h.took(), 50ms);
 }
 
-TEST(tether, of_a_detached_node_that_may_stay_ends_when_it_is_wanted_no_more) {
+TEST(owner_watch, of_a_detached_node_that_may_stay_ends_when_it_is_wanted_no_more) {
     held h({true, true, 0ms, 1ms}, {places::launcher::may_stay});
     // Many times its silence and its grace.
     EXPECT_FALSE(h.ends_within(100ms));
@@ -105,7 +105,7 @@ TEST(tether, of_a_detached_node_that_may_stay_ends_when_it_is_wanted_no_more) {
     (void)h.took();
 }
 
-TEST(tether, of_a_detached_node_says_that_it_stays_when_it_is_asked) {
+TEST(owner_watch, of_a_detached_node_says_that_it_stays_when_it_is_asked) {
     held h({true, true, 0ms, 1ms}, {places::launcher::say_stays});
     std::string said(places::launcher::stays_line.size(), '\0');
     EXPECT_EQ(::read(h.output.get(), said.data(), said.size()), static_cast<ssize_t>(said.size()));
@@ -116,7 +116,7 @@ TEST(tether, of_a_detached_node_says_that_it_stays_when_it_is_asked) {
     (void)h.took();
 }
 
-TEST(tether, of_a_node_that_is_not_detached_does_not_let_it_stay) {
+TEST(owner_watch, of_a_node_that_is_not_detached_does_not_let_it_stay) {
     for (const char word : {places::launcher::may_stay, places::launcher::say_stays}) {
         held h({true, false, 0ms, 1h});
         h.say(word);
@@ -127,7 +127,7 @@ TEST(tether, of_a_node_that_is_not_detached_does_not_let_it_stay) {
     }
 }
 
-TEST(tether, of_a_tunnelled_node_does_not_hold_by_a_link) {
+TEST(owner_watch, of_a_tunnelled_node_does_not_hold_by_a_link) {
     held h({true, false, 0ms, 50ms, true});
     h.life->set_links(1);
     EXPECT_GE(h.took(), 50ms);
