@@ -74,7 +74,7 @@ struct round_trips {
 };
 
 /// Sends one message after the other; the last of a slice is answered. With loans the near side
-/// writes every byte where it will be read, and the far side reads a word of every line; batches
+/// writes every byte where it will be read, and the peer reads a word of every line; batches
 /// are of sixteen.
 /// The rate is the median over short windows of the sender: what is under way is far less than
 /// goes through in a slice, and a window in which somebody else had the core does not count more

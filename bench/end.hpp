@@ -73,7 +73,7 @@ class end : public one_by_one<end> {
     std::vector<std::byte> buffer_;
 };
 
-/// Made before the two processes are forked; each then opens its side. The far side opens first.
+/// Made before the two processes are forked; each then opens its side. The peer opens first.
 class link {
   public:
     link() = default;

@@ -75,7 +75,7 @@ contestant peer_pair(const harness& h, const peer& p, const Body& body, const li
         faster_of(linked(h, p, body, asleep, pins::all), linked(h, p, body, asleep, pins::none)));
 }
 
-/// The far side as a place's entry.
+/// The peer process as a place's entry.
 template <class Body>
 void far_place(channel& to_creator, Body body) {
     pin_to(body.far_core);

@@ -102,13 +102,14 @@ std::string folders_of(const std::vector<bundle_file>& libraries) {
     return folders;
 }
 
-/// Speaks with a script on the far side that owns a folder for copies under way, checks and renames
-/// them, and removes the folder when its input ends, for whatever reason.
+/// Speaks with a script on the remote host that owns a folder for copies under way, checks and
+/// renames them, and removes the folder when its input ends, for whatever reason.
 class copier {
   public:
     /// Waits while another copies the same `set`, and what it copies grows or is checked.
     /// `directory`: the node's.
-    copier(far_side& far, const std::string& set, const std::string& directory, bool show_progress)
+    copier(remote_host& far, const std::string& set, const std::string& directory,
+           bool show_progress)
         : far_(far),
           shell_(far, guard_script(set, directory, far.clock().limit())),
           show_progress_(show_progress) {
@@ -347,7 +348,7 @@ class copier {
         copying_failed(what.name, shell_, far_.said());
     }
 
-    far_side& far_;
+    remote_host& far_;
     far_shell shell_;
     bool show_progress_;
     std::string folder_;
@@ -441,7 +442,7 @@ void check_c_library(const bundle_file& what, const platform& there) {
 constexpr const char* why_by_path =
     "; a library is copied if it is needed by name: link it by -l, or give it a soname";
 
-void copy_all(far_side& far, const bundle& what, const platform& there, bool show_progress) {
+void copy_all(remote_host& far, const bundle& what, const platform& there, bool show_progress) {
     const auto& [program, modules, here, directory, paths, set] = what;
     far.clock().begin(errc::ssh_lost, "copying " + program.name);
     copier copies(far, set, directory, show_progress);
@@ -549,7 +550,7 @@ bundle gather(const std::vector<std::string>& modules, const std::string& direct
     return all;
 }
 
-started_stream start_deployed(far_side& far, const bundle& what, bool show_progress) {
+started_stream start_deployed(remote_host& far, const bundle& what, bool show_progress) {
     far.clock().begin(errc::ssh_lost, "looking for the program there");
     first_answers answers;
     for (const bool copied : {false, true}) {
@@ -578,7 +579,7 @@ started_stream start_deployed(far_side& far, const bundle& what, bool show_progr
     return {};
 }
 
-void forget_start(far_side& far, const bundle& what) {
+void forget_start(remote_host& far, const bundle& what) {
     far.clock().begin(errc::ssh_lost, "removing what does not start");
     far_shell shell(far, std::string(cache_script) + "rm -f \"$c/" + what.set +
                              "/start.$h\"; echo places-removed");
@@ -586,7 +587,7 @@ void forget_start(far_side& far, const bundle& what) {
     far.clock().end();
 }
 
-started_stream start_installed(far_side& far, const std::string& program) {
+started_stream start_installed(remote_host& far, const std::string& program) {
     far.clock().begin(errc::ssh_lost, "starting the program there");
     const auto word = shell_word(program);
     far_shell shell(far, by_ssh_script() + "echo; if command -v " + word +

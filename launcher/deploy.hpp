@@ -3,7 +3,7 @@
 #pragma once
 
 #include "launcher/bundle_file.hpp"
-#include "launcher/far_side.hpp"
+#include "launcher/remote_host.hpp"
 
 #include <map>
 #include <string>
@@ -40,16 +40,16 @@ struct bundle {
 ///         tell apart.
 bundle gather(const std::vector<std::string>& modules, const std::string& directory,
               step_clock& clock);
-/// Runs this program on the far side as a node, after copying what is not there yet.
+/// Runs this program on the remote host as a node, after copying what is not there yet.
 /// Returns: the node, which reads its orders next.
 /// Throws: error: wrong_architecture naming both sides' processor or C library, no_space,
 ///         no_permission, load_failed for what neither side has, or is needed by a path at which
-///         the host lacks it, ssh_lost, and as far_side.
-started_stream start_deployed(far_side& far, const bundle& what, bool show_progress);
+///         the host lacks it, ssh_lost, and as remote_host.
+started_stream start_deployed(remote_host& far, const bundle& what, bool show_progress);
 /// Makes the next start copy again what is not whole, after one by which nothing has run.
-/// Throws: as far_side.
-void forget_start(far_side& far, const bundle& what);
-/// Runs a program that is on the host already. Throws: error{program_not_found}, as far_side.
-started_stream start_installed(far_side& far, const std::string& program);
+/// Throws: as remote_host.
+void forget_start(remote_host& far, const bundle& what);
+/// Runs a program that is on the host already. Throws: error{program_not_found}, as remote_host.
+started_stream start_installed(remote_host& far, const std::string& program);
 
 }  // namespace places::launcher

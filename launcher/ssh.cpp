@@ -69,7 +69,7 @@ std::vector<std::string> methods_of(const std::string& kind) {
 
 std::string where(const ssh_settings& s) { return s.host_name + ":" + std::to_string(s.port); }
 
-class ssh_session final : public far_side {
+class ssh_session final : public remote_host {
   public:
     ssh_session(const ssh_settings& settings, step_clock& clock);
 
@@ -244,7 +244,7 @@ class ssh_channel final : public far_stream {
 // -- connecting --
 
 ssh_session::ssh_session(const ssh_settings& settings, step_clock& clock)
-    : far_side(clock),
+    : remote_host(clock),
       settings_(settings) {
     if (::libssh2_init(0) != 0) throw error(errc::start_failed, "libssh2 does not start");
     session_.reset(::libssh2_session_init_ex(nullptr, nullptr, nullptr, this));
@@ -588,7 +588,7 @@ void ssh_session::lost(const std::string& doing) {
                     std::string(advice_for(errc::ssh_lost)));
 }
 
-// -- as a far side --
+// -- as a remote_host --
 
 LIBSSH2_CHANNEL* ssh_session::open_session() {
     for (int tries_left = session_tries - 1;; --tries_left) {
@@ -707,8 +707,8 @@ void ssh_session::keep_alive() {
 
 }  // namespace
 
-std::unique_ptr<far_side> open_ssh(const ssh_settings& settings, step_clock& clock,
-                                   const ask_passphrase& ask) {
+std::unique_ptr<remote_host> open_ssh(const ssh_settings& settings, step_clock& clock,
+                                      const ask_passphrase& ask) {
     auto session = std::make_unique<ssh_session>(settings, clock);
     auto files = settings.known_hosts_files;
     // Source: ssh_config(5), GlobalKnownHostsFile.

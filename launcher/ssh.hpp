@@ -2,7 +2,7 @@
 // A host reached by libssh2. Not installed.
 #pragma once
 
-#include "launcher/far_side.hpp"
+#include "launcher/remote_host.hpp"
 #include "launcher/ssh_config.hpp"
 
 #include <functional>
@@ -19,7 +19,7 @@ using ask_passphrase = std::function<std::string(const std::string& key_file)>;
 /// Throws: error: host_unreachable, port_refused, host_key_unknown (with fingerprint and the line
 ///         to add), host_key_changed, auth_refused, key_unsupported, ssh_lost; each in the other
 ///         side's words, with one line of advice. starter_unwanted.
-std::unique_ptr<far_side> open_ssh(const ssh_settings& settings, step_clock& clock,
-                                   const ask_passphrase& ask);
+std::unique_ptr<remote_host> open_ssh(const ssh_settings& settings, step_clock& clock,
+                                      const ask_passphrase& ask);
 
 }  // namespace places::launcher

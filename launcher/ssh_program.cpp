@@ -100,10 +100,10 @@ class program_stream final : public far_stream {
     bool is_full_ = false;  // the last write took nothing
 };
 
-class ssh_program final : public far_side {
+class ssh_program final : public remote_host {
   public:
     ssh_program(ssh_program_settings settings, step_clock& clock)
-        : far_side(clock),
+        : remote_host(clock),
           settings_(std::move(settings)) {}
 
     /// Sees to it that a changed key is refused. Throws: error.
@@ -355,7 +355,7 @@ std::string readable_shell_word(const std::string& text) {
 
 }  // namespace
 
-std::unique_ptr<far_side> open_ssh_program(ssh_program_settings settings, step_clock& clock) {
+std::unique_ptr<remote_host> open_ssh_program(ssh_program_settings settings, step_clock& clock) {
     auto program = std::make_unique<ssh_program>(std::move(settings), clock);
     program->settle_checking();
     return program;

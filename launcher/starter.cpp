@@ -64,8 +64,8 @@ std::string ask_starter(const std::string& key_file) {
     return answer;
 }
 
-std::unique_ptr<far_side> open_far_side(const starter_order& order, const ssh_settings& settings,
-                                        step_clock& clock) {
+std::unique_ptr<remote_host> open_remote_host(const starter_order& order,
+                                              const ssh_settings& settings, step_clock& clock) {
     if (!order.ssh_command.empty()) {
         return open_ssh_program({order.ssh_command, order.host, order.user, order.port,
                                  order.has_config ? order.config : std::string(),
@@ -94,7 +94,7 @@ ssh_settings settings_of(const starter_order& order) {
     return s;
 }
 
-/// Moves octets between a stream of the far side and descriptors of ours. Nothing blocks.
+/// Moves octets between a stream of the remote host and descriptors of ours. Nothing blocks.
 struct way_out {
     int fd = -1;
     std::string waiting{};
@@ -127,7 +127,7 @@ struct carried {
 /// Between our standard streams and the node, until one side ends.
 class node_relay {
   public:
-    node_relay(far_side& far, started_stream node, const starter_order& order);
+    node_relay(remote_host& far, started_stream node, const starter_order& order);
     ~node_relay();
     node_relay(const node_relay&) = delete;
     node_relay& operator=(const node_relay&) = delete;
@@ -150,7 +150,7 @@ class node_relay {
     void beat();
     void say_goodbye();
 
-    far_side& far_;
+    remote_host& far_;
     std::unique_ptr<far_stream> node_;
     const starter_order& order_;
     std::string unready_;  // what the node has printed, until it is ready
@@ -167,7 +167,7 @@ class node_relay {
     clock_type::time_point next_beat_ = clock_type::now();
 };
 
-node_relay::node_relay(far_side& far, started_stream node, const starter_order& order)
+node_relay::node_relay(remote_host& far, started_stream node, const starter_order& order)
     : far_(far),
       node_(std::move(node.stream)),
       order_(order),
@@ -525,7 +525,7 @@ class order_source {
 };
 
 /// The node's two orders go through, unread.
-void pass_orders(far_side& far, far_stream& node) {
+void pass_orders(remote_host& far, far_stream& node) {
     far.clock().end();
     order_source orders(node);
     for (int i = 0; i < 2; ++i) {
@@ -585,7 +585,7 @@ int serve_starter() {
         const auto goods =
             is_copied ? gather(order->modules, order->working_directory, clock) : bundle{};
         const auto settings = settings_of(*order);
-        const auto far = open_far_side(*order, settings, clock);
+        const auto far = open_remote_host(*order, settings, clock);
         auto node = is_copied ? start_deployed(*far, goods, order->show_progress)
                               : start_installed(*far, order->program);
         clock.hush();

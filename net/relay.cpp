@@ -109,7 +109,7 @@ relay::progress relay::send_some(link& to) {
             return progress::sent;
         default: break;
     }
-    // Where the far side has closed, what the ring says now is only our own answer to that.
+    // Where the peer node has closed, what the ring says now is only our own answer to that.
     return end_sending(to, in_ended_                         ? errc::closed
                            : some.state == status::closed    ? errc::closed
                            : some.state == status::peer_dead ? errc::peer_dead
@@ -251,7 +251,7 @@ bool relay::on_data(const data_frame& f) {
     if (closing_ && f.records.size() > closing_->position - placed_) return false;
     if (!may_all_cross(f.records, far_place_announces && placed_ == 0)) return false;
     // Looked at before and after: a local process that goes, or breaks its own ring, is no fault
-    // of the far side.
+    // of the peer node.
     if (is_read()) {
         const auto outcome = local_->end().out().try_put_span(f.records);
         if (outcome == status::too_large) give_up_local("no memory was left for its messages");

@@ -17,10 +17,10 @@ namespace places::net {
 
 /// Positions on the wire count the records that crossed; what the bridge itself puts into a ring
 /// (`opened`) lies outside of them.
-/// The ring is the retransmit buffer: a record is released only when the far side has placed it.
+/// The ring is the retransmit buffer: a record is released only when the peer node has placed it.
 /// Neither side is believed. A local process that forges or changes a record loses its channel, not
 /// the link; a frame that breaks the protocol is reported to whoever owns the link.
-/// What arrives for a local process that reads no more is dropped, and the far side is told so.
+/// What arrives for a local process that reads no more is dropped, and the peer node is told so.
 /// Dying:   the local process counts what was handed to the link and not acknowledged as unknown,
 ///          see shm::consumer::take_to; net/README.md has a table for every end of a channel.
 /// Thread: the bridge's.
@@ -37,19 +37,19 @@ class relay : public std::enable_shared_from_this<relay> {
     /// The local process is a place that this channel has started: it is to end when the channel is
     /// closed, and its `close` waits for that too.
     bool local_was_started = false;
-    /// The far side has asked for this channel, and waits for the answer until open() is called.
+    /// The peer node has asked for this channel, and waits for the answer until open() is called.
     bool was_asked_for = false;
     /// The nursery has passed the memory of the local end on, or has refused the channel.
     bool is_shared = false;
-    /// The far side has closed, or is lost, and the local end was shut for that. Called once.
+    /// The peer node has closed, or is lost, and the local end was shut for that. Called once.
     std::function<void()> on_far_end{};
 
     /// The local process has cost itself its channel; a line for the log says how.
     std::function<void(const std::string& line)> on_given_up{};
 
-    /// The far side has agreed: records may flow. `announce` puts an `opened` record first.
+    /// The peer node has agreed: records may flow. `announce` puts an `opened` record first.
     void open(bool announce);
-    /// The far side has not: the local process reads why.
+    /// The peer node has not: the local process reads why.
     void refuse(errc code, const std::string& text);
     bool is_open() const noexcept { return open_; }
     /// From now on a `closed` ring is reported as it is; see progress::closing.
@@ -63,12 +63,12 @@ class relay : public std::enable_shared_from_this<relay> {
     enum class progress { sent, idle, closing, ended };
     /// Sends one span of records, at most 64 KiB and as far as credit goes; ahead of it how large a
     /// message the local process takes, when that is news.
-    /// Returns: sent: there may be more | idle: parked until the ring or the far side calls |
+    /// Returns: sent: there may be more | idle: parked until the ring or the peer node calls |
     ///          closing, once: the local end is closed, and how its process ends is not known
     ///          yet, or refused, and why is not known yet; on that news or after stop_waiting()
-    ///          call again | ended: the local end is down and the far side has been told.
+    ///          call again | ended: the local end is down and the peer node has been told.
     progress send_some(link& to);
-    /// Tells the far side how the local process has ended, once that is known.
+    /// Tells the peer node how the local process has ended, once that is known.
     void tell_death(link& to);
     /// Returns: false when the frame breaks the protocol (what it acknowledges was not sent, or is
     ///          no whole record).
@@ -81,7 +81,7 @@ class relay : public std::enable_shared_from_this<relay> {
     bool on_data(const data_frame& f);
     /// The first credit, which the side that was asked sends with `opened`.
     std::uint64_t first_limit() { return told_limit_ = local_->end().out().limit(); }
-    /// Tells the far side how far we are, when that is news; parks for room when there is little.
+    /// Tells the peer node how far we are, when that is news; parks for room when there is little.
     void send_credit(link& to);
     /// The far place has ended, which the local process is told by the ring's word.
     /// Returns: how, where a text goes with it, for which the word has no room: the caller has the
@@ -92,7 +92,7 @@ class relay : public std::enable_shared_from_this<relay> {
     void on_text_told(bool is_sent);
     /// Returns: false when the frame breaks the protocol.
     bool on_close(const close_frame& f);
-    /// Ends the local end once everything up to the far side's close is in its ring.
+    /// Ends the local end once everything up to the peer node's close is in its ring.
     void settle();
 
     /// The link is gone: the local process sees peer_dead after what has arrived, or why there
@@ -118,7 +118,7 @@ class relay : public std::enable_shared_from_this<relay> {
     void give_up_corrupt();
     /// Whether the local process still takes records.
     bool is_read();
-    /// Whether the local process takes another size of messages than the far side was told.
+    /// Whether the local process takes another size of messages than the peer node was told.
     bool has_limit_news() const noexcept {
         return open_ && !in_ended_ && local_->end().peer_message_bytes_max() != told_message_max_;
     }
@@ -148,7 +148,7 @@ class relay : public std::enable_shared_from_this<relay> {
     std::uint64_t told_placed_ = 0;
     std::uint64_t told_limit_ = 0;
     std::uint64_t told_message_max_ = 0;
-    std::optional<close_frame> closing_;  // the far side has closed; perhaps not yet passed on
+    std::optional<close_frame> closing_;  // the peer node has closed; perhaps not yet passed on
     bool out_ended_ = false;
     bool in_ended_ = false;
 };

@@ -405,7 +405,7 @@ void session::handle(const refused_frame& f) {
 
 void session::handle(const data_frame& f) {
     const auto found = relays_.find(f.channel);
-    if (found == relays_.end()) return;  // our end has gone; the far side learns it from `close`
+    if (found == relays_.end()) return;  // our end has gone; the peer node learns it from `close`
     const auto r = found->second;
     if (!r->on_data(f)) {
         return breach("data beyond credit, out of order, or not a place's to send");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 - How long does a message take there and back?
 //
-// Both sides awake: against a bare cache-line round trip. With --blocking the far side is asleep
+// Both sides awake: against a bare cache-line round trip. With --blocking the peer is asleep
 // each time: against a bare futex hand-off there and, whichever is faster, another one back or a
 // cache line that the near side looks at.
 #include "bench/limits.hpp"

@@ -34,7 +34,7 @@ double spent_ns_by(pid_t pid) {
 constexpr double much_ns = 100e6;
 
 /// What the near side's thread spends on waiting for a message. Where it spins, that comes once it
-/// has spent much; where it sleeps, once the far side has.
+/// has spent much; where it sleeps, once the peer has.
 double spent_on_waiting_ns(const peer& p, bool spins) {
     const link_options options{.size = 64, .spins = spins};
     const std::shared_ptr<link> between = p.make(options);

@@ -62,7 +62,7 @@ class ssh_end : public needs_sshd {
 struct doomed {
     pid_t root = 0;
     std::vector<places::unique_fd> lives;  ///< of all processes that it has told of
-    pid_t place = 0;                       ///< on the far side
+    pid_t place = 0;                       ///< on the remote host
     std::string port{};                    ///< of the node
 };
 struct doomed_start {

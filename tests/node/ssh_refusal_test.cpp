@@ -970,7 +970,7 @@ void lose_while(const test_sshd& far, const std::string& program,
     const auto e = error_of([&] { (void)pending.get(); });
     EXPECT_EQ(e.code(), errc::ssh_lost) << e.what();
     std::printf("%s\n", e.what());
-    // What stands still on the far side does so because of this test.
+    // What stands still on the remote host does so because of this test.
     ::kill(stopped, SIGKILL);
     EXPECT_TRUE(far.is_left_alone());
 }

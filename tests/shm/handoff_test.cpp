@@ -52,7 +52,7 @@ class handoff : public testing::TestWithParam<hunt> {
     ready_set::ends to_second = ready_set::make();
     channel_memory memory;
 
-    /// The far side's words, for a giver that aims at the moment between park and sleep.
+    /// The peer's words, for a giver that aims at the moment between park and sleep.
     half_mapping first{memory.first, access::read_only};
     half_mapping second{memory.second, access::read_only};
 

@@ -18,7 +18,7 @@
 
 namespace places::launcher {
 
-/// A stream to the far side. Nothing blocks; what fails for good throws error{ssh_lost}.
+/// A stream to the remote host. Nothing blocks; what fails for good throws error{ssh_lost}.
 class far_stream {
   public:
     virtual ~far_stream() = default;
@@ -29,8 +29,8 @@ class far_stream {
     virtual bool has_new_room() { return false; }
     /// No more will be written.
     virtual void end_input() = 0;
-    /// The far side may go on: what there is of it here ends without waiting for that, and with it
-    /// whatever it has not yet sent.
+    /// The remote host may go on: what there is of it here ends without waiting for that, and with
+    /// it whatever it has not yet sent.
     virtual void let_go() {}
     /// `stream`: 1 or, of a command, 2. Returns: octets that are there, perhaps none.
     virtual std::size_t read(int stream, std::span<char> into) = 0;
@@ -42,7 +42,7 @@ class far_stream {
     virtual void listen_to(int /*stream*/, bool /*is_news*/) {}
     /// Whether nothing will come any more; then it has a status, if it is a command.
     virtual bool has_ended() = 0;
-    /// Returns: nothing where the far side has not told.
+    /// Returns: nothing where the remote host has not told.
     virtual std::optional<exit_status> status() = 0;
 };
 
@@ -54,9 +54,9 @@ using progress = std::function<void(std::uint64_t done)>;
 
 /// Runs commands there, each by the user's login shell.
 /// Owns the connection. Thread: the only one of the starter.
-class far_side {
+class remote_host {
   public:
-    virtual ~far_side() = default;
+    virtual ~remote_host() = default;
     /// Throws: error, within the clock's step.
     virtual std::unique_ptr<far_stream> start(const std::string& command) = 0;
     /// A TCP connection from there to an address, as numbers. Throws: error.
@@ -81,7 +81,7 @@ class far_side {
     void wait();
 
   protected:
-    explicit far_side(step_clock& clock) noexcept : clock_(clock) {}
+    explicit remote_host(step_clock& clock) noexcept : clock_(clock) {}
 
   private:
     step_clock& clock_;
@@ -102,7 +102,7 @@ struct started_stream {
 class far_shell {
   public:
     /// `script`: for a POSIX shell.
-    far_shell(far_side& far, const std::string& script);
+    far_shell(remote_host& far, const std::string& script);
 
     void say(const std::string& line);
     /// The next line that begins with `places-`, without that. Empty: the command has ended.
@@ -116,7 +116,7 @@ class far_shell {
   private:
     bool take(int stream);
 
-    far_side& far_;
+    remote_host& far_;
     std::unique_ptr<far_stream> stream_;
     std::string lines_[2];
     std::string noise_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "launcher/far_side.hpp"
+#include "launcher/remote_host.hpp"
 
 #include "launcher/text_parts.hpp"
 
@@ -16,7 +16,7 @@ constexpr std::string_view answer_mark = "places-";
 
 }  // namespace
 
-void far_side::wait() {
+void remote_host::wait() {
     auto fds = interests();
     clock_.wait(fds);
     look();
@@ -42,7 +42,7 @@ std::string_view advice_for(errc code) noexcept {
     }
 }
 
-far_shell::far_shell(far_side& far, const std::string& script)
+far_shell::far_shell(remote_host& far, const std::string& script)
     : far_(far),
       stream_(far.start(far_command(script))) {}
 
