@@ -44,7 +44,7 @@ loader_report loader_report_of(const std::vector<std::string>& paths) {
 
 // -- how it gets there --
 
-// A guard that hears nothing for a step and so long ends, and the copy with it: the connection may
+// A guard that hears nothing for a stage and so long ends, and the copy with it: the connection may
 // have been cut without a word. While octets move it hears of it, in between.
 constexpr std::chrono::seconds guard_slack{15};
 constexpr std::chrono::seconds guard_interval{3};
@@ -190,8 +190,8 @@ class copier {
 
   private:
     static std::string guard_script(const std::string& set, const std::string& directory,
-                                    std::chrono::milliseconds step) {
-        const auto silence = std::chrono::ceil<std::chrono::seconds>(step) + guard_slack;
+                                    std::chrono::milliseconds stage) {
+        const auto silence = std::chrono::ceil<std::chrono::seconds>(stage) + guard_slack;
         return std::string("umask 077; ") + english_script + cache_script +
                "echo; mkdir -p \"$c\" || exit 1; " + is_ours_script +
                " || { echo \"$c: Permission denied: others own it, or may write there\" >&2; "
@@ -199,7 +199,7 @@ class copier {
                // What makes the copy grow is over before that goes.
                "end() { kill -USR1 $w; wait $w; w=; } 2>/dev/null; "
                "trap \"[ -z \\\"\\$w\\\" ] || end; rm -rf \\\"\\$t\\\" \\\"\\$k\\\"\" EXIT; " +
-               lock_script(set, step) + "t=$(mktemp -d \"$c/.copy." + set +
+               lock_script(set, stage) + "t=$(mktemp -d \"$c/.copy." + set +
                ".XXXXXX\") || exit 1; "
                // Of guards that were killed.
                "find \"$c\" -maxdepth 1 \\( -name \".copy.*\" -o -name \".lock.*\" \\) -mmin +1440 "
@@ -215,7 +215,7 @@ class copier {
                // the guard has no trap for, since a new subshell may lose one of those.
                "begin() { { s=; trap \"kill \\$s 2>/dev/null; exit\" USR1; while kill -0 $$; do "
                "sleep " +
-               busy_interval(step) +
+               busy_interval(stage) +
                " & s=$!; wait $s || sleep 1; s=; printf . >>\"$t/.busy\"; echo places-busy; done "
                "2>/dev/null; } "
                "9>&- & w=$!; }; "
@@ -244,20 +244,20 @@ class copier {
                "esac; done";
     }
 
-    /// In seconds: a sixth of a step, so that who looks for half of one sees it; at most one, which
-    /// every sleep can: it may know no parts of one.
-    static std::string busy_interval(std::chrono::milliseconds step) {
-        const auto ms = std::clamp<std::chrono::milliseconds::rep>(step.count() / 6, 1, 1000);
+    /// In seconds: a sixth of a stage, so that who looks for half of one sees it; at most one,
+    /// which every sleep can: it may know no parts of one.
+    static std::string busy_interval(std::chrono::milliseconds stage) {
+        const auto ms = std::clamp<std::chrono::milliseconds::rep>(stage.count() / 6, 1, 1000);
         return ms == 1000 ? "1" : "0." + std::to_string(1000 + ms).substr(1);
     }
 
     /// Whoever copies holds a lock. Whoever finds it held waits for it, and lets go of it at once
-    /// where all is there by then; and goes on without it where nothing has grown for half a step.
+    /// where all is there by then; and goes on without it where nothing has grown for half a stage.
     /// Where there is no flock, or none on that file system, each copies.
-    static std::string lock_script(const std::string& set, std::chrono::milliseconds step) {
+    static std::string lock_script(const std::string& set, std::chrono::milliseconds stage) {
         // The one that sees growth counts as the first.
         const auto tries =
-            1 + std::max(step / 2 / lock_interval, std::chrono::milliseconds::rep{1});
+            1 + std::max(stage / 2 / lock_interval, std::chrono::milliseconds::rep{1});
         return "l=\"$c/.lock." + set +
                "\"; if command -v flock >/dev/null; then exec 9<>\"$l\"; flock -n 9 2>/dev/null; "
                "s=$?; if [ $s = 0 ]; then k=$l; elif [ $s = 1 ]; then o=; i=0; "
@@ -388,14 +388,14 @@ std::string start_script(const bundle_file& program, const std::vector<bundle_fi
            "; elif [ -f \"$p\" ]; then echo \"places-barred $p\"; fi";
 }
 
-bundle_file read_through(const std::string& path, step_clock& clock) {
+bundle_file read_through(const std::string& path, stage_deadline& clock) {
     clock.begin(errc::load_failed, "reading " + path);
     return bundle_file_of(path, [&] { clock.moved(); });
 }
 
 /// By its name, which says where its libraries are; where another file has that name by now, or
 /// none, as the kernel still has it.
-bundle_file this_program(step_clock& clock) {
+bundle_file this_program(stage_deadline& clock) {
     // Not of "self": a loader that is asked about it is another process.
     const std::filesystem::path running = "/proc/" + std::to_string(::getpid()) + "/exe";
     std::string name = std::filesystem::read_symlink(running);
@@ -528,7 +528,7 @@ bool is_starting(far_shell& shell, first_answers& answers) {
 }  // namespace
 
 bundle gather(const std::vector<std::string>& modules, const std::string& directory,
-              step_clock& clock) {
+              stage_deadline& clock) {
     bundle all{this_program(clock), {}, loaded_libraries(), directory, {}, {}};
     for (const auto& each : modules) all.modules.push_back(read_through(each, clock));
     if (!modules.empty()) {

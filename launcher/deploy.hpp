@@ -34,12 +34,12 @@ struct bundle {
     std::string set;  ///< names all of it in the cache, whatever turns out to be missing there
 };
 
-/// Reads this program and the shared objects that go with it. A step or several of their own, in
+/// Reads this program and the shared objects that go with it. A stage or several of their own, in
 /// which no host is waited for.
 /// Throws: error: load_failed naming the file; bad_argument naming two that the host could not
 ///         tell apart.
 bundle gather(const std::vector<std::string>& modules, const std::string& directory,
-              step_clock& clock);
+              stage_deadline& clock);
 /// Runs this program on the remote host as a node, after copying what is not there yet.
 /// Returns: the node, which reads its orders next.
 /// Throws: error: wrong_architecture naming both sides' processor or C library, no_space,

@@ -5,7 +5,7 @@
 #include "launcher/end_limit.hpp"
 #include "launcher/owner_watch.hpp"
 #include "launcher/spawned.hpp"
-#include "launcher/step.hpp"
+#include "launcher/stage_deadline.hpp"
 #include "launcher/thread.hpp"
 #include "net/handshake.hpp"
 

@@ -6,8 +6,8 @@
 #include "launcher/node.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/ssh_config.hpp"
+#include "launcher/stage_deadline.hpp"
 #include "launcher/starter.hpp"
-#include "launcher/step.hpp"
 #include "net/frame.hpp"
 #include "net/handshake.hpp"
 #include "net/keys.hpp"
@@ -39,7 +39,7 @@ namespace {
 using clock_type = std::chrono::steady_clock;
 
 constexpr std::size_t printed_bytes_max = 4 * 1024;  // of what a failing node says, in its error
-// What a starter needs besides the deadline of its step, which it keeps itself.
+// What a starter needs besides the deadline of its stage, which it keeps itself.
 constexpr std::chrono::milliseconds starter_slack{3000};
 constexpr std::size_t rest_bytes_max = 64 * 1024;  // that it prints after that, of each stream
 constexpr std::size_t bar_columns = 30;
@@ -85,7 +85,7 @@ bytes octets_of(const std::string& where, const T& order) {
 
 struct pending_node::state {
     enum class phase {
-        on_the_way,  ///< a starter is; its steps have deadlines of their own
+        on_the_way,  ///< a starter is; its stages have deadlines of their own
         starting,    ///< the node has its order
         ready,       ///< and listens
         dialing,     ///< by our bridge
@@ -103,7 +103,7 @@ struct pending_node::state {
     clock_type::time_point until{};
     clock_type::time_point looked = clock_type::now();  ///< when somebody last did
     clock_type::duration thought{};                     ///< about a passphrase
-    std::string step{};                                 ///< what the starter is at
+    std::string stage{};                                ///< what the starter is at
     std::string address{};                              ///< where the host was found
     std::string dialed{};                               ///< the host of the link
     std::uint16_t dialed_port = 0;
@@ -201,9 +201,9 @@ void pending_node::state::take_line(std::size_t stream, const std::string& text)
         return fail(errc_of(code), ":" + std::string(end, rest.data() + rest.size()));
     }
     if (at != phase::on_the_way) return print(text);
-    if (text.starts_with(launcher::step_marker)) {
-        step = text.substr(launcher::step_marker.size());
-        until = clock_type::now() + options.step_deadline + starter_slack;
+    if (text.starts_with(launcher::stage_marker)) {
+        stage = text.substr(launcher::stage_marker.size());
+        until = clock_type::now() + options.stage_deadline + starter_slack;
     } else if (text.starts_with(launcher::progress_marker)) {
         draw(std::string_view(text).substr(launcher::progress_marker.size()));
     } else if (text.starts_with(launcher::passphrase_marker)) {
@@ -213,7 +213,7 @@ void pending_node::state::take_line(std::size_t stream, const std::string& text)
         thought = clock_type::now() - asked;
         send(with_length(std::as_bytes(std::span(answer))));
         ::explicit_bzero(answer.data(), answer.size());
-        until = clock_type::now() + options.step_deadline + starter_slack;
+        until = clock_type::now() + options.stage_deadline + starter_slack;
     } else if (text.starts_with(launcher::start_marker)) {
         address = field_of(text, "address=");
         give_order();
@@ -345,7 +345,7 @@ void pending_node::state::check_time(bool has_news) {
     if (!node->is_by_starter || at == phase::on_the_way) node->kill();
     if (at == phase::on_the_way) {
         return fail(errc::ssh_lost, " was not reached in time" +
-                                        (step.empty() ? "" : ": the starter hung while " + step));
+                                        (stage.empty() ? "" : ": the starter hung while " + stage));
     }
     fail(errc::node_unreachable, std::string(" was not ready in time: ") + runtime_first +
                                      ", and .deadline allows for more time" +
@@ -423,7 +423,7 @@ void check_options(const std::string& where, const node_options& options, bool b
             {"ssh_config", options.ssh_config.has_value()},
             {"passphrase", options.passphrase != nullptr},
             {"ssh_command", !options.ssh_command.empty()},
-            {"step_deadline", options.step_deadline != unsaid.step_deadline},
+            {"stage_deadline", options.stage_deadline != unsaid.stage_deadline},
             {"program", !options.program.empty()},
             {"tunnel", options.tunnel},
             {"detach", options.detach},
@@ -443,7 +443,7 @@ void check_options(const std::string& where, const node_options& options, bool b
     }
     using ms = std::chrono::milliseconds;
     check_time("deadline", options.deadline, ms{1});
-    check_time("step_deadline", options.step_deadline, ms{1});
+    check_time("stage_deadline", options.stage_deadline, ms{1});
     check_time("owner_grace", options.owner_grace, ms{0});
     if (!options.name.empty() && !net::is_node_name(options.name)) {
         refuse("\"" + net::printable(options.name) + "\" " + net::node_name_rule);
@@ -476,7 +476,7 @@ starter_order starter_order_of(const host_words& host, const node_options& optio
     o.has_config = options.ssh_config.has_value();
     o.config = options.ssh_config.value_or("");
     o.ssh_command = options.ssh_command;
-    o.step_deadline_ms = options.step_deadline.count();
+    o.stage_deadline_ms = options.stage_deadline.count();
     o.modules = options.modules;
     o.working_directory = options.working_directory;
     o.program = options.program;
@@ -590,7 +590,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
         return s;
     }
     s->at = pending_node::state::phase::on_the_way;
-    s->until = clock_type::now() + options.step_deadline + starter_slack;
+    s->until = clock_type::now() + options.stage_deadline + starter_slack;
     s->send(starters);
     return s;
 }

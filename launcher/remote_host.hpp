@@ -2,7 +2,7 @@
 // Another host as a starter sees it, whichever SSH leads there. Not installed.
 #pragma once
 
-#include "launcher/step.hpp"
+#include "launcher/stage_deadline.hpp"
 
 #include <places/core/place.hpp>
 
@@ -57,7 +57,7 @@ using progress = std::function<void(std::uint64_t done)>;
 class remote_host {
   public:
     virtual ~remote_host() = default;
-    /// Throws: error, within the clock's step.
+    /// Throws: error, within the clock's stage.
     virtual std::unique_ptr<far_stream> start(const std::string& command) = 0;
     /// A TCP connection from there to an address, as numbers. Throws: error.
     virtual std::unique_ptr<far_stream> connect(const std::string& to, std::uint16_t port) = 0;
@@ -76,15 +76,15 @@ class remote_host {
     /// Throws: error{ssh_lost}: the connection is silent.
     virtual void keep_alive() {}
 
-    step_clock& clock() noexcept { return clock_; }
+    stage_deadline& clock() noexcept { return clock_; }
     /// Waits until there may be news. Throws: as clock().wait().
     void wait();
 
   protected:
-    explicit remote_host(step_clock& clock) noexcept : clock_(clock) {}
+    explicit remote_host(stage_deadline& clock) noexcept : clock_(clock) {}
 
   private:
-    step_clock& clock_;
+    stage_deadline& clock_;
 };
 
 /// What to do about it, as the end of an error's text; empty: the text itself says so.

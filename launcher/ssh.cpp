@@ -38,7 +38,7 @@ constexpr std::chrono::milliseconds connect_limit{4000};
 constexpr int silence_s = 3;
 constexpr std::size_t copy_bytes = 256 * 1024;
 // sshd counts a session until it has reaped what ran in it, and says nothing of that. A refused one
-// is asked for so often, within the step.
+// is asked for so often, within the stage.
 constexpr int session_tries = 6;
 constexpr std::chrono::milliseconds session_interval{200};
 // From this version on (1.11) RSA keys sign with SHA-2, which current servers ask for.
@@ -71,7 +71,7 @@ std::string where(const ssh_settings& s) { return s.host_name + ":" + std::to_st
 
 class ssh_session final : public remote_host {
   public:
-    ssh_session(const ssh_settings& settings, step_clock& clock);
+    ssh_session(const ssh_settings& settings, stage_deadline& clock);
 
     void connect_socket();
     void shake_hands(const known_hosts& known);
@@ -243,7 +243,7 @@ class ssh_channel final : public far_stream {
 
 // -- connecting --
 
-ssh_session::ssh_session(const ssh_settings& settings, step_clock& clock)
+ssh_session::ssh_session(const ssh_settings& settings, stage_deadline& clock)
     : remote_host(clock),
       settings_(settings) {
     if (::libssh2_init(0) != 0) throw error(errc::start_failed, "libssh2 does not start");
@@ -259,7 +259,7 @@ ssh_session::ssh_session(const ssh_settings& settings, step_clock& clock)
                                    reinterpret_cast<void*>(on_disconnect));
 }
 
-// Of an address that has not answered in its part of the step.
+// Of an address that has not answered in its part of the stage.
 constexpr int too_late = -1;
 
 /// Of two addresses' errors. Those without a route come last, and tell nothing of the others.
@@ -707,7 +707,7 @@ void ssh_session::keep_alive() {
 
 }  // namespace
 
-std::unique_ptr<remote_host> open_ssh(const ssh_settings& settings, step_clock& clock,
+std::unique_ptr<remote_host> open_ssh(const ssh_settings& settings, stage_deadline& clock,
                                       const ask_passphrase& ask) {
     auto session = std::make_unique<ssh_session>(settings, clock);
     auto files = settings.known_hosts_files;

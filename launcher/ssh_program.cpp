@@ -102,7 +102,7 @@ class program_stream final : public far_stream {
 
 class ssh_program final : public remote_host {
   public:
-    ssh_program(ssh_program_settings settings, step_clock& clock)
+    ssh_program(ssh_program_settings settings, stage_deadline& clock)
         : remote_host(clock),
           settings_(std::move(settings)) {}
 
@@ -355,7 +355,8 @@ std::string readable_shell_word(const std::string& text) {
 
 }  // namespace
 
-std::unique_ptr<remote_host> open_ssh_program(ssh_program_settings settings, step_clock& clock) {
+std::unique_ptr<remote_host> open_ssh_program(ssh_program_settings settings,
+                                              stage_deadline& clock) {
     auto program = std::make_unique<ssh_program>(std::move(settings), clock);
     program->settle_checking();
     return program;

@@ -10,7 +10,7 @@
 #include "launcher/ssh.hpp"
 #include "launcher/ssh_config.hpp"
 #include "launcher/ssh_program.hpp"
-#include "launcher/step.hpp"
+#include "launcher/stage_deadline.hpp"
 #include "net/keys.hpp"
 
 #include <algorithm>
@@ -65,7 +65,7 @@ std::string ask_starter(const std::string& key_file) {
 }
 
 std::unique_ptr<remote_host> open_remote_host(const starter_order& order,
-                                              const ssh_settings& settings, step_clock& clock) {
+                                              const ssh_settings& settings, stage_deadline& clock) {
     if (!order.ssh_command.empty()) {
         return open_ssh_program({order.ssh_command, order.host, order.user, order.port,
                                  order.has_config ? order.config : std::string(),
@@ -580,7 +580,7 @@ int serve_starter() {
         return 1;
     };
     try {
-        step_clock clock(std::chrono::milliseconds{order->step_deadline_ms}, STDIN_FILENO);
+        stage_deadline clock(std::chrono::milliseconds{order->stage_deadline_ms}, STDIN_FILENO);
         const bool is_copied = order->program.empty();
         const auto goods =
             is_copied ? gather(order->modules, order->working_directory, clock) : bundle{};
@@ -588,7 +588,7 @@ int serve_starter() {
         const auto far = open_remote_host(*order, settings, clock);
         auto node = is_copied ? start_deployed(*far, goods, order->show_progress)
                               : start_installed(*far, order->program);
-        clock.hush();
+        clock.silence();
         say_line(std::string(start_marker) + " address=" + far->address());
         pass_orders(*far, *node.stream);
         far->keep_alive();

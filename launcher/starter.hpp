@@ -26,7 +26,7 @@ struct starter_order {
     bool has_config = false;
     std::string config;
     std::string ssh_command;
-    std::int64_t step_deadline_ms = 10'000;
+    std::int64_t stage_deadline_ms = 10'000;
     std::vector<std::string> modules;
     std::string working_directory;  ///< of the node
     std::string program;
@@ -36,7 +36,7 @@ struct starter_order {
 };
 BOOST_DESCRIBE_STRUCT(starter_order, (),
                       (host, user, port, identity_files, known_hosts_files, has_config, config,
-                       ssh_command, step_deadline_ms, modules, working_directory, program,
+                       ssh_command, stage_deadline_ms, modules, working_directory, program,
                        show_progress, tunnel, detach))
 
 /// Serves until the node, the connection to it, or whoever started this process has ended; with the

@@ -23,8 +23,8 @@ constexpr auto watchdog = 60s;  // of several processes
 
 /// Runs commands by it until one fails.
 void expect_end(const std::string& command, places::errc code) {
-    step_clock clock(watchdog, -1);
-    clock.hush();
+    stage_deadline clock(watchdog, -1);
+    clock.silence();
     const auto far = open_ssh_program({.command = command, .host = "far"}, clock);
     const auto e = error_of([&] {
         while (true) {
@@ -52,8 +52,8 @@ TEST(ssh_program, tells_whoever_waits_that_its_input_has_room_again) {
                                     "#!/bin/sh\ncase $* in *-G*) exit;; esac\nread -r line <'" +
                                         go_on + "'\ncat >/dev/null; exit\n",
                                     0700);
-    step_clock clock(watchdog, -1);
-    clock.hush();
+    stage_deadline clock(watchdog, -1);
+    clock.silence();
     const auto far = open_ssh_program({.command = command, .host = "far"}, clock);
     clock.begin(places::errc::ssh_lost, "writing");
     const auto stream = far->start("");
@@ -87,8 +87,8 @@ TEST(ssh_program, that_prints_without_end_for_a_report_is_an_error_that_names_it
         const scratch_folder folder;
         const auto command =
             folder.put("command", "#!/bin/sh\nyes y" + std::string(to) + "\n", 0700);
-        step_clock clock(watchdog, -1);
-        clock.hush();
+        stage_deadline clock(watchdog, -1);
+        clock.silence();
         const auto e =
             error_of([&] { (void)open_ssh_program({.command = command, .host = "far"}, clock); });
         clock.end();
@@ -109,8 +109,8 @@ TEST(far_shell, that_hears_a_flood_and_no_answer_is_an_error_that_names_the_boun
             "command",
             "#!/bin/sh\ncase \" $* \" in *' -G '*) exit;; esac\n" + std::string(flood) + "\n",
             0700);
-        step_clock clock(watchdog, -1);
-        clock.hush();
+        stage_deadline clock(watchdog, -1);
+        clock.silence();
         const auto far = open_ssh_program({.command = command, .host = "far"}, clock);
         clock.begin(places::errc::ssh_lost, "asking");
         far_shell shell(*far, "");

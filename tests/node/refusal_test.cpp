@@ -281,7 +281,7 @@ TEST(node, options_of_another_host_are_refused_for_this_one_naming_them) {
         {".ssh_config", [](node_options& o) { o.ssh_config = "none"; }},
         {".passphrase", [](node_options& o) { o.passphrase = [](auto&) { return ""; }; }},
         {".ssh_command", [](node_options& o) { o.ssh_command = "ssh"; }},
-        {".step_deadline", [](node_options& o) { o.step_deadline = 1s; }},
+        {".stage_deadline", [](node_options& o) { o.stage_deadline = 1s; }},
         {".program", [](node_options& o) { o.program = "/bin/true"; }},
         {".tunnel", [](node_options& o) { o.tunnel = true; }},
         {".detach", [](node_options& o) { o.detach = true; }},

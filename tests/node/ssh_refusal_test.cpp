@@ -299,7 +299,7 @@ TEST_P(ssh_refusal, of_a_command_that_does_not_say_what_it_has_in_force_gives_it
     far.put_program("asking", "echo what now >&2; exec sleep 1000");
     auto options = options_for(far);
     options.ssh_command = far.bin() + "/asking";
-    options.step_deadline = 500ms;
+    options.stage_deadline = 500ms;
     const auto text = refused(far, errc::ssh_lost, options);
     EXPECT_TRUE(has(text, "500 ms while asking what") && has(text, "what now")) << text;
 }
@@ -480,8 +480,8 @@ TEST_P(ssh_refusal, of_a_name_that_is_told_late_ends_with_a_step_deadline_that_a
     // The second one is asked after five seconds.
     const auto text = refused(far, errc::host_unreachable, options, host);
     EXPECT_TRUE(has(text, "4000 ms while asking for the address of late.test")) << text;
-    EXPECT_TRUE(has(text, "step_deadline")) << text;
-    options.step_deadline = 11s;
+    EXPECT_TRUE(has(text, "stage_deadline")) << text;
+    options.stage_deadline = 11s;
     EXPECT_TRUE(test_runtime().spawn_remote_node(host, options).is_up());
 }
 
@@ -538,7 +538,7 @@ TEST_P(ssh_refusal, of_a_server_that_says_nothing_keeps_its_deadline) {
     const test_sshd far;
     const auto silent = make_port(true);
     auto options = options_for(far);
-    options.step_deadline = 300ms;
+    options.stage_deadline = 300ms;
     const auto begun = std::chrono::steady_clock::now();
     const auto text = refused(far, errc::ssh_lost, options, silent.host());
     EXPECT_GE(std::chrono::steady_clock::now() - begun, 300ms);
@@ -554,7 +554,7 @@ TEST_P(ssh_refusal, of_a_copy_that_stands_still_keeps_its_deadline) {
                     "printf '\\000\\000\\000\\005\\002\\000\\000\\000\\003'; exec cat >/dev/null");
     if (!uses_library()) return;
     auto options = options_for(far);
-    options.step_deadline = 1s;
+    options.stage_deadline = 1s;
     const auto text = refused(far, errc::ssh_lost, options);
     EXPECT_TRUE(has(text, "1000 ms") && has(text, "copying")) << text;
 }
@@ -569,7 +569,7 @@ TEST_P(ssh_refusal, of_a_copy_whose_check_comes_to_no_end_keeps_a_deadline_by_it
                                      "exec sleep 10");
     auto options = options_for(far);
     options.modules = {NODE_MODULE};
-    options.step_deadline = 2s;
+    options.stage_deadline = 2s;
     const auto text = refused(far, errc::ssh_lost, options);
     EXPECT_TRUE(has(text, "2000 ms while checking")) << text;
 }
@@ -585,7 +585,7 @@ TEST_P(ssh_refusal, of_a_jump_host_that_says_nothing_leaves_no_program_that_wait
                         told + "; exec sleep 1000");
     auto options = options_for(far);
     options.ssh_command = far.bin() + "/jumping";
-    options.step_deadline = 500ms;
+    options.stage_deadline = 500ms;
     (void)refused(far, errc::ssh_lost, options);
     pid_t waiting = 0;
     ASSERT_TRUE(std::ifstream(told) >> waiting);
@@ -643,7 +643,7 @@ TEST_P(ssh_refusal, by_a_key_agent_that_says_nothing_keeps_the_deadline_and_name
     const test_sshd far;
     const silent_agent agent(far);
     auto options = options_for(far);
-    options.step_deadline = 2s;  // which connecting and agreeing on keys have to keep as well
+    options.stage_deadline = 2s;  // which connecting and agreeing on keys have to keep as well
     const auto begun = std::chrono::steady_clock::now();
     const auto text = refused(far, errc::auth_refused, options);
     EXPECT_GE(std::chrono::steady_clock::now() - begun, 2s);
@@ -1081,11 +1081,11 @@ TEST_P(ssh_refusal, of_some_of_twenty_at_once_does_not_hold_up_the_others) {
     const auto silent = make_port(true);
     auto options = options_for(far);
     options.program = "/no/such/program";
-    options.step_deadline = 60s;  // twenty logins share two cores
+    options.stage_deadline = 60s;  // twenty logins share two cores
     std::vector<places::node_request> requests(20, {"far", options});
     for (std::size_t i = 0; i < requests.size(); i += 4) {
         requests[i].host = silent.host();
-        requests[i].options.step_deadline = 500ms;
+        requests[i].options.stage_deadline = 500ms;
     }
     try {
         (void)test_runtime().spawn_nodes_join(requests);

@@ -231,7 +231,7 @@ TEST_P(ssh, copies_for_longer_than_its_guard_waits_in_silence) {
                     "dd bs=16384 count=1 status=none; sleep 0.1; done; exec cat; } | " +
                         std::string(server));
     auto options = options_for(far);
-    options.step_deadline = 2s;
+    options.stage_deadline = 2s;
     const auto begun = std::chrono::steady_clock::now();
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
     EXPECT_GE(std::chrono::steady_clock::now() - begun, 18s) << "too fast to prove it";
@@ -248,7 +248,7 @@ TEST_P(ssh, a_copy_whose_check_takes_longer_than_a_step_is_waited_for) {
     const test_sshd far;
     slow_down_first_check(far, 4);
     auto options = options_for(far);
-    options.step_deadline = 2s;
+    options.stage_deadline = 2s;
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
     EXPECT_TRUE(files::exists(far.folder() + "/once"));
 }
@@ -260,7 +260,7 @@ TEST_P(ssh, a_copy_whose_check_takes_longer_than_half_a_step_is_not_made_by_othe
     // Whose octets are all there by then.
     slow_down_first_check(far, 5);
     auto options = options_for(far);
-    options.step_deadline = 6s;
+    options.stage_deadline = 6s;
     const std::vector<places::node_request> requests(3, {"far", options});
     EXPECT_EQ(test_runtime().spawn_nodes_join(requests).size(), 3U);
     EXPECT_EQ(lines_of(copies), 1U);
@@ -273,7 +273,7 @@ TEST_P(ssh, a_host_at_which_a_second_takes_two_says_within_a_short_step_that_it_
     far.put_program("sleep", "/bin/sleep \"$@\"; exec /bin/sleep \"$@\"");
     slow_down_first_check(far, 6);
     auto options = options_for(far);
-    options.step_deadline = 3s;
+    options.stage_deadline = 3s;
     EXPECT_TRUE(test_runtime().spawn_remote_node("far", options).is_up());
 }
 
@@ -285,7 +285,7 @@ TEST_P(ssh, several_at_once_copy_what_is_not_there_once) {
         far.put_program("cat", "echo copy >>'" + copies + "'; exec /bin/cat \"$@\"");
         if (!has_locks) far.put_program("flock", "echo no locks here >&2; exit 71");
         auto options = options_for(far);
-        options.step_deadline = 60s;  // half of it without growth, and each would copy
+        options.stage_deadline = 60s;  // half of it without growth, and each would copy
         std::vector<places::node_request> requests(4, {"far", options});
         EXPECT_EQ(test_runtime().spawn_nodes_join(requests).size(), 4U);
         const auto count = lines_of(copies);
@@ -325,7 +325,7 @@ TEST_P(ssh, a_start_that_waits_for_another_s_copy_makes_its_own_when_that_does_n
             std::optional first = test_runtime().spawn_remote_node_async("far", options_for(far));
             ASSERT_TRUE(comes(news[0]));
             auto options = options_for(far);
-            if (!is_given_up) options.step_deadline = 4s;  // it waits for half of that
+            if (!is_given_up) options.stage_deadline = 4s;  // it waits for half of that
             auto second = test_runtime().spawn_remote_node_async("far", options);
             ASSERT_TRUE(comes(news[1]));
             if (is_given_up) first.reset();
@@ -919,7 +919,7 @@ TEST_P(ssh_login, by_a_key_of_the_agent_that_nobody_confirms_names_it_and_says_w
     far.put_program("asks", "echo >'" + asked + "'; exec cat '" + answer + "'");
     const key_agent agent(far, far.user_key(), far.bin() + "/asks");
     auto options = options_for(far);
-    options.step_deadline = 2s;
+    options.stage_deadline = 2s;
     auto pending = test_runtime().spawn_remote_node_async("far", options);
     pollfd question{asks.get(), POLLIN, 0};
     EXPECT_EQ(::poll(&question, 1, watchdog_ms), 1) << "it has asked nobody";

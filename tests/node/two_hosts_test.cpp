@@ -432,9 +432,9 @@ TEST_F(two_hosts, a_cut_cable_ends_an_attached_node_after_its_grace_and_a_detach
 
 TEST_F(two_hosts, a_cable_that_is_cut_during_the_start_is_an_error_within_the_deadline) {
     set_link("down");
-    auto short_steps = options();
-    short_steps.step_deadline = 500ms;
-    EXPECT_EQ(error_of([&] { (void)test_runtime().spawn_remote_node("far", short_steps); }).code(),
+    auto short_stages = options();
+    short_stages.stage_deadline = 500ms;
+    EXPECT_EQ(error_of([&] { (void)test_runtime().spawn_remote_node("far", short_stages); }).code(),
               errc::host_unreachable);
 }
 
@@ -488,7 +488,7 @@ TEST_F(two_hosts, a_cable_that_is_cut_amid_a_start_takes_what_has_been_started_a
                         "export XDG_CACHE_HOME\n");
     scratch.put("mktemp", "#!/bin/sh\n/bin/mktemp \"$@\" && echo $PPID >'" + fifo + "'\n", 0700);
     auto copies = options();
-    copies.step_deadline = 1s;
+    copies.stage_deadline = 1s;
     begin(copies);
 
     set_link("down");
@@ -502,11 +502,11 @@ TEST_F(two_hosts, a_cable_that_is_cut_amid_a_start_takes_what_has_been_started_a
 }
 
 TEST_F(two_hosts, an_address_that_nobody_answers_is_unreachable_within_the_deadline) {
-    auto short_steps = options();
-    short_steps.step_deadline = 500ms;
+    auto short_stages = options();
+    short_stages.stage_deadline = 500ms;
     const auto begun = clock_type::now();
     const auto text = text_of_error(errc::host_unreachable, [&] {
-        (void)test_runtime().spawn_remote_node("10.213.7.99", short_steps);
+        (void)test_runtime().spawn_remote_node("10.213.7.99", short_stages);
     });
     std::printf("no answer: reported after %lld ms\n", ms_since(begun));
     EXPECT_NE(text.find("10.213.7.99:22"), text.npos) << text;

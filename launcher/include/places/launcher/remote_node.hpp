@@ -63,11 +63,11 @@ struct node_options {
     /// "ssh", say: logs in with that command instead of the library, for jump hosts, certificates
     /// and RSA keys. It reads the configuration itself, and asks for nothing.
     std::string ssh_command{};
-    /// Each step on the way takes at most this; of a copy, each pause in which nothing moves, and
+    /// Each stage on the way takes at most this; of a copy, each pause in which nothing moves, and
     /// to check there what has come, one more and a second for each MiB. To find the host and
     /// connect takes at most 4 s of it, unless it is longer than by default or the ssh command does
     /// that: a second name server is asked after 5 s. 1 ms to 1 hour.
-    std::chrono::milliseconds step_deadline{10'000};
+    std::chrono::milliseconds stage_deadline{10'000};
     /// Is on the host already, and runs there instead of a copy of this one; modules, if any, are
     /// then paths over there, relative ones from the node's directory, and all programs call them
     /// by these.

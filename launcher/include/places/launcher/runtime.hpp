@@ -55,8 +55,8 @@ class runtime {
     /// Throws: error: address_in_use, node_unreachable, bad_key, start_failed, naming host and
     ///         port, with what the node printed; and those of SSH (see errc), each with the cause
     ///         in the other side's words and one line of advice. Nothing is left behind then.
-    /// Blocks: until the node is ready, at most options.deadline; with SSH, each step before that
-    ///         at most options.step_deadline; inside a router body suspends that body only.
+    /// Blocks: until the node is ready, at most options.deadline; with SSH, each stage before that
+    ///         at most options.stage_deadline; inside a router body suspends that body only.
     remote_node spawn_remote_node(const std::string& host, const node_options& options = {});
     /// Begins the same and returns.
     /// Throws: error{bad_argument}; what goes wrong later, get() throws.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "launcher/step.hpp"
+#include "launcher/stage_deadline.hpp"
 
 #include "launcher/node.hpp"
 #include "net/keys.hpp"
@@ -25,7 +25,7 @@ constexpr std::chrono::milliseconds signal_delay{500};
 constexpr std::chrono::milliseconds tell_interval{500};
 constexpr std::chrono::milliseconds goodbye_room{1000};
 
-std::chrono::milliseconds limit_default() { return node_options{}.step_deadline; }
+std::chrono::milliseconds limit_default() { return node_options{}.stage_deadline; }
 
 /// The program may have begun one that it has not ended.
 std::string line_of(std::string_view text) {
@@ -35,11 +35,13 @@ std::string line_of(std::string_view text) {
 
 }  // namespace
 
-step_clock::step_clock(std::chrono::milliseconds limit, int life) : limit_(limit), life_(life) {
+stage_deadline::stage_deadline(std::chrono::milliseconds limit, int life)
+    : limit_(limit),
+      life_(life) {
     struct sigaction action {};
     action.sa_flags = SA_SIGINFO;
     action.sa_sigaction = [](int, siginfo_t* info, void*) {
-        const auto* self = static_cast<const step_clock*>(info->si_value.sival_ptr);
+        const auto* self = static_cast<const stage_deadline*>(info->si_value.sival_ptr);
         if (!self) return;
         (void)!::write(STDOUT_FILENO, self->last_words_.data(), self->last_words_size_);
         ::_exit(1);
@@ -52,41 +54,41 @@ step_clock::step_clock(std::chrono::milliseconds limit, int life) : limit_(limit
     checked(::timer_create(CLOCK_MONOTONIC, &event, &timer_), "timer_create");
 }
 
-step_clock::~step_clock() {
+stage_deadline::~stage_deadline() {
     ::timer_delete(timer_);
     ::signal(SIGALRM, SIG_IGN);
 }
 
-std::string step_clock::too_late() const {
+std::string stage_deadline::too_late() const {
     const auto* question = "; is the host up and the way to it free?";
     if (code_ == errc::load_failed) question = "; does its disk answer?";
     if (code_ == errc::auth_refused) question = "; does it wait for somebody?";
     const auto above =
-        step_limit_ == limit_ ? "" : ", above " + std::to_string(limit_default().count()) + " ms,";
-    return "nothing moved for " + std::to_string(step_limit_.count()) + " ms while " + what_ +
-           question + " step_deadline" + above + " allows for more time";
+        stage_limit_ == limit_ ? "" : ", above " + std::to_string(limit_default().count()) + " ms,";
+    return "nothing moved for " + std::to_string(stage_limit_.count()) + " ms while " + what_ +
+           question + " stage_deadline" + above + " allows for more time";
 }
 
-void step_clock::begin(errc code, std::string what, std::chrono::milliseconds most) {
+void stage_deadline::begin(errc code, std::string what, std::chrono::milliseconds most) {
     end();
-    step_limit_ = limit_ > limit_default() ? limit_ : std::min(limit_, most);
+    stage_limit_ = limit_ > limit_default() ? limit_ : std::min(limit_, most);
     code_ = code;
     say(std::move(what));
     told_ = {};
     moved();
 }
 
-void step_clock::go_on(std::string what) {
+void stage_deadline::go_on(std::string what) {
     end();
     say(std::move(what));
-    if (hushed_) return;
+    if (is_silent_) return;
     arm();
     told_ = clock_type::now();
-    say_line(std::string(step_marker) + what_);
+    say_line(std::string(stage_marker) + what_);
 }
 
 /// While the timer is off: its signal writes the last words.
-void step_clock::say(std::string what) {
+void stage_deadline::say(std::string what) {
     what_ = net::printable(what, what.size());
     const auto words = line_of(std::string(failed_marker) +
                                std::to_string(static_cast<int>(code_)) + " " + too_late());
@@ -95,17 +97,17 @@ void step_clock::say(std::string what) {
     last_words_[last_words_size_ - 1] = '\n';
 }
 
-void step_clock::moved() {
+void stage_deadline::moved() {
     const auto now = clock_type::now();
-    until_ = now + step_limit_;
-    if (hushed_) return;
+    until_ = now + stage_limit_;
+    if (is_silent_) return;
     arm();
     if (now - told_ < tell_interval) return;
     told_ = now;
-    say_line(std::string(step_marker) + what_);
+    say_line(std::string(stage_marker) + what_);
 }
 
-void step_clock::arm() {
+void stage_deadline::arm() {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until_ - clock_type::now());
     const auto after = std::max(left, std::chrono::milliseconds{0}) + signal_delay;
     itimerspec when{};
@@ -114,28 +116,28 @@ void step_clock::arm() {
     (void)::timer_settime(timer_, 0, &when, nullptr);
 }
 
-void step_clock::end() noexcept {
+void stage_deadline::end() noexcept {
     const itimerspec never{};
     (void)::timer_settime(timer_, 0, &never, nullptr);
 }
 
-void step_clock::wait(std::span<pollfd> fds) {
+void stage_deadline::wait(std::span<pollfd> fds) {
     if (wait_until(fds, until_)) return;
     // The signal would cut short what now ends in order.
     end();
     throw error(code_, too_late());
 }
 
-bool step_clock::wait_part(std::span<pollfd> fds, std::size_t parts) {
+bool stage_deadline::wait_part(std::span<pollfd> fds, std::size_t parts) {
     const auto now = clock_type::now();
     return wait_until(fds, now + (until_ - now) / static_cast<long>(parts));
 }
 
-void step_clock::pause(std::chrono::milliseconds duration) {
+void stage_deadline::pause(std::chrono::milliseconds duration) {
     (void)wait_until({}, std::min(clock_type::now() + duration, until_));
 }
 
-bool step_clock::wait_until(std::span<pollfd> fds, clock_type::time_point until) {
+bool stage_deadline::wait_until(std::span<pollfd> fds, clock_type::time_point until) {
     std::vector<pollfd> all(fds.begin(), fds.end());
     all.push_back({life_, 0, 0});
     while (true) {
@@ -152,12 +154,12 @@ bool step_clock::wait_until(std::span<pollfd> fds, clock_type::time_point until)
     }
 }
 
-void step_clock::meanwhile(std::chrono::milliseconds interval, std::function<void()> what) {
+void stage_deadline::meanwhile(std::chrono::milliseconds interval, std::function<void()> what) {
     meanwhile_interval_ = interval;
     meanwhile_ = std::move(what);
 }
 
-bool step_clock::wait_for_room(int fd) {
+bool stage_deadline::wait_for_room(int fd) {
     auto begun = clock_type::now();
     bool is_wanted = true;
     while (true) {
