@@ -23,7 +23,7 @@ struct member {
 };
 
 void enter(detail::ready_list<member>& all, detail::channel_state& end, std::uint64_t key) {
-    if (end.has_attendant()) {
+    if (end.has_park_observer()) {
         throw error(errc::bad_argument,
                     "this channel is in a channel_set already, or an inbox or async_channel reads "
                     "it; it is in one of these at a time: take it out of there first");

@@ -67,7 +67,7 @@ std::shared_ptr<process> channel_state::life_of(process& home) noexcept {
 }
 
 channel_state::~channel_state() {
-    if (attendant_) std::exchange(attendant_, {})(attention::gone);
+    if (park_observer_) std::exchange(park_observer_, {})(attention::gone);
     if (polls_) home_.end_polling();
     end_.shut(shm::half_state::closed);
     home_.remove(*this);
@@ -164,7 +164,7 @@ reason channel_state::reason_of(status s) {
 void channel_state::admit(std::uint64_t caller) {
     home_.origin().check();
     waits_.check(id());
-    if (attendant_) attendant_(attention::another_thread);
+    if (park_observer_) park_observer_(attention::another_thread);
     user_.store(caller, std::memory_order_relaxed);  // relaxed: as in check_caller()
 }
 

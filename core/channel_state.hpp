@@ -176,10 +176,12 @@ class channel_state {
     };
     /// One at a time; none at first, and none for an empty `heard`. Of another_thread it throws
     /// error{misuse} while it waits itself.
-    void set_attendant(std::function<void(attention)> heard) { attendant_ = std::move(heard); }
-    bool has_attendant() const noexcept { return attendant_ != nullptr; }
+    void set_park_observer(std::function<void(attention)> heard) {
+        park_observer_ = std::move(heard);
+    }
+    bool has_park_observer() const noexcept { return park_observer_ != nullptr; }
     void was_unparked() {
-        if (attendant_) attendant_(attention::unparked);
+        if (park_observer_) park_observer_(attention::unparked);
     }
 
     bool is_last_user_of_doorbell() const noexcept { return peer_doorbell_.use_count() == 1; }
@@ -290,7 +292,7 @@ class channel_state {
     std::string refusal_;
     std::uint64_t last_selected_ = 0;
     bool polls_ = false;
-    std::function<void(attention)> attendant_;
+    std::function<void(attention)> park_observer_;
     friend struct state_of;
 
     std::size_t message_bytes_max_ = max_message_bytes_default;

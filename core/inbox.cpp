@@ -82,7 +82,7 @@ struct inbox_state {
     /// Throws: error{bad_argument} while another reads from the creator's channel.
     void begin_to_read_creator() {
         if (reads_creator) return;
-        if (creator->state->has_attendant()) {
+        if (creator->state->has_park_observer()) {
             throw error(errc::bad_argument,
                         "the channel to this place's creator is in a channel_set or an "
                         "async_channel, so its inbox cannot read it; end that first, or read the "

@@ -137,7 +137,7 @@ template <class Member>
 ready_list<Member>::~ready_list() {
     if (home_.origin().is_forked()) return;  // the parent's ends stay parked
     for (const auto& [id, m] : all_) {
-        m->state->set_attendant({});
+        m->state->set_park_observer({});
         unpark(*m);
     }
 }
@@ -157,7 +157,7 @@ void ready_list<Member>::wake_bodies() {
 template <class Member>
 void ready_list<Member>::add(pointer m) {
     auto& c = *m->state;
-    c.set_attendant([this, weak = std::weak_ptr{m}](channel_state::attention what) {
+    c.set_park_observer([this, weak = std::weak_ptr{m}](channel_state::attention what) {
         const auto one = weak.lock();
         if (!one) return;
         if (what == channel_state::attention::another_thread) {
@@ -180,7 +180,7 @@ void ready_list<Member>::remove(const channel_state& c) {
     const auto found = all_.find(c.id());
     if (found == all_.end()) return;
     const auto m = found->second;
-    m->state->set_attendant({});
+    m->state->set_park_observer({});
     unpark(*m);
     std::erase(hot_, m);
     std::erase(unattached_, m);

@@ -69,7 +69,7 @@ channel& with_end(channel& c) {
     auto* end = detail::state_of::get(c);
     if (!end) throw error(errc::bad_argument, "an async_channel of a channel without an end");
     end->check_caller();
-    if (end->has_attendant()) {
+    if (end->has_park_observer()) {
         throw error(errc::bad_argument,
                     "this channel is in a channel_set, or an inbox or async_channel reads it: take "
                     "it out of there before an async_channel has it");
@@ -90,7 +90,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
           end_(*detail::state_of::get(link_)),
           service_(asio::use_service<channel_service>(io)),
           user_(service_.enter(end_.home(), [this] { return drop(); })) {
-        end_.set_attendant([this](detail::channel_state::attention what) {
+        end_.set_park_observer([this](detail::channel_state::attention what) {
             using attention = detail::channel_state::attention;
             // A wait of another kind has taken the park word.
             if (what == attention::unparked && !is_moving_) wake();
@@ -101,7 +101,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
     ~state() {
         (void)drop();
         service_.leave(user_);
-        end_.set_attendant({});
+        end_.set_park_observer({});
     }
     state(const state&) = delete;
     state& operator=(const state&) = delete;
