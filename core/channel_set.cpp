@@ -77,7 +77,7 @@ namespace {
 template <class Ready>
 void wait_for_one(std::span<const detail::interest> on, Ready&& ready, shm::deadline until) {
     auto& front = *on.front().channel;
-    if (on.size() <= detail::interests_max || detail::current_suspender()) {
+    if (on.size() <= detail::interests_max || detail::current_waiter()) {
         front.home().wait(on, ready, until, front.spin());
         return;
     }

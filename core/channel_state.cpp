@@ -321,7 +321,7 @@ shm::peeked channel_state::await_message(shm::deadline until) {
         // A sender of parts without end is there each time: the limit holds all the same.
         const auto has_come = [this] { return !withholds_part_ && end_.in().has_come(); };
         const bool is_short =
-            !current_suspender() && spin_.spin_briefly(has_come) &&
+            !current_waiter() && spin_.spin_briefly(has_come) &&
             (until == shm::no_deadline || std::chrono::steady_clock::now() < until);
         const interest on{.channel = this, .record = true};
         if (!is_short && !home_.wait(
@@ -418,7 +418,7 @@ void channel_state::set_polls(bool on) {
 status channel_state::await_room(std::size_t bytes, shm::deadline until) {
     const wait_mark::scope here{waits_, "a call that sends"};
     claim();
-    if (!current_suspender() && end_.await_ample_room(bytes, spin_)) return status::ok;
+    if (!current_waiter() && end_.await_ample_room(bytes, spin_)) return status::ok;
     const interest on{.channel = this, .room = true, .room_bytes = bytes};
     const auto ready = [&] { return end_.out().has_room(bytes) != status::full; };
     return home_.wait({&on, 1}, ready, until, spin_) ? status::ok : status::timeout;

@@ -95,10 +95,10 @@ void place::end() noexcept {
         finish();
     } catch (...) {
         // The router unwinds the body that destroys us: the thread waits in its stead.
-        auto* body = detail::current_suspender();
-        detail::set_current_suspender(nullptr);
+        auto* body = detail::current_waiter();
+        detail::set_current_waiter(nullptr);
         finish();
-        detail::set_current_suspender(body);
+        detail::set_current_waiter(body);
     }
     state_.reset();
 }

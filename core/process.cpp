@@ -20,7 +20,7 @@ namespace {
 // plain function call places::spawn as Racket's dynamic-place is called from anywhere.
 process* current_process = nullptr;
 
-thread_local suspender* suspender_of_thread = nullptr;
+thread_local waiter* waiter_of_thread = nullptr;
 
 constexpr std::size_t dead_remembered = 4096;
 
@@ -37,8 +37,8 @@ bool is_end_of_nursery(const std::error_code& why) noexcept {
 
 }  // namespace
 
-suspender* current_suspender() noexcept { return suspender_of_thread; }
-void set_current_suspender(suspender* s) noexcept { suspender_of_thread = s; }
+waiter* current_waiter() noexcept { return waiter_of_thread; }
+void set_current_waiter(waiter* s) noexcept { waiter_of_thread = s; }
 
 shm::deadline deadline_after(std::chrono::nanoseconds limit) noexcept {
     if (limit <= limit.zero()) return shm::deadline::min();
@@ -48,7 +48,7 @@ shm::deadline deadline_after(std::chrono::nanoseconds limit) noexcept {
 
 void poll_until(std::span<pollfd> fds, shm::deadline until) {
     using std::chrono::milliseconds;
-    if (auto* body = current_suspender()) return body->poll(fds, until);
+    if (auto* body = current_waiter()) return body->poll(fds, until);
     constexpr milliseconds longest = std::chrono::hours{1};  // poll counts in int
     while (true) {
         const auto now = std::chrono::steady_clock::now();
@@ -483,7 +483,7 @@ void process::on_unread(std::function<void(const std::system_error&)> handler) {
 bool process::wait(std::span<const interest> on, const std::function<bool()>& ready,
                    shm::deadline until, shm::spin_budget& spin) {
     origin_.check();
-    if (auto* body = current_suspender()) return body->wait(on, ready, until);
+    if (auto* body = current_waiter()) return body->wait(on, ready, until);
     if (on.size() > interests_max) {
         throw error(errc::bad_argument, "a wait on " + std::to_string(on.size()) + " channels");
     }

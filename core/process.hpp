@@ -60,7 +60,7 @@ class call_hearer : public boost::intrusive::list_base_hook<
 };
 
 /// Waits in place of the thread; a router puts one here while a body of its runs.
-class suspender {
+class waiter {
   public:
     virtual bool wait(std::span<const interest> on, const std::function<bool()>& ready,
                       shm::deadline until) = 0;
@@ -83,7 +83,7 @@ class suspender {
     virtual void poll(std::span<pollfd> fds, shm::deadline until) = 0;
 
   protected:
-    ~suspender() = default;
+    ~waiter() = default;
 };
 
 /// Owns the control socket, the ready set, the board and the table of open channels.
@@ -358,9 +358,9 @@ class calls_claim {
 /// `limit` from now: at once for none, never where the clock does not count that far.
 shm::deadline deadline_after(std::chrono::nanoseconds limit) noexcept;
 
-/// The suspender of the router body that runs on this thread now; null outside of one.
-suspender* current_suspender() noexcept;
-void set_current_suspender(suspender* s) noexcept;
+/// The waiter of the router body that runs on this thread now; null outside of one.
+waiter* current_waiter() noexcept;
+void set_current_waiter(waiter* s) noexcept;
 
 /// As ::poll, but until `until`, and no signal ends it.
 /// Blocks: until then; inside a router body suspends that body only, and throws what ends the body

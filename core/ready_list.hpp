@@ -91,7 +91,7 @@ class ready_list final : private call_hearer {
     bool any_hot_ready();
     bool cool(bool may_poll);
     template <class News>
-    bool suspend(suspender& body, shm::deadline until, News&& news);
+    bool suspend(waiter& body, shm::deadline until, News&& news);
     bool sleep(shm::deadline until);
     std::array<pollfd, 3> told_by() const;
     void take_told(const std::array<pollfd, 3>& fds);
@@ -100,7 +100,7 @@ class ready_list final : private call_hearer {
 
     /// A body of a router that waits here, while it does.
     struct registered {
-        registered(std::list<suspender*>& all, suspender& body)
+        registered(std::list<waiter*>& all, waiter& body)
             : all_(all),
               mine_(all.insert(all.end(), &body)) {}
         ~registered() { all_.erase(mine_); }
@@ -108,8 +108,8 @@ class ready_list final : private call_hearer {
         registered& operator=(const registered&) = delete;
 
       private:
-        std::list<suspender*>& all_;
-        std::list<suspender*>::iterator mine_;
+        std::list<waiter*>& all_;
+        std::list<waiter*>::iterator mine_;
     };
 
     process& home_;
@@ -128,7 +128,7 @@ class ready_list final : private call_hearer {
     clock::time_point calls_looked_at_{};
     std::optional<calls_claim> lasting_claim_;
     unique_fd epoll_;
-    std::list<suspender*> suspended_;  // bodies of a router that wait here
+    std::list<waiter*> suspended_;  // bodies of a router that wait here
 };
 
 // -- bodies --
@@ -146,7 +146,7 @@ ready_list<Member>::~ready_list() {
 template <class Member>
 void ready_list<Member>::unpark(Member& m) {
     m.unpark();
-    if (auto* body = current_suspender()) body->look_at(*m.state);
+    if (auto* body = current_waiter()) body->look_at(*m.state);
 }
 
 template <class Member>
@@ -252,7 +252,7 @@ void ready_list<Member>::look_at_calls() {
     const auto now = clock::now();
     if (now - calls_looked_at_ < calls_interval) return;
     calls_looked_at_ = now;
-    if (auto* body = current_suspender()) {
+    if (auto* body = current_waiter()) {
         return body->add_hearer(*this) ? warm_all() : body->take_calls();
     }
     std::optional<calls_claim> claim;
@@ -297,7 +297,7 @@ template <class Member>
 template <class News>
 bool ready_list<Member>::wait(shm::deadline until, News&& news) {
     const wait_mark::scope here{waits_, "a wait of the set or inbox that has the channel"};
-    auto* body = current_suspender();
+    auto* body = current_waiter();
     // A router body gives the thread to the others instead.
     const bool may_spin = !hot_.empty() && !body && until != shm::deadline::min();
     if (may_spin && spin_.spin([&] { return any_hot_ready(); })) return true;
@@ -315,7 +315,7 @@ bool ready_list<Member>::wait(shm::deadline until, News&& news) {
 /// Inside a router body: its router alone may take the calls of this process, and passes them on.
 template <class Member>
 template <class News>
-bool ready_list<Member>::suspend(suspender& body, shm::deadline until, News&& news) {
+bool ready_list<Member>::suspend(waiter& body, shm::deadline until, News&& news) {
     if (body.add_hearer(*this)) {
         warm_all();
         return true;

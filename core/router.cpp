@@ -171,10 +171,10 @@ event on_message(channel& from, std::function<void(message)> body) {
 struct router::state {
     explicit state(detail::process& of) : home(of) {}
 
-    /// The suspender of one body: parks its channels in doorbell mode and leaves the thread.
-    class body_suspender final : public detail::suspender {
+    /// The waiter of one body: parks its channels in doorbell mode and leaves the thread.
+    class body_waiter final : public detail::waiter {
       public:
-        body_suspender(state& r, asio::yield_context yield, body_context& context)
+        body_waiter(state& r, asio::yield_context yield, body_context& context)
             : router_(r),
               yield_(std::move(yield)),
               context_(context) {}
@@ -229,11 +229,11 @@ struct router::state {
         }
 
         void pass() override {
-            detail::set_current_suspender(nullptr);
+            detail::set_current_waiter(nullptr);
             context_.leave();
             asio::post(router_.io, yield_);
             context_.enter();
-            detail::set_current_suspender(this);
+            detail::set_current_waiter(this);
             if (router_.unwinding && std::uncaught_exceptions() == 0) throw unwound{};
         }
 
@@ -245,30 +245,30 @@ struct router::state {
         }
         void suspend_for(asio::steady_timer& sleep) {
             boost::system::error_code ignored;
-            detail::set_current_suspender(nullptr);
+            detail::set_current_waiter(nullptr);
             asleep_ = &sleep;
             context_.leave();
             sleep.async_wait(yield_[ignored]);
             context_.enter();
             asleep_ = nullptr;
-            detail::set_current_suspender(this);
+            detail::set_current_waiter(this);
         }
 
         /// Ends the body; a destructor that waits on the way out of it holds the thread instead.
         bool wait_unwinding(std::span<const detail::interest> on,
                             const std::function<bool()>& ready, shm::deadline until) {
             if (std::uncaught_exceptions() == 0) throw unwound{};
-            detail::set_current_suspender(nullptr);
+            detail::set_current_waiter(nullptr);
             shm::spin_budget spin;
             const bool in_time = router_.home.wait(on, ready, until, spin);
-            detail::set_current_suspender(this);
+            detail::set_current_waiter(this);
             return in_time;
         }
         void poll_unwinding(std::span<pollfd> fds, shm::deadline until) {
             if (std::uncaught_exceptions() == 0) throw unwound{};
-            detail::set_current_suspender(nullptr);
+            detail::set_current_waiter(nullptr);
             detail::poll_until(fds, until);
-            detail::set_current_suspender(this);
+            detail::set_current_waiter(this);
         }
 
         state& router_;
@@ -313,11 +313,11 @@ struct router::state {
             io, std::allocator_arg, stack,
             [this, body = std::move(body), bounds = stack.bounds](asio::yield_context yield) {
                 body_context context{*bounds};
-                body_suspender suspender{*this, yield, context};
+                body_waiter waiter{*this, yield, context};
                 context.enter();
-                detail::set_current_suspender(&suspender);
+                detail::set_current_waiter(&waiter);
                 guarded(body);
-                detail::set_current_suspender(nullptr);
+                detail::set_current_waiter(nullptr);
                 context.leave();
             },
             asio::detached);
@@ -367,7 +367,7 @@ struct router::state {
                         return;
                     }
                     if (count % messages_at_once != 0) continue;
-                    detail::current_suspender()->pass();
+                    detail::current_waiter()->pass();
                 }
             });
         }

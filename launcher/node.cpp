@@ -250,10 +250,10 @@ bool remote_node::state::reap_surely(shm::deadline until) noexcept {
     } catch (...) {
         // The router unwinds the body that waits, or no descriptor is left: the thread waits
         // in its stead.
-        auto* body = detail::current_suspender();
-        detail::set_current_suspender(nullptr);
+        auto* body = detail::current_waiter();
+        detail::set_current_waiter(nullptr);
         const bool is_reaped = reap(until);
-        detail::set_current_suspender(body);
+        detail::set_current_waiter(body);
         return is_reaped;
     }
 }

@@ -371,7 +371,7 @@ void runtime::stop() {
 }
 
 void runtime::exit(int status) {
-    if (detail::current_suspender()) {
+    if (detail::current_waiter()) {
         if (!state_->loop) {
             throw error(errc::bad_argument,
                         "exit in a body of a router of your own: stop that router first");
