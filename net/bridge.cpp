@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/bridge.hpp"
 
-#include "net/controller.hpp"
+#include "net/command_channel.hpp"
 #include "net/directory.hpp"
 #include "net/output.hpp"
 #include "net/session.hpp"
@@ -81,7 +81,7 @@ std::string state_of_process(std::int32_t pid) {
     }
 }
 
-using controller_ptr = std::shared_ptr<controller>;
+using command_channel_ptr = std::shared_ptr<command_channel>;
 using session_ptr = std::shared_ptr<session>;
 
 /// The token as a key of a map: g++ 12 warns of how it compares vectors of bytes.
@@ -90,10 +90,10 @@ std::string key_of(const link_token& token) {
 }
 
 /// The loop: takes what the processes of this node offer and call about, and hands it to the
-/// controller or the session whose it is. Owns these, the table of channels, and the io_context.
-/// A local channel is a controller's or a relay's, never both's. What is posted about it names its
-/// id, so a call that comes too late finds nothing.
-/// Dying:   a place's death is a call on each of its channels; a lost link ends its session. Only
+/// command_channel or the session whose it is. Owns these, the table of channels, and the
+/// io_context. A local channel is a command_channel's or a relay's, never both's. What is posted
+/// about it names its id, so a call that comes too late finds nothing. Dying:   a place's death is
+/// a call on each of its channels; a lost link ends its session. Only
 ///          the end of the nursery, or of whoever made us listen, ends the bridge.
 class bridge {
   public:
@@ -120,17 +120,17 @@ class bridge {
     void obey(std::unique_ptr<detail::channel_state> end, command first,
               std::vector<unique_fd> fds);
     bool is_listening() const;
-    void serve(const controller_ptr& c);
+    void serve(const command_channel_ptr& c);
 
     std::uint64_t adopt(std::shared_ptr<link> link, session::side ours, std::string label,
-                        std::uint64_t controller_id);
+                        std::uint64_t command_channel_id);
     void on_exit_asked(std::int32_t status);
     void tell_listening(const bridge_event& e);
     void tell_links();
     void list(const session_ptr& to, std::uint64_t after);
     void list_locals(const session_ptr& to, std::uint64_t after);
     void list_links(const session_ptr& to);
-    void on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why,
+    void on_lost(std::uint64_t link_id, std::uint64_t command_channel_id, const std::string& why,
                  bool in_order);
 
     void begin_finish();
@@ -152,7 +152,7 @@ class bridge {
     std::vector<std::string> modules_;  // that may be loaded for peers
     line_printer lines_{io_};
     forwarded_outputs outputs_{io_, lines_, [this] { end_if_done(); }};
-    std::unordered_map<std::uint64_t, controller_ptr> controllers_;  // by local channel
+    std::unordered_map<std::uint64_t, command_channel_ptr> command_channels_;  // by local channel
     session_table sessions_;
     /// Who may use a link: whoever has dialed it.
     struct link_grant {
@@ -223,7 +223,7 @@ void bridge::watch_calls() {
                           for (const auto id : taken.channel_ids) on_call(id);
                           if (taken.overflowed) {
                               std::vector<std::uint64_t> all;
-                              for (auto& [id, c] : controllers_) all.push_back(id);
+                              for (auto& [id, c] : command_channels_) all.push_back(id);
                               for (auto& [id, r] : channels_) all.push_back(id);
                               for (const auto id : all) on_call(id);
                           }
@@ -260,8 +260,8 @@ void bridge::fail(const char* what, boost::system::error_code ec) {
 }
 
 void bridge::on_call(std::uint64_t channel_id) {
-    if (const auto c = controllers_.find(channel_id); c != controllers_.end()) {
-        return serve(controller_ptr{c->second});
+    if (const auto c = command_channels_.find(channel_id); c != command_channels_.end()) {
+        return serve(command_channel_ptr{c->second});
     }
     const auto found = channels_.find(channel_id);
     if (found == channels_.end()) return;
@@ -272,7 +272,7 @@ void bridge::on_call(std::uint64_t channel_id) {
 
 void bridge::on_peer_died(std::uint64_t place_id) {
     std::vector<std::uint64_t> touched;
-    for (auto& [id, c] : controllers_) {
+    for (auto& [id, c] : command_channels_) {
         if (c->peer_id() == place_id) touched.push_back(id);
     }
     for (auto& [id, r] : channels_) {
@@ -412,10 +412,10 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
         const auto found = sessions_.find(link_id);
         return found != sessions_.end() && found->second->ask_exit(status);
     };
-    const auto c = std::make_shared<controller>(
+    const auto c = std::make_shared<command_channel>(
         io_, incarnation_, lines_, std::move(end),
-        controller::handlers{on_accepted, on_dialed, on_end_node, [this] { begin_finish(); }});
-    controllers_.emplace(id, c);
+        command_channel::handlers{on_accepted, on_dialed, on_end_node, [this] { begin_finish(); }});
+    command_channels_.emplace(id, c);
     try {
         if (const auto* listen = std::get_if<listen_command>(&first)) {
             if (is_listening()) throw error(errc::bad_argument, "this node listens already");
@@ -434,28 +434,30 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
 }
 
 bool bridge::is_listening() const {
-    return std::ranges::any_of(controllers_, [](auto& c) { return c.second->is_listening(); });
+    return std::ranges::any_of(command_channels_, [](auto& c) { return c.second->is_listening(); });
 }
 
-void bridge::serve(const controller_ptr& c) {
+void bridge::serve(const command_channel_ptr& c) {
     if (c->serve() == status::empty) return;
     c->close();
-    controllers_.erase(c->id());
+    command_channels_.erase(c->id());
     if (c->is_listening()) io_.stop();
 }
 
 // -- sessions --
 
 std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std::string label,
-                            std::uint64_t controller_id) {
+                            std::uint64_t command_channel_id) {
     const auto id = next_link_++;
     const auto on_exit = [this](std::int32_t status) { on_exit_asked(status); };
-    const auto on_closed = [this, id, controller_id](const std::string& why, bool in_order) {
-        on_lost(id, controller_id, why, in_order);
+    const auto on_closed = [this, id, command_channel_id](const std::string& why, bool in_order) {
+        on_lost(id, command_channel_id, why, in_order);
     };
-    const auto on_exit_refused = [this, controller_id, label](errc code, const std::string& text) {
+    const auto on_exit_refused = [this, command_channel_id, label](errc code,
+                                                                   const std::string& text) {
         lines_.print("bridge", "'" + printable(label) + "' does not end: " + text);
-        if (const auto c = controllers_.find(controller_id); c != controllers_.end()) {
+        if (const auto c = command_channels_.find(command_channel_id);
+            c != command_channels_.end()) {
             c->second->tell(exit_denied{static_cast<std::int32_t>(code), text});
         }
     };
@@ -486,7 +488,7 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
 void bridge::on_exit_asked(std::int32_t status) { tell_listening(exit_asked{status}); }
 
 void bridge::tell_listening(const bridge_event& e) {
-    for (auto& [id, c] : controllers_) {
+    for (auto& [id, c] : command_channels_) {
         if (c->is_listening()) c->tell(e);
     }
 }
@@ -567,13 +569,13 @@ void bridge::list_links(const session_ptr& to) {
     to->answer_list(part);
 }
 
-void bridge::on_lost(std::uint64_t link_id, std::uint64_t controller_id, const std::string& why,
-                     bool in_order) {
+void bridge::on_lost(std::uint64_t link_id, std::uint64_t command_channel_id,
+                     const std::string& why, bool in_order) {
     sessions_.erase(link_id);
     std::erase_if(grants_, [&](const auto& g) { return g.second.link_id == link_id; });
     directory_.on_lost(link_id);
     tell_links();
-    if (const auto c = controllers_.find(controller_id); c != controllers_.end()) {
+    if (const auto c = command_channels_.find(command_channel_id); c != command_channels_.end()) {
         c->second->tell_lost(why, in_order);
     }
     end_if_done();

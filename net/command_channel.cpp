@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "net/controller.hpp"
+#include "net/command_channel.hpp"
 
 #include "core/child.hpp"
 
@@ -20,9 +20,9 @@ constexpr std::chrono::seconds node_hang_up_limit{2};
 
 }  // namespace
 
-controller::controller(boost::asio::io_context& io, const incarnation_id& incarnation,
-                       line_printer& lines, std::unique_ptr<detail::channel_state> channel,
-                       handlers h)
+command_channel::command_channel(boost::asio::io_context& io, const incarnation_id& incarnation,
+                                 line_printer& lines,
+                                 std::unique_ptr<detail::channel_state> channel, handlers h)
     : io_(io),
       incarnation_(incarnation),
       lines_(lines),
@@ -53,7 +53,7 @@ node_key key_of(const bytes& octets) {
 
 }  // namespace
 
-void controller::listen(const listen_command& c) {
+void command_channel::listen(const listen_command& c) {
     listen_options options;
     options.address = c.address;
     options.port = c.port;
@@ -86,7 +86,7 @@ void controller::listen(const listen_command& c) {
     answer(listening{listener_->port(), hexadecimal(incarnation_)});
 }
 
-void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
+void command_channel::dial(const dial_command& c, unique_fd out, unique_fd err) {
     const auto forward = [&](unique_fd pipe) {
         if (!pipe) return;
         const auto print = [&lines = lines_, label = c.label](std::string_view line) {
@@ -132,17 +132,17 @@ void controller::dial(const dial_command& c, unique_fd out, unique_fd err) {
 }
 
 template <class T>
-void controller::answer(const T& body) {
+void command_channel::answer(const T& body) {
     const auto octets = detail::encode_datum(body);
     (void)channel_->put(kind::opened, 0, octets, shm::deadline::min());
 }
 
-void controller::refuse(errc code, const std::string& text) {
+void command_channel::refuse(errc code, const std::string& text) {
     const auto m = detail::make_refused(code, text, channel_->end().out().record_bytes_max());
     (void)channel_->put(m.what(), m.type(), m.bytes(), shm::deadline::min());
 }
 
-status controller::serve() {
+status command_channel::serve() {
     channel_->take_up_peer();
     auto& in = channel_->end().in();
     in.unpark();
@@ -161,7 +161,7 @@ status controller::serve() {
     }
 }
 
-void controller::request_given(const bridge_request& r) {
+void command_channel::request_given(const bridge_request& r) {
     if (const auto* end = std::get_if<end_node>(&r)) {
         if (handlers_.on_end_node(link_id_, end->status)) told_to_end_ = end->status;
     } else if (is_listening()) {
@@ -170,18 +170,18 @@ void controller::request_given(const bridge_request& r) {
     }
 }
 
-void controller::tell(const bridge_event& e) {
+void command_channel::tell(const bridge_event& e) {
     const auto m = message::of(e);
     const auto told = channel_->put(m.what(), m.type(), m.bytes(), shm::deadline::min());
     // Whoever has not read thousands of events learns the last one from the closed channel.
     if (told != status::ok) channel_->end().shut(shm::half_state::closed);
 }
 
-void controller::tell_lost(const std::string& why, bool in_order) {
+void command_channel::tell_lost(const std::string& why, bool in_order) {
     tell(node_lost{why, in_order ? told_to_end_ : std::nullopt});
 }
 
-void controller::close() {
+void command_channel::close() {
     channel_->end().shut(shm::half_state::closed);
     if (const auto cancel = std::exchange(cancel_dial_, nullptr)) cancel();
     const auto l = dialed_.lock();

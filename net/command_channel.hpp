@@ -28,7 +28,7 @@ namespace places::net {
 /// Dying:   when the root closes the channel or dies, serve() says so; close() then ends the dialed
 ///          link, in order where the node there was told to end just before. A dial that is still
 ///          under way ends at once.
-class controller : public std::enable_shared_from_this<controller> {
+class command_channel : public std::enable_shared_from_this<command_channel> {
   public:
     /// What is done with links that are not started yet, and how each is called in our log.
     struct handlers {
@@ -43,8 +43,9 @@ class controller : public std::enable_shared_from_this<controller> {
         /// Every place has ended, and no links are accepted any more.
         std::function<void()> on_finish;
     };
-    controller(boost::asio::io_context& io, const incarnation_id& incarnation, line_printer& lines,
-               std::unique_ptr<detail::channel_state> channel, handlers h);
+    command_channel(boost::asio::io_context& io, const incarnation_id& incarnation,
+                    line_printer& lines, std::unique_ptr<detail::channel_state> channel,
+                    handlers h);
 
     std::uint64_t id() const noexcept { return channel_->id(); }
     std::uint64_t peer_id() const noexcept { return channel_->peer_id(); }
