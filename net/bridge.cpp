@@ -122,7 +122,7 @@ class bridge {
     bool is_listening() const;
     void serve(const command_channel_ptr& c);
 
-    std::uint64_t adopt(std::shared_ptr<link> link, session::side ours, std::string label,
+    std::uint64_t adopt(std::shared_ptr<link> link, session::role own_role, std::string label,
                         std::uint64_t command_channel_id);
     void on_exit_asked(std::int32_t status);
     void tell_listening(const bridge_event& e);
@@ -168,7 +168,7 @@ class bridge {
         incarnation_,
         {[this](std::shared_ptr<link> link, std::string label) {
              return sessions_.at(
-                 adopt(std::move(link), session::side::dialing_peer, std::move(label), 0));
+                 adopt(std::move(link), session::role::dialing_peer, std::move(label), 0));
          },
          [this] { return is_listening(); }}};
     std::uint64_t next_link_;
@@ -389,21 +389,21 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
         const bool is_peer = link->peer().key == key_kind::peer;
         // It dials again when it has lost the link that still stands here.
         for (const auto& [number, s] : sessions_) {
-            const bool is_its =
-                s->ours() == session::side::accepting_peer && s->peer().name == link->peer().name;
+            const bool is_its = s->own_role() == session::role::accepting_peer &&
+                                s->peer().name == link->peer().name;
             if (!is_peer || !is_its) continue;
             lines_.print("bridge", "hung up on '" + printable(label) + "' at " + s->peer().address +
                                        ": the same node has dialed again");
             s->hang_up("the same node has dialed again");
         }
-        adopt(std::move(link), is_peer ? session::side::accepting_peer : session::side::started,
+        adopt(std::move(link), is_peer ? session::role::accepting_peer : session::role::started,
               std::move(label), 0);
     };
     const auto on_dialed = [this, id, owner](std::shared_ptr<link> link, std::string label,
                                              std::optional<known_node> node,
                                              const link_token& token) {
-        const auto side = node ? session::side::starter : session::side::guest;
-        const auto link_id = adopt(std::move(link), side, std::move(label), id);
+        const auto own_role = node ? session::role::starter : session::role::guest;
+        const auto link_id = adopt(std::move(link), own_role, std::move(label), id);
         if (node) directory_.add(link_id, *std::move(node));
         grants_.emplace(key_of(token), link_grant{link_id, owner});
         return link_id;
@@ -446,7 +446,7 @@ void bridge::serve(const command_channel_ptr& c) {
 
 // -- sessions --
 
-std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std::string label,
+std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::role own_role, std::string label,
                             std::uint64_t command_channel_id) {
     const auto id = next_link_++;
     const auto on_exit = [this](std::int32_t status) { on_exit_asked(status); };
@@ -469,8 +469,8 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::side ours, std:
         directory_.on_introduction(f);
     };
     const auto s = std::make_shared<session>(
-        session_context{home_, io_, channels_, lines_, outputs_, modules_}, std::move(link), ours,
-        std::move(label),
+        session_context{home_, io_, channels_, lines_, outputs_, modules_}, std::move(link),
+        own_role, std::move(label),
         session::handlers{on_exit, on_exit_refused, on_list_asked, on_introduce, on_introduction,
                           on_closed});
     sessions_.emplace(id, s);

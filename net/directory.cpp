@@ -42,8 +42,8 @@ std::vector<session_table::const_iterator> directory::called(const std::string& 
     std::vector<session_table::const_iterator> found;
     for (auto each = sessions_.begin(); each != sessions_.end(); ++each) {
         const auto& s = *each->second;
-        const bool is_ours =
-            s.ours() == session::side::starter || (or_guest && s.ours() == session::side::guest);
+        const bool is_ours = s.own_role() == session::role::starter ||
+                             (or_guest && s.own_role() == session::role::guest);
         if (is_ours && s.may_open() && s.label() == node) found.push_back(each);
     }
     return found;
@@ -208,7 +208,7 @@ introduction_frame directory::answer_introduce(const session& asker,
 std::string directory::names_of_started() const {
     std::vector<std::string> names;
     for (const auto& [id, s] : sessions_) {
-        if (s->ours() == session::side::starter) names.push_back(printable(s->label()));
+        if (s->own_role() == session::role::starter) names.push_back(printable(s->label()));
     }
     std::ranges::sort(names);
     if (names.empty()) return "none";

@@ -86,11 +86,11 @@ void throw_exception_from_error(const failure& f, const boost::source_location&)
     throw error{f.code, f.text};
 }
 
-handshake::handshake(role side, config settings)
-    : handshake(side, std::make_shared<const config>(std::move(settings))) {}
+handshake::handshake(role own_role, config settings)
+    : handshake(own_role, std::make_shared<const config>(std::move(settings))) {}
 
-handshake::handshake(role side, std::shared_ptr<const config> settings)
-    : side_(side),
+handshake::handshake(role own_role, std::shared_ptr<const config> settings)
+    : role_(own_role),
       settings_(std::move(settings)) {
     if (!is_node_name(settings_->name))
         throw error{errc::bad_argument, no_node_name(settings_->name)};
@@ -98,7 +98,7 @@ handshake::handshake(role side, std::shared_ptr<const config> settings)
     if (!is_range(settings_->protocols))
         throw error{errc::bad_argument,
                     "protocol range " + to_string(settings_->protocols) + " is empty"};
-    if (side_ == role::accepting) {
+    if (role_ == role::accepting) {
         accepting_range_ = settings_->protocols;
         accepting_nonce_ = make_nonce();
         accepting_name_ = settings_->name;
@@ -123,7 +123,7 @@ std::span<const known_key> handshake::keys() const noexcept {
 }
 
 handshake::step handshake::start() {
-    if (side_ == role::dialing) {
+    if (role_ == role::dialing) {
         waiting_ = waiting_for::challenge;
         if (is_secure_) return {};
         return {ping_frame{0}, pending{}};

@@ -77,8 +77,8 @@ class handshake {
     /// Many handshakes may share `settings`.
     /// Throws: places::error{bad_argument} for a name or range that no peer would accept,
     ///         {start_failed} without randomness.
-    handshake(role side, std::shared_ptr<const config> settings);
-    handshake(role side, config settings);
+    handshake(role own_role, std::shared_ptr<const config> settings);
+    handshake(role own_role, config settings);
 
     /// What TLS has found out, before start(): the key in use, its owner the only name that counts,
     /// and what only this connection has, so that no proof is of use on another.
@@ -107,7 +107,7 @@ class handshake {
     proof_bytes prove(role prover, const node_key& key) const;
     std::span<const known_key> keys() const noexcept;
 
-    role side_;
+    role role_;
     std::shared_ptr<const config> settings_;
     std::optional<known_key> key_;  // that TLS has found, instead of those of settings_
     waiting_for waiting_ = waiting_for::start;

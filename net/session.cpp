@@ -64,11 +64,11 @@ std::uint8_t from_syslog(std::uint8_t level) {
 
 }  // namespace
 
-session::session(session_context shared, std::shared_ptr<net::link> link, side ours,
+session::session(session_context shared, std::shared_ptr<net::link> link, role own_role,
                  std::string label, handlers h)
     : shared_(shared),
       link_(std::move(link)),
-      ours_(ours),
+      role_(own_role),
       label_(std::move(label)),
       handlers_(std::move(h)),
       next_channel_(has_dialed() ? 1 : 2) {}
@@ -518,7 +518,7 @@ void session::ask_introduction(const std::string& node) {
 }
 
 void session::handle(const introduce_frame& f) {
-    if (ours_ != side::starter) return breach("only its starter introduces a node");
+    if (role_ != role::starter) return breach("only its starter introduces a node");
     if (!is_node_name(f.node)) return breach("a node's name");
     link_->send(handlers_.on_introduce(*this, f.node));
 }

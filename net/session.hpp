@@ -58,7 +58,7 @@ class session : public std::enable_shared_from_this<session> {
     /// places that it has started for them print and log. A guest has dialed with another key:
     /// the same, but that neither tells the other of other nodes. Peers are two nodes of one
     /// starter: each may connect to the named places of the other.
-    enum class side { starter, guest, started, dialing_peer, accepting_peer };
+    enum class role { starter, guest, started, dialing_peer, accepting_peer };
     struct handlers {
         /// Our starter wants our node to end.
         std::function<void(std::int32_t status)> on_exit;
@@ -76,31 +76,31 @@ class session : public std::enable_shared_from_this<session> {
     };
 
     /// `label`: how the node there is called in our log.
-    session(session_context shared, std::shared_ptr<net::link> link, side ours, std::string label,
-            handlers h);
+    session(session_context shared, std::shared_ptr<net::link> link, role own_role,
+            std::string label, handlers h);
 
     /// Starts the link. Once.
     void start();
 
-    side ours() const noexcept { return ours_; }
+    role own_role() const noexcept { return role_; }
     bool is_peer_link() const noexcept {
-        return ours_ == side::dialing_peer || ours_ == side::accepting_peer;
+        return role_ == role::dialing_peer || role_ == role::accepting_peer;
     }
     /// Whether our starter calls the node there so. What the node calls itself counts only where
     /// its key proves it.
     bool is_peer_link_to(const std::string& node) const noexcept {
-        return (ours_ == side::dialing_peer && node == label_) ||
-               (ours_ == side::accepting_peer && node == link_->peer().name);
+        return (role_ == role::dialing_peer && node == label_) ||
+               (role_ == role::accepting_peer && node == link_->peer().name);
     }
     const std::string& label() const noexcept { return label_; }
     const peer_info& peer() const noexcept { return link_->peer(); }
     /// Whether what the places here log is for the peer: it has started them.
     bool wants_log() const noexcept {
-        return ours_ == side::started && link_->peer().rights.start && last_opened_ > 0;
+        return role_ == role::started && link_->peer().rights.start && last_opened_ > 0;
     }
     /// Whether the peer has our node's own key.
     bool is_to_launcher() const noexcept {
-        return ours_ == side::started && link_->peer().key == key_kind::launcher;
+        return role_ == role::started && link_->peer().key == key_kind::launcher;
     }
     /// Whether it has, and has started places here.
     bool is_to_starter() const noexcept { return is_to_launcher() && wants_log(); }
@@ -110,7 +110,7 @@ class session : public std::enable_shared_from_this<session> {
     void answer_list(const list_answer_frame& f);
     list_answer_frame::link listed_link(std::uint64_t number) const;
     std::vector<list_answer_frame::channel> listed_channels(std::uint64_t number) const;
-    bool may_open() const noexcept { return ours_ != side::started && link_->is_open(); }
+    bool may_open() const noexcept { return role_ != role::started && link_->is_open(); }
     /// Asks whoever has started us for a node. The answer may never come: the caller bounds the
     /// wait.
     void ask_introduction(const std::string& node);
@@ -156,8 +156,8 @@ class session : public std::enable_shared_from_this<session> {
         link_->close("a frame of the handshake after the handshake");
     }
     void breach(const char* what);
-    bool has_dialed() const noexcept { return is_root() || ours_ == side::dialing_peer; }
-    bool is_root() const noexcept { return ours_ == side::starter || ours_ == side::guest; }
+    bool has_dialed() const noexcept { return is_root() || role_ == role::dialing_peer; }
+    bool is_root() const noexcept { return role_ == role::starter || role_ == role::guest; }
     /// Why an open is not allowed, or nothing; logged.
     std::optional<std::string> denied(const open_frame& f);
     std::string deny(const std::string& what);
@@ -184,7 +184,7 @@ class session : public std::enable_shared_from_this<session> {
 
     session_context shared_;
     std::shared_ptr<net::link> link_;
-    const side ours_;
+    const role role_;
     const std::string label_;
     handlers handlers_;
     std::uint64_t next_channel_;     // odd: chosen by the side that dialed
