@@ -402,7 +402,7 @@ void bridge::obey(std::unique_ptr<detail::channel_state> end, command first,
     const auto on_dialed = [this, id, owner](std::shared_ptr<link> link, std::string label,
                                              std::optional<known_node> node,
                                              const link_token& token) {
-        const auto own_role = node ? session::role::starter : session::role::guest;
+        const auto own_role = node ? session::role::controller : session::role::guest;
         const auto link_id = adopt(std::move(link), own_role, std::move(label), id);
         if (node) directory_.add(link_id, *std::move(node));
         grants_.emplace(key_of(token), link_grant{link_id, owner});

@@ -12,7 +12,7 @@
 namespace places::net {
 namespace {
 
-// For the starter's answer, and again for the dial.
+// For the controller's answer, and again for the dial.
 constexpr std::chrono::seconds step_limit{5};
 
 std::string ambiguous(const std::string& node) {
@@ -42,7 +42,7 @@ std::vector<session_table::const_iterator> directory::called(const std::string& 
     std::vector<session_table::const_iterator> found;
     for (auto each = sessions_.begin(); each != sessions_.end(); ++each) {
         const auto& s = *each->second;
-        const bool is_ours = s.own_role() == session::role::starter ||
+        const bool is_ours = s.own_role() == session::role::controller ||
                              (or_guest && s.own_role() == session::role::guest);
         if (is_ours && s.may_open() && s.label() == node) found.push_back(each);
     }
@@ -70,8 +70,8 @@ void directory::ask(const std::string& node) {
                           "no node can be called \"" + printable(node) +
                               "\": a name has 1 to 255 bytes of UTF-8 and no control characters");
     }
-    const auto starter = find_session([](const session& s) { return s.is_to_starter(); });
-    if (starter == sessions_.end()) {
+    const auto controller = find_session([](const session& s) { return s.is_to_controller(); });
+    if (controller == sessions_.end()) {
         if (handlers_.is_started()) {
             return refuse_all(node, errc::node_unreachable,
                               "whoever has started this node is not linked to it any more, and "
@@ -82,7 +82,7 @@ void directory::ask(const std::string& node) {
             "no node is called \"" + node + "\"; those started from here: " + names_of_started());
     }
     auto& w = wanted_.at(node);
-    w.asked = starter->first;
+    w.asked = controller->first;
     w.limit = std::make_unique<boost::asio::steady_timer>(io_, step_limit);
     w.limit->async_wait([this, node](boost::system::error_code ec) {
         // The answer may have come in the same turn.
@@ -91,7 +91,7 @@ void directory::ask(const std::string& node) {
         refuse_all(node, errc::node_unreachable,
                    "whoever has started this node does not say where it is");
     });
-    starter->second->ask_introduction(node);
+    controller->second->ask_introduction(node);
 }
 
 void directory::on_introduction(const introduction_frame& f) {
@@ -188,7 +188,7 @@ introduction_frame directory::answer_introduce(const session& asker,
     if (there.is_tunnelled) {
         return refuse(errc::node_unreachable,
                       "\"" + node +
-                          "\" is reached through its starter's SSH alone (.tunnel); start it "
+                          "\" is reached through its controller's SSH alone (.tunnel); start it "
                           "with a port that other nodes can dial");
     }
     if (is_loopback(there.host) && !origin->second.is_here) {
@@ -208,7 +208,7 @@ introduction_frame directory::answer_introduce(const session& asker,
 std::string directory::names_of_started() const {
     std::vector<std::string> names;
     for (const auto& [id, s] : sessions_) {
-        if (s->own_role() == session::role::starter) names.push_back(printable(s->label()));
+        if (s->own_role() == session::role::controller) names.push_back(printable(s->label()));
     }
     std::ranges::sort(names);
     if (names.empty()) return "none";

@@ -38,11 +38,12 @@ struct known_node {
 };
 
 /// Gives a channel to a place of a node known by its name: over a link that stands, or one that is
-/// dialed, once, for all who wait for it. A node is called as its starter calls it, and only its
-/// starter, the holder of its own key, tells it about others.
+/// dialed, once, for all who wait for it. A node is called as its controller calls it, and only its
+/// controller, the holder of its own key, tells it about others.
 /// Owns the channels that wait for a node, and what is known of the nodes that we have started.
 /// Thread:  the bridge's.
-/// Dying:   when the starter's link is lost, whoever waits for its answer is refused; when the node
+/// Dying:   when the controller's link is lost, whoever waits for its answer is refused; when the
+/// node
 ///          there dies during the dial, as dial says. Links that stand are their sessions'.
 class directory {
   public:

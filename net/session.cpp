@@ -472,7 +472,7 @@ void session::go_on(const relay_ptr& r) {
 }
 
 void session::handle(const log_frame& f) {
-    if (!is_root()) return breach("a log is for the starter of a node");
+    if (!is_root()) return breach("a log is for the controller of a node");
     control::log_note note;
     note.severity = from_syslog(f.severity);
     note.time_ns = f.time_ns;
@@ -483,7 +483,7 @@ void session::handle(const log_frame& f) {
 }
 
 void session::handle(const output_frame& f) {
-    if (!is_root()) return breach("output is for the starter of a node");
+    if (!is_root()) return breach("output is for the controller of a node");
     if (f.line.find('\n') != f.line.npos) return breach("two lines in one");
     shared_.lines.print(label_ + "/" + printable(f.place), f.line);
 }
@@ -518,7 +518,7 @@ void session::ask_introduction(const std::string& node) {
 }
 
 void session::handle(const introduce_frame& f) {
-    if (role_ != role::starter) return breach("only its starter introduces a node");
+    if (role_ != role::controller) return breach("only its controller introduces a node");
     if (!is_node_name(f.node)) return breach("a node's name");
     link_->send(handlers_.on_introduce(*this, f.node));
 }

@@ -54,13 +54,13 @@ struct session_context {
 ///          being started for the peer is told by the end that is dropped.
 class session : public std::enable_shared_from_this<session> {
   public:
-    /// The starter, or whoever else has the node's own key, opens channels; the node says what the
-    /// places that it has started for them print and log. A guest has dialed with another key:
+    /// The controller, or whoever else has the node's own key, opens channels; the node says what
+    /// the places that it has started for them print and log. A guest has dialed with another key:
     /// the same, but that neither tells the other of other nodes. Peers are two nodes of one
-    /// starter: each may connect to the named places of the other.
-    enum class role { starter, guest, started, dialing_peer, accepting_peer };
+    /// controller: each may connect to the named places of the other.
+    enum class role { controller, guest, started, dialing_peer, accepting_peer };
     struct handlers {
-        /// Our starter wants our node to end.
+        /// Our controller wants our node to end.
         std::function<void(std::int32_t status)> on_exit;
         /// The node that we have asked to end refuses to.
         std::function<void(errc code, const std::string& text)> on_exit_refused;
@@ -86,7 +86,7 @@ class session : public std::enable_shared_from_this<session> {
     bool is_peer_link() const noexcept {
         return role_ == role::dialing_peer || role_ == role::accepting_peer;
     }
-    /// Whether our starter calls the node there so. What the node calls itself counts only where
+    /// Whether our controller calls the node there so. What the node calls itself counts only where
     /// its key proves it.
     bool is_peer_link_to(const std::string& node) const noexcept {
         return (role_ == role::dialing_peer && node == label_) ||
@@ -103,7 +103,7 @@ class session : public std::enable_shared_from_this<session> {
         return role_ == role::started && link_->peer().key == key_kind::launcher;
     }
     /// Whether it has, and has started places here.
-    bool is_to_starter() const noexcept { return is_to_launcher() && wants_log(); }
+    bool is_to_controller() const noexcept { return is_to_launcher() && wants_log(); }
     /// Asks the node there to end. Returns: whether that is on its way.
     bool ask_exit(std::int32_t status);
     /// A part of the list that the peer has asked for.
@@ -157,7 +157,7 @@ class session : public std::enable_shared_from_this<session> {
     }
     void breach(const char* what);
     bool has_dialed() const noexcept { return is_root() || role_ == role::dialing_peer; }
-    bool is_root() const noexcept { return role_ == role::starter || role_ == role::guest; }
+    bool is_root() const noexcept { return role_ == role::controller || role_ == role::guest; }
     /// Why an open is not allowed, or nothing; logged.
     std::optional<std::string> denied(const open_frame& f);
     std::string deny(const std::string& what);

@@ -240,7 +240,7 @@ struct Close {
   # sends what is left in its own ring, as far as credit goes, and answers with its own `close`;
   # after both the channel is gone. The sender places nothing more either: it drops what still comes,
   # and has sent `credit` for all that it has placed.
-  # A place that ends closes its channels a moment before its process is gone, and one whose starter
+  # A place that ends closes its channels a moment before its process is gone, and one whose creator
   # closes is to end. Its node waits for that end, 1 s at most, so that `placeDied` can go ahead of
   # its `close`: after that nothing does.
   # Check: channel is open, position >= what was placed. Saying it twice is harmless, with another

@@ -58,7 +58,7 @@ class connected : public ::testing::Test {
     remote_place echo_ = node_.supervise_place(echo_entry, {.named = "echo"});
 };
 
-TEST_F(connected, does_with_the_node_what_its_starter_does) {
+TEST_F(connected, does_with_the_node_what_its_controller_does) {
     auto there = connect(own_key());
     EXPECT_EQ(there.name(), address());
     EXPECT_EQ(there.port(), node_.port());
@@ -97,7 +97,7 @@ TEST_F(connected, within_a_second_each_time_while_a_thousand_others_prove_no_key
     attackers.kill();
 }
 
-TEST_F(connected, knows_a_key_that_its_starter_has_had_from_a_file) {
+TEST_F(connected, knows_a_key_that_its_controller_has_had_from_a_file) {
     const auto file = scratch_.path() + "/node.key";
     launcher::write_key_file(file, {net::make_node_key(), std::string(net::launcher_name),
                                     net::all_rights, net::key_kind::launcher});

@@ -448,11 +448,11 @@ TEST(node, ends_when_it_is_asked_to_though_its_bridge_hangs) {
     unsigned port = 0;
     ASSERT_EQ(std::sscanf(line.c_str(), "places-node-ready port=%u", &port), 1) << line;
 
-    net::peer starter{static_cast<std::uint16_t>(port), key};
+    net::peer controller{static_cast<std::uint16_t>(port), key};
     halt(node.pid);
-    ASSERT_TRUE(starter.send(net::exit_frame{7}));
-    ASSERT_TRUE(starter.send(net::list_ask_frame{}));
-    ASSERT_TRUE(starter.next<net::list_answer_frame>());
+    ASSERT_TRUE(controller.send(net::exit_frame{7}));
+    ASSERT_TRUE(controller.send(net::list_ask_frame{}));
+    ASSERT_TRUE(controller.next<net::list_answer_frame>());
     halt(bridge_of(node.pid));
     ::kill(node.pid, SIGCONT);
     EXPECT_EQ(places::launcher::reap(node.pid, node.pidfd, watchdog_ms),

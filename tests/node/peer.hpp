@@ -164,7 +164,7 @@ struct dialed_node {
     link_token link;
     std::uint16_t port = 0;
 };
-/// `label`: how its starter calls it. `claimed`: how it calls itself. `owner`: of the key.
+/// `label`: how its controller calls it. `claimed`: how it calls itself. `owner`: of the key.
 inline dialed_node be_dialed(const node_key& key, const std::string& label,
                              const std::string& claimed = "by hand",
                              const std::string& owner = std::string(launcher_name)) {

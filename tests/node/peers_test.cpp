@@ -186,18 +186,20 @@ TEST(peers, do_not_hold_each_other) {
 
 // -- peers made by hand --
 
-/// Its starter and other nodes are made by hand.
+/// Its controller and other nodes are made by hand.
 class introduced : public net::bridge_test {
   protected:
-    introduced() : starter_(port_, key_) {
+    introduced() : controller_(port_, key_) {
         // What has started a place here is asked for other nodes.
-        EXPECT_TRUE(starter_.send(net::open_frame{1, net::ring, net::start_entry{"echo", place_}}));
-        EXPECT_TRUE(starter_.next<net::opened_frame>());
+        EXPECT_TRUE(
+            controller_.send(net::open_frame{1, net::ring, net::start_entry{"echo", place_}}));
+        EXPECT_TRUE(controller_.next<net::opened_frame>());
     }
-    /// A channel to "there" of the node "other", asked for and not answered; the starter is asked.
+    /// A channel to "there" of the node "other", asked for and not answered; the controller is
+    /// asked.
     channel wants_other() {
         auto c = net::ask_bridge(net::connect_command{{}, "there", "other"});
-        const auto asked = starter_.next<net::introduce_frame>();
+        const auto asked = controller_.next<net::introduce_frame>();
         EXPECT_TRUE(asked && asked->node == "other");
         return c;
     }
@@ -216,13 +218,13 @@ class introduced : public net::bridge_test {
 
     const std::string place_ = "known at " + std::to_string(port_);
     const net::node_key other_key_ = net::make_node_key();
-    peer starter_;
+    peer controller_;
 };
 
 TEST_F(introduced, dials_with_the_key_it_was_given_and_allows_connecting_only) {
     auto c = wants_other();
     const auto [listening, port] = net::listen_by_hand();
-    ASSERT_TRUE(starter_.send(to_port(port)));
+    ASSERT_TRUE(controller_.send(to_port(port)));
     peer other{net::accept_by_hand(listening), other_key_, "by hand", "tested"};
     ASSERT_TRUE(other.is_welcome);
     const auto open = other.next<net::open_frame>();
@@ -268,12 +270,12 @@ TEST_F(introduced, may_be_dialed_with_the_peer_key_of_a_node_and_allows_connecti
     expect_alive();
 }
 
-TEST_F(introduced, is_told_what_the_starter_says_and_what_becomes_of_the_dial) {
+TEST_F(introduced, is_told_what_the_controller_says_and_what_becomes_of_the_dial) {
     auto refused = wants_other();
     net::introduction_frame no{.node = "other"};
     no.code = errc::name_not_found;
     no.text = "nobody\n" + std::string(300, '-') + " of that name";
-    ASSERT_TRUE(starter_.send(no));
+    ASSERT_TRUE(controller_.send(no));
     EXPECT_TRUE(contains(refusal_of(refused, errc::name_not_found), "of that name"));
 
     auto nobody_there = wants_other();
@@ -282,37 +284,37 @@ TEST_F(introduced, is_told_what_the_starter_says_and_what_becomes_of_the_dial) {
         const auto [listening, was] = net::listen_by_hand();
         port = was;
     }
-    ASSERT_TRUE(starter_.send(to_port(port)));
+    ASSERT_TRUE(controller_.send(to_port(port)));
     const auto text = refusal_of(nobody_there, errc::node_unreachable);
     EXPECT_TRUE(contains(text, std::to_string(port))) << text;
 
     auto wrong_key = wants_other();
     const auto [listening, there] = net::listen_by_hand();
-    ASSERT_TRUE(starter_.send(to_port(there)));
+    ASSERT_TRUE(controller_.send(to_port(there)));
     peer stranger{net::accept_by_hand(listening), net::make_node_key(), "by hand", "tested"};
     EXPECT_FALSE(stranger.is_welcome);
     (void)refusal_of(wrong_key, errc::bad_key);
     expect_alive();
 }
 
-TEST_F(introduced, is_told_when_the_starter_goes_before_it_answers) {
+TEST_F(introduced, is_told_when_the_controller_goes_before_it_answers) {
     auto c = wants_other();
-    starter_.shut_writing();
+    controller_.shut_writing();
     const auto text = refusal_of(c, errc::node_unreachable);
     EXPECT_TRUE(contains(text, "whoever has started this node")) << text;
 }
 
-TEST_F(introduced, is_told_when_the_starter_does_not_answer) {
+TEST_F(introduced, is_told_when_the_controller_does_not_answer) {
     auto c = wants_other();
     const auto text = refusal_of(c, errc::node_unreachable);
     EXPECT_TRUE(contains(text, "does not say")) << text;
     // The late answer serves who asks meanwhile, and the answer to that does no harm.
     auto again = wants_other();
     const auto [listening, port] = net::listen_by_hand();
-    ASSERT_TRUE(starter_.send(to_port(port)));
+    ASSERT_TRUE(controller_.send(to_port(port)));
     net::introduction_frame no{.node = "other"};
     no.code = errc::name_not_found;
-    ASSERT_TRUE(starter_.send(no));
+    ASSERT_TRUE(controller_.send(no));
     peer other{net::accept_by_hand(listening), other_key_, "by hand", "tested"};
     const auto open = other.next<net::open_frame>();
     ASSERT_TRUE(open);
@@ -320,8 +322,8 @@ TEST_F(introduced, is_told_when_the_starter_does_not_answer) {
     (void)detail::await_opened(again);
 }
 
-TEST_F(introduced, is_told_when_the_starter_is_not_there_any_more) {
-    starter_.shut_writing();
+TEST_F(introduced, is_told_when_the_controller_is_not_there_any_more) {
+    controller_.shut_writing();
     for (auto event = control_.get<net::bridge_event>(); event;
          event = control_.get<net::bridge_event>()) {
         const auto* links = std::get_if<net::links_changed>(&*event);
@@ -349,13 +351,13 @@ TEST_F(introduced, hangs_up_on_an_answer_without_a_port_or_with_a_name_that_is_n
     auto c = wants_other();
     auto f = to_port(4711);
     f.asker = "two\nlines";
-    ASSERT_TRUE(starter_.send(f));
-    EXPECT_TRUE(starter_.is_closed_by_bridge());
+    ASSERT_TRUE(controller_.send(f));
+    EXPECT_TRUE(controller_.is_closed_by_bridge());
     (void)refusal_of(c, errc::node_unreachable);
     expect_alive();
 }
 
-// -- a starter whose nodes are made by hand --
+// -- a controller whose nodes are made by hand --
 
 using introducing = net::bridge_test;
 
@@ -410,8 +412,8 @@ TEST_F(introducing, names_every_node_there_is_where_one_is_not) {
 }
 
 TEST_F(introduced, hangs_up_on_an_answer_that_it_has_not_asked_for) {
-    ASSERT_TRUE(starter_.send(net::introduction_frame{.node = "other"}));
-    EXPECT_TRUE(starter_.is_closed_by_bridge());
+    ASSERT_TRUE(controller_.send(net::introduction_frame{.node = "other"}));
+    EXPECT_TRUE(controller_.is_closed_by_bridge());
     const auto line = heard("an introduction that was not asked for");
     EXPECT_TRUE(contains(line, "hung up on 'launcher' at 127.0.0.1:")) << line;
     expect_alive();
@@ -421,7 +423,7 @@ TEST_F(introduced, hangs_up_on_whoever_dialed_and_asks_for_others) {
     for (const bool is_peer : {false, true}) {
         peer asks =
             is_peer ? peer{port_, net::make_peer_key(key_, "other"), "other"} : peer{port_, key_};
-        ASSERT_TRUE(asks.send(net::introduce_frame{"starter"}));
+        ASSERT_TRUE(asks.send(net::introduce_frame{"controller"}));
         EXPECT_TRUE(asks.is_closed_by_bridge());
     }
     expect_alive();

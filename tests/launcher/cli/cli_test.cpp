@@ -295,10 +295,11 @@ TEST_F(cli, the_key_is_in_no_command_line_environment_or_output) {
     ASSERT_EQ(command({"key", other, "--owner", "other"}).status(), 0);
     auto running = node({"--module", NODE_MODULE, "--insecure", "--allow", other});
     // A place too, with what it has inherited.
-    peer starter{port(), key_in_file()};
-    ASSERT_TRUE(starter.is_welcome);
-    ASSERT_TRUE(starter.send(open_frame{1, ring, start_module{NODE_MODULE, "module_greet", ""}}));
-    ASSERT_TRUE(starter.next<opened_frame>());
+    peer controller{port(), key_in_file()};
+    ASSERT_TRUE(controller.is_welcome);
+    ASSERT_TRUE(
+        controller.send(open_frame{1, ring, start_module{NODE_MODULE, "module_greet", ""}}));
+    ASSERT_TRUE(controller.next<opened_frame>());
     std::array<std::string, 4> secrets;
     for (std::size_t i = 0; i < 2; ++i) {
         const auto made = key_in_file(i == 0 ? key.string() : other);
@@ -340,12 +341,12 @@ TEST_F(cli, the_key_is_in_no_command_line_environment_or_output) {
 
 TEST_F(cli, ls_shows_places_channels_and_links) {
     auto running = node({"--module", NODE_MODULE, "--insecure", "--name", "by hand"});
-    peer starter{port(), key_in_file()};
+    peer controller{port(), key_in_file()};
     ASSERT_TRUE(
-        starter.send(open_frame{1, ring, start_module{NODE_MODULE, "module_greet", "greeter"}}));
-    ASSERT_TRUE(starter.next<opened_frame>());
-    ASSERT_TRUE(starter.send(open_frame{3, ring, start_entry{"module-greet", "registered"}}));
-    ASSERT_TRUE(starter.next<opened_frame>());
+        controller.send(open_frame{1, ring, start_module{NODE_MODULE, "module_greet", "greeter"}}));
+    ASSERT_TRUE(controller.next<opened_frame>());
+    ASSERT_TRUE(controller.send(open_frame{3, ring, start_entry{"module-greet", "registered"}}));
+    ASSERT_TRUE(controller.next<opened_frame>());
 
     command ls({"ls", address, "--key-file", key, "--insecure"});
     EXPECT_EQ(ls.status(), 0);
@@ -382,13 +383,13 @@ TEST_F(cli, ls_shows_places_channels_and_links) {
 
 TEST_F(cli, ls_shows_the_channels_between_the_places_of_the_node) {
     auto running = node({"--module", NODE_MODULE, "--insecure"});
-    peer starter{port(), key_in_file()};
-    ASSERT_TRUE(starter.send(open_frame{1, ring, start_entry{"module-greet", "greeter"}}));
-    ASSERT_TRUE(starter.next<opened_frame>());
-    ASSERT_TRUE(starter.send(open_frame{3, ring, start_entry{"module-visits", "visitor"}}));
-    ASSERT_TRUE(starter.next<opened_frame>());
-    ASSERT_TRUE(starter.send(credit_frame{3, 0, ring}));
-    ASSERT_TRUE(starter.next<data_frame>());
+    peer controller{port(), key_in_file()};
+    ASSERT_TRUE(controller.send(open_frame{1, ring, start_entry{"module-greet", "greeter"}}));
+    ASSERT_TRUE(controller.next<opened_frame>());
+    ASSERT_TRUE(controller.send(open_frame{3, ring, start_entry{"module-visits", "visitor"}}));
+    ASSERT_TRUE(controller.next<opened_frame>());
+    ASSERT_TRUE(controller.send(credit_frame{3, 0, ring}));
+    ASSERT_TRUE(controller.next<data_frame>());
 
     const auto listed = [&](const std::vector<std::string>& more) {
         std::vector<std::string> words{"ls", address, "--key-file", key, "--insecure"};
@@ -417,7 +418,7 @@ TEST_F(cli, ls_shows_the_channels_between_the_places_of_the_node) {
 
 TEST_F(cli, ls_makes_json_of_names_that_are_no_text) {
     auto running = node({"--module", NODE_MODULE, "--insecure"});
-    peer starter{port(), key_in_file()};
+    peer controller{port(), key_in_file()};
     const std::string bad = "\xEF\xBF\xBD";
     const std::pair<std::string, std::string> names[] = {
         {"caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80", "caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80"},
@@ -429,8 +430,8 @@ TEST_F(cli, ls_makes_json_of_names_that_are_no_text) {
         {"bell \x07", "bell \\u0007"}};
     std::uint64_t channel = 1;
     for (const auto& [name, shown] : names) {
-        ASSERT_TRUE(starter.send(open_frame{channel, ring, start_entry{"module-greet", name}}));
-        ASSERT_TRUE(starter.next<opened_frame>()) << shown;
+        ASSERT_TRUE(controller.send(open_frame{channel, ring, start_entry{"module-greet", name}}));
+        ASSERT_TRUE(controller.next<opened_frame>()) << shown;
         channel += 2;
     }
     command json({"ls", address, "--key-file", key, "--insecure", "--json"});
@@ -556,9 +557,9 @@ class secure_peer {
 TEST_F(cli, stop_is_done_though_another_does_not_read_what_the_places_print) {
     // Over TLS, which tells an end in order from any other.
     auto running = node({"--module", NODE_MODULE});
-    secure_peer starter{port(), key_in_file()};
-    starter.send(open_frame{1, ring, start_entry{"module-prints", "printer"}});
-    ASSERT_TRUE(starter.reads<opened_frame>());
+    secure_peer controller{port(), key_in_file()};
+    controller.send(open_frame{1, ring, start_entry{"module-prints", "printer"}});
+    ASSERT_TRUE(controller.reads<opened_frame>());
     secure_peer other{port(), key_in_file()};
     other.send(open_frame{1, ring, connect_name{"printer"}});
     ASSERT_TRUE(other.reads<opened_frame>());
@@ -573,15 +574,16 @@ TEST_F(cli, stop_is_done_though_another_does_not_read_what_the_places_print) {
 TEST_F(cli, stop_reaches_a_node_whose_standard_error_nobody_reads) {
     auto running = node({"--module", NODE_MODULE, "--insecure"});
     {
-        peer starter{port(), key_in_file()};
-        ASSERT_TRUE(starter.send(open_frame{1, ring, start_entry{"module-prints", "printer"}}));
-        ASSERT_TRUE(starter.next<opened_frame>());
-        // Held by this one, it prints on when its starter has gone, to the node's standard error.
+        peer controller{port(), key_in_file()};
+        ASSERT_TRUE(controller.send(open_frame{1, ring, start_entry{"module-prints", "printer"}}));
+        ASSERT_TRUE(controller.next<opened_frame>());
+        // Held by this one, it prints on when its controller has gone, to the node's standard
+        // error.
         peer other{port(), key_in_file()};
         ASSERT_TRUE(other.send(open_frame{1, ring, connect_name{"printer"}}));
         ASSERT_TRUE(other.next<opened_frame>());
         ASSERT_TRUE(other.send(data_frame{1, 0, record_of(message::of(std::string("go")))}));
-        ASSERT_TRUE(starter.next<output_frame>());
+        ASSERT_TRUE(controller.next<output_frame>());
     }
     // Where a user has many pipes, the next are small. What does not fit as a whole waits.
     const int nearly_full = ::fcntl(running->reader(), F_GETPIPE_SZ) / 10 * 9;
@@ -718,13 +720,13 @@ TEST_F(cli, a_node_that_cannot_tell_its_manager_that_it_is_ready_says_so_and_run
 
 TEST_F(cli, a_node_ends_in_order_on_a_sigterm_that_all_of_its_processes_get) {
     auto running = node({"--module", NODE_MODULE});
-    secure_peer starter{port(), key_in_file()};
-    starter.send(open_frame{1, ring, start_entry{"module-greet", "greeter"}});
-    ASSERT_TRUE(starter.reads<opened_frame>());
+    secure_peer controller{port(), key_in_file()};
+    controller.send(open_frame{1, ring, start_entry{"module-greet", "greeter"}});
+    ASSERT_TRUE(controller.reads<opened_frame>());
     // As timeout(1) does: to its child, and then to all.
     ASSERT_EQ(::kill(running->pid, SIGTERM), 0);
     ASSERT_EQ(::kill(-running->pid, SIGTERM), 0);
-    EXPECT_TRUE(starter.is_left_in_order());
+    EXPECT_TRUE(controller.is_left_in_order());
     EXPECT_EQ(running->status(), 0) << running->output();
 }
 
@@ -799,9 +801,9 @@ TEST_F(cli, a_node_whose_bridge_is_killed_starts_another_and_its_places_keep_the
     const auto made = key_in_file();
     const std::string secret{reinterpret_cast<const char*>(made.data()), made.size()};
     {
-        peer starter{port(), made};
-        ASSERT_TRUE(starter.send(open_frame{1, ring, start_entry{"module-counts", "counter"}}));
-        ASSERT_TRUE(starter.next<opened_frame>());
+        peer controller{port(), made};
+        ASSERT_TRUE(controller.send(open_frame{1, ring, start_entry{"module-counts", "counter"}}));
+        ASSERT_TRUE(controller.next<opened_frame>());
     }
     constexpr std::size_t kills = 10;
     for (std::size_t n = 1; n <= kills; ++n) {
