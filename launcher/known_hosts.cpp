@@ -136,7 +136,7 @@ void add_known_host(const std::string& file, const std::string& line,
     if (facts.st_size > 0) {
         checked(::pread(to.get(), &last, 1, facts.st_size - 1), ("read " + file).c_str());
     }
-    // One write: several starters may add to it at once.
+    // One write: several remote launchers may add to it at once.
     const auto whole = (last == '\n' ? "" : "\n") + line + "\n";
     const auto written = ::write(to.get(), whole.data(), whole.size());
     checked(written, ("write to " + file).c_str());

@@ -173,7 +173,7 @@ int serve_node(detail::process& home, const node_setting& setting,
     bool is_ready = false;
     const auto failed = [&](errc code, const char* what) {
         if (!is_ready) return report_failure(code, what);
-        // Its starter looks for no marker any more.
+        // Its owner looks for no marker any more.
         std::fprintf(stderr, "the node ends: %s\n", what);
         return 1;
     };
@@ -196,7 +196,7 @@ int serve_node(detail::process& home, const node_setting& setting,
         listen.modules = setting.modules;
         auto bridge = open_bridge(home, listen, ring_bytes_default);
         const auto ready = body_of<net::listening>(detail::await_opened(bridge));
-        // As its starter calls it, of whom whoever reads an error will have heard.
+        // As its owner calls it, of whom whoever reads an error will have heard.
         home.tell(control::node_called{
             order->name.empty() ? order->host + ":" + std::to_string(ready.port) : order->name});
         const auto reached = order->is_remote ? reached_at(address, order->is_tunnelled) : address;
@@ -368,9 +368,9 @@ std::uint16_t remote_node::port() const noexcept { return state_ ? state_->port 
 int remote_node::pid() const noexcept { return state_ ? state_->pid : 0; }
 bool remote_node::is_up() const noexcept {
     if (!state_) return false;
-    // A node on another host does not need its starter: its link is enough.
+    // A node on another host does not need its remote launcher: its link is enough.
     if (!state_->is_within_reach()) return false;
-    if (state_->is_by_starter || !state_->is_started_here) return true;
+    if (state_->has_remote_launcher || !state_->is_started_here) return true;
     pollfd life_ends{state_->pidfd.get(), POLLIN, 0};
     return !state_->ended && ::poll(&life_ends, 1, 0) == 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starting a node, on this host or by a starter on another, and being one. Not installed.
+// Starting a node, on this host or by a remote launcher on another, and being one. Not installed.
 #pragma once
 
 #include "core/process.hpp"
@@ -52,7 +52,7 @@ struct node_setting {
 };
 BOOST_DESCRIBE_STRUCT(node_setting, (), (working_directory, environment, modules))
 
-/// And then, in the same form. The pipe stays open as long as the starter lives; see owner_watch.
+/// And then, in the same form. The pipe stays open as long as the owner lives; see owner_watch.
 struct node_order {
     std::string address;  ///< to listen on; empty: the one at which SSH_CONNECTION says we are
     std::uint16_t port = 0;
@@ -87,7 +87,7 @@ void load_modules(std::span<const std::string> modules);
 /// Says why there will be no node, as one marked line. Returns: the exit code.
 int report_failure(errc code, const std::string& text);
 
-/// Serves as a node until its starter asks it to end, or has ended. `end_places` ends all places
+/// Serves as a node until its owner asks it to end, or has ended. `end_places` ends all places
 /// but the bridge, which still forwards what they have printed. Asked to, the node ends within
 /// end_limit.
 /// Returns: the exit code of the node.  Process: a fresh one, its nursery forked.
@@ -106,7 +106,8 @@ struct remote_node::state {
     pid_t pid = 0;
     unique_fd pidfd;
     unique_fd life;              ///< the node's standard input; closing it ends the node
-    bool is_by_starter = false;  ///< pid is that of a starter: the node runs on another host
+    bool has_remote_launcher =
+        false;  ///< pid is that of a remote launcher: the node runs on another host
     bool is_detached = false;
     std::map<std::string, std::string> modules;  ///< as we call them, and as it does
     channel bridge;                              ///< events of the link

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// From the caller's side: a node, or a starter that is one to us, from its process to its link.
+// From the caller's side: a node, or a remote launcher that is one to us, from its process to its
+// link.
 #include "core/child.hpp"
 #include "launcher/bundle_file.hpp"
 #include "launcher/key_file.hpp"
 #include "launcher/node.hpp"
+#include "launcher/remote_launcher.hpp"
 #include "launcher/spawned.hpp"
 #include "launcher/ssh_config.hpp"
 #include "launcher/stage_deadline.hpp"
-#include "launcher/starter.hpp"
 #include "net/frame.hpp"
 #include "net/handshake.hpp"
 #include "net/keys.hpp"
@@ -39,8 +40,8 @@ namespace {
 using clock_type = std::chrono::steady_clock;
 
 constexpr std::size_t printed_bytes_max = 4 * 1024;  // of what a failing node says, in its error
-// What a starter needs besides the deadline of its stage, which it keeps itself.
-constexpr std::chrono::milliseconds starter_slack{3000};
+// What a remote launcher needs besides the deadline of its stage, which it keeps itself.
+constexpr std::chrono::milliseconds launcher_slack{3000};
 constexpr std::size_t rest_bytes_max = 64 * 1024;  // that it prints after that, of each stream
 constexpr std::size_t bar_columns = 30;
 constexpr const char* runtime_first = "its main has to make a places::runtime before all else";
@@ -85,7 +86,7 @@ bytes octets_of(const std::string& where, const T& order) {
 
 struct pending_node::state {
     enum class phase {
-        on_the_way,  ///< a starter is; its stages have deadlines of their own
+        on_the_way,  ///< a remote launcher is; its stages have deadlines of their own
         starting,    ///< the node has its order
         ready,       ///< and listens
         dialing,     ///< by our bridge
@@ -103,7 +104,7 @@ struct pending_node::state {
     clock_type::time_point until{};
     clock_type::time_point looked = clock_type::now();  ///< when somebody last did
     clock_type::duration thought{};                     ///< about a passphrase
-    std::string stage{};                                ///< what the starter is at
+    std::string stage{};                                ///< what the remote launcher is at
     std::string address{};                              ///< where the host was found
     std::string dialed{};                               ///< the host of the link
     std::uint16_t dialed_port = 0;
@@ -203,7 +204,7 @@ void pending_node::state::take_line(std::size_t stream, const std::string& text)
     if (at != phase::on_the_way) return print(text);
     if (text.starts_with(launcher::stage_marker)) {
         stage = text.substr(launcher::stage_marker.size());
-        until = clock_type::now() + options.stage_deadline + starter_slack;
+        until = clock_type::now() + options.stage_deadline + launcher_slack;
     } else if (text.starts_with(launcher::progress_marker)) {
         draw(std::string_view(text).substr(launcher::progress_marker.size()));
     } else if (text.starts_with(launcher::passphrase_marker)) {
@@ -213,7 +214,7 @@ void pending_node::state::take_line(std::size_t stream, const std::string& text)
         thought = clock_type::now() - asked;
         send(with_length(std::as_bytes(std::span(answer))));
         ::explicit_bzero(answer.data(), answer.size());
-        until = clock_type::now() + options.stage_deadline + starter_slack;
+        until = clock_type::now() + options.stage_deadline + launcher_slack;
     } else if (text.starts_with(launcher::start_marker)) {
         address = field_of(text, "address=");
         give_order();
@@ -241,7 +242,7 @@ void pending_node::state::take_ready(const std::string& text) {
     const std::string listens(field_of(text, " address="));
     const bool is_any = listens.empty() || launcher::is_any_address(listens);
     dialed = is_any || order.is_tunnelled ? "127.0.0.1" : listens;
-    if (node->is_by_starter && !order.is_tunnelled) {
+    if (node->has_remote_launcher && !order.is_tunnelled) {
         // One that was asked for is the only one; otherwise the node tells of a way that it has
         // seen, and we have seen ours.
         const bool is_only = listens == order.address;
@@ -340,12 +341,13 @@ void pending_node::state::check_time(bool has_news) {
     }
     if (!is_late) return;
     finish_lines();
-    // Whoever is stuck does not hear that it is to end. A starter whose node is late does, and
-    // tells it.
-    if (!node->is_by_starter || at == phase::on_the_way) node->kill();
+    // Whoever is stuck does not hear that it is to end. A remote launcher whose node is late does,
+    // and tells it.
+    if (!node->has_remote_launcher || at == phase::on_the_way) node->kill();
     if (at == phase::on_the_way) {
-        return fail(errc::ssh_lost, " was not reached in time" +
-                                        (stage.empty() ? "" : ": the starter hung while " + stage));
+        return fail(errc::ssh_lost,
+                    " was not reached in time" +
+                        (stage.empty() ? "" : ": the remote launcher hung while " + stage));
     }
     fail(errc::node_unreachable, std::string(" was not ready in time: ") + runtime_first +
                                      ", and .deadline allows for more time" +
@@ -360,9 +362,15 @@ void pending_node::state::begin_dial() {
     // At least one: when time is up, it is dialing that says so, naming host and port.
     const auto left_ms = std::max<std::int64_t>(left.count(), 1);
     const std::string launcher_name(net::launcher_name);
-    net::dial_command dial{dialed,           dialed_port,          order.key,
-                           launcher_name,    node->name,           left_ms,
-                           options.insecure, !node->is_by_starter, order.is_tunnelled,
+    net::dial_command dial{dialed,
+                           dialed_port,
+                           order.key,
+                           launcher_name,
+                           node->name,
+                           left_ms,
+                           options.insecure,
+                           !node->has_remote_launcher,
+                           order.is_tunnelled,
                            options.advertise};
     try {
         node->bridge = launcher::open_bridge(home, dial, ring_bytes_default,
@@ -395,7 +403,7 @@ void pending_node::state::end_dial() {
             return fail(e.code(), " ended after it was ready (" + to_string(*node->ended) +
                                       "), and what it printed says why: " + e.what());
         }
-        const bool may_tunnel = node->is_by_starter && !order.is_tunnelled;
+        const bool may_tunnel = node->has_remote_launcher && !order.is_tunnelled;
         const bool is_advised = may_tunnel && e.code() == errc::node_unreachable;
         fail(e.code(), std::string(": ") + e.what() +
                            (is_advised ? "; .tunnel = true needs no port but that of SSH" : ""));
@@ -466,8 +474,8 @@ void check_options(const std::string& where, const node_options& options, bool b
     }
 }
 
-starter_order starter_order_of(const host_words& host, const node_options& options) {
-    starter_order o;
+remote_launch_order remote_launch_order_of(const host_words& host, const node_options& options) {
+    remote_launch_order o;
     o.host = host.host;
     o.user = host.user;
     o.port = host.port;
@@ -567,11 +575,12 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
 
     s->orders = octets_of(where, setting);
     std::ranges::copy(octets_of(where, order), std::back_inserter(s->orders));
-    const auto starters = by_ssh ? octets_of(where, starter_order_of(words, options)) : bytes();
+    const auto launch_order =
+        by_ssh ? octets_of(where, remote_launch_order_of(words, options)) : bytes();
 
     auto process = [&] {
         try {
-            return spawn_self(by_ssh ? starter_argument : node_argument);
+            return spawn_self(by_ssh ? remote_launcher_argument : node_argument);
         } catch (const std::system_error& e) {
             throw error(errc::start_failed, "node " + where + ": " + e.what());
         }
@@ -580,7 +589,7 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
     s->node->pid = process.pid;
     s->node->pidfd = std::move(process.pidfd);
     s->node->life = std::move(process.in);
-    s->node->is_by_starter = by_ssh;
+    s->node->has_remote_launcher = by_ssh;
     s->node->is_detached = order.is_detached;
     s->streams = {std::move(process.out), std::move(process.err)};
     // From here on, leaving by an exception ends the process through ~state.
@@ -590,8 +599,8 @@ std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std
         return s;
     }
     s->at = pending_node::state::phase::on_the_way;
-    s->until = clock_type::now() + options.stage_deadline + starter_slack;
-    s->send(starters);
+    s->until = clock_type::now() + options.stage_deadline + launcher_slack;
+    s->send(launch_order);
     return s;
 }
 
@@ -679,7 +688,7 @@ remote_node pending_node::get() {
     try {
         node->let_stay();
     } catch (const error&) {
-        handle.send_exit();  // its starter has gone and tells it nothing
+        handle.send_exit();  // its remote launcher has gone and tells it nothing
         throw;
     }
     return handle;

@@ -21,11 +21,11 @@ inline constexpr std::chrono::milliseconds beat_interval{1000};
 /// Without an octet for so long the SSH connection was cut, though nobody has said so.
 inline constexpr std::chrono::milliseconds silence_max{3000};
 
-/// A local node ends with its standard input, which its starter holds. One on another host loses
+/// A local node ends with its standard input, which its owner holds. One on another host loses
 /// that to a cut cable as well, and its links too, and either may be all that is left: it ends when
 /// both have been gone for the grace. Where the links go through SSH too, only its input counts: at
 /// the far end of a cut tunnel they seem to stand. Detached, it does not, once it has heard that it
-/// may stay: before that nobody but its starter knows of it.
+/// may stay: before that nobody but its owner knows of it.
 /// Thread: hold() has one of its own; the rest: any.
 class owner_watch {
   public:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Another host as a starter sees it, whichever SSH leads there. Not installed.
+// Another host as a remote launcher sees it, whichever SSH leads there. Not installed.
 #pragma once
 
 #include "launcher/stage_deadline.hpp"
@@ -53,7 +53,7 @@ inline constexpr std::size_t report_bytes_max = 1024 * 1024;
 using progress = std::function<void(std::uint64_t done)>;
 
 /// Runs commands there, each by the user's login shell.
-/// Owns the connection. Thread: the only one of the starter.
+/// Owns the connection. Thread: the only one of the remote launcher.
 class remote_host {
   public:
     virtual ~remote_host() = default;

@@ -7,8 +7,8 @@
 #include "launcher/node.hpp"
 #include "launcher/nursery.hpp"
 #include "launcher/reaper.hpp"
+#include "launcher/remote_launcher.hpp"
 #include "launcher/spawned.hpp"
-#include "launcher/starter.hpp"
 #include "launcher/thread.hpp"
 #include "net/bridge.hpp"
 
@@ -262,9 +262,9 @@ runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
     const auto is_told = [&](const char* what) {
         return argc == 2 && std::strcmp(argv[1], what) == 0;
     };
-    const bool is_starter = is_told(launcher::starter_argument);
+    const bool is_remote_launcher = is_told(launcher::remote_launcher_argument);
     const bool is_node = is_told(launcher::node_argument);
-    if (!is_starter && !is_node) {
+    if (!is_remote_launcher && !is_node) {
         heed_children();
         detail::check_registrations();
         state_->start_nursery();
@@ -276,7 +276,7 @@ runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
     // destructors of its statics.
     try {
         heed_children();
-        ::_exit(is_starter ? launcher::serve_starter() : state_->serve_node());
+        ::_exit(is_remote_launcher ? launcher::serve_remote_launcher() : state_->serve_node());
     } catch (const error& e) {
         ::_exit(launcher::report_failure(errc_of(e.code().value()), e.what()));
     } catch (const std::exception& e) {
@@ -343,7 +343,7 @@ std::vector<remote_node> runtime::spawn_nodes_join(const std::vector<node_reques
     }
     if (failures.empty()) return nodes;
     pending.clear();
-    // By the link: one that may stay hears nothing else, nor does one whose starter has gone.
+    // By the link: one that may stay hears nothing else, nor does one whose owner has gone.
     for (auto& each : nodes) each.send_exit();
     // At the same time as well: each may need a moment.
     for (const auto& each : nodes) each.state_->begin_end();

@@ -18,7 +18,7 @@ using ask_passphrase = std::function<std::string(const std::string& key_file)>;
 /// of the files. Every call of libssh2 is non-blocking, and waits with the clock.
 /// Throws: error: host_unreachable, port_refused, host_key_unknown (with fingerprint and the line
 ///         to add), host_key_changed, auth_refused, key_unsupported, ssh_lost; each in the other
-///         side's words, with one line of advice. starter_unwanted.
+///         side's words, with one line of advice. launch_unwanted.
 std::unique_ptr<remote_host> open_ssh(const ssh_settings& settings, stage_deadline& clock,
                                       const ask_passphrase& ask);
 

@@ -186,7 +186,7 @@ class ssh_program final : public remote_host {
         std::string err;
     };
     /// Runs the command with these options until it ends its standard output or exits: what it has
-    /// started may keep the other stream, or both. Throws: error, starter_unwanted.
+    /// started may keep the other stream, or both. Throws: error, launch_unwanted.
     output ask(const std::vector<std::string>& options);
     std::unique_ptr<far_stream> keep(spawned process) {
         auto stream = std::make_unique<program_stream>(*this, std::move(process));

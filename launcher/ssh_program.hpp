@@ -30,7 +30,7 @@ struct ssh_program_settings {
 /// just as well; where nothing is told, yes.
 /// Throws: error, of that one alone: bad_argument where the command does not take accept-new,
 ///         ssh_lost where it does not end. What else is wrong the first stream tells.
-///         starter_unwanted. std::system_error: there is no such command.
+///         launch_unwanted. std::system_error: there is no such command.
 std::unique_ptr<remote_host> open_ssh_program(ssh_program_settings settings, stage_deadline& clock);
 
 /// The ssh command's arguments up to and without the remote command; `options` are further ones.

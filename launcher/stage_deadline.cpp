@@ -148,7 +148,7 @@ bool stage_deadline::wait_until(std::span<pollfd> fds, clock_type::time_point un
         if (got < 0 && errno != EINTR) checked(got, "poll");
         if (got == 0 && meanwhile_) meanwhile_();
         if (got <= 0) continue;
-        if (all.back().revents) throw starter_unwanted{};
+        if (all.back().revents) throw launch_unwanted{};
         std::copy_n(all.begin(), fds.size(), fds.begin());
         return true;
     }
@@ -176,7 +176,7 @@ bool stage_deadline::wait_for_room(int fd) {
             begun = clock_type::now();
         }
         if (got != 0) continue;
-        if (!is_wanted) throw starter_unwanted{};
+        if (!is_wanted) throw launch_unwanted{};
         return false;
     }
 }

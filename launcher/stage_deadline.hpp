@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a starter is at, and until when. Not installed.
+// What a remote launcher is at, and until when. Not installed.
 #pragma once
 
 #include <places/core/error.hpp>
@@ -15,8 +15,8 @@
 
 namespace places::launcher {
 
-/// Whoever started the starter has gone, or wants it no more: no error to report.
-struct starter_unwanted {};
+/// The caller of the remote launcher has gone, or wants it no more: no error to report.
+struct launch_unwanted {};
 
 /// A deadline that each stage of a start begins anew, and that what moves within a stage puts off.
 /// It holds in libraries' blocking calls too (name servers, key agents): there a signal ends the
@@ -33,7 +33,7 @@ class stage_deadline {
 
     /// `what` completes "while …", and may quote others; `code` is what running out of time is.
     /// `most`: for a stage that has less time than others, unless limit() is more than by default.
-    /// Also tells the starter's starter, so that it grants as much again.
+    /// Also reports it to the caller, which then grants as much again.
     void begin(errc code, std::string what,
                std::chrono::milliseconds most = std::chrono::milliseconds::max());
     /// The same stage is now at something else, for which it has the rest of its time.
@@ -41,19 +41,19 @@ class stage_deadline {
     /// Something has moved: the deadline starts over.
     void moved();
     /// Waits until one of `fds` has news, and says so in them.
-    /// Throws: error with the stage's code at the deadline; starter_unwanted.
+    /// Throws: error with the stage's code at the deadline; launch_unwanted.
     void wait(std::span<pollfd> fds);
     /// The same for one of `parts` equal parts of what is left of the stage.
-    /// Returns: false: there was no news. Throws: starter_unwanted.
+    /// Returns: false: there was no news. Throws: launch_unwanted.
     bool wait_part(std::span<pollfd> fds, std::size_t parts);
     /// Waits so long, or for what is left of the stage where that is less.
-    /// Throws: starter_unwanted.
+    /// Throws: launch_unwanted.
     void pause(std::chrono::milliseconds duration);
     /// What wait() does besides, each time that nothing has come for so long. Empty: nothing.
     void meanwhile(std::chrono::milliseconds interval, std::function<void()> what);
     /// Waits for room in a connection that a packet is half into, at most limit(), whatever is left
     /// of the stage. Once nobody wants the node any more, a second: the goodbye may be that packet.
-    /// Returns: false: there is none. Throws: starter_unwanted.
+    /// Returns: false: there is none. Throws: launch_unwanted.
     bool wait_for_room(int fd);
     /// No deadline any more, for what comes now may take for ever.
     void end() noexcept;
@@ -82,7 +82,7 @@ class stage_deadline {
     bool is_silent_ = false;
 };
 
-// What a starter says on its standard output, a line each; the rest are the node's.
+// What a remote launcher says on its standard output, a line each; the rest are the node's.
 inline constexpr std::string_view stage_marker = "places-ssh-stage ";
 inline constexpr std::string_view start_marker = "places-ssh-start";
 inline constexpr std::string_view passphrase_marker = "places-ssh-passphrase ";

@@ -47,7 +47,7 @@ bool is_armed = false;
 // -- the role of this process --
 
 /// What the program was started as. A fork inherits it.
-enum class kind { other, root, node, starter };
+enum class kind { other, root, node, remote_launcher };
 kind started_as = kind::other;
 /// How many forks lie between that start and this process.
 int forks = 0;
@@ -65,11 +65,11 @@ constexpr named_role named_roles[] = {
     {"places-reaper", "reaper"},
 };
 
-/// root, nursery, bridge, reaper, place; of a node the same after "node-"; starter.
+/// root, nursery, bridge, reaper, place; of a node the same after "node-"; remote launcher.
 void role_of_process(char* role, std::size_t size) {
     const char* prefix = started_as == kind::node ? "node-" : "";
     const char* what = "root";
-    if (forks == 0 && started_as == kind::starter) what = "starter";
+    if (forks == 0 && started_as == kind::remote_launcher) what = "remote-launcher";
     if (forks == 1) what = "reaper";
     if (forks == 2) what = "nursery";
     if (forks > 2) what = "place";
@@ -101,7 +101,7 @@ __attribute__((constructor)) void arm() {
     if (std::strcmp(slash ? slash + 1 : line, wanted.program) != 0) return;
     const char* argument = line + std::strlen(line) + 1;
     started_as = std::strcmp(argument, "--places-node") == 0  ? kind::node
-                 : std::strcmp(argument, "--places-ssh") == 0 ? kind::starter
+                 : std::strcmp(argument, "--places-ssh") == 0 ? kind::remote_launcher
                                                               : kind::root;
     is_armed = true;
 }

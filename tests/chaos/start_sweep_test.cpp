@@ -37,9 +37,9 @@ using clock_type = std::chrono::steady_clock;
 constexpr std::chrono::seconds run_limit{20};
 constexpr std::chrono::seconds end_limit{10};
 
-constexpr std::array roles{"root",        "reaper",     "nursery",     "place",
-                           "bridge",      "node-root",  "node-reaper", "node-nursery",
-                           "node-bridge", "node-place", "starter"};
+constexpr std::array roles{"root",        "reaper",     "nursery",        "place",
+                           "bridge",      "node-root",  "node-reaper",    "node-nursery",
+                           "node-bridge", "node-place", "remote-launcher"};
 constexpr std::array functions{"socketpair",     "socket",        "bind",
                                "listen",         "accept",        "connect",
                                "setsockopt",     "getsockname",   "sendmsg",
@@ -185,7 +185,7 @@ outcome start_sweep::run(const fault& f) {
     const std::string fail = setting.str();
     const std::string preload = "LD_PRELOAD=" FAILING_CALLS;
     const std::string folder = "TMPDIR=" + scratch.path();
-    const bool by_ssh = std::string_view(f.role) == "starter";
+    const bool by_ssh = std::string_view(f.role) == "remote-launcher";
     const output_file out;
     const output_file err;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linked into tests whose nodes, or starters of such, say or do in the beginning what the variable
-// BROKEN_NODE tells: most are no nodes then.
+// Linked into tests whose nodes, or remote launchers of such, say or do in the beginning what the
+// variable BROKEN_NODE tells: most are no nodes then.
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>

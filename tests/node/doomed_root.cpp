@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A program that life_test and ssh_end_test start and kill: a root with a node, and a place on each
-// side. Told to wait, it first reads a line. Prints one line: the node (or its starter), its place,
-// the local place, both bridges, the node's port. Told to exit, it then has the node do so with 3.
-// Ends with the node's status.
+// side. Told to wait, it first reads a line. Prints one line: the node (or its remote launcher),
+// its place, the local place, both bridges, the node's port. Told to exit, it then has the node do
+// so with 3. Ends with the node's status.
 //     doomed_root [wait|exit] [HOST CONFIG GRACE_MS attached|detached [SSH_COMMAND]]
 #include "entries.hpp"
 #include "processes.hpp"

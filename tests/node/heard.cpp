@@ -22,7 +22,7 @@ int reader = -1;
 int before = -1;
 
 __attribute__((constructor)) void take_over(int argc, char** argv) {
-    // A node's standard error is its starter's to read.
+    // A node's standard error is its owner's to read.
     if (argc == 2 && std::strcmp(argv[1], "--places-node") == 0) return;
     if (argc == 2 && std::strcmp(argv[1], "--places-ssh") == 0) return;
     std::array<int, 2> ends;

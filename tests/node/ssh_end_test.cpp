@@ -95,7 +95,7 @@ doomed finish_doomed(doomed_start d) {
     result.root = d.root;
     constexpr int processes = 5;
     for (int i = 0, pid = 0; i < processes && in >> pid; ++i) {
-        if (pid == 0) continue;  // the far bridge is no child of the starter's
+        if (pid == 0) continue;  // the far bridge is no child of the remote launcher's
         result.lives.push_back(watch(pid));
         if (i == 1) result.place = pid;
     }
@@ -151,7 +151,7 @@ TEST_F(ssh_end, of_a_root_that_is_killed_amid_a_start_takes_all_that_the_start_h
         }
         std::vector<places::unique_fd> lives;
         for (const pid_t each : family_of(begun.root)) lives.push_back(watch(each));
-        // Root, nursery and starter, and what that has started.
+        // Root, nursery and remote launcher, and what that has started.
         EXPECT_GE(lives.size(), command.empty() ? 3U : 4U);
         kill_root({begun.root, {}, 0});
         for (const auto& life : lives) EXPECT_TRUE(ends(life));
@@ -167,7 +167,7 @@ TEST_F(ssh_end, of_the_ssh_connection_leaves_a_node_that_is_linked_to_and_the_li
         std::vector<places::channel> places;
         for (auto& node : nodes) places.push_back(node.supervise_place(echo_entry));
         far.kill_sessions();
-        // The starters have noticed.
+        // The remote launchers have noticed.
         for (auto& node : nodes) ASSERT_FALSE(node.wait().signalled);
         for (std::size_t i = 0; i < nodes.size(); ++i) {
             ASSERT_TRUE(nodes[i].is_up());
@@ -186,7 +186,7 @@ TEST_F(ssh_end, of_the_ssh_connection_leaves_a_node_that_is_linked_to_and_the_li
                 rounds, slowest);
 }
 
-TEST_F(ssh_end, of_a_killed_starter_is_as_that_of_its_connection) {
+TEST_F(ssh_end, of_a_killed_remote_launcher_is_as_that_of_its_connection) {
     const test_sshd far;
     for (int done = 0; done < rounds; done += at_once) {
         auto nodes = start(at_once, options_for(far));
@@ -251,7 +251,8 @@ TEST_F(ssh_end_by_command, comes_to_a_detached_node_and_no_kill_before_it) {
         for (const auto& life : roots.back().lives) ASSERT_TRUE(ends(life));
         roots.pop_back();
         for (const auto& each : roots) {
-            // Its starter and its root are gone as well; it has had as long as the other one.
+            // Its remote launcher and its root are gone as well; it has had as long as the other
+            // one.
             ASSERT_TRUE(ends(each.lives[0]));
             ASSERT_EQ(::kill(each.place, 0), 0);
         }
@@ -297,7 +298,7 @@ TEST_F(ssh_end_by_command, comes_to_a_detached_node_and_no_end_of_its_connection
             ports.push_back(std::to_string(node.port()));
         }
         far.kill_sessions();
-        // The starters have noticed.
+        // The remote launchers have noticed.
         for (auto& node : nodes) ASSERT_FALSE(node.wait().signalled);
         for (std::size_t i = 0; i < nodes.size(); ++i) {
             ASSERT_TRUE(nodes[i].is_up());
@@ -392,7 +393,7 @@ TEST_F(ssh_end, comes_to_a_detached_node_that_is_told_to_though_its_handle_goes_
 // -- before anybody has it a detached node is as any other --
 
 /// Blocks: until it has ended, which the node's handle is still to hear.
-void kill_starter(pid_t pid) {
+void kill_remote_launcher(pid_t pid) {
     ::kill(pid, SIGKILL);
     siginfo_t how;
     (void)::waitid(P_PID, static_cast<id_t>(pid), &how, WEXITED | WNOWAIT);
@@ -444,7 +445,7 @@ TEST_F(ssh_end, comes_to_a_detached_node_that_cannot_be_told_to_stay) {
         }
         for (const int child : children_of(::getpid())) {
             if (std::ranges::find(before, child) != before.end()) continue;
-            kill_starter(child);
+            kill_remote_launcher(child);
         }
         const auto text = text_of_error(places::errc::ssh_lost, [&] { (void)pending.get(); });
         EXPECT_NE(text.find("told to stay"), text.npos) << text;
@@ -467,15 +468,16 @@ TEST_F(ssh_end, comes_to_all_of_several_of_which_one_cannot_be_told_to_stay) {
     const std::vector<places::node_request> both{{"far", late}, {"far", detached(far, "ssh")}};
     const auto before = children_of(::getpid());
     std::string text;
-    // The first one is told to stay before it turns out that the second one's starter has gone.
+    // The first one is told to stay before it turns out that the second one's remote launcher has
+    // gone.
     const auto break_second = [&] {
-        auto starters = children_of(::getpid());
-        std::erase_if(starters, [&](pid_t each) { return std::ranges::count(before, each) > 0; });
-        ASSERT_EQ(starters.size(), 2U);
+        auto launchers = children_of(::getpid());
+        std::erase_if(launchers, [&](pid_t each) { return std::ranges::count(before, each) > 0; });
+        ASSERT_EQ(launchers.size(), 2U);
         // The one that has the command as its child.
-        std::erase_if(starters, [](pid_t each) { return children_of(each).empty(); });
-        ASSERT_EQ(starters.size(), 1U);
-        kill_starter(starters.front());
+        std::erase_if(launchers, [](pid_t each) { return children_of(each).empty(); });
+        ASSERT_EQ(launchers.size(), 1U);
+        kill_remote_launcher(launchers.front());
     };
     const auto start_both = [&] {
         text = text_of_error(places::errc::ssh_lost,
@@ -572,7 +574,7 @@ TEST_F(ssh_end, nobody_but_root_and_bridge_of_the_two_nodes_ever_has_the_key) {
         // That the search finds what is there.
         EXPECT_TRUE(holds(facts.node_pid(), canary).value_or(true));
         EXPECT_TRUE(holds(bridge_of(::getpid()), canary).value_or(true));
-        // The starter has only passed it on.
+        // The remote launcher has only passed it on.
         EXPECT_FALSE(holds(node.pid(), canary).value_or(false));
     }
     EXPECT_EQ(times_heard(canary), 0U);

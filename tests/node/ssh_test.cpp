@@ -569,7 +569,7 @@ TEST_P(ssh, noise_of_the_hosts_rc_files_is_passed_on_and_breaks_nothing) {
     }
 }
 
-TEST_P(ssh, a_line_that_the_starter_has_begun_is_passed_on_and_breaks_nothing) {
+TEST_P(ssh, a_line_that_the_remote_launcher_has_begun_is_passed_on_and_breaks_nothing) {
     const test_sshd far;
     ::setenv("BROKEN_NODE", "unfinished", 1);
     auto pending = test_runtime().spawn_remote_node_async("far", options_for(far));

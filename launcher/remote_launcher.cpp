@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "launcher/starter.hpp"
+#include "launcher/remote_launcher.hpp"
 
 #include "core/child.hpp"
 #include "launcher/deploy.hpp"
@@ -55,16 +55,16 @@ account own_account() {
 }
 
 /// Asks whoever started us; the answer comes on standard input, after its u32 length.
-std::string ask_starter(const std::string& key_file) {
+std::string ask_caller(const std::string& key_file) {
     say_line(std::string(passphrase_marker) + key_file);
     std::uint32_t length = 0;
-    if (!read_all(0, &length, sizeof length) || length > order_bytes_max) throw starter_unwanted{};
+    if (!read_all(0, &length, sizeof length) || length > order_bytes_max) throw launch_unwanted{};
     std::string answer(length, '\0');
-    if (!read_all(0, answer.data(), length)) throw starter_unwanted{};
+    if (!read_all(0, answer.data(), length)) throw launch_unwanted{};
     return answer;
 }
 
-std::unique_ptr<remote_host> open_remote_host(const starter_order& order,
+std::unique_ptr<remote_host> open_remote_host(const remote_launch_order& order,
                                               const ssh_settings& settings, stage_deadline& clock) {
     if (!order.ssh_command.empty()) {
         return open_ssh_program({order.ssh_command, order.host, order.user, order.port,
@@ -77,10 +77,10 @@ std::unique_ptr<remote_host> open_remote_host(const starter_order& order,
                                             ": the SSH library cannot do this; .ssh_command = "
                                             "\"ssh\" leaves the login to the ssh command");
     }
-    return open_ssh(settings, clock, &ask_starter);
+    return open_ssh(settings, clock, &ask_caller);
 }
 
-ssh_settings settings_of(const starter_order& order) {
+ssh_settings settings_of(const remote_launch_order& order) {
     if (!order.ssh_command.empty()) return {};
     const auto self = own_account();
     auto s = read_ssh_config({order.host, order.user, order.port},
@@ -127,7 +127,7 @@ struct carried {
 /// Between our standard streams and the node, until one side ends.
 class node_relay {
   public:
-    node_relay(remote_host& far, started_stream node, const starter_order& order);
+    node_relay(remote_host& far, started_stream node, const remote_launch_order& order);
     ~node_relay();
     node_relay(const node_relay&) = delete;
     node_relay& operator=(const node_relay&) = delete;
@@ -146,13 +146,13 @@ class node_relay {
     void take_lines(bool all);
     std::string ready_line(const std::string& line);
     void accept_some();
-    void hear_starter();
+    void read_caller();
     void beat();
     void say_goodbye();
 
     remote_host& far_;
     std::unique_ptr<far_stream> node_;
-    const starter_order& order_;
+    const remote_launch_order& order_;
     std::string unready_;  // what the node has printed, until it is ready
     bool is_ready_ = false;
     bool is_wanted_ = true;
@@ -167,7 +167,7 @@ class node_relay {
     clock_type::time_point next_beat_ = clock_type::now();
 };
 
-node_relay::node_relay(remote_host& far, started_stream node, const starter_order& order)
+node_relay::node_relay(remote_host& far, started_stream node, const remote_launch_order& order)
     : far_(far),
       node_(std::move(node.stream)),
       order_(order),
@@ -207,7 +207,7 @@ std::optional<exit_status> node_relay::run() {
             }
             beat();
         }
-    } catch (const starter_unwanted&) {
+    } catch (const launch_unwanted&) {
         // While a tunnel was opened.
     } catch (const error& e) {
         if (!is_ready_) throw;
@@ -272,7 +272,7 @@ void node_relay::wait() {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(next_beat_ - clock_type::now()).count();
     if (::poll(fds.data(), fds.size(), static_cast<int>(std::max<long>(left, 0))) <= 0) return;
-    if (fds[0].revents) hear_starter();
+    if (fds[0].revents) read_caller();
     far_.look();
     if (listener_) accept_some();
 }
@@ -416,7 +416,7 @@ bool node_relay::move_carried(carried& each) {
 }
 
 /// What it has said before it went counts.
-void node_relay::hear_starter() {
+void node_relay::read_caller() {
     pollfd news{STDIN_FILENO, POLLIN, 0};
     char word = 0;
     while (is_wanted_ && ::poll(&news, 1, 0) > 0) {
@@ -434,7 +434,7 @@ void node_relay::beat() {
 
 /// Waits for a detached node's answer: until then the word may still lie in ssh's buffers.
 void node_relay::say_goodbye() {
-    hear_starter();
+    read_caller();
     const auto until = clock_type::now() + goodbye_limit;
     // An older node knows the first of the two alone.
     constexpr char stays[] = {may_stay, say_stays};
@@ -480,11 +480,11 @@ class order_source {
     explicit order_source(far_stream& node) : node_(node) {}
 
     /// Returns: the next order with its length, after what of our words the node has not taken.
-    /// Throws: starter_unwanted, error.
+    /// Throws: launch_unwanted, error.
     std::string next() {
         std::uint32_t length = 0;
         read(&length, sizeof length);
-        if (length > order_bytes_max) throw starter_unwanted{};
+        if (length > order_bytes_max) throw launch_unwanted{};
         std::string order(length, '\0');
         read(order.data(), length);
         std::string octets = std::exchange(waiting_, {});
@@ -508,7 +508,7 @@ class order_source {
             if (got < 0 && errno == EINTR) continue;
             checked(found, "poll for the node's order");
             checked(got, "read the node's order");
-            if (got == 0) throw starter_unwanted{};
+            if (got == 0) throw launch_unwanted{};
             at += got;
             size -= static_cast<std::size_t>(got);
         }
@@ -563,12 +563,12 @@ bool is_no_start(const exit_status& how) noexcept {
 
 }  // namespace
 
-int serve_starter() {
+int serve_remote_launcher() {
     std::uint32_t length = 0;
     if (!read_all(0, &length, sizeof length) || length > order_bytes_max) return 2;
     bytes octets(length);
     if (!read_all(0, octets.data(), length)) return 2;
-    const auto order = detail::decode_datum<starter_order>(octets);
+    const auto order = detail::decode_datum<remote_launch_order>(octets);
     if (!order) return 2;
     ::signal(SIGPIPE, SIG_IGN);
 
@@ -608,7 +608,7 @@ int serve_starter() {
             (void)!::write(STDERR_FILENO, advice.data(), advice.size());
         }
         end_like(how.value_or(exit_status{false, lost_status}));
-    } catch (const starter_unwanted&) {
+    } catch (const launch_unwanted&) {
         return 1;
     } catch (const error& e) {
         return report(errc_of(e.code().value()), e.what());

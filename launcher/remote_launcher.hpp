@@ -12,12 +12,14 @@
 
 namespace places::launcher {
 
-/// The only argument of a process that is to be a starter; all else comes on its standard input.
-inline constexpr const char* starter_argument = "--places-ssh";
+/// The only argument of a process that is to be a remote launcher; all else comes on its standard
+/// input.
+inline constexpr const char* remote_launcher_argument = "--places-ssh";
 
-/// What a starter is told: u32 little-endian length, then this as a datum. No secret is in it: the
-/// node's key goes through, to the node's standard input, once the starter has said start_marker.
-struct starter_order {
+/// What a remote launcher is told: u32 little-endian length, then this as a datum. No secret is in
+/// it: the node's key goes through, to the node's standard input, once the remote launcher has said
+/// start_marker.
+struct remote_launch_order {
     std::string host;  ///< as the user has written it
     std::string user;
     std::uint16_t port = 0;
@@ -34,7 +36,7 @@ struct starter_order {
     bool tunnel = false;
     bool detach = false;
 };
-BOOST_DESCRIBE_STRUCT(starter_order, (),
+BOOST_DESCRIBE_STRUCT(remote_launch_order, (),
                       (host, user, port, identity_files, known_hosts_files, has_config, config,
                        ssh_command, stage_deadline_ms, modules, working_directory, program,
                        show_progress, tunnel, detach))
@@ -43,6 +45,6 @@ BOOST_DESCRIBE_STRUCT(starter_order, (),
 /// last one the node ends too, unless it is detached and one octet, may_stay, has come after its
 /// orders.
 /// Returns: the exit code; where a signal has ended the node, the same one ends this process.
-int serve_starter();
+int serve_remote_launcher();
 
 }  // namespace places::launcher
