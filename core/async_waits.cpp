@@ -20,13 +20,13 @@ async_waits::async_waits(process& home, boost::asio::any_io_executor loop, when_
       loop_(std::move(loop)),
       does_(does),
       guard_(std::move(guard)),
-      calls_(std::make_unique<boost::asio::posix::stream_descriptor>(loop_)),
+      wakeups_(std::make_unique<boost::asio::posix::stream_descriptor>(loop_)),
       control_(std::make_unique<boost::asio::posix::stream_descriptor>(loop_)) {}
 
 async_waits::~async_waits() {
     if (home_.origin().is_forked()) {
         // The event loop's epoll is the parent's too: what is taken out here would be gone there.
-        (void)calls_.release();
+        (void)wakeups_.release();
         (void)control_.release();
         return;
     }
@@ -40,7 +40,7 @@ void async_waits::start() {
     news_.emplace(home_, [this] { look_soon(); });
     try {
         // Borrowed: they are the process's.
-        calls_->assign(home_.calls().native_handle());
+        wakeups_->assign(home_.wakeups().native_handle());
         control_->assign(home_.control_handle());
     } catch (...) {
         stop();  // the kernel watches no more descriptors: somebody else may wait instead
@@ -52,22 +52,22 @@ void async_waits::start() {
 void async_waits::stop() noexcept {
     if (!claim_ || home_.origin().is_forked()) return;
     watches_ = false;
-    hearers_.clear();
+    listeners_.clear();
     news_.reset();
-    (void)calls_->release();
+    (void)wakeups_->release();
     (void)control_->release();
     claim_.reset();
 }
 
-bool async_waits::add_hearer(call_hearer& by) {
+bool async_waits::add_listener(wakeup_listener& by) {
     if (by.is_linked()) return false;
-    hearers_.push_back(by);
+    listeners_.push_back(by);
     return true;
 }
 
-void async_waits::take_calls() {
-    const auto taken = home_.calls().take();
-    for (auto& by : hearers_) by.hear(taken);
+void async_waits::take_wakeups() {
+    const auto taken = home_.wakeups().take();
+    for (auto& by : listeners_) by.on_wakeups(taken);
     if (taken.overflowed) look_all();
     for (const auto id : taken.channel_ids) look_at(id);
 }
@@ -120,7 +120,7 @@ void async_waits::remove(place where) {
     if (!sleepers_.empty() || does_ == when_empty::watch) return;
     watches_ = false;
     boost::system::error_code ignored;
-    (void)calls_->cancel(ignored);
+    (void)wakeups_->cancel(ignored);
     (void)control_->cancel(ignored);
 }
 
@@ -131,16 +131,16 @@ void async_waits::look_all() {
 void async_waits::watch() {
     watches_ = true;
     ++watch_count_;
-    watch_calls();
+    watch_wakeups();
     watch_control();
 }
 
-void async_waits::watch_calls() {
-    calls_->async_wait(readable, [this, count = watch_count_](auto ec) {
+void async_waits::watch_wakeups() {
+    wakeups_->async_wait(readable, [this, count = watch_count_](auto ec) {
         if (ec || !watches_ || count != watch_count_) return;
-        take_calls();
+        take_wakeups();
         // Nobody is left who calls then, and the end of the stream would be read for ever.
-        if (watches_ && !home_.is_orphan()) watch_calls();
+        if (watches_ && !home_.is_orphan()) watch_wakeups();
     });
 }
 

@@ -22,7 +22,7 @@
 namespace places::detail {
 
 /// The sleepers of one event loop. Their channels are parked in doorbell mode while they sleep; the
-/// calls of this process, and the nursery's packets, are taken by that loop between start() and
+/// wakeups of this process, and the nursery's packets, are taken by that loop between start() and
 /// stop(), and by nobody else.
 /// Thread: the loop's.
 class async_waits {
@@ -38,7 +38,7 @@ class async_waits {
     async_waits& operator=(const async_waits&) = delete;
 
     process& home() noexcept { return home_; }
-    /// Throws: error{bad_argument} while somebody else waits for the calls of this process.
+    /// Throws: error{bad_argument} while somebody else waits for the wakeups of this process.
     void start();
     void stop() noexcept;
 
@@ -50,9 +50,9 @@ class async_waits {
 
     /// Until stop(), `by` hears of all who call.
     /// Returns: whether it did not before.
-    bool add_hearer(call_hearer& by);
-    /// Passes on the calls that are there.
-    void take_calls();
+    bool add_listener(wakeup_listener& by);
+    /// Passes on the wakeups that are there.
+    void take_wakeups();
     /// Whoever sleeps on that channel looks.
     void look_at(std::uint64_t channel_id);
 
@@ -65,7 +65,7 @@ class async_waits {
 
   private:
     void watch();
-    void watch_calls();
+    void watch_wakeups();
     void watch_control();
     void look_soon();
     template <class F>
@@ -76,11 +76,11 @@ class async_waits {
     boost::asio::any_io_executor loop_;
     const when_empty does_;
     std::function<void(const std::function<void()>&)> guard_;
-    std::unique_ptr<boost::asio::posix::stream_descriptor> calls_;
+    std::unique_ptr<boost::asio::posix::stream_descriptor> wakeups_;
     std::unique_ptr<boost::asio::posix::stream_descriptor> control_;
     std::list<sleeper> sleepers_;
     std::unordered_map<std::uint64_t, std::vector<place>> by_channel_;  // whoever sleeps on each
-    boost::intrusive::list<call_hearer, boost::intrusive::constant_time_size<false>> hearers_;
+    boost::intrusive::list<wakeup_listener, boost::intrusive::constant_time_size<false>> listeners_;
     // What is posted may outlive us.
     struct posted {
         explicit posted(async_waits* w) : self(w) {}
@@ -88,7 +88,7 @@ class async_waits {
         std::atomic<bool> is_under_way = false;
     };
     std::shared_ptr<posted> posted_ = std::make_shared<posted>(this);
-    std::optional<calls_claim> claim_;
+    std::optional<wakeup_claim> claim_;
     std::optional<news_watch> news_;
     bool watches_ = false;
     std::uint64_t watch_count_ = 0;  // what an earlier one has found is nobody's any more

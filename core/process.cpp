@@ -62,7 +62,7 @@ void poll_until(std::span<pollfd> fds, shm::deadline until) {
 }
 
 process::process(birth&& b)
-    : calls_(std::move(b.calls)),
+    : wakeups_(std::move(b.wakeups)),
       board_(shm::map_memory(b.board, shm::access::read_only)),
       word_(&static_cast<const control::board_slot*>(board_.get_address())[b.slot].word),
       place_id_(b.place_id),
@@ -613,22 +613,22 @@ news_watch::~news_watch() {
     home_.watches_.erase(place_);
 }
 
-calls_claim::calls_claim(process& home, const void* owner) : home_(home) {
+wakeup_claim::wakeup_claim(process& home, const void* owner) : home_(home) {
     home_.origin().check();
     const std::lock_guard lock(home_.mutex_);
-    if (home_.calls_owner_) {
+    if (home_.wakeups_owner_) {
         throw error(errc::bad_argument,
                     "a router or an inbox waits in this process already; a process has one at a "
                     "time, and bodies of a running router may use others");
     }
-    home_.calls_owner_ = owner;
-    may_have_missed_ = std::exchange(home_.last_calls_owner_, owner) != owner;
+    home_.wakeups_owner_ = owner;
+    may_have_missed_ = std::exchange(home_.last_wakeups_owner_, owner) != owner;
 }
 
-calls_claim::~calls_claim() {
+wakeup_claim::~wakeup_claim() {
     if (home_.origin().is_forked()) return;  // a thread may have held the mutex at the fork
     const std::lock_guard lock(home_.mutex_);
-    home_.calls_owner_ = nullptr;
+    home_.wakeups_owner_ = nullptr;
 }
 
 }  // namespace places::detail

@@ -49,14 +49,14 @@ inline constexpr const char* no_descriptor_for_channel =
     "this process has no descriptor free for a new channel; raise RLIMIT_NOFILE (ulimit -n), or "
     "close channels";
 
-/// Hears of the channels that call this process, from whoever takes the calls.
-class call_hearer : public boost::intrusive::list_base_hook<
-                        boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
+/// Is told which channels wake this process, by what takes the wakeups.
+class wakeup_listener : public boost::intrusive::list_base_hook<
+                            boost::intrusive::link_mode<boost::intrusive::auto_unlink>> {
   public:
-    virtual void hear(const shm::ready_set::calls& calls) = 0;
+    virtual void on_wakeups(const shm::ready_set::wakeups& taken) = 0;
 
   protected:
-    ~call_hearer() = default;
+    ~wakeup_listener() = default;
 };
 
 /// Waits in place of the thread; a router puts one here while a body of its runs.
@@ -64,11 +64,11 @@ class waiter {
   public:
     virtual bool wait(std::span<const interest> on, const std::function<bool()>& ready,
                       shm::deadline until) = 0;
-    /// For who parks channels itself: from now on, and while the router runs, `by` hears the calls.
-    /// Returns: whether it did not before: it may have missed some.
-    virtual bool add_hearer(call_hearer& by) = 0;
-    /// Passes on the calls that are there.
-    virtual void take_calls() = 0;
+    /// For who parks channels itself: from now on, and while the router runs, `by` is told of the
+    /// wakeups. Returns: whether it did not before: it may have missed some.
+    virtual bool add_listener(wakeup_listener& by) = 0;
+    /// Passes on the wakeups that are there.
+    virtual void take_wakeups() = 0;
     /// This channel was unparked by other means than a wait: whoever waits on it here looks, and
     /// parks it again.
     virtual void look_at(const channel_state& c) = 0;
@@ -94,7 +94,7 @@ class process : public std::enable_shared_from_this<process> {
   public:
     struct birth {
         unique_fd control;
-        unique_fd calls;  ///< reading end of the ready set
+        unique_fd wakeups;  ///< reading end of the ready set
         unique_fd board;  ///< descriptor of the board's memory
         std::uint32_t slot = 0;
         std::uint64_t place_id = 0;
@@ -179,7 +179,7 @@ class process : public std::enable_shared_from_this<process> {
     /// The runtime ends, and its nursery has ended: current() does not know this any more, handlers
     /// run no more, and every channel end that is left says that its peer is dead.
     void retire() noexcept;
-    shm::ready_set& calls() noexcept { return calls_; }
+    shm::ready_set& wakeups() noexcept { return wakeups_; }
 
     /// Whether this place has been asked to end in order. Any thread.
     bool is_stop_asked() const noexcept {
@@ -271,7 +271,7 @@ class process : public std::enable_shared_from_this<process> {
 
     fork_mark origin_;
     unique_fd control_;
-    shm::ready_set calls_;
+    shm::ready_set wakeups_;
     boost::interprocess::mapped_region board_;
     const std::atomic<std::uint32_t>* word_;  // ours in it
     std::uint64_t place_id_;
@@ -310,9 +310,9 @@ class process : public std::enable_shared_from_this<process> {
     std::function<void(std::uint64_t)> on_peer_news_;
     std::function<void(const std::system_error&)> on_unread_;
 
-    friend class calls_claim;
-    const void* calls_owner_ = nullptr;
-    const void* last_calls_owner_ = nullptr;
+    friend class wakeup_claim;
+    const void* wakeups_owner_ = nullptr;
+    const void* last_wakeups_owner_ = nullptr;
 
     friend class news_watch;
     std::mutex watches_mutex_;  // held while the handlers run, so that a watch can end
@@ -336,16 +336,16 @@ class news_watch {
     std::list<std::function<void()>>::iterator place_;
 };
 
-/// The right to wait for the calls of this process, which one inbox, router or bridge has at a
+/// The right to wait for the wakeups of this process, which one inbox, router or bridge has at a
 /// time: the others would lose what it takes.
 /// Throws: error{bad_argument} while another `owner` has it.
 /// Thread: any.
-class calls_claim {
+class wakeup_claim {
   public:
-    calls_claim(process& home, const void* owner);
-    ~calls_claim();
-    calls_claim(const calls_claim&) = delete;
-    calls_claim& operator=(const calls_claim&) = delete;
+    wakeup_claim(process& home, const void* owner);
+    ~wakeup_claim();
+    wakeup_claim(const wakeup_claim&) = delete;
+    wakeup_claim& operator=(const wakeup_claim&) = delete;
     /// Somebody else had it since this owner did: any channel parked meanwhile may be ready.
     bool may_have_missed() const noexcept { return may_have_missed_; }
 

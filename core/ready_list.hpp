@@ -31,7 +31,7 @@ namespace places::detail {
 /// to do; park() and unpark() its role. One whose look was cut short stays hot.
 /// Safety: one thread. A member's channel may go first: it is then a member no more.
 template <class Member>
-class ready_list final : private call_hearer {
+class ready_list final : private wakeup_listener {
   public:
     using pointer = std::shared_ptr<Member>;
 
@@ -57,27 +57,27 @@ class ready_list final : private call_hearer {
 
     /// How many next() looks at in one turn.
     std::size_t turn_size() const noexcept { return hot_.size(); }
-    /// Whoever has something to do, in turns. Once in a turn, but not more often than the calls are
-    /// worth a look, whoever is cold and has called gets hot: the hot alone may be busy for ever.
-    /// Returns: null when nobody has who is hot.  Throws: as wait().
+    /// Whoever has something to do, in turns. Once in a turn, but not more often than the wakeups
+    /// are worth a look, whoever is cold and has called gets hot: the hot alone may be busy for
+    /// ever. Returns: null when nobody has who is hot.  Throws: as wait().
     pointer next();
 
     /// Takes the packets that wait. The dead ring no doorbell: they are looked for here.
     void pump();
     /// Waits until next() may find somebody, a packet has come, or `news` is true.
     /// Returns: false when `until` has passed and none of these is so.
-    /// Throws:  error{bad_argument} while somebody else waits for the calls of this process.
+    /// Throws:  error{bad_argument} while somebody else waits for the wakeups of this process.
     /// Blocks:  until then; inside a router body suspends that body only.
     template <class News>
     bool wait(shm::deadline until, News&& news);
 
-    /// Readable when wait() would return true. From now on only this list waits for the calls.
+    /// Readable when wait() would return true. From now on only this list waits for the wakeups.
     /// Throws: std::system_error; error{bad_argument} as wait().
     int native_handle();
 
   private:
     using clock = std::chrono::steady_clock;
-    static constexpr std::chrono::microseconds calls_interval{20};
+    static constexpr std::chrono::microseconds wakeups_interval{20};
 
     void warm(const pointer& m);
     void warm_all();
@@ -86,8 +86,8 @@ class ready_list final : private call_hearer {
     bool has_peer_news() const noexcept {
         return deaths_seen_ != home_.death_count() || memories_seen_ != home_.memory_count();
     }
-    void hear(const shm::ready_set::calls& calls) override;
-    void look_at_calls();
+    void on_wakeups(const shm::ready_set::wakeups& taken) override;
+    void look_at_wakeups();
     bool any_hot_ready();
     bool cool(bool may_poll);
     template <class News>
@@ -124,9 +124,9 @@ class ready_list final : private call_hearer {
     std::uint64_t deaths_seen_ = 0;
     std::uint64_t memories_seen_ = 0;
     bool must_look_ = false;  // the last look at one of the hot was cut short
-    std::size_t given_ = 0;   // by next(), since the calls were thought of
-    clock::time_point calls_looked_at_{};
-    std::optional<calls_claim> lasting_claim_;
+    std::size_t given_ = 0;   // by next(), since the wakeups were thought of
+    clock::time_point wakeups_looked_at_{};
+    std::optional<wakeup_claim> lasting_claim_;
     unique_fd epoll_;
     std::list<waiter*> suspended_;  // bodies of a router that wait here
 };
@@ -190,7 +190,7 @@ void ready_list<Member>::remove(const channel_state& c) {
 
 template <class Member>
 typename ready_list<Member>::pointer ready_list<Member>::next() {
-    if (++given_ > hot_.size() && hot_.size() < all_.size()) look_at_calls();
+    if (++given_ > hot_.size() && hot_.size() < all_.size()) look_at_wakeups();
     for (auto turns = hot_.size(); turns > 0; --turns) {
         auto m = std::move(hot_.front());
         hot_.pop_front();
@@ -239,25 +239,25 @@ void ready_list<Member>::warm_all() {
 }
 
 template <class Member>
-void ready_list<Member>::hear(const shm::ready_set::calls& calls) {
-    for (const auto id : calls.channel_ids) {
+void ready_list<Member>::on_wakeups(const shm::ready_set::wakeups& taken) {
+    for (const auto id : taken.channel_ids) {
         if (const auto found = all_.find(id); found != all_.end()) warm(found->second);
     }
-    if (calls.overflowed) warm_all();
+    if (taken.overflowed) warm_all();
 }
 
 template <class Member>
-void ready_list<Member>::look_at_calls() {
+void ready_list<Member>::look_at_wakeups() {
     given_ = 0;
     const auto now = clock::now();
-    if (now - calls_looked_at_ < calls_interval) return;
-    calls_looked_at_ = now;
+    if (now - wakeups_looked_at_ < wakeups_interval) return;
+    wakeups_looked_at_ = now;
     if (auto* body = current_waiter()) {
-        return body->add_hearer(*this) ? warm_all() : body->take_calls();
+        return body->add_listener(*this) ? warm_all() : body->take_wakeups();
     }
-    std::optional<calls_claim> claim;
+    std::optional<wakeup_claim> claim;
     if (!lasting_claim_ && claim.emplace(home_, this).may_have_missed()) return warm_all();
-    hear(home_.calls().take());
+    on_wakeups(home_.wakeups().take());
 }
 
 template <class Member>
@@ -312,16 +312,16 @@ bool ready_list<Member>::wait(shm::deadline until, News&& news) {
     return body ? suspend(*body, until, news) : sleep(until);
 }
 
-/// Inside a router body: its router alone may take the calls of this process, and passes them on.
+/// Inside a router body: its router alone may take the wakeups of this process, and passes them on.
 template <class Member>
 template <class News>
 bool ready_list<Member>::suspend(waiter& body, shm::deadline until, News&& news) {
-    if (body.add_hearer(*this)) {
+    if (body.add_listener(*this)) {
         warm_all();
         return true;
     }
     // What has been called may not be heard of yet, and no wait is too short to find it.
-    body.take_calls();
+    body.take_wakeups();
     const auto ready = [&] {
         return !hot_.empty() || news() || home_.is_orphan() || has_peer_news();
     };
@@ -329,7 +329,7 @@ bool ready_list<Member>::suspend(waiter& body, shm::deadline until, News&& news)
         // A destructor on the way out; the thread waits for all that could tell.
         auto fds = told_by();
         body.poll(fds, until);
-        body.take_calls();
+        body.take_wakeups();
         take_told(fds);
         return ready() || clock::now() < until;
     }
@@ -339,7 +339,7 @@ bool ready_list<Member>::suspend(waiter& body, shm::deadline until, News&& news)
 
 template <class Member>
 bool ready_list<Member>::sleep(shm::deadline until) {
-    std::optional<calls_claim> claim;
+    std::optional<wakeup_claim> claim;
     if (!lasting_claim_ && claim.emplace(home_, this).may_have_missed()) {
         warm_all();
         return true;
@@ -354,7 +354,7 @@ bool ready_list<Member>::sleep(shm::deadline until) {
         limit = {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
     }
     const auto got = ::ppoll(fds.data(), fds.size(), has_limit ? &limit : nullptr, nullptr);
-    hear(home_.calls().take());
+    on_wakeups(home_.wakeups().take());
     take_told(fds);
     return got > 0 || until == shm::no_deadline || clock::now() < until;
 }
@@ -362,11 +362,11 @@ bool ready_list<Member>::sleep(shm::deadline until) {
 /// What wakes a thread that waits here: a call, a packet, and a packet that another has taken.
 template <class Member>
 std::array<pollfd, 3> ready_list<Member>::told_by() const {
-    return {pollfd{home_.calls().native_handle(), POLLIN, 0},
+    return {pollfd{home_.wakeups().native_handle(), POLLIN, 0},
             pollfd{home_.control_handle(), POLLIN, 0}, pollfd{news_.get(), POLLIN, 0}};
 }
 
-/// All but the calls.
+/// All but the wakeups.
 template <class Member>
 void ready_list<Member>::take_told(const std::array<pollfd, 3>& fds) {
     if (fds[1].revents) home_.pump();
@@ -381,14 +381,14 @@ int ready_list<Member>::native_handle() {
     if (epoll_) return epoll_.get();
     lasting_claim_.emplace(home_, this);
     auto set = checked_fd(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
-    for (const int fd : {home_.calls().native_handle(), home_.control_handle(), news_.get()}) {
+    for (const int fd : {home_.wakeups().native_handle(), home_.control_handle(), news_.get()}) {
         epoll_event e{};
         e.events = EPOLLIN;
         e.data.fd = fd;
         checked(::epoll_ctl(set.get(), EPOLL_CTL_ADD, fd, &e), "epoll_ctl");
     }
     epoll_ = std::move(set);
-    // Whatever was called while somebody else had the calls.
+    // Whatever was called while something else took the wakeups.
     warm_all();
     return epoll_.get();
 }

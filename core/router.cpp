@@ -204,8 +204,10 @@ struct router::state {
             }
         }
 
-        bool add_hearer(detail::call_hearer& by) override { return router_.waits.add_hearer(by); }
-        void take_calls() override { router_.waits.take_calls(); }
+        bool add_listener(detail::wakeup_listener& by) override {
+            return router_.waits.add_listener(by);
+        }
+        void take_wakeups() override { router_.waits.take_wakeups(); }
         bool is_unwinding() const noexcept override { return router_.unwinding; }
 
         void look_at(const detail::channel_state& c) override { router_.waits.look_at(c.id()); }

@@ -113,8 +113,8 @@ class copier {
         : far_(far),
           shell_(far, guard_script(set, directory, far.clock().limit())),
           show_progress_(show_progress) {
-        auto answer = shell_.hear();
-        for (; answer == "waiting"; answer = shell_.hear()) far_.clock().moved();
+        auto answer = shell_.read_line();
+        for (; answer == "waiting"; answer = shell_.read_line()) far_.clock().moved();
         if (!answer.starts_with("folder ")) copying_failed("a copy", shell_, far_.said());
         folder_ = answer.substr(7);
     }
@@ -123,7 +123,7 @@ class copier {
     bool has_at(const std::string& path) {
         far_.clock().begin(errc::ssh_lost, "looking for " + path + " there");
         shell_.say("at - - " + path);
-        const auto answer = shell_.hear();
+        const auto answer = shell_.read_line();
         if (answer != "yes" && answer != "no") {
             copying_failed("a question for " + path, shell_, far_.said());
         }
@@ -329,8 +329,8 @@ class copier {
     std::string hear_after(std::uint64_t bytes) {
         const auto until = std::chrono::steady_clock::now() + far_.clock().limit() +
                            std::chrono::seconds(bytes / slowest_bytes_a_second);
-        auto answer = shell_.hear();
-        for (; answer == "busy"; answer = shell_.hear()) {
+        auto answer = shell_.read_line();
+        for (; answer == "busy"; answer = shell_.read_line()) {
             if (std::chrono::steady_clock::now() < until) far_.clock().moved();
         }
         return answer;
@@ -508,7 +508,7 @@ struct first_answers {
 /// Hears the shell out until the node runs. Returns: whether it does.
 bool is_starting(far_shell& shell, first_answers& answers) {
     while (true) {
-        const auto line = shell.hear();
+        const auto line = shell.read_line();
         if (line == "starting") return true;
         if (line == "absent") return false;
         if (line.starts_with("machine ")) answers.there.machine = line.substr(8);
@@ -583,7 +583,7 @@ void forget_start(remote_host& far, const bundle& what) {
     far.clock().begin(errc::ssh_lost, "removing what does not start");
     far_shell shell(far, std::string(cache_script) + "rm -f \"$c/" + what.set +
                              "/start.$h\"; echo places-removed");
-    (void)shell.hear();
+    (void)shell.read_line();
     far.clock().end();
 }
 

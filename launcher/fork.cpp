@@ -89,12 +89,12 @@ newborn forker::fork(birth_plan plan) {
     newborn child;
     child.control = unique_fd{sockets[0]};
     unique_fd theirs{sockets[1]};
-    auto calls = shm::ready_set::make();
-    child.doorbell = std::move(calls.doorbell);
+    auto wakeups = shm::ready_set::make();
+    child.doorbell = std::move(wakeups.doorbell);
     const auto nursery = ::getpid();
     std::fflush(nullptr);
     child.pid = static_cast<pid_t>(checked(::fork(), "fork a place"));
-    if (child.pid == 0) become(plan, nursery, std::move(theirs), std::move(calls.reader));
+    if (child.pid == 0) become(plan, nursery, std::move(theirs), std::move(wakeups.reader));
     try {
         child.pidfd =
             checked_fd(static_cast<int>(::syscall(SYS_pidfd_open, child.pid, 0)), "pidfd_open");
@@ -108,7 +108,8 @@ newborn forker::fork(birth_plan plan) {
 }
 
 /// Nothing unwinds from here into the nursery's own frames.
-void forker::become(birth_plan& plan, pid_t nursery, unique_fd control, unique_fd calls) noexcept {
+void forker::become(birth_plan& plan, pid_t nursery, unique_fd control,
+                    unique_fd wakeups) noexcept {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     // The nursery may have ended between fork and here.
     if (::getppid() != nursery) ::_exit(1);
@@ -138,15 +139,15 @@ void forker::become(birth_plan& plan, pid_t nursery, unique_fd control, unique_f
         if (stream <= STDERR_FILENO) give(fd, stream++);
     }
     auto& kept = plan.kept;
-    kept.insert(kept.end(), {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, control.get(), calls.get(),
-                             board_.get()});
+    kept.insert(kept.end(), {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, control.get(),
+                             wakeups.get(), board_.get()});
     // A place with the control sockets of others could act for them.
     try {
         close_all_but(std::move(kept));
     } catch (const std::exception& e) {
         fail(e.what());
     }
-    plan.run({std::move(control), std::move(calls), std::move(board_), plan.slot, plan.id,
+    plan.run({std::move(control), std::move(wakeups), std::move(board_), plan.slot, plan.id,
               std::move(plan.shown_name)});
     ::_exit(1);
 }

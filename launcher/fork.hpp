@@ -53,7 +53,7 @@ class forker {
 
   private:
     [[noreturn]] void become(birth_plan& plan, pid_t nursery, unique_fd control,
-                             unique_fd calls) noexcept;
+                             unique_fd wakeups) noexcept;
 
     unique_fd board_;
     unique_fd null_;  // for standard input

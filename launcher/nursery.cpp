@@ -114,7 +114,7 @@ class nursery {
                bytes payload, std::vector<unique_fd> extra);
     void pass_on(member& from, const control::share_memory& what, std::vector<unique_fd> fds);
     void close(member& from, const control::channel_closed& what);
-    static void hear(member& from, const control::last_words& what);
+    static void receive(member& from, const control::last_words& what);
     void answer(member& bridge, std::uint64_t request, control::peer_ended& what);
     void check_memory(const member& from, const member* other, std::size_t ring_bytes);
     void relay(const member& from, control::log_note note);
@@ -252,7 +252,7 @@ void nursery::handle(member& from, control::received r) {
         } else if (auto* note = std::get_if<control::log_note>(&body)) {
             relay(from, std::move(*note));
         } else if (const auto* words = std::get_if<control::last_words>(&body)) {
-            hear(from, *words);
+            receive(from, *words);
         } else if (auto* ended = std::get_if<control::peer_ended>(&body); ended && from.is_bridge) {
             answer(from, request, *ended);
         } else if (std::holds_alternative<control::take_log>(body) && from.is_bridge) {
@@ -456,7 +456,7 @@ void nursery::close(member& from, const control::channel_closed& what) {
 }
 
 /// A place may have sent anything: its creator is to get a short text that can be printed.
-void nursery::hear(member& from, const control::last_words& what) {
+void nursery::receive(member& from, const control::last_words& what) {
     from.last_words = detail::printable_text(what.text, control::last_words_bytes_max);
 }
 
@@ -708,7 +708,7 @@ void nursery::reap(std::uint64_t id) {
             } else if (const auto* closed = std::get_if<control::channel_closed>(&body)) {
                 close(gone, *closed);
             } else if (const auto* words = std::get_if<control::last_words>(&body)) {
-                hear(gone, *words);
+                receive(gone, *words);
             } else if (auto* ended = std::get_if<control::peer_ended>(&body);
                        ended && gone.is_bridge) {
                 answer(gone, next->packet.request_id, *ended);

@@ -53,7 +53,7 @@ void far_shell::say(const std::string& line) {
         const auto taken = stream_->write(left);
         left.remove_prefix(taken);
         if (taken == 0) {
-            if (stream_->has_ended()) return;  // hear() says so
+            if (stream_->has_ended()) return;  // read_line() reports it
             far_.wait();
         }
     }
@@ -74,7 +74,7 @@ bool far_shell::take(int stream) {
     return got > 0;
 }
 
-std::string far_shell::hear() {
+std::string far_shell::read_line() {
     const auto keep = [&](std::string_view line) {
         while (!line.empty() && line.back() == '\r') line.remove_suffix(1);
         if (line.empty()) return;

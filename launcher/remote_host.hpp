@@ -107,7 +107,7 @@ class far_shell {
     void say(const std::string& line);
     /// The next line that begins with `places-`, without that. Empty: the command has ended.
     /// Throws: error, {protocol} for more than report_bytes_max in all.
-    std::string hear();
+    std::string read_line();
     /// What it has printed besides, the last few KiB of it, as one line.
     std::string noise() const;
     /// Speaks no more lines.

@@ -131,7 +131,7 @@ class ssh_program final : public remote_host {
     std::string address() const override { return {}; }
     std::string said() const override { return said_; }
 
-    void hear(std::string_view words) {
+    void receive(std::string_view words) {
         said_ += words;
         if (said_.size() > said_bytes_max) said_.erase(0, said_.size() - said_bytes_max);
     }
@@ -231,7 +231,7 @@ std::size_t program_stream::read(int stream, std::span<char> into) {
         is_in_ = true;
         owner_.note_in(this);
     }
-    if (stream == 2) owner_.hear(words);
+    if (stream == 2) owner_.receive(words);
     return words.size();
 }
 

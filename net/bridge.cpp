@@ -104,11 +104,11 @@ class bridge {
     int run();
 
   private:
-    void watch_calls();
+    void watch_wakeups();
     void watch_control();
     void retry_control();
     void fail(const char* what, boost::system::error_code ec);
-    void on_call(std::uint64_t channel_id);
+    void on_wakeup(std::uint64_t channel_id);
     void on_peer_died(std::uint64_t place_id);
     void on_log(const control::log_note& note);
 
@@ -139,14 +139,14 @@ class bridge {
 
     detail::process& home_;
     asio::io_context io_{1};
-    asio::posix::stream_descriptor calls_;
+    asio::posix::stream_descriptor wakeups_;
     asio::posix::stream_descriptor control_;
     asio::steady_timer drain_timer_{io_};
     asio::steady_timer retry_timer_{io_};
     bool has_failed_ = false;
     bool control_is_unread_ = false;  // what waits in its socket could not be read
     detail::news_watch news_;
-    detail::calls_claim calls_claim_;
+    detail::wakeup_claim wakeup_claim_;
     const incarnation_id incarnation_ = make_incarnation_id();
     channel_table channels_;
     std::vector<std::string> modules_;  // that may be loaded for peers
@@ -178,16 +178,16 @@ class bridge {
 
 bridge::bridge(detail::process& home)
     : home_(home),
-      calls_(io_, home.calls().native_handle()),
+      wakeups_(io_, home.wakeups().native_handle()),
       control_(io_, home.control_handle()),
       // A put on a channel takes packets too, and then no descriptor says that offers wait.
       news_(home, [this] { asio::post(io_, [this] { take_offers(); }); }),
-      calls_claim_(home, this),
+      wakeup_claim_(home, this),
       // Our number in the node is nobody else's, so a link's is not that of an earlier bridge.
       next_link_(home.place_id() << 32 | 1) {
     home_.on_died([this](std::uint64_t id, exit_status) { on_peer_died(id); });
     home_.on_peer_news([this](std::uint64_t id) {
-        asio::post(io_, [this, id] { on_call(id); });  // as for the dead
+        asio::post(io_, [this, id] { on_wakeup(id); });  // as for the dead
     });
     home_.on_log([this](const control::log_note& note) { on_log(note); });
     // Wherever it comes up: it is no fault of the link or channel that is being served.
@@ -198,12 +198,12 @@ bridge::bridge(detail::process& home)
 
 bridge::~bridge() {
     // The descriptors belong to the process object.
-    calls_.release();
+    wakeups_.release();
     control_.release();
 }
 
 int bridge::run() {
-    watch_calls();
+    watch_wakeups();
     watch_control();
     home_.pump();
     take_offers();
@@ -213,22 +213,22 @@ int bridge::run() {
     return has_failed_ ? 1 : 0;
 }
 
-// -- calls --
+// -- wakeups --
 
-void bridge::watch_calls() {
-    calls_.async_wait(asio::posix::stream_descriptor::wait_read,
-                      [this](boost::system::error_code ec) {
-                          if (ec) return fail("watch the calls of this node's processes", ec);
-                          const auto taken = home_.calls().take();
-                          for (const auto id : taken.channel_ids) on_call(id);
-                          if (taken.overflowed) {
-                              std::vector<std::uint64_t> all;
-                              for (auto& [id, c] : command_channels_) all.push_back(id);
-                              for (auto& [id, r] : channels_) all.push_back(id);
-                              for (const auto id : all) on_call(id);
-                          }
-                          watch_calls();
-                      });
+void bridge::watch_wakeups() {
+    wakeups_.async_wait(asio::posix::stream_descriptor::wait_read,
+                        [this](boost::system::error_code ec) {
+                            if (ec) return fail("watch the wakeups of this node's processes", ec);
+                            const auto taken = home_.wakeups().take();
+                            for (const auto id : taken.channel_ids) on_wakeup(id);
+                            if (taken.overflowed) {
+                                std::vector<std::uint64_t> all;
+                                for (auto& [id, c] : command_channels_) all.push_back(id);
+                                for (auto& [id, r] : channels_) all.push_back(id);
+                                for (const auto id : all) on_wakeup(id);
+                            }
+                            watch_wakeups();
+                        });
 }
 
 void bridge::watch_control() {
@@ -259,7 +259,7 @@ void bridge::fail(const char* what, boost::system::error_code ec) {
     io_.stop();
 }
 
-void bridge::on_call(std::uint64_t channel_id) {
+void bridge::on_wakeup(std::uint64_t channel_id) {
     if (const auto c = command_channels_.find(channel_id); c != command_channels_.end()) {
         return serve(command_channel_ptr{c->second});
     }
@@ -267,7 +267,7 @@ void bridge::on_call(std::uint64_t channel_id) {
     if (found == channels_.end()) return;
     const auto [over, relay] = found->second;
     relay->local().take_up_peer();
-    if (const auto s = over.lock()) s->on_call(relay);
+    if (const auto s = over.lock()) s->on_wakeup(relay);
 }
 
 void bridge::on_peer_died(std::uint64_t place_id) {
@@ -280,7 +280,7 @@ void bridge::on_peer_died(std::uint64_t place_id) {
     }
     // Not from inside pump(): the handlers destroy channels.
     asio::post(io_, [this, touched] {
-        for (const auto id : touched) on_call(id);
+        for (const auto id : touched) on_wakeup(id);
     });
 }
 

@@ -99,7 +99,7 @@ void session::open(std::unique_ptr<detail::channel_state> local, open_frame requ
     link_->send(request);
 }
 
-void session::on_call(const relay_ptr& r) {
+void session::on_wakeup(const relay_ptr& r) {
     if (r->was_asked_for && !r->is_open()) return answer_open(r);
     r->tell_death(*link_);
     r->send_credit(*link_);

@@ -26,7 +26,7 @@ namespace places::net {
 
 class session;
 
-/// Where the calls of a local channel go.
+/// Where the wakeups of a local channel go.
 struct route {
     std::weak_ptr<session> over;
     std::shared_ptr<net::relay> relay;
@@ -119,7 +119,7 @@ class session : public std::enable_shared_from_this<session> {
     void open(std::unique_ptr<detail::channel_state> local, open_frame request,
               bool place_announces);
     /// The local process of a channel has done something, or died.
-    void on_call(const std::shared_ptr<relay>& r);
+    void on_wakeup(const std::shared_ptr<relay>& r);
     /// Beyond what may wait in the link, notes are counted instead.
     void send_log(const control::log_note& note);
 

@@ -60,8 +60,8 @@ ready_set::ready_set(unique_fd reader)
     socklen_t size = sizeof bytes;
     checked(::getsockopt(reader_.get(), SOL_SOCKET, SO_SNDBUF, &bytes, &size),
             "get the size of a doorbell's queue");
-    overflow_calls_ = static_cast<std::size_t>(bytes) / queued_id_bytes_max;
-    taken_calls_max_ = static_cast<std::size_t>(bytes) / queued_id_bytes_min;
+    overflow_wakeups_ = static_cast<std::size_t>(bytes) / queued_id_bytes_max;
+    taken_wakeups_max_ = static_cast<std::size_t>(bytes) / queued_id_bytes_min;
     for (std::size_t i = 0; i < batch; ++i) {
         auto& part = messages_->parts[i];
         part.iov_base = &messages_->contents[i];
@@ -77,8 +77,8 @@ ready_set::ready_set(ready_set&&) noexcept = default;
 ready_set& ready_set::operator=(ready_set&&) noexcept = default;
 ready_set::~ready_set() = default;
 
-ready_set::calls ready_set::take() {
-    calls result;
+ready_set::wakeups ready_set::take() {
+    wakeups result;
     std::size_t total = 0;
     while (true) {
         auto& headers = messages_->headers;
@@ -103,11 +103,11 @@ ready_set::calls ready_set::take() {
         const auto& last = headers[static_cast<std::size_t>(got) - 1];
         if (static_cast<std::size_t>(got) < batch || last.msg_len == 0) break;
         // Stop at a whole queue: a flood must not keep us here.
-        if (total >= taken_calls_max_) break;
+        if (total >= taken_wakeups_max_) break;
     }
     // A caller that found the queue full left no id. The bound is less than half of a full queue,
     // since a message counts there before it can be taken.
-    if (total >= overflow_calls_) result.overflowed = true;
+    if (total >= overflow_wakeups_) result.overflowed = true;
     return result;
 }
 

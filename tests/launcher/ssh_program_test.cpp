@@ -115,7 +115,7 @@ TEST(far_shell, that_hears_a_flood_and_no_answer_is_an_error_that_names_the_boun
         clock.begin(places::errc::ssh_lost, "asking");
         far_shell shell(*far, "");
         const auto e = error_of([&] {
-            while (!shell.hear().empty()) {
+            while (!shell.read_line().empty()) {
             }
         });
         clock.end();

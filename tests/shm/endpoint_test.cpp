@@ -549,10 +549,10 @@ TEST(endpoint, tells_a_refused_peer_from_a_dead_one) {
 TEST_P(two_processes, each_record_wakes_a_peer_whose_memory_has_not_come) {
     constexpr int records = 40;
     const channel_memory memory;
-    auto calls = ready_set::make();
+    auto wakeups = ready_set::make();
     child sleeper{[&] {
         endpoint end{memory.second, memory.first};
-        ready_set own{std::move(calls.reader)};
+        ready_set own{std::move(wakeups.reader)};
         for (int got = 0; got < records;) {
             const auto bell = end.bell();
             end.in().park(GetParam());
@@ -575,7 +575,7 @@ TEST_P(two_processes, each_record_wakes_a_peer_whose_memory_has_not_come) {
     const half_mapping its_memory{memory.second, access::read_only};
     {
         endpoint early{memory.first};
-        early.set_peer_doorbell(calls.doorbell.get());
+        early.set_peer_doorbell(wakeups.doorbell.get());
         for (int n = 0; n < records; ++n) {
             await_park(its_memory.header()->reader_park);
             ASSERT_EQ(early.out().try_put(1, 0, as_bytes("x")), status::ok);

@@ -35,9 +35,9 @@ TEST_F(ready_sets, hands_over_the_ids_in_order) {
     EXPECT_TRUE(set.take().channel_ids.empty());
     for (std::uint64_t id : {5, 1, 5}) ring(id);
     EXPECT_TRUE(is_readable(set));
-    const auto calls = set.take();
-    EXPECT_EQ(calls.channel_ids, (std::vector<std::uint64_t>{5, 1, 5}));
-    EXPECT_FALSE(calls.overflowed);
+    const auto taken = set.take();
+    EXPECT_EQ(taken.channel_ids, (std::vector<std::uint64_t>{5, 1, 5}));
+    EXPECT_FALSE(taken.overflowed);
     EXPECT_FALSE(is_readable(set));
 }
 
@@ -45,9 +45,9 @@ TEST_F(ready_sets, overflow_makes_the_owner_look_everywhere_once) {
     const auto queue_ids = fill();
     ASSERT_GT(queue_ids, 100U);
     for (int n = 0; n < 10; ++n) ring(9);
-    const auto calls = set.take();
-    EXPECT_TRUE(calls.overflowed);
-    EXPECT_EQ(calls.channel_ids.size(), queue_ids);
+    const auto taken = set.take();
+    EXPECT_TRUE(taken.overflowed);
+    EXPECT_EQ(taken.channel_ids.size(), queue_ids);
     ring(77);
     const auto after = set.take();
     EXPECT_EQ(after.channel_ids, std::vector<std::uint64_t>{77});
@@ -71,9 +71,9 @@ TEST_F(ready_sets, what_is_no_id_makes_the_owner_look_everywhere_and_loses_no_ot
     EXPECT_TRUE(garbled.overflowed);
     EXPECT_EQ(garbled.channel_ids, (std::vector<std::uint64_t>{1, 2}));
     ring(3);
-    const auto calls = set.take();
-    EXPECT_EQ(calls.channel_ids, std::vector<std::uint64_t>{3});
-    EXPECT_FALSE(calls.overflowed);
+    const auto taken = set.take();
+    EXPECT_EQ(taken.channel_ids, std::vector<std::uint64_t>{3});
+    EXPECT_FALSE(taken.overflowed);
 }
 
 TEST_F(ready_sets, one_large_message_that_fills_the_queue_makes_the_owner_look_everywhere) {
@@ -117,7 +117,7 @@ TEST_F(ready_sets, a_doorbell_that_another_holder_has_made_blocking_blocks_nobod
     EXPECT_TRUE(set.take().overflowed);
 }
 
-TEST_F(ready_sets, the_holder_of_a_doorbell_cannot_read_the_calls_of_others) {
+TEST_F(ready_sets, the_holder_of_a_doorbell_cannot_read_the_wakeups_of_others) {
     ring(1);
     const auto& doorbell = ends.doorbell;
     ::fcntl(doorbell.get(), F_SETFL, O_NONBLOCK);

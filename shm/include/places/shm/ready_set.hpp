@@ -34,20 +34,20 @@ class ready_set {
     /// Readable when a peer has called; level-triggered.
     int native_handle() const noexcept { return reader_.get(); }
 
-    struct calls {
+    struct wakeups {
         std::vector<std::uint64_t> channel_ids;
         bool overflowed = false;
     };
-    /// Takes all calls that are there. Ids may repeat and may be of channels gone by now.
+    /// Takes all wakeups that are there. Ids may repeat and may be of channels gone by now.
     /// Blocks: never.
-    calls take();
+    wakeups take();
 
   private:
     struct messages;
 
     unique_fd reader_;
-    std::size_t overflow_calls_ = 0;      // taken at once, the queue may have been full
-    std::size_t taken_calls_max_ = 0;     // at once
+    std::size_t overflow_wakeups_ = 0;    // taken at once, the queue may have been full
+    std::size_t taken_wakeups_max_ = 0;   // at once
     std::unique_ptr<messages> messages_;  // on the heap: a router body runs on a small stack
 };
 
