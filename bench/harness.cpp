@@ -102,10 +102,10 @@ contestant faster_of(contestant one, contestant other) {
     return both;
 }
 
-harness::harness(settings s, const tick_clock& clock, runtime& home)
+harness::harness(settings s, const tick_clock& clock, runtime& root)
     : settings_(std::move(s)),
       clock_(clock),
-      home_(home),
+      root_(root),
       cores_(usable_cores()),
       is_terminal_(::isatty(STDERR_FILENO) != 0) {
     if (settings_.quick) settings_.rounds = std::min(settings_.rounds, 2);

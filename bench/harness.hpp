@@ -62,12 +62,12 @@ struct contest {
 /// Thread: one.
 class harness {
   public:
-    /// `home` is the program's, and lives as long.
-    harness(settings s, const tick_clock& clock, runtime& home);
+    /// `root` is the program's, and lives as long.
+    harness(settings s, const tick_clock& clock, runtime& root);
 
     const settings& asked() const noexcept { return settings_; }
     const tick_clock& clock() const noexcept { return clock_; }
-    runtime& home() const noexcept { return home_; }
+    runtime& root() const noexcept { return root_; }
     /// Cores for the two processes of a pair; -1 where there are not two.
     int near_core() const noexcept { return cores_.size() > 1 ? cores_[0] : -1; }
     int far_core() const noexcept { return cores_.size() > 1 ? cores_[1] : -1; }
@@ -121,7 +121,7 @@ class harness {
 
     settings settings_;
     tick_clock clock_;
-    runtime& home_;
+    runtime& root_;
     std::vector<int> cores_;
     std::map<std::string, std::string> missing_;
     std::vector<std::string> summary_json_;

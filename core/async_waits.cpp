@@ -14,9 +14,9 @@ constexpr auto readable = boost::asio::posix::stream_descriptor::wait_read;
 
 }  // namespace
 
-async_waits::async_waits(process& home, boost::asio::any_io_executor loop, when_empty does,
+async_waits::async_waits(process& self, boost::asio::any_io_executor loop, when_empty does,
                          std::function<void(const std::function<void()>&)> guard)
-    : home_(home),
+    : self_(self),
       loop_(std::move(loop)),
       does_(does),
       guard_(std::move(guard)),
@@ -24,7 +24,7 @@ async_waits::async_waits(process& home, boost::asio::any_io_executor loop, when_
       control_(std::make_unique<boost::asio::posix::stream_descriptor>(loop_)) {}
 
 async_waits::~async_waits() {
-    if (home_.origin().is_forked()) {
+    if (self_.origin().is_forked()) {
         // The event loop's epoll is the parent's too: what is taken out here would be gone there.
         (void)wakeups_.release();
         (void)control_.release();
@@ -36,12 +36,12 @@ async_waits::~async_waits() {
 
 void async_waits::start() {
     if (claim_) return;
-    claim_.emplace(home_, this);
-    news_.emplace(home_, [this] { look_soon(); });
+    claim_.emplace(self_, this);
+    news_.emplace(self_, [this] { look_soon(); });
     try {
         // Borrowed: they are the process's.
-        wakeups_->assign(home_.wakeups().native_handle());
-        control_->assign(home_.control_handle());
+        wakeups_->assign(self_.wakeups().native_handle());
+        control_->assign(self_.control_handle());
     } catch (...) {
         stop();  // the kernel watches no more descriptors: somebody else may wait instead
         throw;
@@ -50,7 +50,7 @@ void async_waits::start() {
 }
 
 void async_waits::stop() noexcept {
-    if (!claim_ || home_.origin().is_forked()) return;
+    if (!claim_ || self_.origin().is_forked()) return;
     watches_ = false;
     listeners_.clear();
     news_.reset();
@@ -66,7 +66,7 @@ bool async_waits::add_listener(wakeup_listener& by) {
 }
 
 void async_waits::take_wakeups() {
-    const auto taken = home_.wakeups().take();
+    const auto taken = self_.wakeups().take();
     for (auto& by : listeners_) by.on_wakeups(taken);
     if (taken.overflowed) look_all();
     for (const auto id : taken.channel_ids) look_at(id);
@@ -140,7 +140,7 @@ void async_waits::watch_wakeups() {
         if (ec || !watches_ || count != watch_count_) return;
         take_wakeups();
         // Nobody is left who calls then, and the end of the stream would be read for ever.
-        if (watches_ && !home_.is_orphan()) watch_wakeups();
+        if (watches_ && !self_.is_orphan()) watch_wakeups();
     });
 }
 
@@ -148,11 +148,11 @@ void async_waits::watch_control() {
     control_->async_wait(readable, [this, count = watch_count_](auto ec) {
         if (ec || !watches_ || count != watch_count_) return;
         if (guard_) {
-            guard_([this] { home_.pump(); });
+            guard_([this] { self_.pump(); });
         } else {
-            home_.pump();
+            self_.pump();
         }
-        if (watches_ && !home_.is_orphan()) watch_control();
+        if (watches_ && !self_.is_orphan()) watch_control();
     });
 }
 

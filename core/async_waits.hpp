@@ -31,13 +31,13 @@ class async_waits {
     enum class when_empty { watch, rest };
     /// `guard` runs what takes packets, and may catch what their handlers throw; without one, that
     /// leaves the event loop's run().
-    async_waits(process& home, boost::asio::any_io_executor loop, when_empty does,
+    async_waits(process& self, boost::asio::any_io_executor loop, when_empty does,
                 std::function<void(const std::function<void()>&)> guard = {});
     ~async_waits();
     async_waits(const async_waits&) = delete;
     async_waits& operator=(const async_waits&) = delete;
 
-    process& home() noexcept { return home_; }
+    process& self() noexcept { return self_; }
     /// Throws: error{bad_argument} while somebody else waits for the wakeups of this process.
     void start();
     void stop() noexcept;
@@ -71,8 +71,8 @@ class async_waits {
     template <class F>
     void for_each_watcher(const channel_state& c, F&& f);
 
-    process& home_;
-    std::shared_ptr<process> life_ = home_.weak_from_this().lock();
+    process& self_;
+    std::shared_ptr<process> life_ = self_.weak_from_this().lock();
     boost::asio::any_io_executor loop_;
     const when_empty does_;
     std::function<void(const std::function<void()>&)> guard_;

@@ -223,16 +223,16 @@ reason channel::reason_of(status s) {
 
 std::string channel::refusal() const {
     if (!state_) return {};
-    state_->home().origin().check();
-    if (state_->home().is_notified()) state_->home().pump();
+    state_->self().origin().check();
+    if (state_->self().is_notified()) state_->self().pump();
     state_->take_up_peer();
     return state_->await_refusal();
 }
 
 std::optional<exit_status> channel::peer_status() const {
     if (!state_) return std::nullopt;
-    state_->home().origin().check();
-    if (state_->home().is_notified()) state_->home().pump();
+    state_->self().origin().check();
+    if (state_->self().is_notified()) state_->self().pump();
     state_->take_up_peer();
     return state_->peer_status();
 }

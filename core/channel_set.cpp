@@ -78,10 +78,10 @@ template <class Ready>
 void wait_for_one(std::span<const detail::interest> on, Ready&& ready, shm::deadline until) {
     auto& front = *on.front().channel;
     if (on.size() <= detail::interests_max || detail::current_waiter()) {
-        front.home().wait(on, ready, until, front.spin());
+        front.self().wait(on, ready, until, front.spin());
         return;
     }
-    detail::ready_list<member> all{front.home()};
+    detail::ready_list<member> all{front.self()};
     for (const auto& i : on) {
         if (!all.contains(*i.channel)) enter(all, *i.channel, 0);
     }

@@ -48,30 +48,30 @@ bool is_possible(const exit_status& how) noexcept {
                          : how.value >= 0 && how.value <= 255;
 }
 
-channel_state::channel_state(process& home, const control::granted& grant, const unique_fd& mine,
+channel_state::channel_state(process& self, const control::granted& grant, const unique_fd& mine,
                              unique_fd peer_doorbell)
-    : home_(home),
-      origin_(home.origin().word()),
+    : self_(self),
+      origin_(self.origin().word()),
       peer_id_(grant.peer_id),
       peer_pid_(grant.peer_pid),
       number_(grant.end),
       peer_is_bridge_(grant.peer_is_bridge),
-      peer_doorbell_(home.doorbell_of(grant.peer_id, std::move(peer_doorbell))),
+      peer_doorbell_(self.doorbell_of(grant.peer_id, std::move(peer_doorbell))),
       end_(mine) {
     end_.set_peer_doorbell(peer_doorbell_->get());
-    home_.add(*this);
+    self_.add(*this);
 }
 
-std::shared_ptr<process> channel_state::life_of(process& home) noexcept {
-    return home.weak_from_this().lock();
+std::shared_ptr<process> channel_state::life_of(process& self) noexcept {
+    return self.weak_from_this().lock();
 }
 
 channel_state::~channel_state() {
     if (park_observer_) std::exchange(park_observer_, {})(attention::gone);
-    if (polls_) home_.end_polling();
+    if (polls_) self_.end_polling();
     end_.shut(shm::half_state::closed);
-    home_.remove(*this);
-    home_.tell(control::channel_closed{
+    self_.remove(*this);
+    self_.tell(control::channel_closed{
         id(), number_, !is_shared_, is_shared_ ? std::string() : "its memory could not be shared"});
 }
 
@@ -86,7 +86,7 @@ void channel_state::peer_memory_came(unique_fd memory) {
 }
 
 void channel_state::look_for_peer() {
-    if (home_.is_notified()) home_.pump();
+    if (self_.is_notified()) self_.pump();
     attach_if_come();
 }
 
@@ -105,8 +105,8 @@ void channel_state::attach_peer() {
     } catch (const std::exception& e) {
         why = e.what();
     }
-    peer_hung_up(home_.name() + ": " + why, true);
-    home_.tell(control::channel_closed{id(), number_, true, why});
+    peer_hung_up(self_.name() + ": " + why, true);
+    self_.tell(control::channel_closed{id(), number_, true, why});
     // After that: the process at the other end sees the half shut, and waits for the reason.
     end_.shut(shm::half_state::refused);
 }
@@ -114,7 +114,7 @@ void channel_state::attach_peer() {
 void channel_state::await_peer() {
     const auto ready = [this] { return is_attached() || end_.in().peer_state() != status::ok; };
     // It holds none of the interest's roles parked: what ends the wait is a packet.
-    (void)home_.wait(
+    (void)self_.wait(
         {}, [&] { return take_up_peer(), ready(); }, shm::no_deadline, spin_);
     // Another thread may have taken its memory and its death between the two looks.
     take_up_peer();
@@ -138,7 +138,7 @@ std::string channel_state::refusal() const {
 std::string channel_state::await_refusal() {
     if (end_.in().peer_state() == status::refused && refusal().empty()) {
         const auto is_known = [this] { return !refusal().empty(); };
-        if (!home_.wait({}, is_known, deadline_after(refusal_limit), spin_)) {
+        if (!self_.wait({}, is_known, deadline_after(refusal_limit), spin_)) {
             peer_hung_up("the process at the other end does not say why", true);
         }
     }
@@ -162,7 +162,7 @@ reason channel_state::reason_of(status s) {
 
 /// For a caller that is not the one of the last call.
 void channel_state::admit(std::uint64_t caller) {
-    home_.origin().check();
+    self_.origin().check();
     waits_.check(id());
     if (park_observer_) park_observer_(attention::another_thread);
     user_.store(caller, std::memory_order_relaxed);  // relaxed: as in check_caller()
@@ -174,7 +174,7 @@ void channel_state::admit(std::uint64_t caller) {
 /// held when it was asked lies before the position `stop_at_`.
 bool channel_state::is_stopped() noexcept {
     // What was published before the other end's memory has come is received too.
-    if (!ends_with_stop_ || !home_.is_stop_asked() || !is_attached()) return false;
+    if (!ends_with_stop_ || !self_.is_stop_asked() || !is_attached()) return false;
     auto& in = end_.in();
     if (!stop_at_) stop_at_ = in.released() + in.capacity_bytes();
     return in.read() >= *stop_at_ && !incoming_.is_complete;
@@ -293,7 +293,7 @@ status channel_state::fail() {
 bool channel_state::has_message() {
     if (incoming_.is_complete || incoming_.is_broken || seen_ != status::empty) return true;
     was_cut_short_ = false;
-    const bool ends = ends_with_stop_ && home_.is_stop_asked();
+    const bool ends = ends_with_stop_ && self_.is_stop_asked();
     if (!end_.in().is_ready() && !ends) return false;
     shm::record_view unused;
     return next_now(unused) != status::empty;
@@ -302,7 +302,7 @@ bool channel_state::has_message() {
 shm::peeked channel_state::next_message(shm::deadline until) {
     check_caller();
     shm::peeked next;
-    if (home_.is_notified()) home_.pump();
+    if (self_.is_notified()) self_.pump();
     take_up_peer();
     next.state = next_now(next.record);
     if (next.state == status::ok) return next;
@@ -324,12 +324,12 @@ shm::peeked channel_state::await_message(shm::deadline until) {
             !current_waiter() && spin_.spin_briefly(has_come) &&
             (until == shm::no_deadline || std::chrono::steady_clock::now() < until);
         const interest on{.channel = this, .record = true};
-        if (!is_short && !home_.wait(
+        if (!is_short && !self_.wait(
                              {&on, 1}, [this] { return has_message(); }, until, spin_)) {
             next.state = status::timeout;
             return next;
         }
-        if (home_.is_notified()) home_.pump();
+        if (self_.is_notified()) self_.pump();
         take_up_peer();
         next.state = next_now(next.record);
         if (next.state == status::ok) return next;
@@ -399,7 +399,7 @@ void channel_state::release_skipped() {
     if (!std::exchange(withholds_part_, false)) return;
     // It came before they slept, or they looked when it was not to be had: nobody calls them.
     was_unparked();
-    home_.wake_waits();
+    self_.wake_waits();
 }
 
 // -- sending --
@@ -407,10 +407,10 @@ void channel_state::release_skipped() {
 void channel_state::set_polls(bool on) {
     if (on == polls_) return;
     if (!on) {
-        home_.end_polling();
+        self_.end_polling();
     } else {
-        home_.begin_polling();
-        if (polls_) home_.end_polling();  // another body has asked meanwhile
+        self_.begin_polling();
+        if (polls_) self_.end_polling();  // another body has asked meanwhile
     }
     polls_ = on;
 }
@@ -421,12 +421,12 @@ status channel_state::await_room(std::size_t bytes, shm::deadline until) {
     if (!current_waiter() && end_.await_ample_room(bytes, spin_)) return status::ok;
     const interest on{.channel = this, .room = true, .room_bytes = bytes};
     const auto ready = [&] { return end_.out().has_room(bytes) != status::full; };
-    return home_.wait({&on, 1}, ready, until, spin_) ? status::ok : status::timeout;
+    return self_.wait({&on, 1}, ready, until, spin_) ? status::ok : status::timeout;
 }
 
 /// Waits while another body's message goes out in parts.
 inline status channel_state::await_turn(shm::deadline until) {
-    if (home_.is_notified()) home_.pump();
+    if (self_.is_notified()) self_.pump();
     take_up_peer();
     return is_sending_parts_ ? await_end_of_parts(until) : status::ok;
 }
@@ -436,7 +436,7 @@ status channel_state::await_end_of_parts(shm::deadline until) {
     const wait_mark::scope here{waits_, "a call that sends"};
     claim();
     const auto ready = [this] { return !is_sending_parts_; };
-    const bool in_time = home_.wait({}, ready, until, spin_);
+    const bool in_time = self_.wait({}, ready, until, spin_);
     // Without a limit only the nursery's end cuts it short; the ring says what follows from that.
     return in_time || until == shm::no_deadline ? status::ok : status::timeout;
 }
@@ -546,7 +546,7 @@ status channel_state::advance(outgoing& m) {
         out.publish(number_of(what) | goes_on, m.type, room.payload.size());
         is_sending_parts_ = !ends;
         if (!ends) continue;
-        if (in_parts) home_.wake_waits();
+        if (in_parts) self_.wake_waits();
         return status::ok;
     }
 }
@@ -554,7 +554,7 @@ status channel_state::advance(outgoing& m) {
 void channel_state::give_up(const outgoing& m) noexcept {
     if (!m.has_begun || m.sent == m.payload.size()) return;
     is_sending_parts_ = false;
-    home_.wake_waits();
+    self_.wake_waits();
 }
 
 status channel_state::put_parts(outgoing m, shm::deadline until) {
@@ -576,7 +576,7 @@ status channel_state::put_parts(outgoing m, shm::deadline until) {
     while (true) {
         const auto sent = advance(m);
         if (sent != status::full) return sent;
-        if (home_.is_notified()) home_.pump();  // who has died meanwhile, say: it may take long
+        if (self_.is_notified()) self_.pump();  // who has died meanwhile, say: it may take long
         const bool is_next = m.has_begun || !is_sending_parts_;
         const auto waited = is_next ? await_room(next_record_bytes(m), until) : await_turn(until);
         if (waited != status::ok) return waited;

@@ -36,14 +36,14 @@ class channel_state {
   public:
     /// `mine`: the memory that this end writes, which nobody else has yet; sealed afterwards.
     /// Throws: as shm::endpoint.
-    channel_state(process& home, const control::granted& grant, const unique_fd& mine,
+    channel_state(process& self, const control::granted& grant, const unique_fd& mine,
                   unique_fd peer_doorbell);
     ~channel_state();
     channel_state(const channel_state&) = delete;
     channel_state& operator=(const channel_state&) = delete;
 
     shm::endpoint& end() noexcept { return end_; }
-    process& home() noexcept { return home_; }
+    process& self() noexcept { return self_; }
     std::uint64_t id() const noexcept { return end_.channel_id(); }
     /// Which of the channel's two ends this is, as in control::granted.
     std::uint8_t number() const noexcept { return number_; }
@@ -246,7 +246,7 @@ class channel_state {
     void was_shared() noexcept { is_shared_ = true; }
 
   private:
-    static std::shared_ptr<process> life_of(process& home) noexcept;
+    static std::shared_ptr<process> life_of(process& self) noexcept;
     bool is_text_to_come() const;
     void look_for_peer();
     void attach_peer();
@@ -267,9 +267,9 @@ class channel_state {
     status await_room(std::size_t bytes, shm::deadline until);
     status put_parts(outgoing m, shm::deadline until);
 
-    process& home_;
+    process& self_;
     // None in a place, where the process is never destroyed.
-    std::shared_ptr<process> life_ = life_of(home_);
+    std::shared_ptr<process> life_ = life_of(self_);
     const std::atomic<std::uint64_t>& origin_;  // of the process that holds this end
     std::atomic<std::uint64_t> user_ = 0;       // thread and process of the last call
     wait_mark waits_;

@@ -81,8 +81,8 @@ runnable begin(const control::entry_ref& entry, channel& creator) {
     }
 }
 
-int run(child_start& start, process& home) {
-    inbox in{home, home.open(start.creator, std::move(start.fds)), start.takes_connections};
+int run(child_start& start, process& self) {
+    inbox in{self, self.open(start.creator, std::move(start.fds)), start.takes_connections};
     const auto entry = begin(start.entry, in.creator());
     return entry.run(entry.function, in);
 }
@@ -168,10 +168,10 @@ namespace {
     ::_exit(code);
 }
 
-/// Tells people, on standard error, and the nursery by which exception this place ends. `home` may
+/// Tells people, on standard error, and the nursery by which exception this place ends. `self` may
 /// be null: it could not be made, and the nursery is told by `control`. `what` may be null: nobody
 /// knows.
-void say_last_words(process* home, int control, const std::string& name,
+void say_last_words(process* self, int control, const std::string& name,
                     const char* what) noexcept {
     try {
         // A line of any length may find no reader, and the place ends when it is written.
@@ -180,7 +180,7 @@ void say_last_words(process* home, int control, const std::string& name,
         std::fprintf(stderr, "place %s ended by %s%s\n", name.c_str(), what ? "an exception: " : "",
                      text.c_str());
         control::last_words words{text};
-        if (home) return home->tell(std::move(words));
+        if (self) return self->tell(std::move(words));
         control::send(control, {0, std::move(words)}, {});
     } catch (const std::exception&) {
         // Out of memory, or the nursery has ended: the place ends all the same.
@@ -193,24 +193,24 @@ template <class Main>
     int code = 1;
     // Handlers run from the last to the first: those of the place, then this, and none of the
     // program's, which belong to its root.
-    static pid_t self = 0;
-    self = ::getpid();  // what a place forks by itself ends as it likes
+    static pid_t own_pid = 0;
+    own_pid = ::getpid();  // what a place forks by itself ends as it likes
     (void)::on_exit(
         [](int value, void*) {
-            if (::getpid() == self) end_process(completion_value(value));
+            if (::getpid() == own_pid) end_process(completion_value(value));
         },
         nullptr);
     // A place may be killed at any time; the lines it has printed are not to go with it.
     std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
-    process* home = nullptr;
+    process* self = nullptr;
     try {
         // Never destroyed: the process ends with it, and a signal may come at any time.
-        home = new process(std::move(birth));
-        code = main(*home);
+        self = new process(std::move(birth));
+        code = main(*self);
     } catch (const std::exception& e) {
-        say_last_words(home, birth.control.get(), name, e.what());
+        say_last_words(self, birth.control.get(), name, e.what());
     } catch (...) {
-        say_last_words(home, birth.control.get(), name, nullptr);
+        say_last_words(self, birth.control.get(), name, nullptr);
     }
     end_process(code);
 }
@@ -218,10 +218,10 @@ template <class Main>
 }  // namespace
 
 void run_child(child_start start) {
-    run_and_end(std::move(start.birth), [&](process& home) { return run(start, home); });
+    run_and_end(std::move(start.birth), [&](process& self) { return run(start, self); });
 }
 
-void run_child(process::birth birth, int (*main)(process& home)) {
+void run_child(process::birth birth, int (*main)(process& self)) {
     run_and_end(std::move(birth), main);
 }
 

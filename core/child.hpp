@@ -30,7 +30,7 @@ struct child_start {
 /// Process: the new place, freshly forked, with its descriptors already sorted.
 [[noreturn]] void run_child(child_start start);
 /// The same for a process of the node itself, which has no creator: a bridge.
-[[noreturn]] void run_child(process::birth birth, int (*main)(process& home));
+[[noreturn]] void run_child(process::birth birth, int (*main)(process& self));
 
 /// Waits for the `opened` record with which a place or a bridge says that it has begun.
 /// Returns: that record; a bridge tells more in its body.

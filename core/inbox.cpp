@@ -65,9 +65,9 @@ struct connection {
 };
 
 struct inbox_state {
-    inbox_state(process& h, bool takes) : home(h), takes_connections(takes), connections(h) {}
+    inbox_state(process& h, bool takes) : self(h), takes_connections(takes), connections(h) {}
 
-    process& home;
+    process& self;
     bool takes_connections;
     std::shared_ptr<connection> creator;
     bool reads_creator = false;  // from the first get() on: until then it is the entry's alone
@@ -138,14 +138,14 @@ std::size_t detail::message_bytes_max(const reply_end& to) noexcept {
 bool reply_end::is_open() const {
     const auto to = to_.lock();
     if (!to || !to->end) return false;
-    if (to->state->home().is_notified()) to->state->home().pump();
+    if (to->state->self().is_notified()) to->state->self().pump();
     const auto room = to->state->end().out().has_room(0);
     return room == status::ok || room == status::full;
 }
 
-inbox::inbox(detail::process& home, std::unique_ptr<detail::channel_state> creator,
+inbox::inbox(detail::process& self, std::unique_ptr<detail::channel_state> creator,
              bool takes_connections)
-    : state_(std::make_unique<detail::inbox_state>(home, takes_connections)) {
+    : state_(std::make_unique<detail::inbox_state>(self, takes_connections)) {
     creator->end_with_stop();
     state_->creator = std::make_shared<detail::connection>(std::move(creator));
 }
@@ -157,10 +157,10 @@ channel& inbox::creator() noexcept { return state_->creator->end; }
 bool inbox::accept_offers() {
     auto& s = *state_;
     s.connections.pump();
-    for (auto& offer : s.home.take_offers()) {
+    for (auto& offer : s.self.take_offers()) {
         const auto& grant = std::get<control::offered>(offer.packet.body).end;
         try {
-            auto end = s.home.open(grant, std::move(offer.fds));
+            auto end = s.self.open(grant, std::move(offer.fds));
             end->end_with_stop();
             s.add(std::make_shared<detail::connection>(std::move(end)));
         } catch (const std::exception& e) {
@@ -168,7 +168,7 @@ bool inbox::accept_offers() {
             log_to_parent(severity::error, std::string("a connection was lost: ") + e.what());
         }
     }
-    return !s.home.is_orphan();
+    return !s.self.is_orphan();
 }
 
 result<inbox::item> inbox::get(channel::clock::time_point until) {
@@ -195,13 +195,13 @@ result<inbox::event> inbox::next(channel::clock::time_point until, bool with_eve
     };
     bool is_stopping = false;
     const auto has_news = [&] {
-        return s.home.has_offers() || is_over() || has_untold() ||
-               s.home.is_stop_asked() != is_stopping;
+        return s.self.has_offers() || is_over() || has_untold() ||
+               s.self.is_stop_asked() != is_stopping;
     };
     s.creator->state->give_back_shown();
     while (true) {
         // Before the packets are taken and all connections looked at: `closed` needs a whole turn.
-        is_stopping = s.home.is_stop_asked();
+        is_stopping = s.self.is_stop_asked();
         if (!accept_offers()) return make_error_code(errc::node_down);
         // All that have been opened come before any message and any end, and so before their own.
         if (with_events && !s.untold_opened.empty()) {
@@ -231,7 +231,7 @@ result<inbox::event> inbox::next(channel::clock::time_point until, bool with_eve
             }
             if (next.state != status::ok) {
                 // Asked to stop, this place may still answer there.
-                c->is_drained = s.home.is_stop_asked();
+                c->is_drained = s.self.is_stop_asked();
                 if (!c->is_drained) s.drop(c, next.state);
                 continue;
             }
@@ -241,7 +241,7 @@ result<inbox::event> inbox::next(channel::clock::time_point until, bool with_eve
         if (is_over()) return make_error_code(errc::closed);
         auto limit = until;
         if (is_stopping && !has_more) {
-            const auto answers_until = s.home.stop_until();
+            const auto answers_until = s.self.stop_until();
             if (!s.has_unsent() || channel::clock::now() >= answers_until) {
                 return make_error_code(errc::closed);
             }

@@ -15,19 +15,19 @@ namespace {
 constexpr std::chrono::seconds grace{2};
 
 place start(control::spawn what, bool confirm) {
-    auto& home = detail::process::current();
+    auto& self = detail::process::current();
     const bool named = !what.named.empty();
-    auto answer = home.request(std::move(what));
+    auto answer = self.request(std::move(what));
     const auto& grant = std::get<control::granted>(answer.packet.body);
-    auto end = home.open(grant, std::move(answer.fds));
+    auto end = self.open(grant, std::move(answer.fds));
     auto& state = *end;
     place p{std::move(end), named};
     // Also when a router unwinds this body: a place that nobody is given ends at once.
-    const auto end_it = [&home](const place* q) { home.tell(control::kill{q->id()}); };
+    const auto end_it = [&self](const place* q) { self.tell(control::kill{q->id()}); };
     std::unique_ptr<place, decltype(end_it)> guard{&p, end_it};
     state.await_peer();
     if (!state.is_attached()) {
-        if (home.is_orphan()) throw error(errc::node_down, "the node's nursery has ended");
+        if (self.is_orphan()) throw error(errc::node_down, "the node's nursery has ended");
         throw error(errc::start_failed, state.why_not_begun());
     }
     if (confirm) (void)detail::await_opened(p);
@@ -50,16 +50,16 @@ const char* to_string(severity s) noexcept {
 }
 
 void log_to_parent(severity s, const std::string& text) noexcept {
-    auto* home = detail::process::current_or_null();
-    if (!home) return;
+    auto* self = detail::process::current_or_null();
+    if (!self) return;
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     try {
         control::log_note note;
         note.severity = static_cast<std::uint8_t>(s);
         note.time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-        note.place = home->name();
+        note.place = self->name();
         note.text = text.substr(0, control::payload_bytes_max);
-        home->tell(std::move(note));
+        self->tell(std::move(note));
     } catch (const std::exception&) {
         // Out of memory: the log is the least of it.
     }
@@ -88,7 +88,7 @@ void place::end() noexcept {
             if (!wait_for(grace)) kill();
         } catch (const std::exception&) {
             // The place cannot be waited for. Where the nursery has ended, the place has too.
-            state_->home().tell(control::kill{id()});
+            state_->self().tell(control::kill{id()});
         }
     };
     try {
@@ -115,7 +115,7 @@ std::optional<exit_status> place::wait_for(std::chrono::nanoseconds limit) {
     if (!state_) detail::throw_no_place();
     const auto ready = [&] { return state_->peer_status().has_value(); };
     shm::spin_budget spin;  // not the channel's, on which another thread may wait
-    (void)state_->home().wait({}, ready, detail::deadline_after(limit), spin);
+    (void)state_->self().wait({}, ready, detail::deadline_after(limit), spin);
     return state_->peer_status();
 }
 
@@ -128,9 +128,9 @@ exit_status place::wait() {
 namespace {
 
 /// A nursery that has ended is no error here: every place ends with it, which wait() tells.
-void ask(detail::process& home, control::body what) {
+void ask(detail::process& self, control::body what) {
     try {
-        (void)home.request(std::move(what));
+        (void)self.request(std::move(what));
     } catch (const error& e) {
         if (e.code() != errc::node_down) throw;
     }
@@ -149,7 +149,7 @@ std::vector<exit_status> detail::end_all(const std::vector<place*>& places,
     }
     for (auto* each : places) {
         if (each->is_dead()) continue;
-        ask(state_of::get(*each)->home(), control::request_stop{each->id(), limit.count()});
+        ask(state_of::get(*each)->self(), control::request_stop{each->id(), limit.count()});
     }
     const auto until = deadline_after(limit);
     const auto left = [&] {
@@ -162,7 +162,7 @@ std::vector<exit_status> detail::end_all(const std::vector<place*>& places,
     for (auto* each : places) {
         if (!each->wait_for(left())) late.push_back(each);
     }
-    for (auto* each : late) ask(state_of::get(*each)->home(), control::kill{each->id()});
+    for (auto* each : late) ask(state_of::get(*each)->self(), control::kill{each->id()});
     std::vector<exit_status> ends;
     ends.reserve(places.size());
     for (auto* each : places) ends.push_back(each->wait());
@@ -172,7 +172,7 @@ std::vector<exit_status> detail::end_all(const std::vector<place*>& places,
 void place::kill() {
     if (!state_) detail::throw_no_place();
     if (is_dead()) return;
-    (void)state_->home().request(control::kill{state_->peer_id()});
+    (void)state_->self().request(control::kill{state_->peer_id()});
     (void)wait();
 }
 
@@ -210,10 +210,10 @@ place detail::spawn_function(const spawn_options& options, thunk run, void* func
 }
 
 channel connect_to_named_place(const std::string& name, std::size_t ring_bytes) {
-    auto& home = detail::process::current();
-    auto answer = home.request(control::connect{name, ring_bytes});
+    auto& self = detail::process::current();
+    auto answer = self.request(control::connect{name, ring_bytes});
     const auto& grant = std::get<control::granted>(answer.packet.body);
-    return channel{home.open(grant, std::move(answer.fds))};
+    return channel{self.open(grant, std::move(answer.fds))};
 }
 
 }  // namespace places

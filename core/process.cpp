@@ -602,33 +602,33 @@ std::shared_ptr<unique_fd> process::doorbell_of(std::uint64_t peer_id, unique_fd
 
 // -- those who wait by other means --
 
-news_watch::news_watch(process& home, std::function<void()> handler) : home_(home) {
-    const std::lock_guard lock(home_.watches_mutex_);
-    place_ = home_.watches_.insert(home_.watches_.end(), std::move(handler));
+news_watch::news_watch(process& self, std::function<void()> handler) : self_(self) {
+    const std::lock_guard lock(self_.watches_mutex_);
+    place_ = self_.watches_.insert(self_.watches_.end(), std::move(handler));
 }
 
 news_watch::~news_watch() {
-    if (home_.origin().is_forked()) return;  // a thread may have held the mutex at the fork
-    const std::lock_guard lock(home_.watches_mutex_);
-    home_.watches_.erase(place_);
+    if (self_.origin().is_forked()) return;  // a thread may have held the mutex at the fork
+    const std::lock_guard lock(self_.watches_mutex_);
+    self_.watches_.erase(place_);
 }
 
-wakeup_claim::wakeup_claim(process& home, const void* owner) : home_(home) {
-    home_.origin().check();
-    const std::lock_guard lock(home_.mutex_);
-    if (home_.wakeups_owner_) {
+wakeup_claim::wakeup_claim(process& self, const void* owner) : self_(self) {
+    self_.origin().check();
+    const std::lock_guard lock(self_.mutex_);
+    if (self_.wakeups_owner_) {
         throw error(errc::bad_argument,
                     "a router or an inbox waits in this process already; a process has one at a "
                     "time, and bodies of a running router may use others");
     }
-    home_.wakeups_owner_ = owner;
-    may_have_missed_ = std::exchange(home_.last_wakeups_owner_, owner) != owner;
+    self_.wakeups_owner_ = owner;
+    may_have_missed_ = std::exchange(self_.last_wakeups_owner_, owner) != owner;
 }
 
 wakeup_claim::~wakeup_claim() {
-    if (home_.origin().is_forked()) return;  // a thread may have held the mutex at the fork
-    const std::lock_guard lock(home_.mutex_);
-    home_.wakeups_owner_ = nullptr;
+    if (self_.origin().is_forked()) return;  // a thread may have held the mutex at the fork
+    const std::lock_guard lock(self_.mutex_);
+    self_.wakeups_owner_ = nullptr;
 }
 
 }  // namespace places::detail

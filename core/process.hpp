@@ -325,14 +325,14 @@ class process : public std::enable_shared_from_this<process> {
 /// Thread: any; the destructor returns when the handler does not run and will not.
 class news_watch {
   public:
-    news_watch(process& home, std::function<void()> handler);
+    news_watch(process& self, std::function<void()> handler);
     ~news_watch();
     news_watch(const news_watch&) = delete;
     news_watch& operator=(const news_watch&) = delete;
 
   private:
-    process& home_;
-    std::shared_ptr<process> life_ = home_.weak_from_this().lock();
+    process& self_;
+    std::shared_ptr<process> life_ = self_.weak_from_this().lock();
     std::list<std::function<void()>>::iterator place_;
 };
 
@@ -342,7 +342,7 @@ class news_watch {
 /// Thread: any.
 class wakeup_claim {
   public:
-    wakeup_claim(process& home, const void* owner);
+    wakeup_claim(process& self, const void* owner);
     ~wakeup_claim();
     wakeup_claim(const wakeup_claim&) = delete;
     wakeup_claim& operator=(const wakeup_claim&) = delete;
@@ -350,8 +350,8 @@ class wakeup_claim {
     bool may_have_missed() const noexcept { return may_have_missed_; }
 
   private:
-    process& home_;
-    std::shared_ptr<process> life_ = home_.weak_from_this().lock();
+    process& self_;
+    std::shared_ptr<process> life_ = self_.weak_from_this().lock();
     bool may_have_missed_ = false;
 };
 

@@ -35,12 +35,12 @@ class ready_list final : private wakeup_listener {
   public:
     using pointer = std::shared_ptr<Member>;
 
-    explicit ready_list(process& home) : home_(home) {}
+    explicit ready_list(process& self) : self_(self) {}
     ~ready_list();
     ready_list(const ready_list&) = delete;
     ready_list& operator=(const ready_list&) = delete;
 
-    process& home() noexcept { return home_; }
+    process& self() noexcept { return self_; }
     bool is_empty() const noexcept { return all_.empty(); }
     std::size_t size() const noexcept { return all_.size(); }
 
@@ -84,7 +84,7 @@ class ready_list final : private wakeup_listener {
     void look_for_peers();
     /// Whether pump() would look at members.
     bool has_peer_news() const noexcept {
-        return deaths_seen_ != home_.death_count() || memories_seen_ != home_.memory_count();
+        return deaths_seen_ != self_.death_count() || memories_seen_ != self_.memory_count();
     }
     void on_wakeups(const shm::ready_set::wakeups& taken) override;
     void look_at_wakeups();
@@ -112,11 +112,11 @@ class ready_list final : private wakeup_listener {
         std::list<waiter*>::iterator mine_;
     };
 
-    process& home_;
+    process& self_;
     wait_mark waits_;
     // Another thread of this process may take the packet that wait() sleeps for.
     unique_fd news_ = checked_fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
-    news_watch watch_{home_, [this] { (void)::eventfd_write(news_.get(), 1); }};
+    news_watch watch_{self_, [this] { (void)::eventfd_write(news_.get(), 1); }};
     std::unordered_map<std::uint64_t, pointer> all_;
     std::deque<pointer> hot_;
     shm::spin_budget spin_;
@@ -135,7 +135,7 @@ class ready_list final : private wakeup_listener {
 
 template <class Member>
 ready_list<Member>::~ready_list() {
-    if (home_.origin().is_forked()) return;  // the parent's ends stay parked
+    if (self_.origin().is_forked()) return;  // the parent's ends stay parked
     for (const auto& [id, m] : all_) {
         m->state->set_park_observer({});
         unpark(*m);
@@ -202,11 +202,11 @@ typename ready_list<Member>::pointer ready_list<Member>::next() {
 
 template <class Member>
 void ready_list<Member>::pump() {
-    home_.origin().check();
-    if (home_.is_notified()) home_.pump();
+    self_.origin().check();
+    if (self_.is_notified()) self_.pump();
     // Each count is read once: what comes after that is news of the next turn.
-    const auto memories = home_.memory_count();
-    const auto deaths = home_.death_count();
+    const auto memories = self_.memory_count();
+    const auto deaths = self_.death_count();
     if (std::exchange(memories_seen_, memories) != memories) look_for_peers();
     if (std::exchange(deaths_seen_, deaths) == deaths) return;
     for (const auto& [id, m] : all_) {
@@ -256,8 +256,8 @@ void ready_list<Member>::look_at_wakeups() {
         return body->add_listener(*this) ? warm_all() : body->take_wakeups();
     }
     std::optional<wakeup_claim> claim;
-    if (!lasting_claim_ && claim.emplace(home_, this).may_have_missed()) return warm_all();
-    on_wakeups(home_.wakeups().take());
+    if (!lasting_claim_ && claim.emplace(self_, this).may_have_missed()) return warm_all();
+    on_wakeups(self_.wakeups().take());
 }
 
 template <class Member>
@@ -265,7 +265,7 @@ bool ready_list<Member>::any_hot_ready() {
     for (const auto& m : hot_) {
         if (m->is_ready()) return true;
     }
-    return home_.is_notified();
+    return self_.is_notified();
 }
 
 /// Parks every hot member but those with something to do, and, if they may, those that poll.
@@ -323,7 +323,7 @@ bool ready_list<Member>::suspend(waiter& body, shm::deadline until, News&& news)
     // What has been called may not be heard of yet, and no wait is too short to find it.
     body.take_wakeups();
     const auto ready = [&] {
-        return !hot_.empty() || news() || home_.is_orphan() || has_peer_news();
+        return !hot_.empty() || news() || self_.is_orphan() || has_peer_news();
     };
     if (body.is_unwinding() && !ready()) {
         // A destructor on the way out; the thread waits for all that could tell.
@@ -340,7 +340,7 @@ bool ready_list<Member>::suspend(waiter& body, shm::deadline until, News&& news)
 template <class Member>
 bool ready_list<Member>::sleep(shm::deadline until) {
     std::optional<wakeup_claim> claim;
-    if (!lasting_claim_ && claim.emplace(home_, this).may_have_missed()) {
+    if (!lasting_claim_ && claim.emplace(self_, this).may_have_missed()) {
         warm_all();
         return true;
     }
@@ -354,7 +354,7 @@ bool ready_list<Member>::sleep(shm::deadline until) {
         limit = {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
     }
     const auto got = ::ppoll(fds.data(), fds.size(), has_limit ? &limit : nullptr, nullptr);
-    on_wakeups(home_.wakeups().take());
+    on_wakeups(self_.wakeups().take());
     take_told(fds);
     return got > 0 || until == shm::no_deadline || clock::now() < until;
 }
@@ -362,14 +362,14 @@ bool ready_list<Member>::sleep(shm::deadline until) {
 /// What wakes a thread that waits here: a call, a packet, and a packet that another has taken.
 template <class Member>
 std::array<pollfd, 3> ready_list<Member>::told_by() const {
-    return {pollfd{home_.wakeups().native_handle(), POLLIN, 0},
-            pollfd{home_.control_handle(), POLLIN, 0}, pollfd{news_.get(), POLLIN, 0}};
+    return {pollfd{self_.wakeups().native_handle(), POLLIN, 0},
+            pollfd{self_.control_handle(), POLLIN, 0}, pollfd{news_.get(), POLLIN, 0}};
 }
 
 /// All but the wakeups.
 template <class Member>
 void ready_list<Member>::take_told(const std::array<pollfd, 3>& fds) {
-    if (fds[1].revents) home_.pump();
+    if (fds[1].revents) self_.pump();
     if (fds[2].revents) {
         eventfd_t count;
         (void)::eventfd_read(news_.get(), &count);
@@ -379,9 +379,9 @@ void ready_list<Member>::take_told(const std::array<pollfd, 3>& fds) {
 template <class Member>
 int ready_list<Member>::native_handle() {
     if (epoll_) return epoll_.get();
-    lasting_claim_.emplace(home_, this);
+    lasting_claim_.emplace(self_, this);
     auto set = checked_fd(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
-    for (const int fd : {home_.wakeups().native_handle(), home_.control_handle(), news_.get()}) {
+    for (const int fd : {self_.wakeups().native_handle(), self_.control_handle(), news_.get()}) {
         epoll_event e{};
         e.events = EPOLLIN;
         e.data.fd = fd;

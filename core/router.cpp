@@ -169,7 +169,7 @@ event on_message(channel& from, std::function<void(message)> body) {
 }
 
 struct router::state {
-    explicit state(detail::process& of) : home(of) {}
+    explicit state(detail::process& of) : self(of) {}
 
     /// The waiter of one body: parks its channels in doorbell mode and leaves the thread.
     class body_waiter final : public detail::waiter {
@@ -181,7 +181,7 @@ struct router::state {
 
         bool wait(std::span<const detail::interest> on, const std::function<bool()>& ready,
                   shm::deadline until) override {
-            auto& process = router_.home;
+            auto& process = router_.self;
             while (true) {
                 if (process.is_notified()) process.pump();
                 for (const auto& i : on) i.channel->take_up_peer();
@@ -262,7 +262,7 @@ struct router::state {
             if (std::uncaught_exceptions() == 0) throw unwound{};
             detail::set_current_waiter(nullptr);
             shm::spin_budget spin;
-            const bool in_time = router_.home.wait(on, ready, until, spin);
+            const bool in_time = router_.self.wait(on, ready, until, spin);
             detail::set_current_waiter(this);
             return in_time;
         }
@@ -279,9 +279,9 @@ struct router::state {
         asio::steady_timer* asleep_ = nullptr;
     };
 
-    detail::process& home;
+    detail::process& self;
     asio::io_context io{1};
-    detail::async_waits waits{home, io.get_executor(), detail::async_waits::when_empty::watch,
+    detail::async_waits waits{self, io.get_executor(), detail::async_waits::when_empty::watch,
                               [this](const auto& take) { guarded(take); }};
     std::vector<event> waiting;  // until run()
     clock_type::time_point start{};
@@ -379,7 +379,7 @@ struct router::state {
         waits.start();
         start = clock_type::now();
         running = true;
-        guarded([&] { home.pump(); });
+        guarded([&] { self.pump(); });
         for (auto& e : waiting) begin(std::move(e));
         waiting.clear();
         begun = true;
@@ -408,7 +408,7 @@ void router::post(std::function<void()> body) { state_->start_body(std::move(bod
 void router::run() {
     auto& s = *state_;
     const auto failure = s.run();
-    state_ = std::make_unique<state>(s.home);  // also when its runtime has ended
+    state_ = std::make_unique<state>(s.self);  // also when its runtime has ended
     if (failure) std::rethrow_exception(failure);
 }
 

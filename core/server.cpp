@@ -128,7 +128,7 @@ reply caller::call(channel& to, const char* what, std::uint64_t id, const messag
         // Another body may have taken our reply from the channel while we were suspended.
         const auto ready = [&] { return mine.answer() || state->has_message(); };
         const interest on{.channel = state, .record = true};
-        state->home().wait({&on, 1}, ready, shm::no_deadline, state->spin());
+        state->self().wait({&on, 1}, ready, shm::no_deadline, state->spin());
         if (mine.answer()) return checked(std::move(*mine.answer()));
         auto received = to.receive(channel::clock::time_point::min());
         if (!received) {

@@ -149,7 +149,7 @@ int report_failure(errc code, const std::string& text) {
     return 1;
 }
 
-channel open_bridge(detail::process& home, net::command what, std::size_t ring_bytes,
+channel open_bridge(detail::process& self, net::command what, std::size_t ring_bytes,
                     std::vector<int> fds) {
     const auto keys = net::keys_of(what);
     unique_fd pipe;
@@ -163,12 +163,12 @@ channel open_bridge(detail::process& home, net::command what, std::size_t ring_b
                                             std::to_string(octets.size()) + " bytes, at most " +
                                             std::to_string(control::payload_bytes_max));
     }
-    auto answer = home.request(control::open_bridge{std::move(octets), ring_bytes}, fds);
+    auto answer = self.request(control::open_bridge{std::move(octets), ring_bytes}, fds);
     const auto& grant = std::get<control::granted>(answer.packet.body);
-    return channel{home.open(grant, std::move(answer.fds))};
+    return channel{self.open(grant, std::move(answer.fds))};
 }
 
-int serve_node(detail::process& home, const node_setting& setting,
+int serve_node(detail::process& self, const node_setting& setting,
                const std::function<void()>& end_places) {
     bool is_ready = false;
     const auto failed = [&](errc code, const char* what) {
@@ -194,10 +194,10 @@ int serve_node(detail::process& home, const node_setting& setting,
         const auto address = order->address.empty() ? address_of_login() : order->address;
         net::listen_command listen{address, order->port, order->key, order->name, order->insecure};
         listen.modules = setting.modules;
-        auto bridge = open_bridge(home, listen, ring_bytes_default);
+        auto bridge = open_bridge(self, listen, ring_bytes_default);
         const auto ready = body_of<net::listening>(detail::await_opened(bridge));
         // As its owner calls it, of whom whoever reads an error will have heard.
-        home.tell(control::node_called{
+        self.tell(control::node_called{
             order->name.empty() ? order->host + ":" + std::to_string(ready.port) : order->name});
         const auto reached = order->is_remote ? reached_at(address, order->is_tunnelled) : address;
         say_marked(std::string(ready_marker) + "port=" + std::to_string(ready.port) +
@@ -316,15 +316,15 @@ bool remote_node::state::next_event() {
 
 bool remote_node::state::is_within_reach() const noexcept {
     auto* const events = detail::state_of::get(bridge);
-    return up && events && !events->home().has_lost_nursery() &&
+    return up && events && !events->self().has_lost_nursery() &&
            events->end().in().peer_state() == status::ok;
 }
 
 void remote_node::state::wait_for_process() {
     std::array<pollfd, 2> ends{{{pidfd.get(), POLLIN, 0}, {-1, POLLRDHUP, 0}}};
     std::size_t count = 1;
-    if (const auto* home = detail::process::current_or_null()) {
-        ends[count++].fd = home->control_handle();
+    if (const auto* self = detail::process::current_or_null()) {
+        ends[count++].fd = self->control_handle();
     }
     if (!ended && !is_cut_off) {
         detail::poll_until({ends.data(), count}, shm::no_deadline);
@@ -342,7 +342,7 @@ exit_status remote_node::state::wait_for_link() {
     const detail::interest news{events, true};
     while (up) {
         // The router may take the event, and another body may wait too.
-        (void)events->home().wait(
+        (void)events->self().wait(
             {&news, 1}, [&] { return !up || exit_refused || events->has_message(); },
             shm::no_deadline, events->spin());
         if (exit_refused) throw error(*exit_refused);
@@ -425,7 +425,7 @@ std::optional<exit_status> remote_place::wait_for(std::chrono::nanoseconds limit
     const auto ready = [&] {
         return c.peer_status() || (ended() != status::ok && !c.awaits_text());
     };
-    const bool in_time = c.home().wait({&on, 1}, ready, detail::deadline_after(limit), c.spin());
+    const bool in_time = c.self().wait({&on, 1}, ready, detail::deadline_after(limit), c.spin());
     if (!in_time) return std::nullopt;
     // It may have been told between the two looks.
     if (const auto how = c.peer_status()) return how;

@@ -91,7 +91,7 @@ int report_failure(errc code, const std::string& text);
 /// but the bridge, which still forwards what they have printed. Asked to, the node ends within
 /// end_limit.
 /// Returns: the exit code of the node.  Process: a fresh one, its nursery forked.
-int serve_node(detail::process& home, const node_setting& setting,
+int serve_node(detail::process& self, const node_setting& setting,
                const std::function<void()>& end_places);
 
 }  // namespace places::launcher
@@ -147,10 +147,10 @@ namespace launcher {
 
 /// Begins to start a node; settle() goes on with it.
 /// Throws: error{bad_argument}, std::system_error.
-std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std::string& host,
+std::shared_ptr<pending_node::state> begin_node(detail::process& self, const std::string& host,
                                                 const node_options& options);
 /// Throws, Blocks: as runtime::connect_node.
-std::shared_ptr<remote_node::state> connect_node(detail::process& home, const std::string& address,
+std::shared_ptr<remote_node::state> connect_node(detail::process& self, const std::string& address,
                                                  const connect_options& options);
 /// Goes on with all of them until each is linked to or has failed; or, if it may not wait, as far
 /// as they are.
@@ -161,7 +161,7 @@ std::shared_ptr<remote_node::state> take_node(pending_node::state& node);
 
 /// Opens a channel to this node's bridge for `what`. A key or token in it goes by a pipe, past the
 /// nursery.
-channel open_bridge(detail::process& home, net::command what, std::size_t ring_bytes,
+channel open_bridge(detail::process& self, net::command what, std::size_t ring_bytes,
                     std::vector<int> fds = {});
 /// The answer of the bridge. Throws: error{protocol} when it is another.
 template <class T>

@@ -38,7 +38,7 @@ net::known_key key_for(const std::string& where, const connect_options& options)
 
 }  // namespace
 
-std::shared_ptr<remote_node::state> connect_node(detail::process& home, const std::string& address,
+std::shared_ptr<remote_node::state> connect_node(detail::process& self, const std::string& address,
                                                  const connect_options& options) {
     const auto to = parse_address(address);
     const bool is_v6 = to.host.find(':') != to.host.npos;
@@ -61,7 +61,7 @@ std::shared_ptr<remote_node::state> connect_node(detail::process& home, const st
                            .deadline_ms = options.deadline.count(),
                            .insecure = options.insecure};
     try {
-        node->bridge = open_bridge(home, std::move(dial), ring_bytes_default);
+        node->bridge = open_bridge(self, std::move(dial), ring_bytes_default);
         node->link = body_of<net::linked>(detail::await_opened(node->bridge)).link;
     } catch (const error& e) {
         throw error(e.code(), "node " + where + ": " + e.what());

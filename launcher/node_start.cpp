@@ -93,7 +93,7 @@ struct pending_node::state {
         settled,
     };
 
-    detail::process& home;
+    detail::process& self;
     std::string where;  ///< for errors and until the node has a name
     node_options options;
     launcher::node_order order{};
@@ -118,7 +118,7 @@ struct pending_node::state {
     std::string incarnation{};  // as the ready line has it
     bool has_bar = false;
 
-    explicit state(detail::process& h) : home(h) {}
+    explicit state(detail::process& h) : self(h) {}
 
     void give_order();
     void send(bytes octets);
@@ -373,7 +373,7 @@ void pending_node::state::begin_dial() {
                            order.is_tunnelled,
                            options.advertise};
     try {
-        node->bridge = launcher::open_bridge(home, dial, ring_bytes_default,
+        node->bridge = launcher::open_bridge(self, dial, ring_bytes_default,
                                              {streams[0].get(), streams[1].get()});
     } catch (const error& e) {
         fail(e.code(), std::string(": ") + e.what());
@@ -539,13 +539,13 @@ bytes node_key_of(const std::string& where, const node_options& options) {
 
 }  // namespace
 
-std::shared_ptr<pending_node::state> begin_node(detail::process& home, const std::string& host,
+std::shared_ptr<pending_node::state> begin_node(detail::process& self, const std::string& host,
                                                 const node_options& options) {
     const bool by_ssh = !is_here(host);
     const auto words = by_ssh ? parse_host(host) : host_words{host};
     const auto where = by_ssh ? host : host + ":" + std::to_string(options.listen_port);
     check_options(where, options, by_ssh);
-    auto s = std::make_shared<pending_node::state>(home);
+    auto s = std::make_shared<pending_node::state>(self);
     s->where = where;
     s->options = options;
     s->node->modules = names_there(options, by_ssh);

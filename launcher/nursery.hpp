@@ -16,7 +16,7 @@ struct nursery_start {
     unique_fd board;          ///< control::board_slot memory, written by the nursery alone
     pid_t root_pid = 0;
     nursery_parents parents;
-    int (*bridge_main)(detail::process& home) = nullptr;
+    int (*bridge_main)(detail::process& self) = nullptr;
 };
 
 using control::root_place_id;

@@ -124,7 +124,7 @@ void await_nursery(int control) {
 
 struct runtime::state {
     launcher::node_processes processes;
-    std::shared_ptr<detail::process> home;  // shared with what outlives us
+    std::shared_ptr<detail::process> self;  // shared with what outlives us
     std::thread nursery_watch;
     std::vector<std::weak_ptr<remote_node::state>> nodes;
     std::unique_ptr<router> loop;
@@ -148,10 +148,10 @@ struct runtime::state {
 
 /// Throws: error{bad_argument}.
 void check_is_first() {
-    const auto* home = detail::process::current_or_null();
-    if (!home) return;
+    const auto* self = detail::process::current_or_null();
+    if (!self) return;
     throw error(errc::bad_argument,
-                home->place_id() == control::root_place_id
+                self->place_id() == control::root_place_id
                     ? "this process has a places::runtime already: it has one, made on the first "
                       "line of main"
                     : "this process is a place, and has the runtime of the one that has started "
@@ -195,23 +195,23 @@ void runtime::state::start_nursery() {
         // It has no places yet. Without its root's end of the socket it would end by itself.
         ::syscall(SYS_pidfd_send_signal, processes.nursery_pidfd.get(), SIGKILL, nullptr, 0);
         ours.reset();
-        home.reset();
+        self.reset();
         launcher::await_end(processes);
         throw;
     }
 }
 
 void runtime::state::join_nursery(unique_fd control, unique_fd calls, unique_fd board) {
-    home = std::make_shared<detail::process>(
+    self = std::make_shared<detail::process>(
         detail::process::birth{std::move(control), std::move(calls), std::move(board),
                                launcher::root_slot, launcher::root_place_id, "root"});
-    home->on_log([](const control::log_note& note) { print_log(record_of(note)); });
+    self->on_log([](const control::log_note& note) { print_log(record_of(note)); });
     // A sleeping root must hear of the nursery's end, and the nursery can no longer tell.
     nursery_watch = launcher::start_thread("the thread that watches the nursery", [this] {
         pollfd life{processes.nursery_pidfd.get(), POLLIN, 0};
         while (::poll(&life, 1, -1) < 0) {
         }
-        home->orphaned();
+        self->orphaned();
     });
 }
 
@@ -221,22 +221,22 @@ int runtime::state::serve_node() {
     start_nursery();
     // Its last words must not cost it its exit status when nobody hears them.
     ::signal(SIGPIPE, SIG_IGN);
-    const int code = launcher::serve_node(*home, setting, [this] { end_places(true); });
+    const int code = launcher::serve_node(*self, setting, [this] { end_places(true); });
     end();
     return code;
 }
 
 void runtime::state::end_places(bool keep_bridge) {
-    (void)home->request(control::end_places{keep_bridge});
+    (void)self->request(control::end_places{keep_bridge});
 }
 
 void runtime::state::end() noexcept {
     if (std::exchange(ended, true)) return;
-    if (home && home->origin().is_forked()) {
+    if (self && self->origin().is_forked()) {
         // All of it is the parent's, and its thread is not here.
         (void)new std::thread(std::move(nursery_watch));
         (void)loop.release();
-        (void)new std::shared_ptr(std::move(home));
+        (void)new std::shared_ptr(std::move(self));
         return;
     }
     for (auto& weak : nodes) {
@@ -251,10 +251,10 @@ void runtime::state::end() noexcept {
     } catch (const std::exception&) {
         // The nursery has ended already, and the places with it.
     }
-    home->close_control();
+    self->close_control();
     launcher::await_end(processes);
     nursery_watch.join();
-    home->retire();
+    self->retire();
 }
 
 runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
@@ -292,7 +292,7 @@ remote_node runtime::spawn_remote_node(const std::string& host, const node_optio
 
 pending_node runtime::spawn_remote_node_async(const std::string& host,
                                               const node_options& options) {
-    pending_node pending{launcher::begin_node(*state_->home, host, options)};
+    pending_node pending{launcher::begin_node(*state_->self, host, options)};
     pending.enter_ = [own = state_.get()](std::shared_ptr<remote_node::state> s) {
         own->enter(s);
         return remote_node{std::move(s)};
@@ -301,7 +301,7 @@ pending_node runtime::spawn_remote_node_async(const std::string& host,
 }
 
 remote_node runtime::connect_node(const std::string& address, const connect_options& options) {
-    auto node = launcher::connect_node(*state_->home, address, options);
+    auto node = launcher::connect_node(*state_->self, address, options);
     state_->enter(node);
     return remote_node{std::move(node)};
 }
@@ -385,7 +385,7 @@ void runtime::exit(int status) {
 }
 
 void runtime::on_log(std::function<void(const log_record&)> handler) {
-    state_->home->on_log(
+    state_->self->on_log(
         [handler = std::move(handler)](const control::log_note& n) { handler(record_of(n)); });
 }
 

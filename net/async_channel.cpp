@@ -30,15 +30,15 @@ class channel_service final : public asio::execution_context::service {
     using dropper = std::function<std::vector<std::unique_ptr<detail::async_operation>>()>;
     using user = std::list<dropper>::iterator;
 
-    user enter(detail::process& home, dropper d) {
+    user enter(detail::process& self, dropper d) {
         if (users_.empty()) {
             // The io_context may outlive a runtime, and serve the next one.
-            if (!waits || &waits->home() != &home) {
+            if (!waits || &waits->self() != &self) {
                 auto& io = static_cast<asio::io_context&>(context());
-                waits.emplace(home, io.get_executor(), detail::async_waits::when_empty::rest);
+                waits.emplace(self, io.get_executor(), detail::async_waits::when_empty::rest);
             }
             waits->start();
-        } else if (&waits->home() != &home) {
+        } else if (&waits->self() != &self) {
             throw error(errc::bad_argument,
                         "this io_context still has an async_channel of a runtime that has ended: "
                         "destroy that one first, or give this one an io_context of its own");
@@ -89,7 +89,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
           link_(with_end(borrowed ? *borrowed : owned_)),
           end_(*detail::state_of::get(link_)),
           service_(asio::use_service<channel_service>(io)),
-          user_(service_.enter(end_.home(), [this] { return drop(); })) {
+          user_(service_.enter(end_.self(), [this] { return drop(); })) {
         end_.set_park_observer([this](detail::channel_state::attention what) {
             using attention = detail::channel_state::attention;
             // A wait of another kind has taken the park word.

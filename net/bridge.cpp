@@ -97,7 +97,7 @@ std::string key_of(const link_token& token) {
 ///          the end of the nursery, or of whoever made us listen, ends the bridge.
 class bridge {
   public:
-    explicit bridge(detail::process& home);
+    explicit bridge(detail::process& self);
     ~bridge();
     bridge(const bridge&) = delete;
     bridge& operator=(const bridge&) = delete;
@@ -137,7 +137,7 @@ class bridge {
     void give_up_output();
     void end_if_done();
 
-    detail::process& home_;
+    detail::process& self_;
     asio::io_context io_{1};
     asio::posix::stream_descriptor wakeups_;
     asio::posix::stream_descriptor control_;
@@ -176,22 +176,22 @@ class bridge {
     bool output_is_given_up_ = false;
 };
 
-bridge::bridge(detail::process& home)
-    : home_(home),
-      wakeups_(io_, home.wakeups().native_handle()),
-      control_(io_, home.control_handle()),
+bridge::bridge(detail::process& self)
+    : self_(self),
+      wakeups_(io_, self.wakeups().native_handle()),
+      control_(io_, self.control_handle()),
       // A put on a channel takes packets too, and then no descriptor says that offers wait.
-      news_(home, [this] { asio::post(io_, [this] { take_offers(); }); }),
-      wakeup_claim_(home, this),
+      news_(self, [this] { asio::post(io_, [this] { take_offers(); }); }),
+      wakeup_claim_(self, this),
       // Our number in the node is nobody else's, so a link's is not that of an earlier bridge.
-      next_link_(home.place_id() << 32 | 1) {
-    home_.on_died([this](std::uint64_t id, exit_status) { on_peer_died(id); });
-    home_.on_peer_news([this](std::uint64_t id) {
+      next_link_(self.place_id() << 32 | 1) {
+    self_.on_died([this](std::uint64_t id, exit_status) { on_peer_died(id); });
+    self_.on_peer_news([this](std::uint64_t id) {
         asio::post(io_, [this, id] { on_wakeup(id); });  // as for the dead
     });
-    home_.on_log([this](const control::log_note& note) { on_log(note); });
+    self_.on_log([this](const control::log_note& note) { on_log(note); });
     // Wherever it comes up: it is no fault of the link or channel that is being served.
-    home_.on_unread([this](const std::system_error& e) {
+    self_.on_unread([this](const std::system_error& e) {
         if (!std::exchange(control_is_unread_, true)) lines_.print("bridge", e.what());
     });
 }
@@ -205,7 +205,7 @@ bridge::~bridge() {
 int bridge::run() {
     watch_wakeups();
     watch_control();
-    home_.pump();
+    self_.pump();
     take_offers();
     io_.run();
     for (auto& [id, s] : sessions_) s->lose_channels("the bridge has ended");
@@ -219,7 +219,7 @@ void bridge::watch_wakeups() {
     wakeups_.async_wait(asio::posix::stream_descriptor::wait_read,
                         [this](boost::system::error_code ec) {
                             if (ec) return fail("watch the wakeups of this node's processes", ec);
-                            const auto taken = home_.wakeups().take();
+                            const auto taken = self_.wakeups().take();
                             for (const auto id : taken.channel_ids) on_wakeup(id);
                             if (taken.overflowed) {
                                 std::vector<std::uint64_t> all;
@@ -236,7 +236,7 @@ void bridge::watch_control() {
                         [this](boost::system::error_code ec) {
                             if (ec) return fail("watch the control socket", ec);
                             control_is_unread_ = false;
-                            home_.pump();  // which ends us with the nursery
+                            self_.pump();  // which ends us with the nursery
                             take_offers();
                             if (control_is_unread_) return retry_control();
                             watch_control();
@@ -294,7 +294,7 @@ void bridge::on_log(const control::log_note& note) {
 // -- offers --
 
 void bridge::take_offers() {
-    for (auto& offer : home_.take_offers()) {
+    for (auto& offer : self_.take_offers()) {
         try {
             take(std::move(offer));
         } catch (const std::exception& e) {
@@ -312,7 +312,7 @@ void bridge::take(control::received offer) {
     std::vector<unique_fd> extra(std::make_move_iterator(own),
                                  std::make_move_iterator(offer.fds.end()));
     offer.fds.erase(own, offer.fds.end());
-    auto end = home_.open(offered.end, std::move(offer.fds));
+    auto end = self_.open(offered.end, std::move(offer.fds));
     auto parsed = detail::decode_datum<command>(offered.payload);
     if (!parsed) return;
     const bool is_root = end->peer_id() == control::root_place_id;
@@ -469,7 +469,7 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::role own_role, 
         directory_.on_introduction(f);
     };
     const auto s = std::make_shared<session>(
-        session_context{home_, io_, channels_, lines_, outputs_, modules_}, std::move(link),
+        session_context{self_, io_, channels_, lines_, outputs_, modules_}, std::move(link),
         own_role, std::move(label),
         session::handlers{on_exit, on_exit_refused, on_list_asked, on_introduce, on_introduction,
                           on_closed});
@@ -526,7 +526,7 @@ void bridge::list(const session_ptr& to, std::uint64_t after) {
         if (listed->is_last || listed->places.empty()) return list_locals(to, 0);
         list(to, listed->places.back().place_id);
     };
-    home_.request_async(control::list_places{after}, {}, on_listed);
+    self_.request_async(control::list_places{after}, {}, on_listed);
 }
 
 void bridge::list_locals(const session_ptr& to, std::uint64_t after) {
@@ -537,7 +537,7 @@ void bridge::list_locals(const session_ptr& to, std::uint64_t after) {
         part.is_last = false;
         for (const auto& c : listed->channels) {
             // Ours go over a link, or are the root's to command us.
-            if (c.first_place == home_.place_id() || c.second_place == home_.place_id()) continue;
+            if (c.first_place == self_.place_id() || c.second_place == self_.place_id()) continue;
             part.locals.push_back({c.channel_id, c.first_place, c.second_place, c.first_holds,
                                    c.second_holds, c.ring_bytes});
         }
@@ -545,7 +545,7 @@ void bridge::list_locals(const session_ptr& to, std::uint64_t after) {
         if (listed->is_last || listed->channels.empty()) return list_links(to);
         list_locals(to, listed->channels.back().channel_id);
     };
-    home_.request_async(control::list_channels{after}, {}, on_listed);
+    self_.request_async(control::list_channels{after}, {}, on_listed);
 }
 
 void bridge::list_links(const session_ptr& to) {
@@ -590,7 +590,7 @@ void bridge::begin_finish() {
         if (!ec) give_up_output();
     });
     // The nursery has told how each place ended before it let us be told to finish.
-    home_.pump();
+    self_.pump();
     asio::post(io_, [this] { end_if_done(); });
 }
 
@@ -622,6 +622,6 @@ std::vector<bytes*> keys_of(command& c) {
     return keys;
 }
 
-int bridge_main(detail::process& home) { return bridge{home}.run(); }
+int bridge_main(detail::process& self) { return bridge{self}.run(); }
 
 }  // namespace places::net

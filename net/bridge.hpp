@@ -168,6 +168,6 @@ using bridge_request = std::variant<end_node, finish>;
 /// Runs the bridge. Returns: its exit code, once it has been told to finish, or whoever
 /// made it listen has gone.
 /// Dying: killed here, both sides' channels end with peer_dead; local channels do not notice.
-int bridge_main(detail::process& home);
+int bridge_main(detail::process& self);
 
 }  // namespace places::net

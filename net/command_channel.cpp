@@ -82,7 +82,7 @@ void command_channel::listen(const listen_command& c) {
         handlers_.on_accepted(std::move(accepted), std::move(peer.name));
     };
     listener_ = std::make_unique<listener>(io_, std::move(options));
-    channel_->home().tell(control::take_log{});
+    channel_->self().tell(control::take_log{});
     answer(listening{listener_->port(), hexadecimal(incarnation_)});
 }
 

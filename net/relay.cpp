@@ -343,7 +343,7 @@ void relay::settle() {
 /// ring says that there is one.
 void relay::tell_refusal(const std::string& why) {
     const std::string unknown = "the process on the other node could not use its end";
-    local_->home().tell(
+    local_->self().tell(
         control::channel_closed{local_->id(), local_->number(), true, why.empty() ? unknown : why});
 }
 

@@ -191,7 +191,7 @@ void session::handle(const open_frame& f) {
     };
     try {
         if (const auto* c = std::get_if<connect_name>(&f.target)) {
-            shared_.home.request_async(control::connect{c->name, f.ring_bytes}, {}, answered);
+            shared_.self.request_async(control::connect{c->name, f.ring_bytes}, {}, answered);
             ++opening_;
         } else {
             start_place(f, answered);
@@ -277,7 +277,7 @@ void session::start_place(const open_frame& f, std::function<void(control::recei
     };
     const auto out = follow(1);
     const auto err = follow(2);
-    shared_.home.request_async(std::move(what), {out.get(), err.get()}, std::move(answered));
+    shared_.self.request_async(std::move(what), {out.get(), err.get()}, std::move(answered));
     ++opening_;
 }
 
@@ -300,7 +300,7 @@ void session::accept(const open_frame& f, control::received answer) {
     }
     std::unique_ptr<detail::channel_state> end;
     try {
-        end = shared_.home.open(grant, std::move(answer.fds), std::move(on_shared));
+        end = shared_.self.open(grant, std::move(answer.fds), std::move(on_shared));
     } catch (const std::exception& e) {
         link_->send(refused_frame{f.channel, errc::start_failed, e.what()});
         return;
@@ -352,10 +352,10 @@ void session::answer_open(const relay_ptr& r) {
 
 namespace {
 
-void kill_place(detail::process& home, std::uint64_t place_id) {
+void kill_place(detail::process& self, std::uint64_t place_id) {
     try {
         // Of a place that has ended the nursery knows nothing more.
-        home.request_async(control::kill{place_id}, {}, [](const control::received&) {});
+        self.request_async(control::kill{place_id}, {}, [](const control::received&) {});
     } catch (const error&) {
         // The nursery has ended, and every place with it.
     }
@@ -365,7 +365,7 @@ void kill_place(detail::process& home, std::uint64_t place_id) {
 
 /// A place that nobody is given ends at once.
 void session::refuse_open(const relay_ptr& r) {
-    kill_place(shared_.home, r->local().peer_id());
+    kill_place(shared_.self, r->local().peer_id());
     link_->send(refused_frame{r->wire_id(), errc::start_failed, r->local().why_not_begun()});
     relays_.erase(r->wire_id());
     shared_.channels.erase(r->local().id());
@@ -375,8 +375,8 @@ void session::refuse_open(const relay_ptr& r) {
 /// session; if the bridge ends first, the nursery does the same.
 void session::end_after_grace(std::uint64_t place_id) {
     auto timer = std::make_shared<boost::asio::steady_timer>(shared_.io, place_grace);
-    timer->async_wait([timer, &home = shared_.home, place_id](boost::system::error_code ec) {
-        if (!ec) kill_place(home, place_id);
+    timer->async_wait([timer, &self = shared_.self, place_id](boost::system::error_code ec) {
+        if (!ec) kill_place(self, place_id);
     });
 }
 
@@ -455,7 +455,7 @@ void session::tell_text(const relay_ptr& r, const exit_status& how) {
         });
     };
     try {
-        shared_.home.request_async(
+        shared_.self.request_async(
             control::peer_ended{end.id(), end.number(), how.signalled, how.value, how.text}, {},
             on_answer);
     } catch (const error&) {
@@ -479,7 +479,7 @@ void session::handle(const log_frame& f) {
     note.node = label_;
     note.place = printable(f.place);
     note.text = f.text;
-    shared_.home.tell(std::move(note));
+    shared_.self.tell(std::move(note));
 }
 
 void session::handle(const output_frame& f) {

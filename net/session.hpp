@@ -36,7 +36,7 @@ using channel_table = std::unordered_map<std::uint64_t, route>;
 
 /// What the sessions of a bridge share. All of it outlives them.
 struct session_context {
-    detail::process& home;
+    detail::process& self;
     boost::asio::io_context& io;
     channel_table& channels;
     line_printer& lines;

@@ -39,7 +39,7 @@ void spawn_remote(harness& h) {
     const auto start = [&h, far](const tick_clock& clock) {
         const auto begun = clock.now();
         const auto node =
-            h.home().spawn_remote_node("far", {.listen_port = 0, .ssh_config = far->config()});
+            h.root().spawn_remote_node("far", {.listen_port = 0, .ssh_config = far->config()});
         return clock.now() - begun;  // not the node's end
     };
     contest c{0, figure::time, {}};

@@ -62,24 +62,24 @@ extern "C" void on_signal(int which) {
 }
 
 /// From when it is made the first SIGTERM or SIGINT does not end this process: it sets has_come()
-/// and wakes whoever waits with `home`. That or the end of this one limits the end of the process;
+/// and wakes whoever waits with `self`. That or the end of this one limits the end of the process;
 /// a second signal ends it at once. Made after the nursery, whose places keep what they have.
 /// Process: one at a time.
 class termination {
   public:
-    explicit termination(detail::process& home) {
+    explicit termination(detail::process& self) {
         int ends[2];
         checked(::pipe2(ends, O_CLOEXEC), "make a pipe for signals");
         reader_ = unique_fd{ends[0]};
         signal_pipe = ends[1];  // as long as the process: a signal may come at any time
         launcher::prepare_end();
-        watch_ = launcher::start_thread("the thread that watches its signals", [this, &home] {
+        watch_ = launcher::start_thread("the thread that watches its signals", [this, &self] {
             char which;
             while (::read(reader_.get(), &which, 1) < 0 && errno == EINTR) {
             }
             // relaxed: only this one bit; wake_waits() orders it for whoever it wakes.
             has_come_.store(true, std::memory_order_relaxed);
-            home.wake_waits();
+            self.wake_waits();
         });
         struct sigaction act {};
         act.sa_handler = on_signal;
@@ -159,17 +159,17 @@ constexpr std::chrono::milliseconds restart_pause{200};
 class kept_bridge {
   public:
     /// Throws: as await_listening; std::system_error.
-    kept_bridge(detail::process& home, net::listen_command listen)
-        : home_(home),
+    kept_bridge(detail::process& self, net::listen_command listen)
+        : self_(self),
           listen_(std::move(listen)) {
         open();
         // Of a bridge the channel tells that it has ended, and not how.
-        home_.on_died([this](std::uint64_t id, exit_status how) {
+        self_.on_died([this](std::uint64_t id, exit_status how) {
             const auto* const state = detail::state_of::get(events_);
             if (state && state->peer_id() == id) ended_ = how;
         });
     }
-    ~kept_bridge() { home_.on_died({}); }
+    ~kept_bridge() { self_.on_died({}); }
     kept_bridge(const kept_bridge&) = delete;
     kept_bridge& operator=(const kept_bridge&) = delete;
 
@@ -182,7 +182,7 @@ class kept_bridge {
         while (true) {
             auto* const state = detail::state_of::get(events_);
             const detail::interest news{state, true};
-            home_.wait(
+            self_.wait(
                 {&news, 1}, [&] { return end.has_come() || state->has_message(); },
                 shm::deadline::max(), state->spin());
             if (end.has_come()) return std::nullopt;
@@ -202,7 +202,7 @@ class kept_bridge {
   private:
     void open() {
         ended_.reset();
-        events_ = launcher::open_bridge(home_, listen_, ring_bytes_default);
+        events_ = launcher::open_bridge(self_, listen_, ring_bytes_default);
         // Where the system has chosen, the next bridge listens there too.
         listen_.port = await_listening(events_).port;
     }
@@ -217,7 +217,7 @@ class kept_bridge {
             const auto now = clock::now();
             std::erase_if(lost_, [&](auto at) { return now - at > lost_in_a_row; });
             lost_.push_back(now);
-            if (home_.is_orphan()) {
+            if (self_.is_orphan()) {
                 throw error{errc::node_down, "the bridge has ended: " + why};
             }
             if (lost_.size() >= lost_max) {
@@ -233,7 +233,7 @@ class kept_bridge {
                          why.c_str());
             const auto until = now + restart_pause * static_cast<int>(lost_.size() - 1);
             shm::spin_budget spin;
-            (void)home_.wait(
+            (void)self_.wait(
                 {}, [&] { return end.has_come(); }, until, spin);
             if (end.has_come()) return false;
             try {
@@ -249,7 +249,7 @@ class kept_bridge {
         }
     }
 
-    detail::process& home_;
+    detail::process& self_;
     net::listen_command listen_;
     channel events_;
     std::optional<exit_status> ended_;     // how the bridge there did
@@ -274,7 +274,7 @@ int run(const settings& s, int argc, char** argv) {
     }
     const auto& key = held.key;
     ::signal(SIGPIPE, SIG_IGN);
-    auto& home = detail::process::current();
+    auto& self = detail::process::current();
 
     net::listen_command listen{where.host,
                                where.port,
@@ -283,12 +283,12 @@ int run(const settings& s, int argc, char** argv) {
                                s.insecure};
     listen.modules = s.modules;
     for (const auto& each : s.allowed) listen.others.push_back(read_allowed_key(each));
-    kept_bridge bridge{home, listen};
-    home.tell(control::node_called{listen.node_name});
+    kept_bridge bridge{self, listen};
+    self.tell(control::node_called{listen.node_name});
 
     std::optional<int> status;
     {
-        const termination end{home};
+        const termination end{self};
         std::printf("node %s listens on %s port %u, key %s%s\n", listen.node_name.c_str(),
                     where.host.c_str(), bridge.port(), net::key_id(key).c_str(),
                     s.insecure ? ", insecure" : "");
@@ -300,7 +300,7 @@ int run(const settings& s, int argc, char** argv) {
         status = bridge.wait_for_end(end);
     }
     (void)notify_manager("STOPPING=1", std::chrono::seconds{0});
-    launcher::end_in_order([&] { (void)home.request(control::end_places{true}); }, bridge.events());
+    launcher::end_in_order([&] { (void)self.request(control::end_places{true}); }, bridge.events());
     return status.value_or(done);
 }
 

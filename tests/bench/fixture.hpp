@@ -29,13 +29,13 @@ class captured {
     bool is_taken_ = false;
 };
 
-/// A harness, which prints what machine this is, in a program that is at home nowhere else.
+/// A harness, which prints what machine this is, in a program that has no other runtime.
 struct fixture {
-    explicit fixture(settings s) : measuring(std::move(s), tick_clock{}, home) {}
+    explicit fixture(settings s) : measuring(std::move(s), tick_clock{}, root) {}
 
     char name[13] = "harness_test";
     char* argv[2] = {name, nullptr};
-    runtime home{1, argv};
+    runtime root{1, argv};
     harness measuring;
 };
 

@@ -497,10 +497,10 @@ TEST_F(forging_node, cannot_have_a_text_of_an_end_obeyed_by_a_terminal_or_withou
 }
 
 TEST_F(forging_node, may_tell_the_text_of_an_end_before_the_channel_is_open_here) {
-    auto& home = detail::process::current();
+    auto& self = detail::process::current();
     const command what = start_command{link_, control::registered_entry{"x"}, ""};
     auto answer =
-        home.request(control::open_bridge{detail::encode_datum(what), ring_bytes_default});
+        self.request(control::open_bridge{detail::encode_datum(what), ring_bytes_default});
     const auto open = node_->next<open_frame>();
     ASSERT_TRUE(open);
     ASSERT_TRUE(node_->send(opened_frame{open->channel, ring, 1}));
@@ -508,14 +508,14 @@ TEST_F(forging_node, may_tell_the_text_of_an_end_before_the_channel_is_open_here
         node_->send(place_died_frame{1, open->channel, death_reason::exited, 1, "at once"}));
     ASSERT_TRUE(is_alive(*node_));  // the bridge has told the nursery
     // The nursery takes one packet of each process in turn, and the bridge sends a few.
-    for (int turn = 0; turn < 20; ++turn) (void)home.request(control::list_places{});
-    channel c{home.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
+    for (int turn = 0; turn < 20; ++turn) (void)self.request(control::list_places{});
+    channel c{self.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
     ASSERT_TRUE(c.peer_status());
     EXPECT_EQ(c.peer_status()->text, "at once");
 }
 
 TEST_F(forging_node, is_not_asked_where_the_link_that_goes_with_a_command_does_not_come) {
-    auto& home = detail::process::current();
+    auto& self = detail::process::current();
     for (const std::size_t size : {std::size_t{0}, link_.size() / 2}) {
         SCOPED_TRACE(size);
         std::array<int, 2> ends{};
@@ -525,9 +525,9 @@ TEST_F(forging_node, is_not_asked_where_the_link_that_goes_with_a_command_does_n
         ASSERT_EQ(::write(writer.get(), link_.data(), size), static_cast<ssize_t>(size));
         const command what = connect_command{{}, "x"};
         auto answer =
-            home.request(control::open_bridge{detail::encode_datum(what), ring_bytes_default},
+            self.request(control::open_bridge{detail::encode_datum(what), ring_bytes_default},
                          std::vector{reader.get()});
-        channel c{home.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
+        channel c{self.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
         const auto text = text_of_error(errc::start_failed, [&] { (void)detail::await_opened(c); });
         EXPECT_NE(text.find("the keys that go with a command did not come"), text.npos) << text;
     }
@@ -551,13 +551,13 @@ TEST(dialing, ends_with_the_channel_that_has_asked_for_it) {
 /// Asks the nursery, as a bridge does, to tell the process at the other end of a channel that the
 /// place behind has ended. Returns how often it was not refused.
 void tell_ends_as_place(channel& to_creator) {
-    auto& home = detail::process::current();
+    auto& self = detail::process::current();
     std::int64_t taken = 0;
     const auto last = to_creator.get<std::int64_t>().value();
     for (std::uint64_t id = 0; id <= static_cast<std::uint64_t>(last); ++id) {
         for (const std::uint8_t end : {0, 1, 2}) {
             try {
-                (void)home.request(control::peer_ended{id, end, false, 1, "forged"});
+                (void)self.request(control::peer_ended{id, end, false, 1, "forged"});
                 ++taken;
             } catch (const error& e) {
                 taken += e.code() != errc::protocol;

@@ -29,10 +29,10 @@ inline constexpr bool insecure = true;
 
 /// A new channel to the bridge of this process's node, whose answer is still to be read.
 inline channel ask_bridge(const command& what, std::size_t ring_bytes = ring_bytes_default) {
-    auto& home = detail::process::current();
-    auto answer = home.request(control::open_bridge{detail::encode_datum(what), ring_bytes}, {});
+    auto& self = detail::process::current();
+    auto answer = self.request(control::open_bridge{detail::encode_datum(what), ring_bytes}, {});
     return channel{
-        home.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
+        self.open(std::get<control::granted>(answer.packet.body), std::move(answer.fds))};
 }
 
 /// A socket that listens, and its port.

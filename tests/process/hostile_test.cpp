@@ -121,14 +121,14 @@ TEST(hostile, descriptors_reach_the_bridge_from_no_process_but_the_root) {
 
 TEST(hostile, place_that_is_the_first_to_use_the_bridge_cannot_end_it) {
     auto p = spawn([](channel& to_creator) {
-        auto& home = places::detail::process::current();
-        const auto answer = home.request(control::open_bridge{{}, places::ring_bytes_default});
+        auto& self = places::detail::process::current();
+        const auto answer = self.request(control::open_bridge{{}, places::ring_bytes_default});
         const auto bridge = std::get<control::granted>(answer.packet.body).peer_id;
         std::int64_t refused = 0;
         for (const control::body& what :
              {control::body{control::kill{bridge}}, control::body{control::request_stop{bridge}}}) {
             try {
-                (void)home.request(what);
+                (void)self.request(what);
             } catch (const places::error& e) {
                 if (e.code() == errc::bad_argument) ++refused;
             }

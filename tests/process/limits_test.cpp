@@ -156,7 +156,7 @@ void expect_the_child_is_ended_when_its_place_dies(places::place& p) {
 
 /// Asks so much that the answers fill the control socket, and takes none before SIGUSR1.
 void reads_nothing_for_a_while(places::inbox& in) {
-    auto& home = places::detail::process::current();
+    auto& self = places::detail::process::current();
     sigset_t wake;
     ::sigemptyset(&wake);
     ::sigaddset(&wake, SIGUSR1);
@@ -164,11 +164,11 @@ void reads_nothing_for_a_while(places::inbox& in) {
     const std::string name(4000, 'x');
     constexpr int requests = 200;
     for (int i = 0; i < requests; ++i) {
-        home.request_async(control::connect{name, 4096}, {}, [](const control::received&) {});
+        self.request_async(control::connect{name, 4096}, {}, [](const control::received&) {});
     }
     int unread = 1;
     while (unread > 0) {
-        places::checked(::ioctl(home.control_handle(), SIOCOUTQ, &unread), "look at a socket");
+        places::checked(::ioctl(self.control_handle(), SIOCOUTQ, &unread), "look at a socket");
         ::sched_yield();
     }
     places::log_to_parent(places::severity::info, "full");  // a put would take the answers
@@ -206,12 +206,12 @@ TEST(limits, a_connect_whose_offer_cannot_be_sent_fails_and_the_next_one_is_serv
 }
 
 TEST(limits, a_client_hears_that_its_offer_was_lost_after_it_had_been_queued) {
-    auto& home = places::detail::process::current();
+    auto& self = places::detail::process::current();
     bool is_full = false;
-    home.on_log([&](const control::log_note&) { is_full = true; });
+    self.on_log([&](const control::log_note&) { is_full = true; });
     auto server = places::spawn({.named = "limits-server"}, reads_nothing_for_a_while);
     while (!is_full) await_nursery();
-    home.on_log([](const control::log_note&) {});
+    self.on_log([](const control::log_note&) {});
     auto lost = places::connect_to_named_place("limits-server");
     {
         const descriptors_in_flight many;

@@ -298,9 +298,9 @@ TEST(nursery, refuses_a_place_what_only_the_root_may_ask) {
 TEST(nursery, tells_of_a_death_although_a_stranger_has_called_the_channel_closed) {
     auto victim = places::spawn(never_ends);
     auto liar = places::spawn([] {
-        auto& home = places::detail::process::current();
-        for (std::uint64_t id = 0; id < 100; ++id) home.tell(places::control::channel_closed{id});
-        for (std::uint64_t id = 0; id < 100; ++id) home.tell(places::control::channel_closed{id});
+        auto& self = places::detail::process::current();
+        for (std::uint64_t id = 0; id < 100; ++id) self.tell(places::control::channel_closed{id});
+        for (std::uint64_t id = 0; id < 100; ++id) self.tell(places::control::channel_closed{id});
     });
     // Its own channel is closed to the nursery now; its creator hears of it all the same.
     EXPECT_EQ(liar.wait().value, 0);
@@ -311,10 +311,10 @@ TEST(nursery, tells_of_a_death_although_a_stranger_has_called_the_channel_closed
 TEST(nursery, hangs_up_no_channel_at_the_word_of_a_stranger) {
     auto server = places::spawn(echo);
     auto liar = places::spawn([] {
-        auto& home = places::detail::process::current();
+        auto& self = places::detail::process::current();
         for (std::uint64_t id = 0; id < 100; ++id) {
-            home.tell(places::control::channel_closed{id, 0, true});
-            home.tell(places::control::channel_closed{id, 1, true});
+            self.tell(places::control::channel_closed{id, 0, true});
+            self.tell(places::control::channel_closed{id, 1, true});
         }
         await_nursery();
     });
@@ -383,8 +383,8 @@ TEST(nursery, kills_no_place_for_another_that_did_not_create_it) {
 
 TEST(nursery, kills_a_place_for_its_creator_for_the_root_and_for_itself) {
     const auto kill_itself = [] {
-        auto& home = places::detail::process::current();
-        (void)home.request(places::control::kill{home.place_id()});
+        auto& self = places::detail::process::current();
+        (void)self.request(places::control::kill{self.place_id()});
         return 3;
     };
     EXPECT_EQ(places::spawn(kill_itself).wait().value, SIGKILL);

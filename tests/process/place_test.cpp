@@ -279,9 +279,9 @@ TEST(place, has_the_last_words_of_its_exception_and_those_of_no_other_end) {
         return spawn(
                    [](int v) {
                        using places::control::last_words;
-                       auto& home = places::detail::process::current();
-                       home.tell(last_words{"the first"});
-                       home.tell(last_words{std::string(20'000, '\x07')});
+                       auto& self = places::detail::process::current();
+                       self.tell(last_words{"the first"});
+                       self.tell(last_words{std::string(20'000, '\x07')});
                        if (v < 0) (void)::raise(SIGKILL);
                        ::_exit(v);
                    },

@@ -135,10 +135,10 @@ TEST(stop, lets_an_inbox_take_what_others_had_sent) {
 
 TEST(stop, lets_an_inbox_take_what_comes_after_a_message_over_the_limit) {
     auto p = spawn({.named = "limited"}, [](places::inbox& in) {
-        auto& home = places::detail::process::current();
-        while (in.creator().received().undelivered < 2) home.pump();
+        auto& self = places::detail::process::current();
+        while (in.creator().received().undelivered < 2) self.pump();
         in.creator().set_message_bytes_max(100);
-        while (!home.is_stop_asked()) home.pump();
+        while (!self.is_stop_asked()) self.pump();
         const auto next = in.get();
         if (!next || next->content.as<int>() != 5) return 8;
         return in.get().error() == errc::closed ? 7 : 9;
@@ -269,8 +269,8 @@ TEST(stop, is_for_creator_root_and_the_place_itself_alone) {
     EXPECT_EQ(spawn(ask, victim.id()).wait().value, 3);
     EXPECT_EQ(spawn(ask, places::control::root_place_id).wait().value, 3);
     auto itself = spawn([](channel& c) {
-        auto& home = places::detail::process::current();
-        (void)home.request(places::control::request_stop{home.place_id()});
+        auto& self = places::detail::process::current();
+        (void)self.request(places::control::request_stop{self.place_id()});
         return count_until_closed(c);
     });
     EXPECT_EQ(itself.wait(), exited(7));

@@ -45,7 +45,7 @@ void await_parked(channel_state& c, bool for_room, dawdler& dawdle) {
     };
     const places::detail::interest on{
         .channel = &c, .record = !for_room, .room = for_room, .room_bytes = large};
-    (void)c.home().wait({&on, 1}, ready, no_deadline, c.spin());
+    (void)c.self().wait({&on, 1}, ready, no_deadline, c.spin());
 }
 
 void respond(channel& c, std::uint64_t seed) {

@@ -89,7 +89,7 @@ class inbox {
     };
     using event = std::variant<opened, item, ended>;
 
-    inbox(detail::process& home, std::unique_ptr<detail::channel_state> creator,
+    inbox(detail::process& self, std::unique_ptr<detail::channel_state> creator,
           bool takes_connections);
     ~inbox();
     inbox(const inbox&) = delete;
