@@ -154,7 +154,7 @@ class bytes_end : public channel_end, public one_by_one<bytes_end> {
         // The user's message exists already: here only its first word is new.
         if (message_.size() != content.size()) message_.assign(content.begin(), content.end());
         std::memcpy(message_.data(), content.data(), sizeof(std::uint64_t));
-        message m{kind::bytes, 0, std::move(message_)};
+        message m{message_kind::bytes, 0, std::move(message_)};
         const auto s = channel_.send(m);
         message_ = std::move(m).bytes();
         if (s != status::ok) throw link_closed(to_string(s));

@@ -55,7 +55,7 @@ void channel::drop() noexcept {
     }
 }
 
-status channel::put_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
+status channel::put_bytes(message_kind k, std::uint16_t type, std::span<const std::byte> payload,
                           clock::time_point until) {
     if (!state_) return status::closed;
     return state_->put(k, type, payload, until);
@@ -72,14 +72,15 @@ shm::peeked channel::look(clock::time_point until) {
 }
 
 status channel::send(const message& m, clock::time_point until) {
-    const auto what = static_cast<std::uint16_t>(m.what());
-    const bool is_said_aside = m.what() == kind::opened || m.what() == kind::refused;
-    if (m.what() == kind::part || (what & (shm::continues | shm::packed)) != 0 ||
+    const auto what = static_cast<std::uint16_t>(m.kind());
+    const bool is_said_aside =
+        m.kind() == message_kind::opened || m.kind() == message_kind::refused;
+    if (m.kind() == message_kind::part || (what & (shm::continues | shm::packed)) != 0 ||
         ((what & shm::aside) != 0 && !is_said_aside)) {
         throw error(errc::bad_argument, "a message of kind " + std::to_string(what) +
                                             ", which only channels make: send the whole message");
     }
-    return put_bytes(m.what(), m.type(), m.bytes(), until);
+    return put_bytes(m.kind(), m.type(), m.bytes(), until);
 }
 
 result<message> channel::receive(clock::time_point until) {
@@ -97,7 +98,8 @@ result<std::span<std::byte>> channel::loan_until(std::size_t size, clock::time_p
 
 void channel::publish(std::size_t used) {
     check_caller();
-    if (state_) state_->end().out().publish(static_cast<std::uint16_t>(kind::bytes), 0, used);
+    if (state_)
+        state_->end().out().publish(static_cast<std::uint16_t>(message_kind::bytes), 0, used);
 }
 
 result<std::span<const std::byte>> channel::peek_until(clock::time_point until) {
@@ -137,7 +139,7 @@ std::size_t channel::record_bytes_max() const noexcept {
     return state_ ? state_->end().out().record_bytes_max() : 0;
 }
 
-status channel::add_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
+status channel::add_bytes(message_kind k, std::uint16_t type, std::span<const std::byte> payload,
                           clock::time_point until) {
     return state_ ? state_->add(k, type, payload, until) : status::closed;
 }

@@ -21,7 +21,7 @@ constexpr std::uint64_t address_space_bytes = std::uint64_t{1} << 47;
 // How long the reason may take that the nursery has already.
 constexpr std::chrono::seconds refusal_limit{1};
 
-constexpr std::uint16_t number_of(kind k) noexcept { return static_cast<std::uint16_t>(k); }
+constexpr std::uint16_t number_of(message_kind k) noexcept { return static_cast<std::uint16_t>(k); }
 
 // A bridge's word on a place of another node.
 constexpr std::uint32_t has_exited = 0x100;
@@ -202,7 +202,7 @@ status channel_state::next_now(shm::record_view& into) {
         if (incoming_.is_broken) return status::corrupt;
         if (incoming_.is_complete) {
             if (incoming_.is_over_limit) return status::too_large;
-            into = {incoming_.what, incoming_.type, incoming_.octets};
+            into = {incoming_.kind, incoming_.type, incoming_.octets};
             return status::ok;
         }
         const auto state = end_.in().try_peek(into);
@@ -222,7 +222,7 @@ status channel_state::next_now(shm::record_view& into) {
             return seen_ = state;
         }
         const auto what = into.kind;
-        const bool is_part = (what & shm::continues) != 0 || what == number_of(kind::part);
+        const bool is_part = (what & shm::continues) != 0 || what == number_of(message_kind::part);
         if (is_part && seen_ == status::ok) return fail();  // it was a whole message
         const bool is_over_limit = !is_part && into.payload.size() > message_bytes_max_;
         if ((is_part || is_over_limit) && holds_skipped_) {
@@ -256,7 +256,7 @@ bool channel_state::take_in(const shm::record_view& part) {
     auto& in = incoming_;
     auto payload = part.payload;
     const bool ends = (part.kind & shm::continues) == 0;
-    if ((part.kind & ~shm::continues) != number_of(kind::part)) {
+    if ((part.kind & ~shm::continues) != number_of(message_kind::part)) {
         std::uint64_t whole = 0;
         if (payload.size() < sizeof whole) return false;
         std::memcpy(&whole, payload.data(), sizeof whole);
@@ -267,7 +267,7 @@ bool channel_state::take_in(const shm::record_view& part) {
         in.is_over_limit = whole > message_bytes_max_;
         // Not all at once: a size is easily said.
         if (!in.is_over_limit) in.octets.reserve(std::min<std::uint64_t>(whole, kept_bytes_max));
-        in.what = part.kind & ~shm::continues;
+        in.kind = part.kind & ~shm::continues;
         in.type = part.flags;
         in.expected_bytes = whole;
     } else if (in.expected_bytes == 0) {
@@ -351,7 +351,7 @@ message channel_state::take(const shm::record_view& shown) {
     } else {
         octets.assign(shown.payload.begin(), shown.payload.end());
     }
-    message m{static_cast<kind>(shown.kind), shown.flags, std::move(octets)};
+    message m{static_cast<message_kind>(shown.kind), shown.flags, std::move(octets)};
     consume();
     return m;
 }
@@ -452,13 +452,13 @@ shm::loan channel_state::loan(std::size_t bytes, shm::deadline until) {
     }
 }
 
-status channel_state::put(kind k, std::uint16_t type, std::span<const std::byte> payload,
+status channel_state::put(message_kind k, std::uint16_t type, std::span<const std::byte> payload,
                           shm::deadline until) {
     check_caller();
     if (payload.size() > sendable_bytes_max()) return status::too_large;
     auto& out = end_.out();
     if (payload.size() > out.record_bytes_max()) {
-        return put_parts({.what = k, .type = type, .payload = payload}, until);
+        return put_parts({.kind = k, .type = type, .payload = payload}, until);
     }
     while (true) {
         if (const auto turn = await_turn(until); turn != status::ok) return turn;
@@ -468,7 +468,7 @@ status channel_state::put(kind k, std::uint16_t type, std::span<const std::byte>
     }
 }
 
-status channel_state::add(kind k, std::uint16_t type, std::span<const std::byte> payload,
+status channel_state::add(message_kind k, std::uint16_t type, std::span<const std::byte> payload,
                           shm::deadline until) {
     check_caller();
     auto& out = end_.out();
@@ -492,7 +492,7 @@ batch_outcome channel_state::add_run(std::uint16_t type, std::size_t size,
                                      std::span<const std::byte> values, shm::deadline until) {
     batch_outcome done;
     for (; !values.empty(); values = values.subspan(size), ++done.count) {
-        done.state = add(kind::raw, type, values.first(size), until);
+        done.state = add(message_kind::raw, type, values.first(size), until);
         if (done.state != status::ok) break;
     }
     return done;
@@ -531,7 +531,7 @@ status channel_state::advance(outgoing& m) {
             return room.state;
         }
         auto into = room.payload;
-        const auto what = m.has_begun ? kind::part : m.what;
+        const auto what = m.has_begun ? message_kind::part : m.kind;
         if (in_parts && !m.has_begun) {
             const std::uint64_t whole = m.payload.size();
             std::memcpy(into.data(), &whole, sizeof whole);

@@ -115,10 +115,12 @@ class channel_state {
     // -- sending --
 
     /// Returns: as channel::put.  Blocks: until `until`.
-    status put(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
+    status put(message_kind k, std::uint16_t type, std::span<const std::byte> payload,
+               shm::deadline until);
     shm::loan loan(std::size_t bytes, shm::deadline until);
     /// Adds to the batch; publishes what it holds where that is much, or leaves no room.
-    status add(kind k, std::uint16_t type, std::span<const std::byte> payload, shm::deadline until);
+    status add(message_kind k, std::uint16_t type, std::span<const std::byte> payload,
+               shm::deadline until);
 
     /// As add(), raw values of that type one after the other.
     /// Shape:   `values` holds a number of them, of `size` each.
@@ -129,7 +131,7 @@ class channel_state {
     /// A message on its way out in as many records as it takes; `payload` stays where it is.
     /// Dropped half-way, it was never sent.
     struct outgoing {
-        kind what;
+        message_kind kind;
         std::uint16_t type = 0;
         std::span<const std::byte> payload;
         std::size_t sent = 0;
@@ -309,7 +311,7 @@ class channel_state {
     // The message whose parts are coming in; the last of them stays in the ring until release().
     struct {
         std::vector<std::byte> octets;
-        std::uint16_t what = 0;
+        std::uint16_t kind = 0;
         std::uint16_t type = 0;
         std::uint64_t expected_bytes = 0;  // 0 when there is none
         std::uint64_t come_bytes = 0;      // of those

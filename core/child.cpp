@@ -72,7 +72,7 @@ runnable begin(const control::entry_ref& entry, channel& creator) {
     if (!std::holds_alternative<control::library_entry>(entry)) return runnable_of(entry);
     try {
         auto found = runnable_of(entry);
-        (void)creator.send(message{kind::opened, 0, {}});
+        (void)creator.send(message{message_kind::opened, 0, {}});
         return found;
     } catch (const error& e) {
         // The caller is told in full; here the place just ends, with 1.
@@ -235,7 +235,7 @@ message make_refused(errc code, const std::string& text, std::size_t bytes_max) 
         const auto over = whole.size() - bytes_max + 8;
         whole = encoded(shortened(text, text.size() - std::min(over, text.size())));
     }
-    return message{kind::refused, 0, std::move(whole)};
+    return message{message_kind::refused, 0, std::move(whole)};
 }
 
 message await_opened(channel& c) {
@@ -252,8 +252,8 @@ message await_opened(channel& c) {
         throw error(errc::start_failed, "ended before it had begun: " + first.error().message() +
                                             (how ? " (" + to_string(*how) + ")" : std::string()));
     }
-    if (first->what() == kind::opened) return std::move(*first);
-    if (first->what() == kind::refused) {
+    if (first->kind() == message_kind::opened) return std::move(*first);
+    if (first->kind() == message_kind::refused) {
         const auto why = decode_datum<std::tuple<std::int32_t, std::string>>(first->bytes());
         if (why) throw error(errc_of(std::get<0>(*why)), std::get<1>(*why));
     }

@@ -50,7 +50,7 @@ struct connection {
     /// Returns: ok | too_large | closed | peer_dead | corrupt.
     status send_or_keep(message m) {
         unsent = std::move(m);
-        sending = {.what = unsent->what(), .type = unsent->type(), .payload = unsent->bytes()};
+        sending = {.kind = unsent->kind(), .type = unsent->type(), .payload = unsent->bytes()};
         const auto sent = state->advance(sending);
         if (sent == status::full) return status::ok;
         unsent.reset();

@@ -98,11 +98,11 @@ std::vector<value::entry> value::as_hash() && {
 }
 
 std::size_t value::size() const {
-    switch (what()) {
-        case kind::symbol: return as_symbol().name.size();
-        case kind::string: return as_string().size();
-        case kind::octets: return as_bytes().size();
-        case kind::hash: return as_hash().size();
+    switch (kind()) {
+        case value_kind::symbol: return as_symbol().name.size();
+        case value_kind::string: return as_string().size();
+        case value_kind::octets: return as_bytes().size();
+        case value_kind::hash: return as_hash().size();
         default: return items().size();
     }
 }
@@ -149,19 +149,19 @@ std::strong_ordering compare(const Items& a, const Items& b) noexcept {
 }  // namespace
 
 std::strong_ordering operator<=>(const value& a, const value& b) noexcept {
-    if (a.what() != b.what()) return a.what() <=> b.what();
-    switch (a.what()) {
-        case value::kind::void_: break;
-        case value::kind::boolean: return a.as_bool() <=> b.as_bool();
-        case value::kind::integer: return a.as_integer() <=> b.as_integer();
-        case value::kind::real: return ordered_bits(a.as_real()) <=> ordered_bits(b.as_real());
-        case value::kind::character: return a.as_char() <=> b.as_char();
-        case value::kind::symbol: return a.as_symbol() <=> b.as_symbol();
-        case value::kind::string: return a.as_string() <=> b.as_string();
-        case value::kind::octets: return compare(a.as_bytes(), b.as_bytes());
-        case value::kind::list: return compare(a.as_list(), b.as_list());
-        case value::kind::vector: return compare(a.as_vector(), b.as_vector());
-        case value::kind::hash: return compare(a.as_hash(), b.as_hash());
+    if (a.kind() != b.kind()) return a.kind() <=> b.kind();
+    switch (a.kind()) {
+        case value_kind::void_: break;
+        case value_kind::boolean: return a.as_bool() <=> b.as_bool();
+        case value_kind::integer: return a.as_integer() <=> b.as_integer();
+        case value_kind::real: return ordered_bits(a.as_real()) <=> ordered_bits(b.as_real());
+        case value_kind::character: return a.as_char() <=> b.as_char();
+        case value_kind::symbol: return a.as_symbol() <=> b.as_symbol();
+        case value_kind::string: return a.as_string() <=> b.as_string();
+        case value_kind::octets: return compare(a.as_bytes(), b.as_bytes());
+        case value_kind::list: return compare(a.as_list(), b.as_list());
+        case value_kind::vector: return compare(a.as_vector(), b.as_vector());
+        case value_kind::hash: return compare(a.as_hash(), b.as_hash());
     }
     return std::strong_ordering::equal;
 }
@@ -376,29 +376,29 @@ void print_items(std::ostream& out, const std::vector<value>& items, bool quoted
 }
 
 void print(std::ostream& out, const value& v, bool quoted) {
-    switch (v.what()) {
-        case value::kind::void_: out << "#<void>"; break;
-        case value::kind::boolean: out << (v.as_bool() ? "#t" : "#f"); break;
-        case value::kind::integer: print_integer(out, v.as_integer()); break;
-        case value::kind::real: print_real(out, v.as_real()); break;
-        case value::kind::character:
+    switch (v.kind()) {
+        case value_kind::void_: out << "#<void>"; break;
+        case value_kind::boolean: out << (v.as_bool() ? "#t" : "#f"); break;
+        case value_kind::integer: print_integer(out, v.as_integer()); break;
+        case value_kind::real: print_real(out, v.as_real()); break;
+        case value_kind::character:
             quoted ? print_quoted(out, v.as_char()) : print_utf8(out, v.as_char());
             break;
-        case value::kind::symbol:
+        case value_kind::symbol:
             if (quoted) {
                 print_symbol(out, v.as_symbol().name);
             } else {
                 out << std::string_view(v.as_symbol().name);
             }
             break;
-        case value::kind::string:
+        case value_kind::string:
             if (quoted) {
                 print_quoted(out, std::string_view(v.as_string()));
             } else {
                 out << v.as_string();
             }
             break;
-        case value::kind::octets:
+        case value_kind::octets:
             if (quoted) {
                 print_quoted(out, v.as_bytes());
             } else {
@@ -406,12 +406,12 @@ void print(std::ostream& out, const value& v, bool quoted) {
                           static_cast<std::streamsize>(v.as_bytes().size()));
             }
             break;
-        case value::kind::list: print_items(out, v.as_list(), quoted); break;
-        case value::kind::vector:
+        case value_kind::list: print_items(out, v.as_list(), quoted); break;
+        case value_kind::vector:
             out << '#';
             print_items(out, v.as_vector(), quoted);
             break;
-        case value::kind::hash: {
+        case value_kind::hash: {
             out << "#hash(";
             const char* between = "";
             for (const auto& [key, held] : v.as_hash()) {

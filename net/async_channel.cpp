@@ -115,7 +115,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
             puts_.push_back({id, std::move(op), std::move(*m), {}});
             auto& p = puts_.back();
             p.sending = {
-                .what = p.content.what(), .type = p.content.type(), .payload = p.content.bytes()};
+                .kind = p.content.kind(), .type = p.content.type(), .payload = p.content.bytes()};
         } else {
             gets_.push_back({id, std::move(op), {}, {}});
         }

@@ -134,12 +134,12 @@ void command_channel::dial(const dial_command& c, unique_fd out, unique_fd err) 
 template <class T>
 void command_channel::answer(const T& body) {
     const auto octets = detail::encode_datum(body);
-    (void)channel_->put(kind::opened, 0, octets, shm::deadline::min());
+    (void)channel_->put(message_kind::opened, 0, octets, shm::deadline::min());
 }
 
 void command_channel::refuse(errc code, const std::string& text) {
     const auto m = detail::make_refused(code, text, channel_->end().out().record_bytes_max());
-    (void)channel_->put(m.what(), m.type(), m.bytes(), shm::deadline::min());
+    (void)channel_->put(m.kind(), m.type(), m.bytes(), shm::deadline::min());
 }
 
 status command_channel::serve() {
@@ -172,7 +172,7 @@ void command_channel::request_given(const bridge_request& r) {
 
 void command_channel::tell(const bridge_event& e) {
     const auto m = message::of(e);
-    const auto told = channel_->put(m.what(), m.type(), m.bytes(), shm::deadline::min());
+    const auto told = channel_->put(m.kind(), m.type(), m.bytes(), shm::deadline::min());
     // Whoever has not read thousands of events learns the last one from the closed channel.
     if (told != status::ok) channel_->end().shut(shm::half_state::closed);
 }

@@ -102,7 +102,7 @@ void directory::on_introduction(const introduction_frame& f) {
     if (f.code != errc{}) return refuse_all(f.node, f.code, printable(f.text, f.text.size()));
     if (f.host.empty()) {
         for (const auto& each : take(f.node)) {
-            (void)each.local->put(kind::opened, 0, detail::encode_datum(here_answer{}),
+            (void)each.local->put(message_kind::opened, 0, detail::encode_datum(here_answer{}),
                                   shm::deadline::min());
         }
         return;

@@ -24,7 +24,7 @@ shm::half_state state_for(errc reason) {
 }
 
 status put(shm::producer& out, const message& m) {
-    return out.try_put(static_cast<std::uint16_t>(m.what()), m.type(), m.bytes());
+    return out.try_put(static_cast<std::uint16_t>(m.kind()), m.type(), m.bytes());
 }
 
 // What is dropped for a place that reads no more is told in one word.
@@ -40,9 +40,9 @@ bool may_cross(std::uint16_t kind_and_bits, bool announces) {
     const auto what = static_cast<std::uint16_t>(kind_and_bits & ~(shm::continues | shm::packed));
     if (what < users_kinds_end) return true;
     if ((kind_and_bits & shm::packed) != 0) return false;
-    if (what == static_cast<std::uint16_t>(kind::part)) return true;
-    return announces && (what == static_cast<std::uint16_t>(kind::opened) ||
-                         what == static_cast<std::uint16_t>(kind::refused));
+    if (what == static_cast<std::uint16_t>(message_kind::part)) return true;
+    return announces && (what == static_cast<std::uint16_t>(message_kind::opened) ||
+                         what == static_cast<std::uint16_t>(message_kind::refused));
 }
 
 /// Records as they are on the wire: the fields of a header, its tag left blank.
@@ -73,7 +73,7 @@ relay::relay(std::unique_ptr<detail::channel_state> local, std::uint64_t wire_id
 
 void relay::open(bool announce) {
     auto& out = local_->end().out();
-    if (announce) (void)put(out, message{kind::opened, 0, {}});
+    if (announce) (void)put(out, message{message_kind::opened, 0, {}});
     put_base_ = out.head();
     open_ = true;
 }

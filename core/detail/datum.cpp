@@ -23,10 +23,10 @@ static_assert(wire::Datum::_capnpPrivate::dataWordSize +
 static_assert(wire::Record::_capnpPrivate::dataWordSize +
                   wire::Record::_capnpPrivate::pointerCount ==
               record_words);
-static_assert(static_cast<unsigned>(node::nothing) == wire::Datum::VOID &&
-              static_cast<unsigned>(node::natural) == wire::Datum::NATURAL &&
-              static_cast<unsigned>(node::octets) == wire::Datum::BYTES &&
-              static_cast<unsigned>(node::variant) == wire::Datum::VARIANT);
+static_assert(static_cast<unsigned>(datum_kind::nothing) == wire::Datum::VOID &&
+              static_cast<unsigned>(datum_kind::natural) == wire::Datum::NATURAL &&
+              static_cast<unsigned>(datum_kind::octets) == wire::Datum::BYTES &&
+              static_cast<unsigned>(datum_kind::variant) == wire::Datum::VARIANT);
 
 /// Puts Cap'n Proto's handles into ours and takes them out again.
 struct datum_access {
@@ -216,31 +216,31 @@ number packed_view::at(std::size_t index) const noexcept {
     }
 }
 
-node datum_reader::what() const { return static_cast<node>(inner(*this).which()); }
+datum_kind datum_reader::kind() const { return static_cast<datum_kind>(inner(*this).which()); }
 
 bool datum_reader::is_number() const {
-    const node n = what();
-    return n == node::boolean || n == node::integer || n == node::natural || n == node::real ||
-           n == node::character;
+    const datum_kind k = kind();
+    return k == datum_kind::boolean || k == datum_kind::integer || k == datum_kind::natural ||
+           k == datum_kind::real || k == datum_kind::character;
 }
 
 number datum_reader::as_number() const {
     using form = number::form;
     const auto datum = inner(*this);
-    switch (what()) {
-        case node::boolean: return whole(form::boolean, datum.getBoolean());
-        case node::character: return whole(form::character, datum.getCharacter());
-        case node::natural: return whole(datum.getNatural());
-        case node::real: return {form::real, 0, 0, datum.getReal()};
+    switch (kind()) {
+        case datum_kind::boolean: return whole(form::boolean, datum.getBoolean());
+        case datum_kind::character: return whole(form::character, datum.getCharacter());
+        case datum_kind::natural: return whole(datum.getNatural());
+        case datum_kind::real: return {form::real, 0, 0, datum.getReal()};
         default: return whole(form::integer, datum.getInteger());
     }
 }
 
 std::span<const std::byte> datum_reader::as_octets() const {
     const auto datum = inner(*this);
-    switch (what()) {
-        case node::symbol: return octets_of(datum.getSymbol());
-        case node::text: return octets_of(datum.getText());
+    switch (kind()) {
+        case datum_kind::symbol: return octets_of(datum.getSymbol());
+        case datum_kind::text: return octets_of(datum.getText());
         default: return octets_of(datum.getBytes());
     }
 }
@@ -252,11 +252,11 @@ std::string_view datum_reader::as_text() const {
 
 datum_list_reader datum_reader::as_list() const {
     const auto datum = inner(*this);
-    const node n = what();
-    const list_reader list = n == node::list     ? datum.getList()
-                             : n == node::vector ? datum.getVector()
-                                                 : datum.getHash();
-    KJ_REQUIRE(n != node::hash || list.size() % 2 == 0, "a key without a value");
+    const datum_kind k = kind();
+    const list_reader list = k == datum_kind::list     ? datum.getList()
+                             : k == datum_kind::vector ? datum.getVector()
+                                                       : datum.getHash();
+    KJ_REQUIRE(k != datum_kind::hash || list.size() % 2 == 0, "a key without a value");
     return datum_access::wrap<datum_list_reader>(list, depth_);
 }
 
@@ -478,7 +478,7 @@ result<reply_head> parse_reply_head(std::span<const std::byte> message) {
 
 value to_value(const number& n, match& fits) {
     fits = match::yes;
-    switch (n.what) {
+    switch (n.kind) {
         case number::form::boolean: return n.integer != 0;
         case number::form::character: return static_cast<char32_t>(n.integer);
         case number::form::integer: return n.integer;
@@ -520,17 +520,17 @@ match value_of(const packed_view& packed, value& out) {
 
 std::size_t words_of(const value& v) {
     std::size_t words = 0;
-    switch (v.what()) {
-        case value::kind::symbol:
-        case value::kind::string:
-        case value::kind::octets: return words_of_octets(v.size());
-        case value::kind::list:
+    switch (v.kind()) {
+        case value_kind::symbol:
+        case value_kind::string:
+        case value_kind::octets: return words_of_octets(v.size());
+        case value_kind::list:
             for (const value& item : v.as_list()) words += words_of(item);
             return words + words_of_list(v.size());
-        case value::kind::vector:
+        case value_kind::vector:
             for (const value& item : v.as_vector()) words += words_of(item);
             return words + words_of_list(v.size());
-        case value::kind::hash:
+        case value_kind::hash:
             for (const auto& [key, held] : v.as_hash()) words += words_of(key) + words_of(held);
             return words + words_of_list(2 * v.size());
         default: return 0;
@@ -541,18 +541,18 @@ void write(datum_writer to, const value& v) {
     const auto write_items = [](datum_list_writer list, const std::vector<value>& items) {
         for (std::size_t i = 0; i < items.size(); ++i) write(list[i], items[i]);
     };
-    switch (v.what()) {
-        case value::kind::void_: return to.set_nothing();
-        case value::kind::boolean: return to.set_boolean(v.as_bool());
-        case value::kind::integer: return to.set_integer(v.as_integer());
-        case value::kind::real: return to.set_real(v.as_real());
-        case value::kind::character: return to.set_character(v.as_char());
-        case value::kind::symbol: return to.set_symbol(v.as_symbol().name);
-        case value::kind::string: return to.set_text(v.as_string());
-        case value::kind::octets: return to.set_octets(v.as_bytes());
-        case value::kind::list: return write_items(to.set_list(v.size()), v.as_list());
-        case value::kind::vector: return write_items(to.set_vector(v.size()), v.as_vector());
-        case value::kind::hash: {
+    switch (v.kind()) {
+        case value_kind::void_: return to.set_nothing();
+        case value_kind::boolean: return to.set_boolean(v.as_bool());
+        case value_kind::integer: return to.set_integer(v.as_integer());
+        case value_kind::real: return to.set_real(v.as_real());
+        case value_kind::character: return to.set_character(v.as_char());
+        case value_kind::symbol: return to.set_symbol(v.as_symbol().name);
+        case value_kind::string: return to.set_text(v.as_string());
+        case value_kind::octets: return to.set_octets(v.as_bytes());
+        case value_kind::list: return write_items(to.set_list(v.size()), v.as_list());
+        case value_kind::vector: return write_items(to.set_vector(v.size()), v.as_vector());
+        case value_kind::hash: {
             auto list = to.set_hash(v.size());
             std::size_t i = 0;
             for (const auto& [key, held] : v.as_hash()) {
@@ -599,33 +599,33 @@ match read_fields(const record_view& record, value& out) {
 }  // namespace
 
 match read(datum_reader from, value& out) {
-    switch (from.what()) {
-        case node::nothing: out = {}; return match::yes;
-        case node::boolean:
-        case node::integer:
-        case node::natural:
-        case node::real:
-        case node::character: {
+    switch (from.kind()) {
+        case datum_kind::nothing: out = {}; return match::yes;
+        case datum_kind::boolean:
+        case datum_kind::integer:
+        case datum_kind::natural:
+        case datum_kind::real:
+        case datum_kind::character: {
             match fits;
             out = to_value(from.as_number(), fits);
             return fits;
         }
-        case node::symbol: out = symbol{std::string(from.as_text())}; return match::yes;
-        case node::text: out = from.as_text(); return match::yes;
-        case node::octets: {
+        case datum_kind::symbol: out = symbol{std::string(from.as_text())}; return match::yes;
+        case datum_kind::text: out = from.as_text(); return match::yes;
+        case datum_kind::octets: {
             const auto octets = from.as_octets();
             out = bytes(octets.begin(), octets.end());
             return match::yes;
         }
-        case node::list:
-        case node::vector: {
+        case datum_kind::list:
+        case datum_kind::vector: {
             std::vector<value> items;
             if (read_items(from.as_list(), items) == match::no) return match::no;
-            out = from.what() == node::list ? value::list_of(std::move(items))
-                                            : value::vector_of(std::move(items));
+            out = from.kind() == datum_kind::list ? value::list_of(std::move(items))
+                                                  : value::vector_of(std::move(items));
             return match::yes;
         }
-        case node::hash: {
+        case datum_kind::hash: {
             const datum_list_reader list = from.as_list();
             std::vector<value::entry> entries(list.size() / 2);
             for (std::size_t i = 0; i < entries.size(); ++i) {
@@ -637,9 +637,9 @@ match read(datum_reader from, value& out) {
             out = value::hash_of(std::move(entries));
             return match::yes;
         }
-        case node::packed: return read_packed(from.as_packed(), out);
-        case node::record: return read_fields(from.as_record(), out);
-        case node::variant: return read(from.as_variant().held, out);
+        case datum_kind::packed: return read_packed(from.as_packed(), out);
+        case datum_kind::record: return read_fields(from.as_record(), out);
+        case datum_kind::variant: return read(from.as_variant().held, out);
     }
     return match::no;  // a kind that a later version added
 }

@@ -13,10 +13,10 @@
 namespace places {
 namespace {
 
+using detail::datum_kind;
 using detail::datum_list_reader;
 using detail::datum_reader;
 using detail::match;
-using detail::node;
 
 constexpr std::size_t text_bytes_max = 200;
 constexpr std::size_t quoted_bytes_max = 60;  // of one string
@@ -117,18 +117,18 @@ void add_values(short_text& to, std::string_view open, const std::vector<value>&
 }
 
 void add_value(short_text& to, const value& v, unsigned level) {
-    switch (v.what()) {
-        case value::kind::void_: return to.add("nothing");
-        case value::kind::boolean: return to.add(v.as_bool() ? "true" : "false");
-        case value::kind::integer: return to.add(v.as_integer());
-        case value::kind::real: return to.add_real(v.as_real());
-        case value::kind::character: return to.add_character(v.as_char());
-        case value::kind::symbol: return to.add_foreign(v.as_symbol().name);
-        case value::kind::string: return to.add_quoted(v.as_string());
-        case value::kind::octets: return add_bytes(to, v.size());
-        case value::kind::list: return add_values(to, "(", v.as_list(), ")", level);
-        case value::kind::vector: return add_values(to, "[", v.as_vector(), "]", level);
-        case value::kind::hash:
+    switch (v.kind()) {
+        case value_kind::void_: return to.add("nothing");
+        case value_kind::boolean: return to.add(v.as_bool() ? "true" : "false");
+        case value_kind::integer: return to.add(v.as_integer());
+        case value_kind::real: return to.add_real(v.as_real());
+        case value_kind::character: return to.add_character(v.as_char());
+        case value_kind::symbol: return to.add_foreign(v.as_symbol().name);
+        case value_kind::string: return to.add_quoted(v.as_string());
+        case value_kind::octets: return add_bytes(to, v.size());
+        case value_kind::list: return add_values(to, "(", v.as_list(), ")", level);
+        case value_kind::vector: return add_values(to, "[", v.as_vector(), "]", level);
+        case value_kind::hash:
             to.add("{");
             add_items(to, v.size(), level, [&](std::size_t i) {
                 add_value(to, v.as_hash()[i].first, level + 1);
@@ -161,7 +161,7 @@ std::string_view number_name(std::uint16_t type) {
 
 void add_number(short_text& to, const detail::number& n) {
     using form = detail::number::form;
-    switch (n.what) {
+    switch (n.kind) {
         case form::boolean: return to.add(n.integer != 0 ? "true" : "false");
         case form::character: return to.add_character(static_cast<char32_t>(n.integer));
         case form::integer: return to.add(n.integer);
@@ -255,30 +255,30 @@ void add_part(short_text& to, const datum_reader& from, unsigned level) {
         inside();
         to.add(close);
     };
-    switch (from.what()) {
-        case node::nothing: return to.add("nothing");
-        case node::boolean:
-        case node::integer:
-        case node::natural:
-        case node::real:
-        case node::character: return add_number(to, from.as_number());
-        case node::symbol: return to.add_foreign(from.as_text());
-        case node::text: return to.add_quoted(from.as_text());
-        case node::octets: return add_bytes(to, from.as_octets().size());
-        case node::list:
+    switch (from.kind()) {
+        case datum_kind::nothing: return to.add("nothing");
+        case datum_kind::boolean:
+        case datum_kind::integer:
+        case datum_kind::natural:
+        case datum_kind::real:
+        case datum_kind::character: return add_number(to, from.as_number());
+        case datum_kind::symbol: return to.add_foreign(from.as_text());
+        case datum_kind::text: return to.add_quoted(from.as_text());
+        case datum_kind::octets: return add_bytes(to, from.as_octets().size());
+        case datum_kind::list:
             return enclosed(
                 "(", [&] { add_list(to, from.as_list(), level); }, ")");
-        case node::vector:
+        case datum_kind::vector:
             return enclosed(
                 "[", [&] { add_list(to, from.as_list(), level); }, "]");
-        case node::hash:
+        case datum_kind::hash:
             return enclosed(
                 "{", [&] { add_pairs(to, from.as_list(), level); }, "}");
-        case node::packed:
+        case datum_kind::packed:
             return enclosed(
                 "[", [&] { add_block(to, from.as_packed(), level); }, "]");
-        case node::record: return add_fields(to, from.as_record(), level);
-        case node::variant: return add_part(to, from.as_variant().held, level);
+        case datum_kind::record: return add_fields(to, from.as_record(), level);
+        case datum_kind::variant: return add_part(to, from.as_variant().held, level);
     }
     to.add("something that a later version added");
 }
@@ -290,38 +290,38 @@ void add_tree(short_text& to, const datum_reader& from) {
         to.add(count);
         if (count != 0) to.add(": ");
     };
-    switch (from.what()) {
-        case node::boolean: to.add("bool "); break;
-        case node::integer:
-        case node::natural: to.add("integer "); break;
-        case node::real: to.add("real "); break;
-        case node::character: to.add("character "); break;
-        case node::symbol: to.add("symbol "); break;
-        case node::text: to.add("string "); break;
-        case node::list: {
+    switch (from.kind()) {
+        case datum_kind::boolean: to.add("bool "); break;
+        case datum_kind::integer:
+        case datum_kind::natural: to.add("integer "); break;
+        case datum_kind::real: to.add("real "); break;
+        case datum_kind::character: to.add("character "); break;
+        case datum_kind::symbol: to.add("symbol "); break;
+        case datum_kind::text: to.add("string "); break;
+        case datum_kind::list: {
             const auto list = from.as_list();
             counted("list of ", list.size());
             return add_list(to, list, 0);
         }
-        case node::vector: {
+        case datum_kind::vector: {
             const auto list = from.as_list();
             counted("vector of ", list.size());
             return add_list(to, list, 0);
         }
-        case node::hash: {
+        case datum_kind::hash: {
             const auto list = from.as_list();
             counted("hash of ", list.size() / 2);
             return add_pairs(to, list, 0);
         }
-        case node::packed: {
+        case datum_kind::packed: {
             const auto block = from.as_packed();
             if (count_in(block) == 0 && !block.elements.empty()) return add_raw(to, block);
             counted("vector of ", count_in(block));
             if (!block.elements.empty()) add_block(to, block, 0);
             return;
         }
-        case node::record: to.add("struct "); break;
-        case node::variant: {
+        case datum_kind::record: to.add("struct "); break;
+        case datum_kind::variant: {
             const auto v = from.as_variant();
             to.add("alternative ");
             to.add(v.index);
@@ -352,15 +352,15 @@ void add_parsed(short_text& to, const Parse& parse, std::span<const std::byte> o
 std::string message::describe() const {
     short_text text;
     const auto tree = [&](datum_reader from) { add_tree(text, from); };
-    switch (what_) {
-        case kind::bytes: add_bytes(text, bytes_.size()); break;
-        case kind::raw: add_raw(text, {type_, bytes_}); break;
-        case kind::datum: add_parsed(text, detail::parse, bytes_, tree); break;
-        case kind::capnp:
+    switch (kind_) {
+        case message_kind::bytes: add_bytes(text, bytes_.size()); break;
+        case message_kind::raw: add_raw(text, {type_, bytes_}); break;
+        case message_kind::datum: add_parsed(text, detail::parse, bytes_, tree); break;
+        case message_kind::capnp:
             text.add("Cap'n Proto message of ");
             add_bytes(text, bytes_.size());
             break;
-        case kind::request: {
+        case message_kind::request: {
             const auto head = detail::parse_request_head(bytes_);
             text.add("call of ");
             if (head) text.add_foreign(head->method);
@@ -370,7 +370,7 @@ std::string message::describe() const {
             text.add(")");
             break;
         }
-        case kind::reply: {
+        case message_kind::reply: {
             const auto head = detail::parse_reply_head(bytes_);
             if (head && head->is_error) {
                 text.add("reply with the error ");
@@ -383,7 +383,7 @@ std::string message::describe() const {
         }
         default:
             text.add("message of kind ");
-            text.add(static_cast<unsigned>(what_));
+            text.add(static_cast<unsigned>(kind_));
             text.add(", ");
             add_bytes(text, bytes_.size());
     }

@@ -72,7 +72,8 @@ class shared_file {
 /// The number that a message of the test carries.
 std::uint64_t number_in(const message& m) {
     std::uint64_t number = 0;
-    if (m.what() == kind::raw) return static_cast<std::uint64_t>(m.as<std::int64_t>().value());
+    if (m.kind() == message_kind::raw)
+        return static_cast<std::uint64_t>(m.as<std::int64_t>().value());
     const auto octets = m.as<bytes>().value();
     std::memcpy(&number, octets.data(), sizeof number);
     return number;

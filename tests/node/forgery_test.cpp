@@ -32,7 +32,7 @@ namespace {
 void forge(channel& to_creator) {
     const auto what = to_creator.get<std::int64_t>().value();
     (void)to_creator.put(std::string("before"));
-    (void)to_creator.send(message{static_cast<kind>(what), 0, bytes(40)});
+    (void)to_creator.send(message{static_cast<message_kind>(what), 0, bytes(40)});
     (void)to_creator.put(std::string("after"));
     (void)to_creator.get();
 }
@@ -150,7 +150,7 @@ bool is_alive(peer& p) { return p.send(ping_frame{77}) && p.next<pong_frame>() =
 
 // -- a place that forges --
 
-class forging_place : public bridge_test, public ::testing::WithParamInterface<kind> {};
+class forging_place : public bridge_test, public ::testing::WithParamInterface<message_kind> {};
 
 TEST_P(forging_place, loses_its_channel_and_the_link_lives) {
     auto p = dial();
@@ -179,7 +179,8 @@ TEST_P(forging_place, loses_its_channel_and_the_link_lives) {
 }
 
 INSTANTIATE_TEST_SUITE_P(of, forging_place,
-                         ::testing::Values(kind::opened, kind::refused, kind{66}, kind{999}));
+                         ::testing::Values(message_kind::opened, message_kind::refused, message_kind{66},
+                                           message_kind{999}));
 
 TEST_F(bridge_test, a_place_that_breaks_its_memory_loses_its_channel_and_the_log_says_where) {
     auto p = dial();
@@ -261,13 +262,13 @@ TEST_F(bridge_test, a_place_from_a_library_announces_itself_once) {
             if (!data) continue;
             std::uint16_t what;
             std::memcpy(&what, data->records.data() + 12, sizeof what);
-            return static_cast<kind>(what);
+            return static_cast<message_kind>(what);
         }
-        return kind::bytes;
+        return message_kind::bytes;
     };
-    EXPECT_EQ(first_kind_of(1, "module_greet"), kind::opened);
-    EXPECT_EQ(first_kind_of(3, "no_such_symbol"), kind::refused);
-    EXPECT_EQ(first_kind_of(5, "module_announces_again"), kind::opened);
+    EXPECT_EQ(first_kind_of(1, "module_greet"), message_kind::opened);
+    EXPECT_EQ(first_kind_of(3, "no_such_symbol"), message_kind::refused);
+    EXPECT_EQ(first_kind_of(5, "module_announces_again"), message_kind::opened);
     while (!closed.contains(5)) {
         const auto next = p.next<close_frame>();
         ASSERT_TRUE(next);
@@ -321,7 +322,7 @@ TEST_F(forging_node, is_not_reached_over_the_link_of_the_root_by_another_place) 
     // The node has been asked for nothing but this.
     auto c = start_by_name();
     EXPECT_EQ(wire_id_, 1U);
-    EXPECT_EQ(detail::await_opened(c).what(), kind::opened);
+    EXPECT_EQ(detail::await_opened(c).kind(), message_kind::opened);
 
     // The same where the bridge is another one.
     ::kill(pid_, SIGKILL);
@@ -344,12 +345,12 @@ TEST_F(forging_node, is_not_reached_over_the_link_of_the_root_by_another_place) 
     ASSERT_TRUE(open);
     EXPECT_EQ(open->channel, 1U);
     ASSERT_TRUE(again.node.send(opened_frame{open->channel, ring, 1}));
-    EXPECT_EQ(detail::await_opened(fresh).what(), kind::opened);
+    EXPECT_EQ(detail::await_opened(fresh).kind(), message_kind::opened);
 }
 
 TEST_F(forging_node, cannot_announce_a_place_that_does_not_announce_itself) {
     auto c = start_by_name();
-    ASSERT_TRUE(node_->send(data_frame{wire_id_, 0, record_of(kind::opened)}));
+    ASSERT_TRUE(node_->send(data_frame{wire_id_, 0, record_of(message_kind::opened)}));
     EXPECT_TRUE(is_hung_up_on());
 }
 
@@ -389,7 +390,7 @@ TEST_F(forging_node, opens_nothing_to_whoever_has_dialed_it) {
 }
 
 TEST_F(forging_node, cannot_hide_in_a_pack_what_it_may_not_say) {
-    for (const kind hidden : {kind::opened, kind::refused, kind::part}) {
+    for (const message_kind hidden : {message_kind::opened, message_kind::refused, message_kind::part}) {
         SCOPED_TRACE(static_cast<int>(hidden));
         auto dialed = be_dialed(key_, "packer" + std::to_string(static_cast<int>(hidden)));
         auto c = ask_bridge(start_command{dialed.link, control::library_entry{"/x.so", "x"}, ""});
@@ -412,9 +413,9 @@ TEST_F(forging_node, cannot_hide_in_a_pack_what_it_may_not_say) {
 
 TEST_F(forging_node, announces_a_place_from_a_library_once) {
     auto c = start_library();
-    const auto opened = record_of(kind::opened);
+    const auto opened = record_of(message_kind::opened);
     ASSERT_TRUE(node_->send(data_frame{wire_id_, 0, opened}));
-    EXPECT_EQ(detail::await_opened(c).what(), kind::opened);
+    EXPECT_EQ(detail::await_opened(c).kind(), message_kind::opened);
     ASSERT_TRUE(node_->send(ping_frame{1}));
     ASSERT_TRUE(node_->next<pong_frame>());
     ASSERT_TRUE(node_->send(data_frame{wire_id_, opened.size(), opened}));
@@ -630,7 +631,7 @@ TEST_F(forging_node_beside_a_halted_nursery, the_end_comes_with_its_text) {
     ::kill(nursery_, SIGCONT);
     expect_end_with_text();
     auto c = start_by_name();
-    EXPECT_EQ(detail::await_opened(c).what(), kind::opened);
+    EXPECT_EQ(detail::await_opened(c).kind(), message_kind::opened);
 }
 
 TEST_F(forging_node_beside_a_halted_nursery, the_end_of_the_link_does_not_overtake_it) {
@@ -652,7 +653,7 @@ TEST_F(forging_node_beside_a_halted_nursery, whoever_has_closed_the_channel_cost
     channel_ = {};
     ::kill(nursery_, SIGCONT);
     auto c = start_by_name();
-    EXPECT_EQ(detail::await_opened(c).what(), kind::opened);
+    EXPECT_EQ(detail::await_opened(c).kind(), message_kind::opened);
 }
 
 // -- what records give away --
@@ -735,7 +736,7 @@ void expect_the_other_two(pid_t bridge, std::size_t large_ring, const node_key& 
     for (auto* c : {&first, &last}) {
         const auto answer = c->receive();
         ASSERT_TRUE(answer) << answer.error().message();
-        EXPECT_EQ(answer->what(), kind::refused);  // since it listens already
+        EXPECT_EQ(answer->kind(), message_kind::refused);  // since it listens already
     }
     EXPECT_NE(heard("[bridge] a channel could not be taken: "), "");
 }

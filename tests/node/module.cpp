@@ -31,7 +31,7 @@ inline const auto counts_entry = places::register_entry<module_counts>("module-c
 /// Asked, it prints until nobody takes it for a while, and says how much that was.
 void module_prints(places::inbox& in) {
     auto asked = in.get();
-    while (asked && asked->content.what() != places::kind::datum) asked = in.get();
+    while (asked && asked->content.kind() != places::message_kind::datum) asked = in.get();
     if (!asked) return;
     (void)::fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK);
     const std::string line = std::string(1000, '.') + "\n";
@@ -59,7 +59,7 @@ inline const auto visits_entry = places::register_entry<module_visits>("module-v
 
 /// It has been announced already when this runs.
 extern "C" void module_announces_again(places::inbox& in) {
-    (void)in.creator().send(places::message{places::kind::opened, 0, {}});
+    (void)in.creator().send(places::message{places::message_kind::opened, 0, {}});
     while (in.get()) {
     }
 }

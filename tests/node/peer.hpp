@@ -189,12 +189,12 @@ inline octets record(std::string_view text, std::uint32_t claimed_length = 0,
     std::memcpy(bytes.data() + sizeof(shm::record_header), text.data(), text.size());
     return bytes;
 }
-inline octets record_of(places::kind what, std::string_view text = "") {
+inline octets record_of(places::message_kind what, std::string_view text = "") {
     return record(text, 0, static_cast<std::uint16_t>(what));
 }
 inline octets record_of(const message& m) {
     const auto body = m.bytes();
-    return record_of(m.what(), {reinterpret_cast<const char*>(body.data()), body.size()});
+    return record_of(m.kind(), {reinterpret_cast<const char*>(body.data()), body.size()});
 }
 
 /// The test's own node listens, and is left as it was.

@@ -28,7 +28,7 @@ const auto seven_entry = register_entry<seven>("seven");
 /// Prints until nobody takes it for a while, and says how much that was.
 void printer(inbox& in) {
     auto asked = in.get();
-    while (asked && asked->content.what() != kind::datum) asked = in.get();
+    while (asked && asked->content.kind() != message_kind::datum) asked = in.get();
     if (!asked) return;
     (void)::fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK);
     const std::string line = std::string(1000, '.') + "\n";
@@ -226,17 +226,17 @@ TEST_F(bridge_test, breaking_the_protocol_costs_the_link_and_nothing_else) {
         {"a refusal behind an honest record",
          [&](peer& p) {
              auto both = one;
-             const auto refused = record_of(kind::refused);
+             const auto refused = record_of(message_kind::refused);
              both.insert(both.end(), refused.begin(), refused.end());
              p.send(data_frame{1, 0, both});
          }},
         {"a start, as a record",
          [](peer& p) {
-             p.send(data_frame{1, 0, record_of(kind::opened)});
+             p.send(data_frame{1, 0, record_of(message_kind::opened)});
          }},
         {"a refusal, as a record",
          [](peer& p) {
-             p.send(data_frame{1, 0, record_of(kind::refused)});
+             p.send(data_frame{1, 0, record_of(message_kind::refused)});
          }},
         {"a record of a kind that is still to come",
          [](peer& p) {

@@ -549,7 +549,7 @@ TEST(channel, is_corrupt_when_parts_make_no_message) {
             [](channel& c, int way) {
                 auto& raw = places::detail::state_of::get(c)->end().out();
                 const auto first = static_cast<std::uint16_t>(places::shm::continues);
-                const auto part = static_cast<std::uint16_t>(places::kind::part);
+                const auto part = static_cast<std::uint16_t>(places::message_kind::part);
                 std::vector<std::byte> head(100);
                 head[0] = std::byte{200};  // of these 92 octets come first
                 if (way == 0) (void)raw.try_put(part, 0, head);
@@ -574,7 +574,7 @@ TEST(channel, is_corrupt_when_parts_make_no_message) {
     places::client<measured, places::place> c{spawn([](channel& to) {
         (void)to.get<int>();
         auto& raw = places::detail::state_of::get(to)->end().out();
-        (void)raw.try_put(static_cast<std::uint16_t>(places::kind::part), 0, octets(10));
+        (void)raw.try_put(static_cast<std::uint16_t>(places::message_kind::part), 0, octets(10));
     })};
     const auto text = text_of_error(errc::corrupt, [&] { (void)c.repeat("x", 1); });
     EXPECT_NE(text.find("(first at position 0)"), std::string::npos) << text;
@@ -584,7 +584,7 @@ TEST(channel, is_corrupt_when_parts_make_no_message) {
 
 namespace {
 
-constexpr auto part_of = static_cast<std::uint16_t>(places::kind::part);
+constexpr auto part_of = static_cast<std::uint16_t>(places::message_kind::part);
 
 /// Begins a message of 128 MiB with `count` parts, and leaves it there.
 void send_parts_without_end(channel& c, std::size_t count) {

@@ -159,8 +159,8 @@ TEST(channel, says_misuse_of_every_call_while_another_thread_waits) {
     }
     // The place is asked by other means than this end, which its reader still has.
     EXPECT_EQ(places::detail::state_of::get(p)->end().out().try_put(
-                  static_cast<std::uint16_t>(places::kind::raw), places::detail::fingerprint<int>(),
-                  std::as_bytes(std::span{numbers})),
+                  static_cast<std::uint16_t>(places::message_kind::raw),
+                  places::detail::fingerprint<int>(), std::as_bytes(std::span{numbers})),
               status::ok);
     reader.join();
     EXPECT_EQ(p.wait().value, 0);

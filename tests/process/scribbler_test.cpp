@@ -90,7 +90,7 @@ void scribble(channel& creator, std::size_t which, std::uint64_t seed) {
         (void)creator.receive(at_once);
         (void)server.send(places::detail::make_request(n.below(9), "twice", std::int64_t{1}),
                           at_once);
-        (void)server.send({places::kind::request, 0, n.octets(size)}, at_once);
+        (void)server.send({places::message_kind::request, 0, n.octets(size)}, at_once);
         (void)server.receive(at_once);
     };
     for (int i = 0; i < 20; ++i) talk();

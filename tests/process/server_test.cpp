@@ -474,7 +474,7 @@ TEST(server, refuses_what_is_no_call_and_lives_on) {
     };
     EXPECT_TRUE(ask(places::message::of(std::string("hello"))).is_error());
     const std::vector<std::byte> noise(100, std::byte{0xff});
-    EXPECT_TRUE(ask({places::kind::request, 0, noise}).is_error());
+    EXPECT_TRUE(ask({places::message_kind::request, 0, noise}).is_error());
     EXPECT_EQ(ask(places::detail::make_request(5, "add", 5)).as<int>().value(), 5);
 }
 

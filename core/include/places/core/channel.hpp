@@ -31,7 +31,7 @@ struct state_of;
 /// Returns: true if the record is a raw value of that type and of that size.
 inline bool is_raw_record(const shm::record_view& record, std::uint16_t type,
                           std::size_t size) noexcept {
-    return record.kind == static_cast<std::uint16_t>(kind::raw) && record.flags == type &&
+    return record.kind == static_cast<std::uint16_t>(message_kind::raw) && record.flags == type &&
            record.payload.size() == size;
 }
 }  // namespace detail
@@ -401,7 +401,7 @@ class channel {
     status put_until(const T& v, clock::time_point until);
     template <message_type T>
     result<T> get_until(clock::time_point until);
-    status put_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
+    status put_bytes(message_kind k, std::uint16_t type, std::span<const std::byte> payload,
                      clock::time_point until);
     /// The next message, to be received: what was shown before is given back.
     shm::peeked next(clock::time_point until);
@@ -424,7 +424,7 @@ class channel {
     result<std::size_t> get_batch_until(std::span<T> into, clock::time_point until);
     template <message_type T>
     static result<T> decoded(const shm::record_view& record);
-    status add_bytes(kind k, std::uint16_t type, std::span<const std::byte> payload,
+    status add_bytes(message_kind k, std::uint16_t type, std::span<const std::byte> payload,
                      clock::time_point until);
     batch_outcome add_run(std::uint16_t type, std::size_t size, std::span<const std::byte> values,
                           clock::time_point until);
@@ -459,11 +459,11 @@ std::optional<std::size_t> select(std::initializer_list<channel*> channels,
 template <sendable_type T>
 status channel::put_until(const T& v, clock::time_point until) {
     if constexpr (detail::is_raw_message<T>) {
-        return put_bytes(kind::raw, detail::fingerprint<T>(), std::as_bytes(std::span{&v, 1}),
-                         until);
+        return put_bytes(message_kind::raw, detail::fingerprint<T>(),
+                         std::as_bytes(std::span{&v, 1}), until);
     } else if constexpr (detail::is_octet_span<T> || std::is_same_v<T, std::vector<std::byte>>) {
         // From where they lie: what is too large is refused before anybody copies it.
-        return put_bytes(kind::bytes, 0, v, until);
+        return put_bytes(message_kind::bytes, 0, v, until);
     } else {
         return send(message::of(v), until);
     }
@@ -485,13 +485,13 @@ result<T> channel::decoded(const shm::record_view& record) {
             }
         }
     } else if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
-        if (record.kind == static_cast<std::uint16_t>(kind::bytes)) {
+        if (record.kind == static_cast<std::uint16_t>(message_kind::bytes)) {
             return result<T>(boost::system::in_place_value, record.payload.begin(),
                              record.payload.end());
         }
     }
     // Copied first: what is decoded must not change under the decoder.
-    return message{static_cast<kind>(record.kind),
+    return message{static_cast<message_kind>(record.kind),
                    record.flags,
                    {record.payload.begin(), record.payload.end()}}
         .template as<T>();
@@ -523,10 +523,10 @@ batch_outcome channel::put_batch_until(std::span<const T> all, clock::time_point
         for (; done.count < all.size(); ++done.count) {
             const auto& v = all[done.count];
             if constexpr (detail::is_octet_span<T> || std::is_same_v<T, std::vector<std::byte>>) {
-                done.state = add_bytes(kind::bytes, 0, v, until);
+                done.state = add_bytes(message_kind::bytes, 0, v, until);
             } else {
                 const auto m = message::of(v);
-                done.state = add_bytes(m.what(), m.type(), m.bytes(), until);
+                done.state = add_bytes(m.kind(), m.type(), m.bytes(), until);
             }
             if (done.state != status::ok) break;
         }

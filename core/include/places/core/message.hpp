@@ -13,10 +13,11 @@ std::string readable_name(const std::type_info& type);
 }  // namespace detail
 
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wshadow"  // g++ 12 takes the scoped kind::bytes for places::bytes
+#pragma GCC diagnostic ignored \
+    "-Wshadow"  // g++ 12 takes the scoped message_kind::bytes for places::bytes
 /// The kind of content in a record. Channels use the kinds from 64 on; users never see these. The
 /// last two are not messages (shm::aside), and are not counted.
-enum class kind : std::uint16_t {
+enum class message_kind : std::uint16_t {
     bytes = 0,  ///< bytes that the library does not interpret
     raw = 1,    ///< one trivially copyable value, as its memory
     datum = 2,  ///< a tree, see core/message.capnp
@@ -65,8 +66,10 @@ result<std::decay_t<T>> not_received() {
 class message {
   public:
     message() noexcept = default;
-    message(kind k, std::uint16_t type, std::vector<std::byte> bytes) noexcept
-        : what_(k), type_(type), bytes_(std::move(bytes)) {}
+    message(message_kind k, std::uint16_t type, std::vector<std::byte> bytes) noexcept
+        : kind_(k),
+          type_(type),
+          bytes_(std::move(bytes)) {}
 
     /// Encodes `v`: bytes as they are, raw types as their memory, all other types as a tree. A
     /// string literal, any other char array and a const char* become a std::string.
@@ -98,7 +101,7 @@ class message {
     ///          "...".
     std::string describe() const;
 
-    places::kind what() const noexcept { return what_; }
+    places::message_kind kind() const noexcept { return kind_; }
     /// Returns: the fingerprint of the type of a raw message; 0 for any other kind.
     std::uint16_t type() const noexcept { return type_; }
     std::span<const std::byte> bytes() const& noexcept { return bytes_; }
@@ -109,7 +112,7 @@ class message {
     result<T> read_as() const;
     reason wrong_type_for(const std::type_info& wanted) const;
 
-    places::kind what_ = kind::bytes;
+    places::message_kind kind_ = message_kind::bytes;
     std::uint16_t type_ = 0;
     std::vector<std::byte> bytes_;
 };
@@ -121,15 +124,15 @@ message message::of(const T& v) {
     if constexpr (!detail::is_owned<T>) {
         return of(detail::owned_of(v));
     } else if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
-        return {kind::bytes, 0, v};
+        return {message_kind::bytes, 0, v};
     } else if constexpr (detail::is_octet_span<T>) {
-        return {kind::bytes, 0, {v.begin(), v.end()}};
+        return {message_kind::bytes, 0, {v.begin(), v.end()}};
     } else if constexpr (detail::is_raw_message<T>) {
         std::vector<std::byte> memory(sizeof(T));
         std::memcpy(memory.data(), &v, sizeof(T));
-        return {kind::raw, detail::fingerprint<T>(), std::move(memory)};
+        return {message_kind::raw, detail::fingerprint<T>(), std::move(memory)};
     } else {
-        return {kind::datum, 0, detail::encode_datum(v)};
+        return {message_kind::datum, 0, detail::encode_datum(v)};
     }
 }
 
@@ -145,26 +148,26 @@ template <message_type T>
 result<T> message::read_as() const {
     if constexpr (!detail::is_received<T>) {
         // as() explains it.
-    } else if (what_ == kind::datum) {
+    } else if (kind_ == message_kind::datum) {
         return detail::decode_datum<T>(bytes_);
     }
     if constexpr (!detail::is_received<T>) {
         // As above.
     } else if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
-        if (what_ == kind::bytes) return bytes_;
+        if (kind_ == message_kind::bytes) return bytes_;
     } else if constexpr (std::is_same_v<T, value>) {
-        if (what_ == kind::bytes) return value(bytes_);
-        if (what_ == kind::raw) {
+        if (kind_ == message_kind::bytes) return value(bytes_);
+        if (kind_ == message_kind::raw) {
             value v;
             if (detail::value_of({type_, bytes_}, v) == detail::match::yes) return v;
         }
     } else if constexpr (std::is_same_v<T, bool>) {
         // Any octet but 0 counts as true: no other process can make us a bool that is neither.
-        if (what_ == kind::raw && type_ == detail::packed_bool && bytes_.size() == 1) {
+        if (kind_ == message_kind::raw && type_ == detail::packed_bool && bytes_.size() == 1) {
             return bytes_[0] != std::byte{0};
         }
     } else if constexpr (detail::is_raw<T>) {
-        if (what_ == kind::raw && type_ == detail::fingerprint<T>() &&
+        if (kind_ == message_kind::raw && type_ == detail::fingerprint<T>() &&
             bytes_.size() == sizeof(T)) {
             T out = detail::blank<T>();
             std::memcpy(static_cast<void*>(&out), bytes_.data(), sizeof(T));

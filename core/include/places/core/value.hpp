@@ -49,6 +49,21 @@ concept plain_integer =
 
 }  // namespace detail
 
+/// What a value holds.
+enum class value_kind : std::uint8_t {
+    void_,
+    boolean,
+    integer,
+    real,
+    character,
+    symbol,
+    string,
+    octets,
+    list,
+    vector,
+    hash,
+};
+
 /// One of: void, bool, integer (64 bits), real, char, symbol, string, bytes, list, vector, hash.
 /// Owns all it holds; an ordinary copyable value, safe as any std container is.
 /// Strings may hold any bytes; UTF-8 is only a convention.
@@ -56,19 +71,6 @@ concept plain_integer =
 /// Observers of another kind throw places::error{wrong_type}: `expected integer, got string "a"`.
 class value {
   public:
-    enum class kind : std::uint8_t {
-        void_,
-        boolean,
-        integer,
-        real,
-        character,
-        symbol,
-        string,
-        octets,
-        list,
-        vector,
-        hash,
-    };
     using entry = std::pair<value, value>;
 
     value() noexcept = default;
@@ -103,18 +105,18 @@ class value {
     static value hash(std::initializer_list<entry> entries = {});
     static value hash_of(std::vector<entry> entries);
 
-    value::kind what() const noexcept { return static_cast<value::kind>(held_.index()); }
-    bool is_void() const noexcept { return what() == kind::void_; }
-    bool is_bool() const noexcept { return what() == kind::boolean; }
-    bool is_integer() const noexcept { return what() == kind::integer; }
-    bool is_real() const noexcept { return what() == kind::real; }
-    bool is_char() const noexcept { return what() == kind::character; }
-    bool is_symbol() const noexcept { return what() == kind::symbol; }
-    bool is_string() const noexcept { return what() == kind::string; }
-    bool is_bytes() const noexcept { return what() == kind::octets; }
-    bool is_list() const noexcept { return what() == kind::list; }
-    bool is_vector() const noexcept { return what() == kind::vector; }
-    bool is_hash() const noexcept { return what() == kind::hash; }
+    value_kind kind() const noexcept { return static_cast<value_kind>(held_.index()); }
+    bool is_void() const noexcept { return kind() == value_kind::void_; }
+    bool is_bool() const noexcept { return kind() == value_kind::boolean; }
+    bool is_integer() const noexcept { return kind() == value_kind::integer; }
+    bool is_real() const noexcept { return kind() == value_kind::real; }
+    bool is_char() const noexcept { return kind() == value_kind::character; }
+    bool is_symbol() const noexcept { return kind() == value_kind::symbol; }
+    bool is_string() const noexcept { return kind() == value_kind::string; }
+    bool is_bytes() const noexcept { return kind() == value_kind::octets; }
+    bool is_list() const noexcept { return kind() == value_kind::list; }
+    bool is_vector() const noexcept { return kind() == value_kind::vector; }
+    bool is_hash() const noexcept { return kind() == value_kind::hash; }
     /// Racket's truth: everything but `#f` counts as true.
     bool is_false() const noexcept;
 
@@ -173,7 +175,7 @@ class value {
     Held& held(const char* expected);
     const std::vector<value>& items() const;
 
-    // In the order of `kind`: what() is the index.
+    // In the order of value_kind: kind() is the index.
     std::variant<void_value, bool, std::int64_t, double, char32_t, places::symbol, std::string,
                  places::bytes, list_items, vector_items, hash_entries>
         held_;

@@ -13,18 +13,17 @@ message make_request(std::uint64_t id, std::string_view method, const Arguments&
         (detail::write(list[i++], arguments), ...);
         (void)list, (void)i;
     };
-    return {kind::request, 0,
-            build_request(
-                (detail::words_of(arguments) + ... + 0), id, method, sizeof...(Arguments),
-                [](datum_list_writer list, const void* context) {
-                    (*static_cast<decltype(fill)*>(context))(list);
-                },
-                &fill)};
+    return {message_kind::request, 0,
+            build_request((detail::words_of(arguments) + ... + 0), id, method, sizeof...(Arguments),
+                          [](datum_list_writer list, const void* context) {
+                              (*static_cast<decltype(fill)*>(context))(list);
+                          },
+                          &fill)};
 }
 
 template <class T>
 message make_reply(std::uint64_t id, const T& answer) {
-    return {kind::reply, 0,
+    return {message_kind::reply, 0,
             build_reply(
                 detail::words_of(answer), id,
                 [](datum_writer root, const void* context) {
@@ -36,7 +35,7 @@ message make_reply(std::uint64_t id, const T& answer) {
 inline message make_void_reply(std::uint64_t id) { return make_reply(id, void_value{}); }
 
 inline message make_error_reply(std::uint64_t id, std::string_view text) {
-    return {kind::reply, 0, build_error_reply(id, text)};
+    return {message_kind::reply, 0, build_error_reply(id, text)};
 }
 
 /// A call as the server receives it. Owns its message; arguments are decoded when asked for.
@@ -44,7 +43,7 @@ class request {
   public:
     /// Returns: a request | wrong_type | corrupt.
     static result<request> parse(message m) {
-        if (m.what() != kind::request) return make_error_code(errc::wrong_type);
+        if (m.kind() != message_kind::request) return make_error_code(errc::wrong_type);
         result<request_head> head = parse_request_head(m.bytes());
         if (head.has_error()) return head.error();
         return request(std::move(*head), std::move(m));
@@ -81,7 +80,7 @@ class reply {
   public:
     /// Returns: a reply | wrong_type | corrupt.
     static result<reply> parse(message m) {
-        if (m.what() != kind::reply) return make_error_code(errc::wrong_type);
+        if (m.kind() != message_kind::reply) return make_error_code(errc::wrong_type);
         result<reply_head> head = parse_reply_head(m.bytes());
         if (head.has_error()) return head.error();
         return reply(std::move(*head), std::move(m));

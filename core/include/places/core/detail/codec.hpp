@@ -95,14 +95,14 @@ match from_number(const number& n, T& out) {
         if (from_number(n, underlying) == match::no) return match::no;
         out = static_cast<T>(underlying);
     } else if constexpr (s == shape::boolean) {
-        if (n.what != form::boolean) return match::no;
+        if (n.kind != form::boolean) return match::no;
         out = n.integer != 0;
     } else if constexpr (s == shape::character) {
-        if (n.what != form::character) return match::no;
+        if (n.kind != form::character) return match::no;
         out = static_cast<char32_t>(n.integer);
     } else if constexpr (s == shape::integer) {
         using limits = std::numeric_limits<T>;
-        if (n.what == form::integer) {
+        if (n.kind == form::integer) {
             // Compared by hand: std::in_range takes no character types.
             if (n.integer < 0 ? !std::is_signed_v<T> ||
                                     n.integer < static_cast<std::int64_t>(limits::min())
@@ -111,7 +111,7 @@ match from_number(const number& n, T& out) {
                 return match::no;
             }
             out = static_cast<T>(n.integer);
-        } else if (n.what == form::natural && std::is_same_v<std::make_unsigned_t<T>, T> &&
+        } else if (n.kind == form::natural && std::is_same_v<std::make_unsigned_t<T>, T> &&
                    sizeof(T) == 8) {
             out = static_cast<T>(n.natural);
         } else {
@@ -119,14 +119,14 @@ match from_number(const number& n, T& out) {
         }
     } else {
         static_assert(s == shape::real);
-        if (n.what == form::real) {
+        if (n.kind == form::real) {
             // A finite number over the range of float would arrive as infinity.
             if (std::isfinite(n.real) &&
                 std::abs(n.real) > static_cast<double>(std::numeric_limits<T>::max())) {
                 return match::no;
             }
             out = static_cast<T>(n.real);
-        } else if (n.what == form::integer) {
+        } else if (n.kind == form::integer) {
             out = static_cast<T>(n.integer);
         } else {
             return match::no;
@@ -141,8 +141,8 @@ match from_number(const number& n, T& out) {
 /// refuse it.
 template <class Element, class Add>
 match read_elements(datum_reader from, const Add& add) {
-    const node what = from.what();
-    if (what == node::list || what == node::vector) {
+    const datum_kind kind = from.kind();
+    if (kind == datum_kind::list || kind == datum_kind::vector) {
         const datum_list_reader list = from.as_list();
         for (std::size_t i = 0; i < list.size(); ++i) {
             Element element = blank<Element>();
@@ -151,7 +151,7 @@ match read_elements(datum_reader from, const Add& add) {
         }
         return match::yes;
     }
-    if (what != node::packed) return match::no;
+    if (kind != datum_kind::packed) return match::no;
 
     const packed_view packed = from.as_packed();
     constexpr shape s = shape_of<Element>();
@@ -200,9 +200,9 @@ template <class T>
 match read_array(datum_reader from, T& out) {
     using element = typename fixed_array<T>::element;
     constexpr std::size_t size = fixed_array<T>::size;
-    const node what = from.what();
+    const datum_kind kind = from.kind();
     if constexpr (is_raw<T> && size != 0) {
-        if (what == node::packed) {
+        if (kind == datum_kind::packed) {
             const packed_view packed = from.as_packed();
             if (is_block_of<element>(packed)) {
                 if (packed.elements.size() != size * sizeof(element)) return match::no;
@@ -213,7 +213,7 @@ match read_array(datum_reader from, T& out) {
         }
     }
     if constexpr (std::is_array_v<element>) {
-        if (what != node::vector && what != node::list) return match::no;
+        if (kind != datum_kind::vector && kind != datum_kind::list) return match::no;
         const datum_list_reader list = from.as_list();
         if (list.size() != size) return match::no;
         for (std::size_t i = 0; i < size; ++i) {
@@ -236,7 +236,7 @@ match read_sequence(datum_reader from, T& out) {
     using element = typename T::value_type;
     out.clear();
     if constexpr (packable<T> && requires { out.resize(std::size_t{}); }) {
-        if (from.what() == node::packed) {
+        if (from.kind() == datum_kind::packed) {
             const packed_view packed = from.as_packed();
             if (is_block_of<element>(packed)) {
                 out.resize(packed.elements.size() / sizeof(element));
@@ -256,7 +256,7 @@ match read_sequence(datum_reader from, T& out) {
 
 template <class T>
 match read_map(datum_reader from, T& out) {
-    if (from.what() != node::hash) return match::no;
+    if (from.kind() != datum_kind::hash) return match::no;
     out.clear();
     const datum_list_reader list = from.as_list();
     for (std::size_t i = 0; i + 1 < list.size(); i += 2) {
@@ -271,7 +271,7 @@ match read_map(datum_reader from, T& out) {
 
 template <class T>
 match read_record(datum_reader from, T& out) {
-    if (from.what() != node::record) return match::no;
+    if (from.kind() != datum_kind::record) return match::no;
     const record_view record = from.as_record();
     const bool in_order =
         record.names == member_names<T>() && record.fields.size() == member_count<T>;
@@ -451,27 +451,27 @@ match read(datum_reader from, T& out) {
     constexpr shape s = shape_of<T>();
     static_assert(s != shape::refused && s != shape::octet_span && s != shape::value);
     if constexpr (s == shape::nothing) {
-        return from.what() == node::nothing ? match::yes : match::no;
+        return from.kind() == datum_kind::nothing ? match::yes : match::no;
     } else if constexpr (s == shape::boolean || s == shape::character || s == shape::integer ||
                          s == shape::real || s == shape::enumeration) {
         return from.is_number() ? from_number(from.as_number(), out) : match::no;
     } else if constexpr (s == shape::symbol) {
-        if (from.what() != node::symbol) return match::no;
+        if (from.kind() != datum_kind::symbol) return match::no;
         out.name = from.as_text();
         return match::yes;
     } else if constexpr (s == shape::text) {
-        if (from.what() != node::text) return match::no;
+        if (from.kind() != datum_kind::text) return match::no;
         out = from.as_text();
         return match::yes;
     } else if constexpr (s == shape::char_array) {
-        if (from.what() != node::text) return match::no;
+        if (from.kind() != datum_kind::text) return match::no;
         const std::string_view text = from.as_text();
         if (text.size() > sizeof out) return match::no;
         std::memset(out, 0, sizeof out);
         text.copy(out, text.size());
         return match::yes;
     } else if constexpr (s == shape::octet_vector) {
-        if (from.what() != node::octets) return match::no;
+        if (from.kind() != datum_kind::octets) return match::no;
         const auto octets = from.as_octets();
         out.assign(octets.begin(), octets.end());
         return match::yes;
@@ -479,21 +479,21 @@ match read(datum_reader from, T& out) {
         using element = typename T::value_type;
         out.reset();
         if constexpr (may_be_nothing<element>) {
-            if (from.what() != node::list) return match::no;
+            if (from.kind() != datum_kind::list) return match::no;
             const datum_list_reader list = from.as_list();
             if (list.size() == 0) return match::yes;
             if (list.size() != 1) return match::no;
             return detail::read(list[0], out.emplace(blank<element>()));
         } else {
-            if (from.what() == node::nothing) return match::yes;
+            if (from.kind() == datum_kind::nothing) return match::yes;
             return detail::read(from, out.emplace(blank<element>()));
         }
     } else if constexpr (s == shape::variant) {
-        if (from.what() != node::variant) return match::no;
+        if (from.kind() != datum_kind::variant) return match::no;
         return read_alternative(from.as_variant(), out,
                                 std::make_index_sequence<std::variant_size_v<T>>{});
     } else if constexpr (s == shape::tuple) {
-        if (from.what() != node::list && from.what() != node::vector) return match::no;
+        if (from.kind() != datum_kind::list && from.kind() != datum_kind::vector) return match::no;
         return read_tuple(from.as_list(), out,
                           std::make_index_sequence<std::tuple_size_v<T>>{});
     } else if constexpr (s == shape::duration) {
@@ -511,7 +511,7 @@ match read(datum_reader from, T& out) {
         return read_record(from, out);
     } else {
         static_assert(s == shape::opaque);
-        if (from.what() != node::packed) return match::no;
+        if (from.kind() != datum_kind::packed) return match::no;
         const packed_view packed = from.as_packed();
         if (packed.type != fingerprint<T>() || packed.elements.size() != sizeof(T)) {
             return match::no;

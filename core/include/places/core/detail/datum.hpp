@@ -27,7 +27,7 @@ constexpr std::size_t words_of_list(std::size_t size) noexcept { return 1 + datu
 enum class [[nodiscard]] match : bool { no, yes };
 
 /// The members of Datum's union, in the order of the schema; `octets` are its `bytes`.
-enum class node : std::uint16_t {
+enum class datum_kind : std::uint16_t {
     nothing,
     boolean,
     integer,
@@ -92,7 +92,7 @@ class datum_list_writer {
 /// Any of the tree's numbers, whole and unconverted.
 struct number {
     enum class form : std::uint8_t { boolean, character, integer, natural, real };
-    form what;
+    form kind;
     std::int64_t integer;   ///< also of a boolean and a character
     std::uint64_t natural;  ///< only above INT64_MAX
     double real;
@@ -112,11 +112,11 @@ struct record_view;
 struct variant_view;
 
 /// One Datum of a received tree. A handle: valid only inside the `visit` it was passed to.
-/// Observers other than what() may be called only for that node, and once: reading the same
+/// Observers other than kind() may be called only for that kind, and once: reading the same
 /// part many times exhausts the limit that keeps hostile bytes from costing more than they weigh.
 class datum_reader {
   public:
-    node what() const;
+    datum_kind kind() const;
     bool is_number() const;
     number as_number() const;
     std::span<const std::byte> as_octets() const;  ///< symbol, text or bytes

@@ -210,12 +210,12 @@ consteval bool is_raw_type() {
     }
 }
 
-/// Sent as kind::raw, and packed when it is the element of a vector or array.
+/// Sent as message_kind::raw, and packed when it is the element of a vector or array.
 template <class T>
 inline constexpr bool is_raw = is_raw_type<T>();
 
-/// Sent as kind::raw when it is the whole message. A char array is then a string instead: its size
-/// is the literal's, and no receiver could ask for it.
+/// Sent as message_kind::raw when it is the whole message. A char array is then a string instead:
+/// its size is the literal's, and no receiver could ask for it.
 template <class T>
 inline constexpr bool is_raw_message = is_raw<T> && !std::is_array_v<T>;
 
