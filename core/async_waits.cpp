@@ -78,7 +78,7 @@ void async_waits::look_at(std::uint64_t channel_id) {
     for (const auto& s : found->second) s->look();
 }
 
-async_waits::place async_waits::add(sleeper s) {
+async_waits::position async_waits::add(sleeper s) {
     if (!watches_) watch();
     const auto here = sleepers_.insert(sleepers_.end(), std::move(s));
     for (const auto& i : here->on) by_channel_[i.channel->id()].push_back(here);
@@ -95,7 +95,7 @@ async_waits::place async_waits::add(sleeper s) {
     return here;
 }
 
-void async_waits::remove(place where) {
+void async_waits::remove(position where) {
     const auto on = where->on;
     for (const auto& i : on) {
         const auto found = by_channel_.find(i.channel->id());

@@ -46,7 +46,7 @@ class async_waits {
         std::span<const interest> on;
         std::function<void()> look;  ///< something may be there; may not add or remove
     };
-    using place = std::list<sleeper>::iterator;
+    using position = std::list<sleeper>::iterator;
 
     /// Until stop(), `by` hears of all who call.
     /// Returns: whether it did not before.
@@ -57,9 +57,9 @@ class async_waits {
     void look_at(std::uint64_t channel_id);
 
     /// Parks the channels: look once more at what the sleep is for before sleeping.
-    place add(sleeper s);
+    position add(sleeper s);
     /// Unparks them, but for those that others sleep on.
-    void remove(place where);
+    void remove(position where);
     bool is_empty() const noexcept { return sleepers_.empty(); }
     void look_all();
 
@@ -79,7 +79,7 @@ class async_waits {
     std::unique_ptr<boost::asio::posix::stream_descriptor> wakeups_;
     std::unique_ptr<boost::asio::posix::stream_descriptor> control_;
     std::list<sleeper> sleepers_;
-    std::unordered_map<std::uint64_t, std::vector<place>> by_channel_;  // whoever sleeps on each
+    std::unordered_map<std::uint64_t, std::vector<position>> by_channel_;  // whoever sleeps on each
     boost::intrusive::list<wakeup_listener, boost::intrusive::constant_time_size<false>> listeners_;
     // What is posted may outlive us.
     struct posted {

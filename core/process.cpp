@@ -604,13 +604,13 @@ std::shared_ptr<unique_fd> process::doorbell_of(std::uint64_t peer_id, unique_fd
 
 news_watch::news_watch(process& self, std::function<void()> handler) : self_(self) {
     const std::lock_guard lock(self_.watches_mutex_);
-    place_ = self_.watches_.insert(self_.watches_.end(), std::move(handler));
+    position_ = self_.watches_.insert(self_.watches_.end(), std::move(handler));
 }
 
 news_watch::~news_watch() {
     if (self_.origin().is_forked()) return;  // a thread may have held the mutex at the fork
     const std::lock_guard lock(self_.watches_mutex_);
-    self_.watches_.erase(place_);
+    self_.watches_.erase(position_);
 }
 
 wakeup_claim::wakeup_claim(process& self, const void* owner) : self_(self) {

@@ -333,7 +333,7 @@ class news_watch {
   private:
     process& self_;
     std::shared_ptr<process> life_ = self_.weak_from_this().lock();
-    std::list<std::function<void()>>::iterator place_;
+    std::list<std::function<void()>>::iterator position_;
 };
 
 /// The right to wait for the wakeups of this process, which one inbox, router or bridge has at a

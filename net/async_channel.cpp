@@ -205,7 +205,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
         rest();
         if (!wanted.record && !wanted.room) return false;
         on_ = wanted;
-        place_ = service_.waits->add({{&on_, 1}, [this] { wake(); }});
+        position_ = service_.waits->add({{&on_, 1}, [this] { wake(); }});
         sleeps_ = true;
         if (is_in_loop()) {
             loop_waits_.enter("the loop of its async_channel");
@@ -217,7 +217,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
     void rest() {
         if (!std::exchange(sleeps_, false)) return;
         is_moving_ = true;
-        service_.waits->remove(place_);
+        service_.waits->remove(position_);
         is_moving_ = false;
         if (std::exchange(is_marked_, false)) loop_waits_.leave();
     }
@@ -246,7 +246,7 @@ class async_channel::state : public std::enable_shared_from_this<state> {
     queue gets_;
     queue puts_;
     detail::interest on_;
-    detail::async_waits::place place_;
+    detail::async_waits::position position_;
     bool sleeps_ = false;
     detail::wait_mark loop_waits_;  // of the thread that ran the loop as the sleep began
     bool is_marked_ = false;
