@@ -127,7 +127,7 @@ struct channel_closed {
 };
 BOOST_DESCRIBE_STRUCT(channel_closed, (), (channel_id, end, unusable, why))
 
-/// For the node's log. No answer; relayed to whoever takes the log: the root, or the bridge. Of a
+/// For the node's log. No answer; forwarded to whoever takes the log: the root, or the bridge. Of a
 /// place only severity and text count: the nursery enters the rest, as it knows it. A bridge also
 /// tells of other nodes' places, with a node that is not empty.
 struct log_note {

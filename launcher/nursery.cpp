@@ -117,7 +117,7 @@ class nursery {
     static void receive(member& from, const control::last_words& what);
     void answer(member& bridge, std::uint64_t request, control::peer_ended& what);
     void check_memory(const member& from, const member* other, std::size_t ring_bytes);
-    void relay(const member& from, control::log_note note);
+    void forward(const member& from, control::log_note note);
     void deliver(std::uint64_t from, control::log_note note);
 
     // Processes.
@@ -250,7 +250,7 @@ void nursery::handle(member& from, control::received r) {
                                  "the call that asked for it was given up");
             }
         } else if (auto* note = std::get_if<control::log_note>(&body)) {
-            relay(from, std::move(*note));
+            forward(from, std::move(*note));
         } else if (const auto* words = std::get_if<control::last_words>(&body)) {
             receive(from, *words);
         } else if (auto* ended = std::get_if<control::peer_ended>(&body); ended && from.is_bridge) {
@@ -627,7 +627,7 @@ void nursery::answer(member& from, std::uint64_t request, const control::busy_po
     control::log_note note;
     note.severity = static_cast<std::uint8_t>(severity::warning);
     note.text = why;
-    relay(from, std::move(note));
+    forward(from, std::move(note));
     members_.send(from, failure(request, errc::no_core, why));
 }
 
@@ -656,7 +656,7 @@ void nursery::answer(member& from, std::uint64_t request, const control::list_ch
     members_.send(from, {request, std::move(list)});
 }
 
-void nursery::relay(const member& from, control::log_note note) {
+void nursery::forward(const member& from, control::log_note note) {
     // A process tells severity and text. A bridge also tells of the places of other nodes.
     if (!from.is_bridge || note.node.empty()) {
         note.time_ns = now_ns();
@@ -702,7 +702,7 @@ void nursery::reap(std::uint64_t id) {
             if (!next) break;
             auto& body = next->packet.body;
             if (auto* note = std::get_if<control::log_note>(&body)) {
-                relay(gone, std::move(*note));
+                forward(gone, std::move(*note));
             } else if (const auto* memory = std::get_if<control::share_memory>(&body)) {
                 pass_on(gone, *memory, std::move(next->fds));
             } else if (const auto* closed = std::get_if<control::channel_closed>(&body)) {

@@ -125,12 +125,12 @@ struct carried {
 };
 
 /// Between our standard streams and the node, until one side ends.
-class node_relay {
+class node_pump {
   public:
-    node_relay(remote_host& far, started_stream node, const remote_launch_order& order);
-    ~node_relay();
-    node_relay(const node_relay&) = delete;
-    node_relay& operator=(const node_relay&) = delete;
+    node_pump(remote_host& far, started_stream node, const remote_launch_order& order);
+    ~node_pump();
+    node_pump(const node_pump&) = delete;
+    node_pump& operator=(const node_pump&) = delete;
     /// Returns: how the node has ended; nothing where it is not known.
     std::optional<exit_status> run();
     bool was_ready() const noexcept { return is_ready_; }
@@ -167,7 +167,7 @@ class node_relay {
     clock_type::time_point next_beat_ = clock_type::now();
 };
 
-node_relay::node_relay(remote_host& far, started_stream node, const remote_launch_order& order)
+node_pump::node_pump(remote_host& far, started_stream node, const remote_launch_order& order)
     : far_(far),
       node_(std::move(node.stream)),
       order_(order),
@@ -181,7 +181,7 @@ node_relay::node_relay(remote_host& far, started_stream node, const remote_launc
 }
 
 /// An ssh command would stay as long as a detached node.
-node_relay::~node_relay() {
+node_pump::~node_pump() {
     far_.clock().meanwhile({}, {});
     if (!may_stay_) return;
     node_->let_go();
@@ -190,7 +190,7 @@ node_relay::~node_relay() {
     }
 }
 
-std::optional<exit_status> node_relay::run() {
+std::optional<exit_status> node_pump::run() {
     try {
         while (is_wanted_) {
             bool moved = move_node();
@@ -225,7 +225,7 @@ std::optional<exit_status> node_relay::run() {
 }
 
 /// What is left to say is said, as long as somebody is there to hear it.
-void node_relay::write_rest() {
+void node_pump::write_rest() {
     while (true) {
         while (out_.write_some() || err_.write_some()) {
         }
@@ -238,7 +238,7 @@ void node_relay::write_rest() {
     }
 }
 
-void node_relay::wait() {
+void node_pump::wait() {
     std::vector<pollfd> fds{{STDIN_FILENO, POLLIN, 0}};
     if (!out_.waiting.empty()) fds.push_back({STDOUT_FILENO, POLLOUT, 0});
     if (!err_.waiting.empty()) fds.push_back({STDERR_FILENO, POLLOUT, 0});
@@ -277,7 +277,7 @@ void node_relay::wait() {
     if (listener_) accept_some();
 }
 
-bool node_relay::move_node() {
+bool node_pump::move_node() {
     std::array<char, 16 * 1024> buffer;
     bool moved = false;
     if (out_.has_room()) {
@@ -297,7 +297,7 @@ bool node_relay::move_node() {
 }
 
 /// Passes on whole lines until the one that says the node is ready; then everything as it comes.
-void node_relay::take_lines(bool all) {
+void node_pump::take_lines(bool all) {
     std::size_t end;
     while (!is_ready_ && (end = unready_.find('\n')) != unready_.npos) {
         auto line = unready_.substr(0, end);
@@ -314,7 +314,7 @@ void node_relay::take_lines(bool all) {
 }
 
 /// The same, with a port of ours that leads to the node's where a tunnel is wanted.
-std::string node_relay::ready_line(const std::string& line) {
+std::string node_pump::ready_line(const std::string& line) {
     if (!order_.tunnel) return line;
     const auto at = line.find("port=");
     if (at == line.npos) return line;
@@ -341,7 +341,7 @@ std::string node_relay::ready_line(const std::string& line) {
            " node_port=" + std::to_string(node_port_);
 }
 
-void node_relay::accept_some() {
+void node_pump::accept_some() {
     while (has_room_for_another()) {
         unique_fd socket{
             ::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
@@ -361,7 +361,7 @@ void node_relay::accept_some() {
 }
 
 /// One that fails says so, and leaves the node and the others alone.
-bool node_relay::try_to_move(carried& each) {
+bool node_pump::try_to_move(carried& each) {
     try {
         return move_carried(each);
     } catch (const error& e) {
@@ -373,14 +373,14 @@ bool node_relay::try_to_move(carried& each) {
 }
 
 /// Forgets those that have ended.
-bool node_relay::move_all_carried() {
+bool node_pump::move_all_carried() {
     bool moved = false;
     for (auto& each : carried_) moved |= try_to_move(each);
     std::erase_if(carried_, [](const carried& each) { return !each.socket; });
     return moved;
 }
 
-bool node_relay::move_carried(carried& each) {
+bool node_pump::move_carried(carried& each) {
     std::array<char, 16 * 1024> buffer;
     bool moved = false;
     if (!each.near_ended && each.to_far.size() < buffered_bytes_max) {
@@ -416,7 +416,7 @@ bool node_relay::move_carried(carried& each) {
 }
 
 /// What it has said before it went counts.
-void node_relay::read_caller() {
+void node_pump::read_caller() {
     pollfd news{STDIN_FILENO, POLLIN, 0};
     char word = 0;
     while (is_wanted_ && ::poll(&news, 1, 0) > 0) {
@@ -425,7 +425,7 @@ void node_relay::read_caller() {
     }
 }
 
-void node_relay::beat() {
+void node_pump::beat() {
     const auto now = clock_type::now();
     if (now < next_beat_) return;
     next_beat_ = now + beat_interval;
@@ -433,7 +433,7 @@ void node_relay::beat() {
 }
 
 /// Waits for a detached node's answer: until then the word may still lie in ssh's buffers.
-void node_relay::say_goodbye() {
+void node_pump::say_goodbye() {
     read_caller();
     const auto until = clock_type::now() + goodbye_limit;
     // An older node knows the first of the two alone.
@@ -596,9 +596,9 @@ int serve_remote_launcher() {
         bool is_ready = false;
         {
             // Its end is the ssh command's.
-            node_relay relay(*far, std::move(node), *order);
-            how = relay.run();
-            is_ready = relay.was_ready();
+            node_pump pump(*far, std::move(node), *order);
+            how = pump.run();
+            is_ready = pump.was_ready();
         }
         if (is_copied && !is_ready && how && is_no_start(*how)) {
             forget_start(*far, goods);

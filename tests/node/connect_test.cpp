@@ -2,7 +2,7 @@
 // Nodes that run already, and a program that connects to one. Here it has started it too, so the
 // node has two links to the same root.
 #include "launcher/key_file.hpp"
-#include "tests/node/cutting_relay.hpp"
+#include "tests/node/cutting_proxy.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/local_node.hpp"
 #include "tests/node/peer.hpp"
@@ -158,14 +158,14 @@ TEST_F(connected, leaves_the_node_as_it_was_when_the_handle_goes) {
 }
 
 TEST_F(connected, loses_its_anonymous_places_with_the_link_even_those_that_ignore_that) {
-    const cutting_relay relay{node_.port(), ~std::size_t{0}};
+    const cutting_proxy proxy{node_.port(), ~std::size_t{0}};
     auto there =
-        test_runtime().connect_node("127.0.0.1:" + std::to_string(relay.port()), own_key());
+        test_runtime().connect_node("127.0.0.1:" + std::to_string(proxy.port()), own_key());
     auto anonymous = there.supervise_place(ignore_the_end_entry);
     auto named = there.supervise_place(ignore_all_ends_entry, {.named = "stays"});
     const auto anonymous_life = watch(static_cast<pid_t>(anonymous.get<std::int64_t>().value()));
     const auto named_life = watch(static_cast<pid_t>(named.get<std::int64_t>().value()));
-    relay.cut();
+    proxy.cut();
     EXPECT_FALSE(anonymous.get<std::int64_t>());
     EXPECT_FALSE(named.get<std::int64_t>());
     EXPECT_TRUE(ends(anonymous_life));

@@ -2,7 +2,7 @@
 // What channel::sent() says after a channel over a link has ended, whatever ended it, compared with
 // what the place there has processed. The place tells the test that past the system, in a file that
 // both map.
-#include "tests/node/cutting_relay.hpp"
+#include "tests/node/cutting_proxy.hpp"
 #include "tests/node/local_node.hpp"
 #include "tests/node/peer.hpp"
 #include "tests/node/processes.hpp"
@@ -246,13 +246,13 @@ class counted : public ::testing::Test {
 TEST_F(counted, is_true_after_each_of_200_cut_links) {
     const auto since = clock_type::now();
     auto node = start(key_);
-    cutting_relay relay{node.port(), ~std::size_t{0}};
+    cutting_proxy proxy{node.port(), ~std::size_t{0}};
     for (int n = 0; n < rounds(200) && !HasFailure(); ++n) {
         SCOPED_TRACE("cut " + std::to_string(n));
-        auto there = connect(relay.port());
+        auto there = connect(proxy.port());
         auto place = there.supervise_place(process_entry);
         run_round(
-            place, random_, [&](pid_t) { relay.cut(); }, all_);
+            place, random_, [&](pid_t) { proxy.cut(); }, all_);
     }
     report("cuts", rounds(200), since);
     EXPECT_GT(all_.unknown, 0U);

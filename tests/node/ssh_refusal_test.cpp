@@ -3,7 +3,7 @@
 // takes no longer than its deadline, and leaves nothing.
 #include "net/handshake.hpp"
 #include "tests/node/by_ssh.hpp"
-#include "tests/node/cutting_relay.hpp"
+#include "tests/node/cutting_proxy.hpp"
 #include "tests/node/entries.hpp"
 #include "tests/node/heard.hpp"
 #include "tests/node/newer_object.hpp"
@@ -991,8 +991,8 @@ TEST_P(ssh_refusal, of_a_connection_that_is_cut_anywhere_before_the_node_is_lost
     bool is_whole = false;
     for (std::size_t most = 0; !is_whole && most < octets_max; most += step) {
         SCOPED_TRACE(most);
-        const cutting_relay relay(far.port(), most);
-        const auto host = at_host + std::to_string(relay.port());
+        const cutting_proxy proxy(far.port(), most);
+        const auto host = at_host + std::to_string(proxy.port());
         const auto e = error_of([&] { (void)test_runtime().spawn_remote_node(host, options); });
         is_whole = e.code() == errc::program_not_found;
         if (is_whole) continue;

@@ -20,25 +20,25 @@
 
 /// Carries connections to `port`, one at a time, and closes each at both ends once so many octets
 /// have come back through it, or by cut(). Its thread ends with it.
-class cutting_relay {
+class cutting_proxy {
   public:
-    cutting_relay(std::uint16_t port, std::size_t most) : to_(port), most_(most) {
+    cutting_proxy(std::uint16_t port, std::size_t most) : to_(port), most_(most) {
         auto where = loopback(0);
         socklen_t size = sizeof where;
         if (::bind(listener_.get(), reinterpret_cast<sockaddr*>(&where), size) != 0 ||
             ::listen(listener_.get(), 16) != 0 ||
             ::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&where), &size) != 0) {
-            throw std::system_error(errno, std::generic_category(), "listen for a relay");
+            throw std::system_error(errno, std::generic_category(), "listen for a proxy");
         }
         port_ = ntohs(where.sin_port);
         thread_ = std::thread([this] { carry_all(); });
     }
-    ~cutting_relay() {
+    ~cutting_proxy() {
         ::eventfd_write(end_.get(), 1);
         thread_.join();
     }
-    cutting_relay(const cutting_relay&) = delete;
-    cutting_relay& operator=(const cutting_relay&) = delete;
+    cutting_proxy(const cutting_proxy&) = delete;
+    cutting_proxy& operator=(const cutting_proxy&) = delete;
 
     std::uint16_t port() const noexcept { return port_; }
     /// Cuts the connection that there is; the next one, if there is none.
