@@ -185,12 +185,12 @@ void relay::tell_death(link& to) {
 
 relay::progress relay::end_sending(link& to, errc reason) {
     const auto how = local_->peer_status();
-    const bool may_yet_die = awaits_obituary && (!in_ended_ || local_was_started);
+    const bool may_yet_die = awaits_death_report && (!in_ended_ || local_was_started);
     if (reason == errc::closed && may_yet_die && !how) {
         return std::exchange(said_closing_, true) ? progress::idle : progress::closing;
     }
     // A place tells the nursery why before it shuts its half.
-    if (reason == errc::refused && awaits_obituary && local_->refusal().empty()) {
+    if (reason == errc::refused && awaits_death_report && local_->refusal().empty()) {
         return std::exchange(said_closing_, true) ? progress::idle : progress::closing;
     }
     if (reason == errc::corrupt) give_up_corrupt();

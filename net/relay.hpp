@@ -53,10 +53,10 @@ class relay : public std::enable_shared_from_this<relay> {
     void refuse(errc code, const std::string& text);
     bool is_open() const noexcept { return open_; }
     /// From now on a `closed` ring is reported as it is; see progress::closing.
-    void stop_waiting() noexcept { awaits_obituary = false; }
+    void stop_waiting() noexcept { awaits_death_report = false; }
     /// A place that ends closes its channels a moment before its process is gone. Set where the
     /// local process is a place: its `close` then waits to bring its completion value along.
-    bool awaits_obituary = false;
+    bool awaits_death_report = false;
 
     // -- ring to wire --
 

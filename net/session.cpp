@@ -31,7 +31,7 @@ constexpr std::size_t answer_queue_bytes_max = 4 * 1024 * 1024;
 constexpr std::size_t denials_logged_max = 10;
 constexpr std::chrono::seconds denial_window{1};
 // How long the `close` of a place's channel waits for the place's end.
-constexpr std::chrono::seconds obituary_limit{1};
+constexpr std::chrono::seconds death_report_limit{1};
 // How long an anonymous place may go on once its channel is closed; as ~place waits for a local
 // one.
 constexpr std::chrono::seconds place_grace{2};
@@ -312,7 +312,7 @@ void session::accept(const open_frame& f, control::received answer) {
         return;
     }
     auto r = std::make_shared<relay>(std::move(end), f.channel);
-    r->awaits_obituary = true;
+    r->awaits_death_report = true;
     r->local_place_announces = std::holds_alternative<start_module>(f.target);
     r->local_was_started = is_place_new;
     r->was_asked_for = true;
@@ -600,13 +600,13 @@ void session::send_ready() {
         ready_.pop_front();
         const auto outcome = r->send_some(*link_);
         if (outcome == relay::progress::sent) ready_.push_back(r);
-        if (outcome == relay::progress::closing) await_obituary(r);
+        if (outcome == relay::progress::closing) await_death_report(r);
         forget_if_over(r);
     }
 }
 
-void session::await_obituary(const relay_ptr& r) {
-    auto timer = std::make_shared<boost::asio::steady_timer>(shared_.io, obituary_limit);
+void session::await_death_report(const relay_ptr& r) {
+    auto timer = std::make_shared<boost::asio::steady_timer>(shared_.io, death_report_limit);
     timer->async_wait([timer, weak_self = weak_from_this(),
                        weak_r = std::weak_ptr{r}](boost::system::error_code ec) {
         const auto self = weak_self.lock();

@@ -177,7 +177,7 @@ class session : public std::enable_shared_from_this<session> {
     void add(const relay_ptr& r);
     void make_ready(const relay_ptr& r);
     void send_ready();
-    void await_obituary(const relay_ptr& r);
+    void await_death_report(const relay_ptr& r);
     void forget_if_over(const relay_ptr& r);
     void tell_text(const relay_ptr& r, const exit_status& how);
     void go_on(const relay_ptr& r);

@@ -82,7 +82,7 @@ case ${1:-} in
         finds TAG_BEFORE_PAYLOAD ""
         finds RELEASED_TOO_EARLY ""
         finds NO_LAST_LOOK ""
-        # [obituary]
+        # [death_report]
         finds OBITUARY_BEFORE_DEATH "-DDEATH -DSENT=3"
         finds BOARD_BEFORE_OBITUARY "-DDEATH -DSENT=3"
         ;;

@@ -19,7 +19,7 @@
  *   - all that was accepted is read before `closed` or `peer_dead` is said
  *   - nobody is woken for ever to find nothing (no cycles, with -DNP)
  * -DEARLY    one sleep returns for no reason, as by a signal
- * -DDEATH    one of the two is killed, at any step; then comes the obituary
+ * -DDEATH    one of the two is killed, at any step; then comes the death report
  * -DDOORBELL they sleep on a queue of ids instead of a futex
  * -DM_name   one thing is broken: check.sh has the list, and each must be found
  *
@@ -443,7 +443,7 @@ end_stop:
 /* -- death, and the end -- */
 
 /* waitpid returns when the last store of the dead process has long left its buffer. */
-inline herald(out, dead, board, asleep) {
+inline reporter(out, dead, board, asleep) {
 #ifdef M_BOARD_BEFORE_OBITUARY
     mem[board] = mem[board] + 1;
     call_all(asleep, 2);
@@ -459,11 +459,11 @@ proctype nursery() {
 end:
     if
 #ifdef M_OBITUARY_BEFORE_DEATH
-    :: herald(out_p, DEAD_C, BOARD_C, asleep_c); killed_p = true
+    :: reporter(out_p, DEAD_C, BOARD_C, asleep_c); killed_p = true
 #else
-    :: killed_p = true; herald(out_p, DEAD_C, BOARD_C, asleep_c)
+    :: killed_p = true; reporter(out_p, DEAD_C, BOARD_C, asleep_c)
 #endif
-    :: killed_c = true; herald(out_c, DEAD_P, BOARD_P, asleep_p)
+    :: killed_c = true; reporter(out_c, DEAD_P, BOARD_P, asleep_p)
     fi
 }
 

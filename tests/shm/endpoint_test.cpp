@@ -443,8 +443,8 @@ TEST(endpoint, killed_before_release_leaves_the_record_undelivered) {
     }
 }
 
-// Nothing in the ring ends this sleep: a herald must, who is told by waitpid here.
-TEST(endpoint, a_writer_blocked_on_a_dead_reader_is_told_by_a_herald) {
+// Nothing in the ring ends this sleep: a reporter must, who is told by waitpid here.
+TEST(endpoint, a_writer_blocked_on_a_dead_reader_is_told_by_a_reporter) {
     for (int round = 0; round < 50; ++round) {
         const channel_memory memory;
         child reader{[] {
@@ -453,7 +453,7 @@ TEST(endpoint, a_writer_blocked_on_a_dead_reader_is_told_by_a_herald) {
         const half_mapping mine{memory.first, access::read_only};
         auto end = first_end(memory);
         std::atomic<std::uint32_t> news = 0;
-        std::thread herald{[&] {
+        std::thread reporter{[&] {
             await_park(mine.header()->writer_park);
             reader.kill();
             EXPECT_TRUE(was_killed_by(reader.wait(), SIGKILL));
@@ -475,7 +475,7 @@ TEST(endpoint, a_writer_blocked_on_a_dead_reader_is_told_by_a_herald) {
             if (end.out().has_room(40) == status::full) sleep_until_changed(words, no_deadline);
             end.out().unpark();
         }
-        herald.join();
+        reporter.join();
         EXPECT_EQ(outcome, status::peer_dead);
         const auto c = end.out().count();
         EXPECT_EQ(c.accepted, accepted);

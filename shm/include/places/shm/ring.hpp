@@ -30,7 +30,8 @@
 //   [word]      word         teller -> other end    all before it is visible; with [doze] as [shut]
 //   [limit]     message_bytes_max  the same         with [doze] as [shut], where it is announced
 //   [bell]      bell         waker -> sleeper       the word has changed since the park
-//   [obituary]  peer_gone    herald -> role         all that the dead process wrote is visible
+//   [death_report]  peer_gone    reporter -> role         all that the dead process wrote is
+//   visible
 //
 // Who died, and what the survivor sees:
 //   producer before the tag store   the record does not exist; the space belongs to nobody else
@@ -75,10 +76,10 @@ class waker {
     ~waker() = default;
 };
 
-/// The word of a herald about the process at the other end: the first one stands.
+/// The report of a death reporter about the process at the other end: the first one stands.
 inline void store_first(std::atomic<status>& gone, status why) noexcept {
     auto none = status::ok;
-    // release [obituary]; relaxed on failure: the word that stands is not read here.
+    // release [death_report]; relaxed on failure: the word that stands is not read here.
     gone.compare_exchange_strong(none, why, std::memory_order_release, std::memory_order_relaxed);
 }
 
@@ -454,7 +455,7 @@ inline status producer::check_open() noexcept {
     // relaxed: our own word.
     const auto own = mine_.header->state.load(std::memory_order_relaxed);
     if (own != 0) return status_of(static_cast<half_state>(own));
-    // acquire [obituary]
+    // acquire [death_report]
     const auto gone = peer_gone_.load(std::memory_order_acquire);
     if (gone != status::ok) return gone;
     // seq_cst [shut] [stall]: after park(), the closer is seen here or has seen the park word.
@@ -566,7 +567,8 @@ inline status consumer::why_empty() noexcept {
     // after park(), the closer is seen here or has seen the park word.
     const auto state = theirs_.header->state.load(std::memory_order_seq_cst);
     auto reason = status_of(static_cast<half_state>(state));
-    // acquire [obituary]: the look for a record that follows sees all the dead process published.
+    // acquire [death_report]: the look for a record that follows sees all the dead process
+    // published.
     const auto gone = peer_gone_.load(std::memory_order_acquire);
     if (reason == status::ok || gone == status::refused) reason = gone;
     if (reason == status::ok) return status::empty;
@@ -576,7 +578,7 @@ inline status consumer::why_empty() noexcept {
 inline status consumer::peer_state() const noexcept {
     // seq_cst [shut] [doze]: after park(), the closer is seen here or has seen the park word.
     const auto state = theirs_.header->state.load(std::memory_order_seq_cst);
-    // acquire [obituary]
+    // acquire [death_report]
     const auto gone = peer_gone_.load(std::memory_order_acquire);
     if (state == 0 || gone == status::refused) return gone;
     return status_of(static_cast<half_state>(state));
