@@ -322,7 +322,7 @@ void harness::compare(const contest& c, const std::vector<result>& results) {
     }
 }
 
-void harness::tell(const std::string& members, const std::string& text) {
+void harness::print(const std::string& members, const std::string& text) {
     if (settings_.json) {
         fmt::print("{{\"question\":\"{}\",{}}}\n", settings_.question, members);
     } else {

@@ -89,7 +89,7 @@ class harness {
     void measure(contest c);
 
     /// A line of the answer that is no contest: members of a JSON object after "question".
-    void tell(const std::string& members, const std::string& text);
+    void print(const std::string& members, const std::string& text);
     /// A summary line of such. Shape: as many ratios as rounds, unless `rounds` says otherwise.
     void summarise(const std::string& subject, const std::string& versus, std::size_t size,
                    std::vector<double> ratios, const std::string& more_members = {},

@@ -73,10 +73,10 @@ shm::peeked channel::look(clock::time_point until) {
 
 status channel::send(const message& m, clock::time_point until) {
     const auto what = static_cast<std::uint16_t>(m.kind());
-    const bool is_said_aside =
+    const bool is_aside_word =
         m.kind() == message_kind::opened || m.kind() == message_kind::refused;
     if (m.kind() == message_kind::part || (what & (shm::continues | shm::packed)) != 0 ||
-        ((what & shm::aside) != 0 && !is_said_aside)) {
+        ((what & shm::aside) != 0 && !is_aside_word)) {
         throw error(errc::bad_argument, "a message of kind " + std::to_string(what) +
                                             ", which only channels make: send the whole message");
     }

@@ -71,7 +71,7 @@ channel_state::~channel_state() {
     if (polls_) self_.end_polling();
     end_.shut(shm::half_state::closed);
     self_.remove(*this);
-    self_.tell(control::channel_closed{
+    self_.send(control::channel_closed{
         id(), number_, !is_shared_, is_shared_ ? std::string() : "its memory could not be shared"});
 }
 
@@ -106,7 +106,7 @@ void channel_state::attach_peer() {
         why = e.what();
     }
     peer_hung_up(self_.name() + ": " + why, true);
-    self_.tell(control::channel_closed{id(), number_, true, why});
+    self_.send(control::channel_closed{id(), number_, true, why});
     // After that: the process at the other end sees the half shut, and waits for the reason.
     end_.shut(shm::half_state::refused);
 }
@@ -181,13 +181,13 @@ bool channel_state::is_stopped() noexcept {
 }
 
 /// Before the first message is read, since the user may raise the limit until then.
-void channel_state::say_limit() noexcept {
-    has_said_limit_ = true;
+void channel_state::announce_limit() noexcept {
+    has_announced_limit_ = true;
     // 0 would say nothing.
     const auto limit = std::max<std::uint64_t>(message_bytes_max_, 1);
     // A bridge passes it on to the other node.
     if (peer_is_bridge_) return end_.announce_message_bytes_max(limit);
-    end_.say_message_bytes_max(limit);
+    end_.set_message_bytes_max(limit);
 }
 
 /// The next message if it is there, which `into` is with ok alone; takes in the parts of one that
@@ -195,7 +195,7 @@ void channel_state::say_limit() noexcept {
 /// too_large until it is stepped over.
 status channel_state::next_now(shm::record_view& into) {
     if (is_stopped()) return status::closed;
-    if (!has_said_limit_) say_limit();
+    if (!has_announced_limit_) announce_limit();
     std::uint64_t taken = 0;
     was_cut_short_ = false;
     while (taken <= end_.in().capacity_bytes()) {
@@ -596,7 +596,7 @@ std::optional<exit_status> channel_state::peer_status() const {
     const std::lock_guard lock(mutex_);
     if (!peer_is_bridge_ || peer_status_) return peer_status_;
     if (is_text_to_come()) return std::nullopt;
-    return status_in(end_.told());
+    return status_in(end_.received_word());
 }
 
 bool channel_state::awaits_text() const {
@@ -606,11 +606,11 @@ bool channel_state::awaits_text() const {
 
 /// Shape: mutex_ is held.
 bool channel_state::is_text_to_come() const {
-    return !peer_status_ && !bridge_status_ && (end_.told() & text_is_sent) != 0;
+    return !peer_status_ && !bridge_status_ && (end_.received_word() & text_is_sent) != 0;
 }
 
-void channel_state::tell_death(const exit_status& how, bool is_text_sent) noexcept {
-    end_.tell(word_of(how) | (is_text_sent ? text_is_sent : 0));
+void channel_state::report_death(const exit_status& how, bool is_text_sent) noexcept {
+    end_.send_word(word_of(how) | (is_text_sent ? text_is_sent : 0));
 }
 
 void channel_state::place_behind_ended(const exit_status& how) {

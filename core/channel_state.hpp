@@ -155,7 +155,7 @@ class channel_state {
     std::size_t message_bytes_max() const noexcept { return message_bytes_max_; }
     void set_message_bytes_max(std::size_t limit) noexcept {
         message_bytes_max_ = limit;
-        say_limit();
+        announce_limit();
     }
     /// Largest message that may be sent, by what both ends have said.
     std::size_t sendable_bytes_max() const noexcept {
@@ -197,7 +197,7 @@ class channel_state {
     /// of `how` does not count, as the ring's word has no room for it.
     /// `is_text_sent`: the nursery has a control::peer_ended with it for the process at the other
     /// end, which waits for that packet before it answers peer_status().
-    void tell_death(const exit_status& how, bool is_text_sent = false) noexcept;
+    void report_death(const exit_status& how, bool is_text_sent = false) noexcept;
     /// The packet: how the place behind the bridge at the other end has ended. Any thread.
     void place_behind_ended(const exit_status& how);
     /// The process at the other end has ended. Of a bridge it says nothing about the place behind.
@@ -253,7 +253,7 @@ class channel_state {
     void look_for_peer();
     void attach_peer();
     void admit(std::uint64_t caller);
-    void say_limit() noexcept;
+    void announce_limit() noexcept;
     status next_now(shm::record_view& into);
     bool is_stopped() noexcept;
     shm::peeked await_message(shm::deadline until);
@@ -298,7 +298,7 @@ class channel_state {
     friend struct state_of;
 
     std::size_t message_bytes_max_ = max_message_bytes_default;
-    bool has_said_limit_ = false;
+    bool has_announced_limit_ = false;
     bool ends_with_stop_ = false;
     std::optional<std::uint64_t> stop_at_;  // position; from there on nothing is received
     bool holds_skipped_ = false;            // what was skipped may still be looked at

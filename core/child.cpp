@@ -171,16 +171,16 @@ namespace {
 /// Tells people, on standard error, and the nursery by which exception this place ends. `self` may
 /// be null: it could not be made, and the nursery is told by `control`. `what` may be null: nobody
 /// knows.
-void say_last_words(process* self, int control, const std::string& name,
-                    const char* what) noexcept {
+void report_exception(process* self, int control, const std::string& name,
+                      const char* what) noexcept {
     try {
         // A line of any length may find no reader, and the place ends when it is written.
-        const auto text = what ? printable_text(what, control::last_words_bytes_max)
+        const auto text = what ? printable_text(what, control::exception_text_bytes_max)
                                : std::string("an unknown exception");
         std::fprintf(stderr, "place %s ended by %s%s\n", name.c_str(), what ? "an exception: " : "",
                      text.c_str());
-        control::last_words words{text};
-        if (self) return self->tell(std::move(words));
+        control::exception_text words{text};
+        if (self) return self->send(std::move(words));
         control::send(control, {0, std::move(words)}, {});
     } catch (const std::exception&) {
         // Out of memory, or the nursery has ended: the place ends all the same.
@@ -208,9 +208,9 @@ template <class Main>
         self = new process(std::move(birth));
         code = main(*self);
     } catch (const std::exception& e) {
-        say_last_words(self, birth.control.get(), name, e.what());
+        report_exception(self, birth.control.get(), name, e.what());
     } catch (...) {
-        say_last_words(self, birth.control.get(), name, nullptr);
+        report_exception(self, birth.control.get(), name, nullptr);
     }
     end_process(code);
 }

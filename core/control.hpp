@@ -169,14 +169,14 @@ struct list_channels {
 BOOST_DESCRIBE_STRUCT(list_channels, (), (after))
 
 /// Most that is kept of the text of an exception.
-inline constexpr std::size_t last_words_bytes_max = 4096;
+inline constexpr std::size_t exception_text_bytes_max = 4096;
 
 /// An exception has left the entry of this place, or it cannot begin: it ends now with 1. No
 /// answer.
-struct last_words {
+struct exception_text {
     std::string text;
 };
-BOOST_DESCRIBE_STRUCT(last_words, (), (text))
+BOOST_DESCRIBE_STRUCT(exception_text, (), (text))
 
 /// The place of another node behind this channel has ended, with a text, for which a ring has no
 /// room. Only from a bridge, for an end that it holds; `done` once it is on its way to the holder
@@ -291,7 +291,7 @@ using body =
     std::variant<spawn, connect, open_bridge, kill, channel_closed, log_note, take_log, end_places,
                  granted, failed, done, offered, died, hung_up, busy_poll, list_places,
                  places_listed, node_called, list_channels, channels_listed, share_memory,
-                 peer_memory, request_stop, stop_asked, withdraw, last_words, peer_ended>;
+                 peer_memory, request_stop, stop_asked, withdraw, exception_text, peer_ended>;
 
 struct packet {
     std::uint64_t request_id = 0;  ///< an answer carries its request's; 0 where none is due

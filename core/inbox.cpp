@@ -75,9 +75,9 @@ struct inbox_state {
     std::uint64_t added = 0;  // connections so far
     // What get_event() is still to tell. Nothing is kept before its first call, since there may
     // never be one; the connections that are there then have been opened.
-    bool tells_events = false;
-    std::deque<reply_end> untold_opened;
-    std::deque<inbox::ended> untold_ended;
+    bool reports_events = false;
+    std::deque<reply_end> unreported_opened;
+    std::deque<inbox::ended> unreported_ended;
 
     /// Throws: error{bad_argument} while another reads from the creator's channel.
     void begin_to_read_creator() {
@@ -100,18 +100,18 @@ struct inbox_state {
     void add(const std::shared_ptr<connection>& c) {
         c->number = ++added;
         connections.add(c);
-        if (tells_events) untold_opened.push_back(reply_end{c, c->id});
+        if (reports_events) unreported_opened.push_back(reply_end{c, c->id});
     }
 
-    void tell_events() {
-        if (std::exchange(tells_events, true)) return;
+    void report_events() {
+        if (std::exchange(reports_events, true)) return;
         auto all = connections.members();
         std::ranges::sort(all, {}, [](const auto& c) { return c->number; });
-        for (const auto& c : all) untold_opened.push_back(reply_end{c, c->id});
+        for (const auto& c : all) unreported_opened.push_back(reply_end{c, c->id});
     }
 
     void drop(const std::shared_ptr<connection>& c, status why) {
-        if (tells_events) untold_ended.push_back({c->id, why, c->end.peer_status()});
+        if (reports_events) unreported_ended.push_back({c->id, why, c->end.peer_status()});
         connections.remove(*c->state);
         // The creator's object stays: the entry may hold a reference to its channel.
         if (c != creator) c->end.close();
@@ -180,7 +180,7 @@ result<inbox::item> inbox::get(channel::clock::time_point until) {
 result<inbox::event> inbox::get_event(channel::clock::time_point until) {
     state_->creator->state->check_caller();
     state_->begin_to_read_creator();
-    state_->tell_events();
+    state_->report_events();
     return next(until, true);
 }
 
@@ -190,12 +190,12 @@ result<inbox::event> inbox::next(channel::clock::time_point until, bool with_eve
     s.begin_to_read_creator();
     // Another body may have dropped the last of them.
     const auto is_over = [&s] { return s.connections.is_empty() && !s.takes_connections; };
-    const auto has_untold = [&] {
-        return with_events && !(s.untold_opened.empty() && s.untold_ended.empty());
+    const auto has_unreported = [&] {
+        return with_events && !(s.unreported_opened.empty() && s.unreported_ended.empty());
     };
     bool is_stopping = false;
     const auto has_news = [&] {
-        return s.self.has_offers() || is_over() || has_untold() ||
+        return s.self.has_offers() || is_over() || has_unreported() ||
                s.self.is_stop_asked() != is_stopping;
     };
     s.creator->state->give_back_shown();
@@ -204,14 +204,14 @@ result<inbox::event> inbox::next(channel::clock::time_point until, bool with_eve
         is_stopping = s.self.is_stop_asked();
         if (!accept_offers()) return make_error_code(errc::node_down);
         // All that have been opened come before any message and any end, and so before their own.
-        if (with_events && !s.untold_opened.empty()) {
-            event told{opened{std::move(s.untold_opened.front())}};
-            s.untold_opened.pop_front();
+        if (with_events && !s.unreported_opened.empty()) {
+            event told{opened{std::move(s.unreported_opened.front())}};
+            s.unreported_opened.pop_front();
             return told;
         }
-        if (with_events && !s.untold_ended.empty()) {
-            const auto end = s.untold_ended.front();
-            s.untold_ended.pop_front();
+        if (with_events && !s.unreported_ended.empty()) {
+            const auto end = s.unreported_ended.front();
+            s.unreported_ended.pop_front();
             return event{end};
         }
         bool has_more = false;  // of a connection that has had its turn
@@ -237,7 +237,7 @@ result<inbox::event> inbox::next(channel::clock::time_point until, bool with_eve
             }
             return event{item{c->state->take(next.record), reply_end{c, c->id}}};
         }
-        if (has_untold()) continue;
+        if (has_unreported()) continue;
         if (is_over()) return make_error_code(errc::closed);
         auto limit = until;
         if (is_stopping && !has_more) {

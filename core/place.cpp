@@ -23,7 +23,7 @@ place start(control::spawn what, bool confirm) {
     auto& state = *end;
     place p{std::move(end), named};
     // Also when a router unwinds this body: a place that nobody is given ends at once.
-    const auto end_it = [&self](const place* q) { self.tell(control::kill{q->id()}); };
+    const auto end_it = [&self](const place* q) { self.send(control::kill{q->id()}); };
     std::unique_ptr<place, decltype(end_it)> guard{&p, end_it};
     state.await_peer();
     if (!state.is_attached()) {
@@ -59,7 +59,7 @@ void log_to_parent(severity s, const std::string& text) noexcept {
         note.time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
         note.place = self->name();
         note.text = text.substr(0, control::payload_bytes_max);
-        self->tell(std::move(note));
+        self->send(std::move(note));
     } catch (const std::exception&) {
         // Out of memory: the log is the least of it.
     }
@@ -88,7 +88,7 @@ void place::end() noexcept {
             if (!wait_for(grace)) kill();
         } catch (const std::exception&) {
             // The place cannot be waited for. Where the nursery has ended, the place has too.
-            state_->self().tell(control::kill{id()});
+            state_->self().send(control::kill{id()});
         }
     };
     try {

@@ -101,11 +101,11 @@ bool process::is_orphan() const noexcept {
 void process::orphaned() noexcept {
     std::uint32_t living = 0;
     // relaxed: look at the control socket, whose end of stream is the news itself.
-    orphan_word_.compare_exchange_strong(living, orphan_told, std::memory_order_relaxed);
-    tell_news();
+    orphan_word_.compare_exchange_strong(living, orphan_reported, std::memory_order_relaxed);
+    report_news();
 }
 
-void process::tell_news() noexcept {
+void process::report_news() noexcept {
     // release [news]: what the packet has changed is visible to those this wakes.
     news_.fetch_add(1, std::memory_order_release);
     shm::wake_all(news_);
@@ -137,7 +137,7 @@ void process::end_with_nursery() const noexcept {
     if (::poll(&life, 1, 0) == 1) ::kill(::getpid(), SIGKILL);
 }
 
-void process::tell(control::body what) noexcept {
+void process::send(control::body what) noexcept {
     if (origin_.is_forked()) return;  // the nursery would take it for its parent's word
     try {
         control::send(control_.get(), {0, std::move(what)}, {});
@@ -201,7 +201,7 @@ control::received process::request(control::body what, const std::vector<int>& f
     // Also when the wait throws: a router unwinds this body, or the kernel refuses a sleep. Told at
     // once, since this process may never take another packet.
     const auto leave = [this, id, &dispose](question* of) {
-        tell(control::withdraw{id});
+        send(control::withdraw{id});
         // acq_rel [answer]: as above.
         const auto before = of->at.exchange(progress::abandoned, std::memory_order_acq_rel);
         if (before == progress::answered) dispose(*of);
@@ -260,7 +260,7 @@ void process::give_up(const control::granted& grant, const std::string& why) noe
         const std::lock_guard lock(mutex_);
         expected_.erase({grant.channel_id, grant.end});
     }
-    tell(control::channel_closed{grant.channel_id, grant.end, true, why});
+    send(control::channel_closed{grant.channel_id, grant.end, true, why});
 }
 
 void process::pump() {
@@ -272,10 +272,10 @@ void process::pump() {
         // What still waits in the socket is looked for again.
         // relaxed: a hint for this process.
         seen_.fetch_sub(1, std::memory_order_relaxed);
-        tell_news();
+        report_news();
         throw;
     }
-    if (acted) tell_news();
+    if (acted) report_news();
 }
 
 /// Returns: whether there was one, or the end of the nursery.
@@ -360,9 +360,9 @@ void process::act_on(control::received r) {
         }
         if (handler) handler(news->place_id, status_of(*news));
     } else if (const auto* lost = std::get_if<control::hung_up>(&r.packet.body)) {
-        tell_peer_news(lost->channel_id);
+        report_peer_news(lost->channel_id);
     } else if (const auto* memory = std::get_if<control::peer_memory>(&r.packet.body)) {
-        tell_peer_news(memory->channel_id);
+        report_peer_news(memory->channel_id);
     } else if (auto* note = std::get_if<control::log_note>(&r.packet.body)) {
         std::function<void(const control::log_note&)> handler;
         {
@@ -439,7 +439,7 @@ void process::take_news(control::received& r) {
     death_count_.fetch_add(1, std::memory_order_relaxed);
 }
 
-void process::tell_peer_news(std::uint64_t channel_id) {
+void process::report_peer_news(std::uint64_t channel_id) {
     std::function<void(std::uint64_t)> handler;
     {
         const std::lock_guard lock(mutex_);
@@ -565,7 +565,7 @@ void process::end_polling() noexcept {
 
 /// Where nobody polls, or asks to: a core granted to who asks would be gone again.
 void process::give_core_back() noexcept {
-    if (polling_count_ == 0 && polling_asked_ == 0) tell(control::busy_poll{false});
+    if (polling_count_ == 0 && polling_asked_ == 0) send(control::busy_poll{false});
 }
 
 void process::add(channel_state& c) {

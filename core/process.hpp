@@ -133,7 +133,7 @@ class process : public std::enable_shared_from_this<process> {
                                 std::function<void(control::received)> on_answer);
     /// Tells the nursery something that has no answer; a dead nursery hears nothing.
     /// Blocks: while the control socket is full.  Throws: never.
-    void tell(control::body what) noexcept;
+    void send(control::body what) noexcept;
 
     /// The end described by a `granted` answer, or by an offer: makes the memory that it writes,
     /// and shares it. The memory of the other end is attached once it has come. Throws:
@@ -145,14 +145,14 @@ class process : public std::enable_shared_from_this<process> {
                                         std::function<void()> on_shared = {});
 
     /// Something that a wait may be about has changed, other than by a packet.
-    void wake_waits() noexcept { tell_news(); }
+    void wake_waits() noexcept { report_news(); }
 
     /// Whether a packet may wait. One load; cheap enough for every put and get.
     bool is_notified() const noexcept {
         // acquire [notice]: the packet was sent before the word changed.
         // relaxed: seen_ is a hint; pump() looks again under the lock.
         return word().load(std::memory_order_acquire) != seen_.load(std::memory_order_relaxed) ||
-               orphan_word_.load(std::memory_order_relaxed) == orphan_told;
+               orphan_word_.load(std::memory_order_relaxed) == orphan_reported;
     }
     /// Takes every packet that waits and acts on it.
     /// Throws: what a handler of died throws; std::system_error when the kernel does not read the
@@ -256,10 +256,10 @@ class process : public std::enable_shared_from_this<process> {
     };
 
     bool take_packet();
-    void tell_news() noexcept;
+    void report_news() noexcept;
     void act_on(control::received r);
     void take_news(control::received& r);
-    void tell_peer_news(std::uint64_t channel_id);
+    void report_peer_news(std::uint64_t channel_id);
     void share(channel_state& end, const unique_fd& memory, std::function<void()> on_shared);
     void give_up(const control::granted& grant, const std::string& why) noexcept;
     using request_table = std::unordered_map<std::uint64_t, std::function<void(control::received)>>;
@@ -280,7 +280,8 @@ class process : public std::enable_shared_from_this<process> {
     std::atomic<std::uint32_t> seen_ = 0;  // of our board word
     // Of orphan_word_: 0 while the nursery lives, then these two in turn, the first of which may be
     // left out.
-    static constexpr std::uint32_t orphan_told = 1;   // somebody saw it end; pump() will find out
+    static constexpr std::uint32_t orphan_reported =
+        1;                                            // somebody saw it end; pump() will find out
     static constexpr std::uint32_t orphan_known = 2;  // peers are marked dead, requests fail
     std::atomic<std::uint32_t> orphan_word_ = 0;
     // Changes with everything a wait may be about: packets acted on, the nursery's end. Watched in

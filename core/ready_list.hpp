@@ -93,8 +93,8 @@ class ready_list final : private wakeup_listener {
     template <class News>
     bool suspend(waiter& body, shm::deadline until, News&& news);
     bool sleep(shm::deadline until);
-    std::array<pollfd, 3> told_by() const;
-    void take_told(const std::array<pollfd, 3>& fds);
+    std::array<pollfd, 3> poll_sources() const;
+    void take_polled(const std::array<pollfd, 3>& fds);
     void unpark(Member& m);
     void wake_bodies();
 
@@ -327,10 +327,10 @@ bool ready_list<Member>::suspend(waiter& body, shm::deadline until, News&& news)
     };
     if (body.is_unwinding() && !ready()) {
         // A destructor on the way out; the thread waits for all that could tell.
-        auto fds = told_by();
+        auto fds = poll_sources();
         body.poll(fds, until);
         body.take_wakeups();
-        take_told(fds);
+        take_polled(fds);
         return ready() || clock::now() < until;
     }
     const registered here{suspended_, body};
@@ -344,7 +344,7 @@ bool ready_list<Member>::sleep(shm::deadline until) {
         warm_all();
         return true;
     }
-    auto fds = told_by();
+    auto fds = poll_sources();
     timespec limit{};
     const bool has_limit = until != shm::no_deadline || !hot_.empty();  // who is hot still polls
     if (has_limit && hot_.empty()) {
@@ -355,20 +355,20 @@ bool ready_list<Member>::sleep(shm::deadline until) {
     }
     const auto got = ::ppoll(fds.data(), fds.size(), has_limit ? &limit : nullptr, nullptr);
     on_wakeups(self_.wakeups().take());
-    take_told(fds);
+    take_polled(fds);
     return got > 0 || until == shm::no_deadline || clock::now() < until;
 }
 
 /// What wakes a thread that waits here: a call, a packet, and a packet that another has taken.
 template <class Member>
-std::array<pollfd, 3> ready_list<Member>::told_by() const {
+std::array<pollfd, 3> ready_list<Member>::poll_sources() const {
     return {pollfd{self_.wakeups().native_handle(), POLLIN, 0},
             pollfd{self_.control_handle(), POLLIN, 0}, pollfd{news_.get(), POLLIN, 0}};
 }
 
 /// All but the wakeups.
 template <class Member>
-void ready_list<Member>::take_told(const std::array<pollfd, 3>& fds) {
+void ready_list<Member>::take_polled(const std::array<pollfd, 3>& fds) {
     if (fds[1].revents) self_.pump();
     if (fds[2].revents) {
         eventfd_t count;

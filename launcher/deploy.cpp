@@ -84,9 +84,9 @@ errc code_of_words(std::string_view words) {
 }
 
 [[noreturn]] void copying_failed(const std::string& what, const far_shell& shell,
-                                 const std::string& far_said) {
+                                 const std::string& host_output) {
     auto words = shell.noise();
-    if (words.empty()) words = far_said;
+    if (words.empty()) words = host_output;
     const auto code = code_of_words(words);
     throw error(code, "the host does not take " + what + ": " +
                           (words.empty() ? "it does not say why" : words) +
@@ -115,7 +115,7 @@ class copier {
           show_progress_(show_progress) {
         auto answer = shell_.read_line();
         for (; answer == "waiting"; answer = shell_.read_line()) far_.clock().moved();
-        if (!answer.starts_with("folder ")) copying_failed("a copy", shell_, far_.said());
+        if (!answer.starts_with("folder ")) copying_failed("a copy", shell_, far_.error_output());
         folder_ = answer.substr(7);
     }
 
@@ -125,7 +125,7 @@ class copier {
         shell_.say("at - - " + path);
         const auto answer = shell_.read_line();
         if (answer != "yes" && answer != "no") {
-            copying_failed("a question for " + path, shell_, far_.said());
+            copying_failed("a question for " + path, shell_, far_.error_output());
         }
         return answer == "yes";
     }
@@ -156,8 +156,8 @@ class copier {
             // Nobody reads: the copy does not wait for that.
             pollfd room{STDOUT_FILENO, POLLOUT, 0};
             if (::poll(&room, 1, 0) <= 0) return;
-            say_line(std::string(progress_marker) + std::to_string(done) + " " +
-                     std::to_string(what.bytes) + " " + what.name);
+            write_line(std::string(progress_marker) + std::to_string(done) + " " +
+                       std::to_string(what.bytes) + " " + what.name);
         };
         // Where this way fails, the other one says why.
         if (!far_.put_file(file.get(), what.bytes, path, tell))
@@ -182,7 +182,7 @@ class copier {
                    folders);
         std::string text;
         for (std::string line; (line = hear_after(file.bytes)) != "done";) {
-            if (line.empty()) copying_failed("its loader's words", shell_, far_.said());
+            if (line.empty()) copying_failed("its loader's words", shell_, far_.error_output());
             if (line.starts_with("ldd ")) text += line.substr(4) + "\n";
         }
         return parse_loader_report(text);
@@ -345,7 +345,7 @@ class copier {
                                             answer.substr(8) + " there and " + what.digest +
                                             " here; has it changed meanwhile?");
         }
-        copying_failed(what.name, shell_, far_.said());
+        copying_failed(what.name, shell_, far_.error_output());
     }
 
     remote_host& far_;

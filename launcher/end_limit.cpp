@@ -24,14 +24,14 @@ static_assert(std::atomic<bool>::is_always_lock_free);
 extern "C" void give_up(int) {
     // relaxed: only this one word, of constants.
     const std::string_view who = awaited.load(std::memory_order_relaxed);
-    std::array<iovec, 3> said{};
+    std::array<iovec, 3> parts_written{};
     std::size_t parts = 0;
     for (const std::string_view each : {std::string_view("places: the end is given up: the "), who,
                                         std::string_view(" hangs\n")}) {
-        said[parts++] = {const_cast<char*>(each.data()), each.size()};
+        parts_written[parts++] = {const_cast<char*>(each.data()), each.size()};
     }
     pollfd room{STDERR_FILENO, POLLOUT, 0};
-    if (::poll(&room, 1, 0) > 0) (void)!::writev(STDERR_FILENO, said.data(), 3);
+    if (::poll(&room, 1, 0) > 0) (void)!::writev(STDERR_FILENO, parts_written.data(), 3);
     ::_exit(given_up_status);
 }
 

@@ -123,7 +123,7 @@ void forker::become(birth_plan& plan, pid_t nursery, unique_fd control,
         std::fprintf(stderr, "place %s ended before it had begun: %s\n", plan.shown_name.c_str(),
                      why);
         try {
-            control::send(control.get(), {0, control::last_words{why}}, {});
+            control::send(control.get(), {0, control::exception_text{why}}, {});
         } catch (const std::exception&) {
             // Out of memory, or the nursery has ended.
         }

@@ -173,7 +173,7 @@ void members::kill(const member& r) noexcept {
 
 void members::send(member& to, packet p, std::vector<unique_fd> fds) {
     queued_packet next{std::move(p), std::move(fds)};
-    if (const auto why = try_send(to, next)) tell_loss(to, next.content, *why);
+    if (const auto why = try_send(to, next)) report_loss(to, next.content, *why);
 }
 
 std::optional<std::string> members::try_send(member& to, packet p, std::vector<unique_fd> fds) {
@@ -211,10 +211,10 @@ void members::flush(member& to) {
     events_.want_room(to.control.get(), to.id, last == fate::full);
     if (last == fate::starved) starved_.insert(to.id);
     // Not before the outbox is at rest: this fills it again.
-    for (const auto& [p, why] : lost) tell_loss(to, p, why);
+    for (const auto& [p, why] : lost) report_loss(to, p, why);
 }
 
-void members::tell_loss(member& to, const packet& p, const std::string& why) {
+void members::report_loss(member& to, const packet& p, const std::string& why) {
     if (const auto* grant = std::get_if<control::granted>(&p.body)) {
         hang_up(grant->channel_id, to.id, grant->end, why);
     } else if (const auto* offer = std::get_if<control::offered>(&p.body)) {

@@ -43,7 +43,7 @@ struct member {
     bool is_bridge = false;
     bool polls = false;  ///< keeps a core while it waits
     bool is_stop_asked = false;
-    std::string last_words;     ///< of the exception that ends it, as it says; bounded, printable
+    std::string exception_text;  ///< of the exception that ends it, as it says; bounded, printable
     std::uint64_t creator = 0;  ///< 0: none
     std::uint64_t birth_channel = 0;  ///< to its creator
     std::uint64_t connection_ring_bytes_max = control::connection_ring_bytes_default;
@@ -109,7 +109,7 @@ class members {
 
   private:
     std::optional<std::string> try_send(member& to, queued_packet& next);
-    void tell_loss(member& to, const control::packet& p, const std::string& why);
+    void report_loss(member& to, const control::packet& p, const std::string& why);
     void announce(const member& to, const control::packet& sent);
 
     event_set& events_;

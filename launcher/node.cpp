@@ -88,9 +88,9 @@ std::string reached_at(const std::string& listening, bool is_tunnelled) {
 }
 
 /// After all that the program has printed so far.
-void say_marked(const std::string& line) {
+void write_marked(const std::string& line) {
     std::fflush(stdout);
-    launcher::say_line(line);
+    launcher::write_line(line);
 }
 
 }  // namespace
@@ -145,7 +145,7 @@ void load_modules(std::span<const std::string> modules) {
 }
 
 int report_failure(errc code, const std::string& text) {
-    say_marked(std::string(failed_marker) + std::to_string(static_cast<int>(code)) + " " + text);
+    write_marked(std::string(failed_marker) + std::to_string(static_cast<int>(code)) + " " + text);
     return 1;
 }
 
@@ -197,13 +197,13 @@ int serve_node(detail::process& self, const node_setting& setting,
         auto bridge = open_bridge(self, listen, ring_bytes_default);
         const auto ready = body_of<net::listening>(detail::await_opened(bridge));
         // As its owner calls it, of whom whoever reads an error will have heard.
-        self.tell(control::node_called{
+        self.send(control::node_called{
             order->name.empty() ? order->host + ":" + std::to_string(ready.port) : order->name});
         const auto reached = order->is_remote ? reached_at(address, order->is_tunnelled) : address;
-        say_marked(std::string(ready_marker) + "port=" + std::to_string(ready.port) +
-                   " incarnation=" + ready.incarnation +
-                   " protocol=" + std::to_string(net::protocol_range{}.max) +
-                   " version=" PLACES_VERSION " address=" + reached);
+        write_marked(std::string(ready_marker) + "port=" + std::to_string(ready.port) +
+                     " incarnation=" + ready.incarnation +
+                     " protocol=" + std::to_string(net::protocol_range{}.max) +
+                     " version=" PLACES_VERSION " address=" + reached);
         is_ready = true;
         while (true) {
             const auto event = bridge.get<net::bridge_event>();
@@ -306,8 +306,8 @@ bool remote_node::state::next_event() {
         exit_refused.emplace(errc_of(refused->code), "node " + name + ": " + refused->text);
     }
     if (const auto* lost = std::get_if<net::node_lost>(&*event)) {
-        if (!is_started_here && lost->told_to_end) {
-            ended = exit_status{.value = detail::completion_value(*lost->told_to_end)};
+        if (!is_started_here && lost->asked_to_end) {
+            ended = exit_status{.value = detail::completion_value(*lost->asked_to_end)};
         }
         went_down(lost->reason);
     }

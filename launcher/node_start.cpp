@@ -424,21 +424,21 @@ void check_options(const std::string& where, const node_options& options, bool b
                std::to_string(least.count()) + " ms, at most an hour");
     };
     if (!by_ssh) {
-        const node_options unsaid;
-        const std::pair<const char*, bool> said[] = {
+        const node_options unset;
+        const std::pair<const char*, bool> set_options[] = {
             {"identity_files", !options.identity_files.empty()},
             {"known_hosts_files", !options.known_hosts_files.empty()},
             {"ssh_config", options.ssh_config.has_value()},
             {"passphrase", options.passphrase != nullptr},
             {"ssh_command", !options.ssh_command.empty()},
-            {"stage_deadline", options.stage_deadline != unsaid.stage_deadline},
+            {"stage_deadline", options.stage_deadline != unset.stage_deadline},
             {"program", !options.program.empty()},
             {"tunnel", options.tunnel},
             {"detach", options.detach},
-            {"owner_grace", options.owner_grace != unsaid.owner_grace},
+            {"owner_grace", options.owner_grace != unset.owner_grace},
         };
-        for (const auto& [name, is_said] : said) {
-            if (!is_said) continue;
+        for (const auto& [name, is_set] : set_options) {
+            if (!is_set) continue;
             refuse("." + std::string(name) +
                    " is for other hosts, and a node on this one is started without SSH; "
                    "user@localhost goes by it");

@@ -114,7 +114,7 @@ class nursery {
                bytes payload, std::vector<unique_fd> extra);
     void pass_on(member& from, const control::share_memory& what, std::vector<unique_fd> fds);
     void close(member& from, const control::channel_closed& what);
-    static void receive(member& from, const control::last_words& what);
+    static void receive(member& from, const control::exception_text& what);
     void answer(member& bridge, std::uint64_t request, control::peer_ended& what);
     void check_memory(const member& from, const member* other, std::size_t ring_bytes);
     void forward(const member& from, control::log_note note);
@@ -251,7 +251,7 @@ void nursery::handle(member& from, control::received r) {
             }
         } else if (auto* note = std::get_if<control::log_note>(&body)) {
             forward(from, std::move(*note));
-        } else if (const auto* words = std::get_if<control::last_words>(&body)) {
+        } else if (const auto* words = std::get_if<control::exception_text>(&body)) {
             receive(from, *words);
         } else if (auto* ended = std::get_if<control::peer_ended>(&body); ended && from.is_bridge) {
             answer(from, request, *ended);
@@ -456,8 +456,8 @@ void nursery::close(member& from, const control::channel_closed& what) {
 }
 
 /// A place may have sent anything: its creator is to get a short text that can be printed.
-void nursery::receive(member& from, const control::last_words& what) {
-    from.last_words = detail::printable_text(what.text, control::last_words_bytes_max);
+void nursery::receive(member& from, const control::exception_text& what) {
+    from.exception_text = detail::printable_text(what.text, control::exception_text_bytes_max);
 }
 
 /// A node may have sent any text of its places. The answer comes after the packet, so the holder
@@ -474,7 +474,7 @@ void nursery::answer(member& bridge, std::uint64_t request, control::peer_ended&
     auto* holder = of->held[other] ? members_.find(of->places[other]) : nullptr;
     if (holder) {
         what.end = other;
-        what.text = detail::printable_text(what.text, control::last_words_bytes_max);
+        what.text = detail::printable_text(what.text, control::exception_text_bytes_max);
         members_.send(*holder, {0, std::move(what)});
     }
     members_.send(bridge, {request, control::done{}});
@@ -707,7 +707,7 @@ void nursery::reap(std::uint64_t id) {
                 pass_on(gone, *memory, std::move(next->fds));
             } else if (const auto* closed = std::get_if<control::channel_closed>(&body)) {
                 close(gone, *closed);
-            } else if (const auto* words = std::get_if<control::last_words>(&body)) {
+            } else if (const auto* words = std::get_if<control::exception_text>(&body)) {
                 receive(gone, *words);
             } else if (auto* ended = std::get_if<control::peer_ended>(&body);
                        ended && gone.is_bridge) {
@@ -719,7 +719,7 @@ void nursery::reap(std::uint64_t id) {
     }
     control::died news{id, info.si_code != CLD_EXITED, info.si_status};
     // An exception ends a place with 1; one that has ended in another way had no last words.
-    if (!news.signalled && news.value == 1) news.text = std::move(gone.last_words);
+    if (!news.signalled && news.value == 1) news.text = std::move(gone.exception_text);
     bereave(gone);
     auto told = members_.channels().forget(id);
     told.insert(gone.creator);
@@ -785,7 +785,7 @@ void nursery::check_ended() {
 }
 
 /// Returns: whether the root will hear why there is no nursery.
-bool tell_root(int control, const char* why) noexcept {
+bool report_to_root(int control, const char* why) noexcept {
     try {
         control::send(control, failure(0, errc::start_failed, why), {});
         return true;
@@ -812,7 +812,7 @@ void run_nursery(nursery_start start) {
         serving.run();
     } catch (const std::exception& e) {
         const int root = to_root ? to_root.get() : start.root_control.get();
-        if (root >= 0 && tell_root(root, e.what())) ::_exit(1);
+        if (root >= 0 && report_to_root(root, e.what())) ::_exit(1);
         // The kernel ends every place with it.
         std::fprintf(stderr, "places: the nursery has ended: %s\n", e.what());
     }

@@ -39,9 +39,9 @@ void owner_watch::hold() {
                 const char* const begin = octets.data();
                 const char* const end = begin + got;
                 is_wanted = std::find(begin, end, wanted_no_more) == end;
-                const bool is_asked = std::find(begin, end, say_stays) != end;
+                const bool is_asked = std::find(begin, end, ask_stays) != end;
                 stays |= rules_.is_detached && (is_asked || std::find(begin, end, may_stay) != end);
-                if (stays && is_asked) say_it_stays();
+                if (stays && is_asked) write_stays_line();
             } else if (got == 0 || errno != EINTR) {
                 has_input = false;
             }
@@ -95,7 +95,7 @@ void owner_watch::let_go() {
 }
 
 /// Not where it would wait for somebody to read.
-void owner_watch::say_it_stays() const noexcept {
+void owner_watch::write_stays_line() const noexcept {
     pollfd room{output_, POLLOUT, 0};
     if (::poll(&room, 1, 0) <= 0) return;
     (void)!::write(output_, stays_line.data(), stays_line.size());

@@ -14,7 +14,7 @@ namespace places::launcher {
 /// The octets that come on a node's standard input after its orders. Of a local node none do.
 inline constexpr char still_wanted = '.';
 inline constexpr char may_stay = 's';   ///< still wanted, and the root has the link
-inline constexpr char say_stays = 'S';  ///< the same; stays_line is what it answers
+inline constexpr char ask_stays = 'S';  ///< the same; stays_line is what it answers
 inline constexpr std::string_view stays_line = "\nplaces-node-stays\n";
 inline constexpr char wanted_no_more = 'q';
 inline constexpr std::chrono::milliseconds beat_interval{1000};
@@ -49,7 +49,7 @@ class owner_watch {
 
   private:
     using clock = std::chrono::steady_clock;
-    void say_it_stays() const noexcept;
+    void write_stays_line() const noexcept;
     void wake() noexcept;
 
     const rules rules_;

@@ -62,8 +62,8 @@ void far_shell::say(const std::string& line) {
 bool far_shell::take(int stream) {
     std::array<char, 4096> buffer;
     const auto got = stream_->read(stream, buffer);
-    heard_bytes_ += got;
-    if (heard_bytes_ > report_bytes_max) {
+    received_bytes_ += got;
+    if (received_bytes_ > report_bytes_max) {
         throw error(errc::protocol,
                     "the host has sent more than " + std::to_string(report_bytes_max) +
                         " bytes where a report of a few KiB was due; what does its login shell "

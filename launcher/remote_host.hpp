@@ -72,7 +72,7 @@ class remote_host {
     /// The host's address as we reach it; empty: not known.
     virtual std::string address() const = 0;
     /// What the other side has said besides the commands' output, for an error's text.
-    virtual std::string said() const = 0;
+    virtual std::string error_output() const = 0;
     /// Throws: error{ssh_lost}: the connection is silent.
     virtual void keep_alive() {}
 
@@ -120,7 +120,7 @@ class far_shell {
     std::unique_ptr<far_stream> stream_;
     std::string lines_[2];
     std::string noise_;
-    std::size_t heard_bytes_ = 0;
+    std::size_t received_bytes_ = 0;
 };
 
 /// `script` as a command for any login shell.

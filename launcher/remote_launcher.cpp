@@ -56,7 +56,7 @@ account own_account() {
 
 /// Asks whoever started us; the answer comes on standard input, after its u32 length.
 std::string ask_caller(const std::string& key_file) {
-    say_line(std::string(passphrase_marker) + key_file);
+    write_line(std::string(passphrase_marker) + key_file);
     std::uint32_t length = 0;
     if (!read_all(0, &length, sizeof length) || length > order_bytes_max) throw launch_unwanted{};
     std::string answer(length, '\0');
@@ -121,7 +121,7 @@ struct carried {
     std::string to_far{};
     way_out to_near{};
     bool near_ended = false;
-    bool said_so = false;
+    bool is_reported = false;
 };
 
 /// Between our standard streams and the node, until one side ends.
@@ -148,7 +148,7 @@ class node_pump {
     void accept_some();
     void read_caller();
     void beat();
-    void say_goodbye();
+    void send_goodbye();
 
     remote_host& far_;
     std::unique_ptr<far_stream> node_;
@@ -217,7 +217,7 @@ std::optional<exit_status> node_pump::run() {
         return std::nullopt;
     }
     try {
-        say_goodbye();
+        send_goodbye();
     } catch (const error&) {
         // The connection is lost meanwhile: the node's own owner_watch tells it.
     }
@@ -396,7 +396,7 @@ bool node_pump::move_carried(carried& each) {
         const auto taken = each.stream->write(each.to_far);
         each.to_far.erase(0, taken);
         moved |= taken > 0;
-    } else if (each.near_ended && !std::exchange(each.said_so, true)) {
+    } else if (each.near_ended && !std::exchange(each.is_reported, true)) {
         each.stream->end_input();
         moved = true;
     }
@@ -433,11 +433,11 @@ void node_pump::beat() {
 }
 
 /// Waits for a detached node's answer: until then the word may still lie in ssh's buffers.
-void node_pump::say_goodbye() {
+void node_pump::send_goodbye() {
     read_caller();
     const auto until = clock_type::now() + goodbye_limit;
     // An older node knows the first of the two alone.
-    constexpr char stays[] = {may_stay, say_stays};
+    constexpr char stays[] = {may_stay, ask_stays};
     const auto what = may_stay_ ? std::string_view{stays, 2} : std::string_view{&wanted_no_more, 1};
     auto word = what;
     bool told = false;
@@ -501,7 +501,7 @@ class order_source {
             pollfd news{STDIN_FILENO, POLLIN, 0};
             const int found = ::poll(&news, 1, static_cast<int>(beat_interval.count()));
             if (found == 0) {
-                say_to_come();
+                report_to_come();
                 continue;
             }
             const auto got = found < 0 ? found : ::read(STDIN_FILENO, at, size);
@@ -513,7 +513,7 @@ class order_source {
             size -= static_cast<std::size_t>(got);
         }
     }
-    void say_to_come() {
+    void report_to_come() {
         if (waiting_.empty()) {
             waiting_.assign(reinterpret_cast<const char*>(&order_to_come), sizeof order_to_come);
         }
@@ -576,7 +576,8 @@ int serve_remote_launcher() {
         // It quotes the other side, and may be shown on a terminal.
         std::ranges::replace(text, '\n', ' ');
         text = net::printable(text, text.size());
-        say_line(std::string(failed_marker) + std::to_string(static_cast<int>(code)) + " " + text);
+        write_line(std::string(failed_marker) + std::to_string(static_cast<int>(code)) + " " +
+                   text);
         return 1;
     };
     try {
@@ -589,7 +590,7 @@ int serve_remote_launcher() {
         auto node = is_copied ? start_deployed(*far, goods, order->show_progress)
                               : start_installed(*far, order->program);
         clock.silence();
-        say_line(std::string(start_marker) + " address=" + far->address());
+        write_line(std::string(start_marker) + " address=" + far->address());
         pass_orders(*far, *node.stream);
         far->keep_alive();
         std::optional<exit_status> how;

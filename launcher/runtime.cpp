@@ -259,11 +259,11 @@ void runtime::state::end() noexcept {
 
 runtime::runtime(int argc, char** argv) : state_(std::make_unique<state>()) {
     check_is_first();
-    const auto is_told = [&](const char* what) {
+    const auto is_called_with = [&](const char* what) {
         return argc == 2 && std::strcmp(argv[1], what) == 0;
     };
-    const bool is_remote_launcher = is_told(launcher::remote_launcher_argument);
-    const bool is_node = is_told(launcher::node_argument);
+    const bool is_remote_launcher = is_called_with(launcher::remote_launcher_argument);
+    const bool is_node = is_called_with(launcher::node_argument);
     if (!is_remote_launcher && !is_node) {
         heed_children();
         detail::check_registrations();

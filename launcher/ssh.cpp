@@ -85,7 +85,7 @@ class ssh_session final : public remote_host {
     std::vector<pollfd> interests() override;
     void look() override {}
     std::string address() const override { return address_; }
-    std::string said() const override { return disconnect_; }
+    std::string error_output() const override { return disconnect_; }
     void keep_alive() override;
     std::string shown_host() const { return where(settings_); }
 
@@ -145,7 +145,7 @@ class ssh_session final : public remote_host {
   private:
     int try_address(const addrinfo& to, std::size_t addresses_left);
     LIBSSH2_CHANNEL* open_session();
-    std::string last_words() const;
+    std::string last_error() const;
     bool knows_method(const std::string& method) const;
     void begin_login(errc code, const std::string& how);
     agent_pointer ask_agent();
@@ -263,7 +263,7 @@ ssh_session::ssh_session(const ssh_settings& settings, stage_deadline& clock)
 constexpr int too_late = -1;
 
 /// Of two addresses' errors. Those without a route come last, and tell nothing of the others.
-bool tells_more(int cause, int than) {
+bool is_more_specific(int cause, int than) {
     const auto weight = [](int each) {
         return each == ECONNREFUSED ? 2 : each == ETIMEDOUT ? 1 : 0;
     };
@@ -305,7 +305,7 @@ void ssh_session::connect_socket() {
         }
         is_late = outcome == too_late;
         const int how = is_late ? ETIMEDOUT : outcome;
-        if (there.empty() || tells_more(how, cause)) {
+        if (there.empty() || is_more_specific(how, cause)) {
             cause = how;
             there = address_;
         }
@@ -355,7 +355,7 @@ void ssh_session::shake_hands(const known_hosts& known) {
         throw error(errc::ssh_lost, where(settings_) +
                                         ": the SSH library and this server have no method in "
                                         "common: " +
-                                        last_words() + "; .ssh_command = \"ssh\" has more");
+                                        last_error() + "; .ssh_command = \"ssh\" has more");
     }
     if (failed) lost("agreeing on a key");
 }
@@ -524,7 +524,7 @@ bool ssh_session::try_key(const std::string& file, const ask_passphrase& ask) {
     if (!failed) return true;
     if (failed != LIBSSH2_ERROR_AUTHENTICATION_FAILED && is_cut()) lost("logging in");
     if (failed == LIBSSH2_ERROR_FILE || failed == LIBSSH2_ERROR_METHOD_NONE) {
-        tried_ += " (" + last_words() + ")";
+        tried_ += " (" + last_error() + ")";
     }
     return false;
 }
@@ -546,7 +546,7 @@ void ssh_session::refuse_auth(const std::string& methods) {
 
 // -- what goes wrong --
 
-std::string ssh_session::last_words() const {
+std::string ssh_session::last_error() const {
     char* text = nullptr;
     (void)::libssh2_session_last_error(raw(), &text, nullptr, 0);
     return text ? text : "";
@@ -584,7 +584,7 @@ void ssh_session::lost(const std::string& doing) {
     }
     throw error(errc::ssh_lost,
                 "the SSH connection to " + where(settings_) + " was lost while " + doing + ": " +
-                    (disconnect_.empty() ? last_words() : "\"" + disconnect_ + "\"") +
+                    (disconnect_.empty() ? last_error() : "\"" + disconnect_ + "\"") +
                     std::string(advice_for(errc::ssh_lost)));
 }
 
@@ -606,7 +606,7 @@ LIBSSH2_CHANNEL* ssh_session::open_session() {
     throw error(errc::ssh_lost,
                 "the SSH connection to " + where(settings_) + " stands, and no " +
                     (has_had_session_ ? "other " : "") +
-                    "session can be had on it: " + last_words() +
+                    "session can be had on it: " + last_error() +
                     "; MaxSessions in its sshd_config has to allow for two, or .ssh_command = "
                     "\"ssh\" logs in for each");
 }
@@ -631,7 +631,7 @@ std::unique_ptr<far_stream> ssh_session::connect(const std::string& to, std::uin
     });
     if (!channel) {
         throw error(errc::ssh_lost, where(settings_) + " opens no tunnel to " + to + " port " +
-                                        std::to_string(port) + ": " + last_words() +
+                                        std::to_string(port) + ": " + last_error() +
                                         "; AllowTcpForwarding in its sshd_config?");
     }
     return std::make_unique<ssh_channel>(*this, channel);

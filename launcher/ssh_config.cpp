@@ -333,13 +333,13 @@ host_words parse_host(std::string_view text) {
 
 bool is_here(const std::string& host) { return host == "localhost" || host == "127.0.0.1"; }
 
-ssh_settings read_ssh_config(const host_words& said, const std::optional<std::string>& file,
+ssh_settings read_ssh_config(const host_words& given, const std::optional<std::string>& file,
                              const std::string& home, const std::string& local_user) {
     ssh_settings s;
-    s.user = said.user;
-    s.port = said.port;
+    s.user = given.user;
+    s.port = given.port;
     s.ssh_folder = home + "/.ssh";
-    reader r{s, said.host, home, local_user};
+    reader r{s, given.host, home, local_user};
     if (!file) {
         (void)r.read(s.ssh_folder + "/config", s.ssh_folder);
         (void)r.read("/etc/ssh/ssh_config", "/etc/ssh");
@@ -350,7 +350,7 @@ ssh_settings read_ssh_config(const host_words& said, const std::optional<std::st
     if (s.port == 0) s.port = 22;
     // %h of HostName is the name as it was given.
     const auto named = s.host_name.empty() ? std::string("%h") : s.host_name;
-    s.host_name = said.host;
+    s.host_name = given.host;
     s.host_name = r.host_of(named);
     if (s.identity_files.empty()) {
         for (const char* each : {"id_ed25519", "id_ecdsa", "id_rsa"}) {

@@ -46,7 +46,7 @@ struct ssh_settings {
 /// `IdentityFile none` and `UserKnownHostsFile none` are no file.
 /// Throws: error{bad_argument} for a file that cannot be read, but not for those looked for
 ///         unasked, and for values that make no sense.
-ssh_settings read_ssh_config(const host_words& said, const std::optional<std::string>& file,
+ssh_settings read_ssh_config(const host_words& given, const std::optional<std::string>& file,
                              const std::string& home, const std::string& local_user);
 
 }  // namespace places::launcher

@@ -18,7 +18,7 @@
 namespace places::launcher {
 namespace {
 
-constexpr std::size_t said_bytes_max = 4 * 1024;
+constexpr std::size_t output_bytes_max = 4 * 1024;
 constexpr std::string_view host_key_marker = "places-host-key HOSTNAME ";
 constexpr int failed_status = 255;  // of ssh itself, not of the remote command
 constexpr int end_wait_ms = 200;
@@ -71,7 +71,7 @@ class program_stream final : public far_stream {
     std::size_t read(int stream, std::span<char> into) override;
     void listen_to(int stream, bool is_news) override { (stream == 1 ? out_ : err_) = is_news; }
     bool has_ended() override;
-    bool has_told() const noexcept { return !process_.out; }
+    bool has_answered() const noexcept { return !process_.out; }
     bool has_exited() noexcept {
         if (!status_) status_ = launcher::reap(process_);
         return status_.has_value();
@@ -129,11 +129,12 @@ class ssh_program final : public remote_host {
         for (auto* each : streams_) each->look();
     }
     std::string address() const override { return {}; }
-    std::string said() const override { return said_; }
+    std::string error_output() const override { return error_output_; }
 
     void receive(std::string_view words) {
-        said_ += words;
-        if (said_.size() > said_bytes_max) said_.erase(0, said_.size() - said_bytes_max);
+        error_output_ += words;
+        if (error_output_.size() > output_bytes_max)
+            error_output_.erase(0, error_output_.size() - output_bytes_max);
     }
     /// A command has run there.
     void note_in(program_stream* stream) noexcept {
@@ -143,7 +144,7 @@ class ssh_program final : public remote_host {
     /// `is_in`: what the stream's command says is not ssh's.
     [[noreturn]] void lost(bool is_in) {
         std::string words;
-        for (const char c : said_) words += c == '\n' || c == '\r' ? ' ' : c;
+        for (const char c : error_output_) words += c == '\n' || c == '\r' ? ' ' : c;
         auto code = is_in ? errc::ssh_lost : code_of_ssh_words(words);
         const bool may_have_others = !has_one_address_ && !has_been_in_;
         if (code == errc::host_unreachable && may_have_others && lacks_route(words)) {
@@ -155,7 +156,7 @@ class ssh_program final : public remote_host {
         auto advice = std::string(advice_for(code));
         if (code == errc::host_key_unknown) {
             // Of a host that it does not know ssh says no more than that.
-            const auto key = told_host_key(ask_again(host_key_arguments()));
+            const auto key = reported_host_key(ask_again(host_key_arguments()));
             advice = key.empty() ? advice + ": " + ssh_by_hand(settings_) : key;
         }
         throw error(code, settings_.command + " " + settings_.host + ": " +
@@ -198,7 +199,7 @@ class ssh_program final : public remote_host {
     bool has_one_address_ = false;  // of the host
     bool has_been_in_ = false;      // by any stream that was kept
     std::vector<program_stream*> streams_;
-    std::string said_;
+    std::string error_output_;
 };
 
 program_stream::~program_stream() {
@@ -301,7 +302,7 @@ std::string ssh_program::ask_again(const std::vector<std::string>& options) {
 ssh_program::output ssh_program::ask(const std::vector<std::string>& options) {
     auto argv = arguments(options);
     argv.push_back("exit");  // a command, as every other time
-    auto before = std::exchange(said_, {});
+    auto before = std::exchange(error_output_, {});
     std::string out;
     program_stream asked(*this, spawn_program(argv));
     asked.end_input();
@@ -324,17 +325,17 @@ ssh_program::output ssh_program::ask(const std::vector<std::string>& options) {
                 out.append(buffer.data(), got);
                 if (out.size() > report_bytes_max) too_much();
             }
-            is_over = is_over || asked.has_told();
+            is_over = is_over || asked.has_answered();
             while (const auto got = asked.read(2, buffer)) {
                 error_bytes += got;
                 if (error_bytes > report_bytes_max) too_much();
             }
         }
     } catch (const error& e) {
-        const auto words = std::exchange(said_, std::move(before));
+        const auto words = std::exchange(error_output_, std::move(before));
         throw error(e.code(), words.empty() ? e.what() : e.what() + ("; it has said: " + words));
     }
-    return {std::move(out), std::exchange(said_, std::move(before))};
+    return {std::move(out), std::exchange(error_output_, std::move(before))};
 }
 
 std::string known_hosts_option(const ssh_program_settings& settings) {
@@ -427,7 +428,7 @@ std::vector<std::string> host_key_arguments() {
             "KnownHostsCommand=/bin/sh -c 'echo \"places-host-key $*\" >&2' sh %I %f %H %t %K"};
 }
 
-std::string told_host_key(std::string_view words) {
+std::string reported_host_key(std::string_view words) {
     const auto at = words.find(host_key_marker);
     if (at == words.npos) return {};
     words.remove_prefix(at + host_key_marker.size());

@@ -48,7 +48,7 @@ std::string ssh_by_hand(const ssh_program_settings& settings);
 std::vector<std::string> host_key_arguments();
 /// The key in what the command has written then, and the line that makes it known: the end of an
 /// error's text. Empty: it has told none.
-std::string told_host_key(std::string_view words);
+std::string reported_host_key(std::string_view words);
 
 /// Which error the command's last words stand for.
 errc code_of_ssh_words(std::string_view words) noexcept;

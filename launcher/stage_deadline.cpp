@@ -22,7 +22,7 @@ using clock_type = std::chrono::steady_clock;
 
 // An orderly error goes first; the signal is for what does not return.
 constexpr std::chrono::milliseconds signal_delay{500};
-constexpr std::chrono::milliseconds tell_interval{500};
+constexpr std::chrono::milliseconds report_interval{500};
 constexpr std::chrono::milliseconds goodbye_room{1000};
 
 std::chrono::milliseconds limit_default() { return node_options{}.stage_deadline; }
@@ -43,7 +43,7 @@ stage_deadline::stage_deadline(std::chrono::milliseconds limit, int life)
     action.sa_sigaction = [](int, siginfo_t* info, void*) {
         const auto* self = static_cast<const stage_deadline*>(info->si_value.sival_ptr);
         if (!self) return;
-        (void)!::write(STDOUT_FILENO, self->last_words_.data(), self->last_words_size_);
+        (void)!::write(STDOUT_FILENO, self->timeout_line_.data(), self->timeout_line_size_);
         ::_exit(1);
     };
     checked(::sigaction(SIGALRM, &action, nullptr), "sigaction");
@@ -74,7 +74,7 @@ void stage_deadline::begin(errc code, std::string what, std::chrono::millisecond
     stage_limit_ = limit_ > limit_default() ? limit_ : std::min(limit_, most);
     code_ = code;
     say(std::move(what));
-    told_ = {};
+    reported_ = {};
     moved();
 }
 
@@ -83,8 +83,8 @@ void stage_deadline::go_on(std::string what) {
     say(std::move(what));
     if (is_silent_) return;
     arm();
-    told_ = clock_type::now();
-    say_line(std::string(stage_marker) + what_);
+    reported_ = clock_type::now();
+    write_line(std::string(stage_marker) + what_);
 }
 
 /// While the timer is off: its signal writes the last words.
@@ -92,9 +92,9 @@ void stage_deadline::say(std::string what) {
     what_ = net::printable(what, what.size());
     const auto words = line_of(std::string(failed_marker) +
                                std::to_string(static_cast<int>(code_)) + " " + too_late());
-    last_words_size_ = std::min(words.size(), last_words_.size());
-    std::memcpy(last_words_.data(), words.data(), last_words_size_);
-    last_words_[last_words_size_ - 1] = '\n';
+    timeout_line_size_ = std::min(words.size(), timeout_line_.size());
+    std::memcpy(timeout_line_.data(), words.data(), timeout_line_size_);
+    timeout_line_[timeout_line_size_ - 1] = '\n';
 }
 
 void stage_deadline::moved() {
@@ -102,9 +102,9 @@ void stage_deadline::moved() {
     until_ = now + stage_limit_;
     if (is_silent_) return;
     arm();
-    if (now - told_ < tell_interval) return;
-    told_ = now;
-    say_line(std::string(stage_marker) + what_);
+    if (now - reported_ < report_interval) return;
+    reported_ = now;
+    write_line(std::string(stage_marker) + what_);
 }
 
 void stage_deadline::arm() {
@@ -181,7 +181,7 @@ bool stage_deadline::wait_for_room(int fd) {
     }
 }
 
-void say_line(std::string_view line) noexcept {
+void write_line(std::string_view line) noexcept {
     try {
         const auto whole = line_of(line);
         std::string_view left = whole;

@@ -73,12 +73,12 @@ class stage_deadline {
     errc code_ = errc::ssh_lost;
     std::string what_;
     std::chrono::steady_clock::time_point until_{};
-    std::chrono::steady_clock::time_point told_{};
+    std::chrono::steady_clock::time_point reported_{};
     timer_t timer_{};
     std::chrono::milliseconds meanwhile_interval_{};
     std::function<void()> meanwhile_;
-    std::array<char, 512> last_words_{};  // written by the signal's handler
-    std::size_t last_words_size_ = 0;
+    std::array<char, 512> timeout_line_{};  // written by the signal's handler
+    std::size_t timeout_line_size_ = 0;
     bool is_silent_ = false;
 };
 
@@ -89,6 +89,6 @@ inline constexpr std::string_view passphrase_marker = "places-ssh-passphrase ";
 inline constexpr std::string_view progress_marker = "places-ssh-progress ";
 
 /// Writes a line to standard output as one unit, after a line feed, as another may be begun there.
-void say_line(std::string_view line) noexcept;
+void write_line(std::string_view line) noexcept;
 
 }  // namespace places::launcher

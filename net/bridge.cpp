@@ -125,8 +125,8 @@ class bridge {
     std::uint64_t adopt(std::shared_ptr<link> link, session::role own_role, std::string label,
                         std::uint64_t command_channel_id);
     void on_exit_asked(std::int32_t status);
-    void tell_listening(const bridge_event& e);
-    void tell_links();
+    void report_listening(const bridge_event& e);
+    void report_links();
     void list(const session_ptr& to, std::uint64_t after);
     void list_locals(const session_ptr& to, std::uint64_t after);
     void list_links(const session_ptr& to);
@@ -458,7 +458,7 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::role own_role, 
         lines_.print("bridge", "'" + printable(label) + "' does not end: " + text);
         if (const auto c = command_channels_.find(command_channel_id);
             c != command_channels_.end()) {
-            c->second->tell(exit_denied{static_cast<std::int32_t>(code), text});
+            c->second->send(exit_denied{static_cast<std::int32_t>(code), text});
         }
     };
     const auto on_list_asked = [this](const session_ptr& asker) { list(asker, 0); };
@@ -475,7 +475,7 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::role own_role, 
                           on_closed});
     sessions_.emplace(id, s);
     try {
-        tell_links();
+        report_links();
         s->start();
     } catch (...) {
         sessions_.erase(id);
@@ -485,24 +485,24 @@ std::uint64_t bridge::adopt(std::shared_ptr<link> link, session::role own_role, 
     return id;
 }
 
-void bridge::on_exit_asked(std::int32_t status) { tell_listening(exit_asked{status}); }
+void bridge::on_exit_asked(std::int32_t status) { report_listening(exit_asked{status}); }
 
-void bridge::tell_listening(const bridge_event& e) {
+void bridge::report_listening(const bridge_event& e) {
     for (auto& [id, c] : command_channels_) {
-        if (c->is_listening()) c->tell(e);
+        if (c->is_listening()) c->send(e);
     }
 }
 
 // A node is held by those who command it: its peers are held by others, its guests by nobody.
-void bridge::tell_links() {
+void bridge::report_links() {
     const auto holding =
         std::ranges::count_if(sessions_, [](auto& s) { return s.second->is_to_launcher(); });
-    tell_listening(links_changed{static_cast<std::uint64_t>(holding)});
+    report_listening(links_changed{static_cast<std::uint64_t>(holding)});
 }
 
 namespace {
 
-void tell_no_list(session& to) {
+void send_no_list(session& to) {
     list_answer_frame none;
     none.code = errc::node_down;
     none.text = "the nursery of the node has ended";
@@ -515,7 +515,7 @@ void tell_no_list(session& to) {
 void bridge::list(const session_ptr& to, std::uint64_t after) {
     const auto on_listed = [this, to](control::received answer) {
         const auto* listed = std::get_if<control::places_listed>(&answer.packet.body);
-        if (!listed) return tell_no_list(*to);
+        if (!listed) return send_no_list(*to);
         list_answer_frame part;
         part.is_last = false;
         for (const auto& p : listed->places) {
@@ -532,7 +532,7 @@ void bridge::list(const session_ptr& to, std::uint64_t after) {
 void bridge::list_locals(const session_ptr& to, std::uint64_t after) {
     const auto on_listed = [this, to](control::received answer) {
         const auto* listed = std::get_if<control::channels_listed>(&answer.packet.body);
-        if (!listed) return tell_no_list(*to);
+        if (!listed) return send_no_list(*to);
         list_answer_frame part;
         part.is_last = false;
         for (const auto& c : listed->channels) {
@@ -574,9 +574,9 @@ void bridge::on_lost(std::uint64_t link_id, std::uint64_t command_channel_id,
     sessions_.erase(link_id);
     std::erase_if(grants_, [&](const auto& g) { return g.second.link_id == link_id; });
     directory_.on_lost(link_id);
-    tell_links();
+    report_links();
     if (const auto c = command_channels_.find(command_channel_id); c != command_channels_.end()) {
-        c->second->tell_lost(why, in_order);
+        c->second->report_lost(why, in_order);
     }
     end_if_done();
 }

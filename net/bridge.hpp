@@ -129,9 +129,9 @@ BOOST_DESCRIBE_STRUCT(linked, (), (link, incarnation))
 struct node_lost {
     std::string reason;
     /// It was told to end with that, and has hung up, over TLS with a word.
-    std::optional<std::int32_t> told_to_end{};
+    std::optional<std::int32_t> asked_to_end{};
 };
-BOOST_DESCRIBE_STRUCT(node_lost, (), (reason, told_to_end))
+BOOST_DESCRIBE_STRUCT(node_lost, (), (reason, asked_to_end))
 
 /// The node that started ours asks it to end.
 struct exit_asked {

@@ -82,7 +82,7 @@ void command_channel::listen(const listen_command& c) {
         handlers_.on_accepted(std::move(accepted), std::move(peer.name));
     };
     listener_ = std::make_unique<listener>(io_, std::move(options));
-    channel_->self().tell(control::take_log{});
+    channel_->self().send(control::take_log{});
     answer(listening{listener_->port(), hexadecimal(incarnation_)});
 }
 
@@ -163,22 +163,22 @@ status command_channel::serve() {
 
 void command_channel::request_given(const bridge_request& r) {
     if (const auto* end = std::get_if<end_node>(&r)) {
-        if (handlers_.on_end_node(link_id_, end->status)) told_to_end_ = end->status;
+        if (handlers_.on_end_node(link_id_, end->status)) asked_to_end_ = end->status;
     } else if (is_listening()) {
         listener_->close();
         handlers_.on_finish();
     }
 }
 
-void command_channel::tell(const bridge_event& e) {
+void command_channel::send(const bridge_event& e) {
     const auto m = message::of(e);
     const auto told = channel_->put(m.kind(), m.type(), m.bytes(), shm::deadline::min());
     // Whoever has not read thousands of events learns the last one from the closed channel.
     if (told != status::ok) channel_->end().shut(shm::half_state::closed);
 }
 
-void command_channel::tell_lost(const std::string& why, bool in_order) {
-    tell(node_lost{why, in_order ? told_to_end_ : std::nullopt});
+void command_channel::report_lost(const std::string& why, bool in_order) {
+    send(node_lost{why, in_order ? asked_to_end_ : std::nullopt});
 }
 
 void command_channel::close() {
@@ -187,7 +187,7 @@ void command_channel::close() {
     const auto l = dialed_.lock();
     if (!l) return;
     const auto* const why = "the launcher let the node go";
-    if (!told_to_end_) return l->close(why);
+    if (!asked_to_end_) return l->close(why);
     // What tells it may still be queued.
     l->finish(why);
     const auto timer = std::make_shared<boost::asio::steady_timer>(io_, node_hang_up_limit);

@@ -67,9 +67,9 @@ class command_channel : public std::enable_shared_from_this<command_channel> {
     /// Acts on every request that waits.
     /// Returns: empty: and parked, the next one calls | any other: the root has let go.
     status serve();
-    void tell(const bridge_event& e);
+    void send(const bridge_event& e);
     /// Of the dialed link: it has ended, in order where the node has hung up.
-    void tell_lost(const std::string& why, bool in_order);
+    void report_lost(const std::string& why, bool in_order);
     /// Lets go of the channel and of the dialed link.
     void close();
 
@@ -88,7 +88,7 @@ class command_channel : public std::enable_shared_from_this<command_channel> {
     std::function<void()> cancel_dial_;  // while it is under way
     std::weak_ptr<link> dialed_;
     std::uint64_t link_id_ = 0;                // of that link
-    std::optional<std::int32_t> told_to_end_;  // the node there, with that status
+    std::optional<std::int32_t> asked_to_end_;  // the node there, with that status
 };
 
 }  // namespace places::net

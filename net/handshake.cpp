@@ -145,7 +145,7 @@ handshake::step handshake::feed(const frame& f) {
         return on_welcome(*w);
     const bool is_first_word = std::holds_alternative<ping_frame>(f) && !is_secure_ &&
                                waiting_ == waiting_for::hello &&
-                               !std::exchange(has_heard_word_, true);
+                               !std::exchange(has_received_word_, true);
     if (is_first_word) return {std::nullopt, pending{}};
     return refuse(errc::protocol, "a frame out of turn during the handshake");
 }

@@ -119,7 +119,7 @@ class handshake {
     std::uint16_t protocol_ = 0;
     proof_bytes binding_{};  // zeros without TLS
     bool is_secure_ = false;
-    bool has_heard_word_ = false;  // that without TLS goes before the hello
+    bool has_received_word_ = false;  // that without TLS goes before the hello
 };
 
 }  // namespace places::net

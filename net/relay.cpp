@@ -96,7 +96,7 @@ relay::progress relay::send_some(link& to) {
     const auto some = in.try_peek_span(std::min<std::uint64_t>(records_bytes_max, room));
     // Ahead of every record that was put after it. Here, where the link's queue has room: a process
     // may change it as often as it likes.
-    if (has_limit_news()) tell_how_far(to);
+    if (has_limit_news()) report_progress(to);
     switch (some.state) {
         case status::ok: send_span(to, some); return progress::sent;
         case status::full:  // not enough credit for the next record: none is ever taken in part
@@ -170,11 +170,11 @@ void relay::give_up_corrupt() {
                      : std::string("the place says that what it was sent is broken"));
 }
 
-void relay::tell_death(link& to) {
-    if (!open_ || told_death_ || out_ended_) return;
+void relay::report_death(link& to) {
+    if (!open_ || reported_death_ || out_ended_) return;
     const auto how = local_->peer_status();
     if (!how) return;
-    told_death_ = true;
+    reported_death_ = true;
     place_died_frame told{local_->peer_id(), wire_id_,
                           how->signalled ? death_reason::signalled : death_reason::exited,
                           how->value};
@@ -187,15 +187,15 @@ relay::progress relay::end_sending(link& to, errc reason) {
     const auto how = local_->peer_status();
     const bool may_yet_die = awaits_death_report && (!in_ended_ || local_was_started);
     if (reason == errc::closed && may_yet_die && !how) {
-        return std::exchange(said_closing_, true) ? progress::idle : progress::closing;
+        return std::exchange(has_reported_closing_, true) ? progress::idle : progress::closing;
     }
     // A place tells the nursery why before it shuts its half.
     if (reason == errc::refused && awaits_death_report && local_->refusal().empty()) {
-        return std::exchange(said_closing_, true) ? progress::idle : progress::closing;
+        return std::exchange(has_reported_closing_, true) ? progress::idle : progress::closing;
     }
     if (reason == errc::corrupt) give_up_corrupt();
-    tell_death(to);
-    if (!in_ended_ && !told_death_ && reason == errc::peer_dead) {
+    report_death(to);
+    if (!in_ended_ && !reported_death_ && reason == errc::peer_dead) {
         to.send(place_died_frame{local_->peer_id(), wire_id_, death_reason::unknown, 0});
     }
     // It overtakes data that is still queued; the position says what to wait for.
@@ -225,7 +225,7 @@ bool relay::on_credit(const credit_frame& f) {
     }
     remote_limit_ = f.limit;
     // Any number is good: a peer that allows nothing could as well read nothing.
-    if (f.message_bytes_max != 0) local_->end().say_message_bytes_max(f.message_bytes_max);
+    if (f.message_bytes_max != 0) local_->end().set_message_bytes_max(f.message_bytes_max);
     return true;
 }
 
@@ -286,36 +286,36 @@ void relay::send_credit(link& to) {
         limit = limit_now();
         if (limit - placed_ >= half) out.unpark();
     }
-    if (placed_ == told_placed_ && limit == told_limit_) return;
-    told_limit_ = limit;
-    tell_how_far(to);
+    if (placed_ == reported_placed_ && limit == reported_limit_) return;
+    reported_limit_ = limit;
+    report_progress(to);
 }
 
-void relay::tell_how_far(link& to) {
-    told_placed_ = placed_;
+void relay::report_progress(link& to) {
+    reported_placed_ = placed_;
     // One read: the process may change it at any time.
-    told_message_max_ = local_->end().peer_message_bytes_max();
-    to.send(credit_frame{wire_id_, placed_, told_limit_, dropped_, told_message_max_});
+    reported_message_max_ = local_->end().peer_message_bytes_max();
+    to.send(credit_frame{wire_id_, placed_, reported_limit_, dropped_, reported_message_max_});
 }
 
 std::optional<exit_status> relay::on_died(const place_died_frame& f) {
     exit_status how{f.reason == death_reason::signalled, f.status};
     if (f.reason == death_reason::unknown || !detail::is_possible(how)) return std::nullopt;
     // Nobody dies twice, nor after the last word.
-    if (!open_ || in_ended_ || std::exchange(heard_death_, true)) return std::nullopt;
+    if (!open_ || in_ended_ || std::exchange(received_death_, true)) return std::nullopt;
     // As here: an exception ends a place with 1.
     if (f.text.empty() || how != exit_status{.value = 1}) {
-        local_->tell_death(how);
+        local_->report_death(how);
         return std::nullopt;
     }
     how.text = f.text;
-    return untold_death_ = std::move(how);
+    return unreported_death_ = std::move(how);
 }
 
-void relay::on_text_told(bool is_sent) {
-    if (!untold_death_) return;
-    local_->tell_death(*untold_death_, is_sent);
-    untold_death_.reset();
+void relay::on_text_sent(bool is_sent) {
+    if (!unreported_death_) return;
+    local_->report_death(*unreported_death_, is_sent);
+    unreported_death_.reset();
     // The link may have been lost meanwhile.
     if (in_ended_) return local_->end().shut(shm::half_state::peer_dead);
     settle();
@@ -332,8 +332,8 @@ bool relay::on_close(const close_frame& f) {
 }
 
 void relay::settle() {
-    if (!closing_ || in_ended_ || untold_death_ || placed_ < closing_->position) return;
-    if (closing_->reason == errc::refused) tell_refusal(closing_->text);
+    if (!closing_ || in_ended_ || unreported_death_ || placed_ < closing_->position) return;
+    if (closing_->reason == errc::refused) report_refusal(closing_->text);
     local_->end().shut(state_for(closing_->reason));
     in_ended_ = true;
     if (on_far_end) std::exchange(on_far_end, {})();
@@ -341,15 +341,15 @@ void relay::settle() {
 
 /// The ring has no room for the reason: the nursery passes it on, which has the packet before the
 /// ring says that there is one.
-void relay::tell_refusal(const std::string& why) {
+void relay::report_refusal(const std::string& why) {
     const std::string unknown = "the process on the other node could not use its end";
-    local_->self().tell(
+    local_->self().send(
         control::channel_closed{local_->id(), local_->number(), true, why.empty() ? unknown : why});
 }
 
 void relay::lose(const std::string& why) {
     if (!open_ && !in_ended_ && !was_asked_for) return refuse(errc::node_down, why);
-    if (!in_ended_ && !untold_death_) local_->end().shut(shm::half_state::peer_dead);
+    if (!in_ended_ && !unreported_death_) local_->end().shut(shm::half_state::peer_dead);
     out_ended_ = in_ended_ = true;
     if (on_far_end) std::exchange(on_far_end, {})();
 }

@@ -69,7 +69,7 @@ class relay : public std::enable_shared_from_this<relay> {
     ///          call again | ended: the local end is down and the peer node has been told.
     progress send_some(link& to);
     /// Tells the peer node how the local process has ended, once that is known.
-    void tell_death(link& to);
+    void report_death(link& to);
     /// Returns: false when the frame breaks the protocol (what it acknowledges was not sent, or is
     ///          no whole record).
     bool on_credit(const credit_frame& f);
@@ -80,16 +80,16 @@ class relay : public std::enable_shared_from_this<relay> {
     ///          record, or one of a kind that is not a place's to send).
     bool on_data(const data_frame& f);
     /// The first credit, which the side that was asked sends with `opened`.
-    std::uint64_t first_limit() { return told_limit_ = local_->end().out().limit(); }
+    std::uint64_t first_limit() { return reported_limit_ = local_->end().out().limit(); }
     /// Tells the peer node how far we are, when that is news; parks for room when there is little.
     void send_credit(link& to);
     /// The far place has ended, which the local process is told by the ring's word.
     /// Returns: how, where a text goes with it, for which the word has no room: the caller has the
-    ///          nursery pass that on, and calls on_text_told(). Until then this end of the ring is
+    ///          nursery pass that on, and calls on_text_sent(). Until then this end of the ring is
     ///          neither told nor shut, so the local process has the text before it sees the end.
     std::optional<exit_status> on_died(const place_died_frame& f);
     /// `is_sent`: the nursery has passed the text on; else the local process gets none.
-    void on_text_told(bool is_sent);
+    void on_text_sent(bool is_sent);
     /// Returns: false when the frame breaks the protocol.
     bool on_close(const close_frame& f);
     /// Ends the local end once everything up to the peer node's close is in its ring.
@@ -109,9 +109,9 @@ class relay : public std::enable_shared_from_this<relay> {
 
   private:
     void send_span(link& to, const shm::peeked_span& some);
-    void tell_how_far(link& to);
+    void report_progress(link& to);
     progress end_sending(link& to, errc reason);
-    void tell_refusal(const std::string& why);
+    void report_refusal(const std::string& why);
     void expect_no_more_reading();
     bool acknowledge(std::uint64_t position);
     void give_up_local(const std::string& why);
@@ -120,7 +120,8 @@ class relay : public std::enable_shared_from_this<relay> {
     bool is_read();
     /// Whether the local process takes another size of messages than the peer node was told.
     bool has_limit_news() const noexcept {
-        return open_ && !in_ended_ && local_->end().peer_message_bytes_max() != told_message_max_;
+        return open_ && !in_ended_ &&
+               local_->end().peer_message_bytes_max() != reported_message_max_;
     }
 
     std::unique_ptr<detail::channel_state> local_;
@@ -141,13 +142,13 @@ class relay : public std::enable_shared_from_this<relay> {
     std::uint64_t dropped_ = 0;  // of these, the last ones
     std::uint64_t put_base_ = 0;
     bool discards_ = false;  // the local process reads no more
-    bool said_closing_ = false;
-    bool told_death_ = false;
-    bool heard_death_ = false;
-    std::optional<exit_status> untold_death_;  // its text is on its way to the local process
-    std::uint64_t told_placed_ = 0;
-    std::uint64_t told_limit_ = 0;
-    std::uint64_t told_message_max_ = 0;
+    bool has_reported_closing_ = false;
+    bool reported_death_ = false;
+    bool received_death_ = false;
+    std::optional<exit_status> unreported_death_;  // its text is on its way to the local process
+    std::uint64_t reported_placed_ = 0;
+    std::uint64_t reported_limit_ = 0;
+    std::uint64_t reported_message_max_ = 0;
     std::optional<close_frame> closing_;  // the peer node has closed; perhaps not yet passed on
     bool out_ended_ = false;
     bool in_ended_ = false;

@@ -101,7 +101,7 @@ void session::open(std::unique_ptr<detail::channel_state> local, open_frame requ
 
 void session::on_wakeup(const relay_ptr& r) {
     if (r->was_asked_for && !r->is_open()) return answer_open(r);
-    r->tell_death(*link_);
+    r->report_death(*link_);
     r->send_credit(*link_);
     make_ready(r);
     send_ready();
@@ -121,7 +121,7 @@ void session::send_log(const control::log_note& note) {
 }
 
 void session::lose_channels(const std::string& why) {
-    tell_unlogged_denials();
+    log_unlogged_denials();
     for (auto& [id, r] : relays_) {
         r->lose(why);
         shared_.channels.erase(r->local().id());
@@ -232,7 +232,7 @@ std::string session::deny(const std::string& what) {
                " (its key allows: " + to_string(link_->peer().rights) + ")";
     const auto now = std::chrono::steady_clock::now();
     if (now - denials_since_ >= denial_window) {
-        tell_unlogged_denials();
+        log_unlogged_denials();
         denials_since_ = now;
     }
     if (++denials_ <= denials_logged_max) {
@@ -243,7 +243,7 @@ std::string session::deny(const std::string& what) {
     return why;
 }
 
-void session::tell_unlogged_denials() {
+void session::log_unlogged_denials() {
     const auto all = std::exchange(denials_, 0);
     if (all <= denials_logged_max) return;
     shared_.lines.print("bridge", std::to_string(all - denials_logged_max) +
@@ -345,7 +345,7 @@ void session::answer_open(const relay_ptr& r) {
     }
     r->open(false);
     link_->send(opened_frame{r->wire_id(), r->first_limit(), local.peer_id()});
-    r->tell_death(*link_);
+    r->report_death(*link_);
     make_ready(r);
     send_ready();
 }
@@ -388,7 +388,7 @@ void session::handle(const opened_frame& f) {
     const auto r = found->second;
     r->open(!r->far_place_announces);
     if (!r->on_credit({f.channel, 0, f.limit})) return breach("opened with a wrong limit");
-    r->tell_death(*link_);
+    r->report_death(*link_);
     r->send_credit(*link_);
     make_ready(r);
 }
@@ -437,20 +437,20 @@ void session::handle(const place_died_frame& f) {
     const auto found = relays_.find(f.channel);
     if (found == relays_.end()) return;
     const auto r = found->second;
-    if (const auto how = r->on_died(f)) tell_text(r, *how);
+    if (const auto how = r->on_died(f)) send_text(r, *how);
 }
 
 /// The ring waits for the nursery's answer, so the relay lives until then, the session perhaps not.
 /// Dying: a bridge that is killed meanwhile has sent the packet, which tells all of it; the nursery
 ///        takes it before it tells of the bridge's death.
-void session::tell_text(const relay_ptr& r, const exit_status& how) {
+void session::send_text(const relay_ptr& r, const exit_status& how) {
     const auto& end = r->local();
     const auto on_answer = [&io = shared_.io, weak_self = weak_from_this(),
                             r](const control::received& answer) {
         const bool is_sent = std::holds_alternative<control::done>(answer.packet.body);
         // Not from inside pump(): it may be the channel's own, and this may end the channel.
         boost::asio::post(io, [weak_self, r, is_sent] {
-            r->on_text_told(is_sent);
+            r->on_text_sent(is_sent);
             if (const auto self = weak_self.lock()) self->go_on(r);
         });
     };
@@ -459,7 +459,7 @@ void session::tell_text(const relay_ptr& r, const exit_status& how) {
             control::peer_ended{end.id(), end.number(), how.signalled, how.value, how.text}, {},
             on_answer);
     } catch (const error&) {
-        r->on_text_told(false);  // the nursery has ended, and this bridge ends with it
+        r->on_text_sent(false);  // the nursery has ended, and this bridge ends with it
     }
 }
 
@@ -479,7 +479,7 @@ void session::handle(const log_frame& f) {
     note.node = label_;
     note.place = printable(f.place);
     note.text = f.text;
-    shared_.self.tell(std::move(note));
+    shared_.self.send(std::move(note));
 }
 
 void session::handle(const output_frame& f) {

@@ -162,7 +162,7 @@ class session : public std::enable_shared_from_this<session> {
     std::optional<std::string> denied(const open_frame& f);
     std::string deny(const std::string& what);
     /// With the first denial after their second, or at the end of the link.
-    void tell_unlogged_denials();
+    void log_unlogged_denials();
     std::string shown_peer() const;
     void on_written();
     void on_closed(const std::string& why, bool in_order);
@@ -179,7 +179,7 @@ class session : public std::enable_shared_from_this<session> {
     void send_ready();
     void await_death_report(const relay_ptr& r);
     void forget_if_over(const relay_ptr& r);
-    void tell_text(const relay_ptr& r, const exit_status& how);
+    void send_text(const relay_ptr& r, const exit_status& how);
     void go_on(const relay_ptr& r);
 
     session_context shared_;

@@ -78,16 +78,16 @@ void endpoint::shut(half_state why) noexcept {
     shut_half(half_of(mine_), theirs(), why, *this);
 }
 
-void endpoint::tell(std::uint32_t word) noexcept {
-    tell_word(half_of(mine_), theirs(), word, *this);
+void endpoint::send_word(std::uint32_t word) noexcept {
+    shm::send_word(half_of(mine_), theirs(), word, *this);
 }
 
-std::uint32_t endpoint::told() const noexcept {
+std::uint32_t endpoint::received_word() const noexcept {
     // seq_cst [word] [doze]: after park(), the word is seen here or its teller has seen the park.
     return theirs().header->word.load(std::memory_order_seq_cst);
 }
 
-void endpoint::say_message_bytes_max(std::uint64_t limit) noexcept {
+void endpoint::set_message_bytes_max(std::uint64_t limit) noexcept {
     // relaxed: one number that orders nothing; the receiver compares again.
     mine_.header()->message_bytes_max.store(limit, std::memory_order_relaxed);
 }

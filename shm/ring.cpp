@@ -46,7 +46,7 @@ void shut_half(half mine, peer_half theirs, half_state why, waker& other) noexce
     if (writer != 0) other.wake(writer);
 }
 
-void tell_word(half mine, peer_half theirs, std::uint32_t word, waker& other) noexcept {
+void send_word(half mine, peer_half theirs, std::uint32_t word, waker& other) noexcept {
     // seq_cst [word] [doze]: as the state above.
     mine.header->word.store(word, std::memory_order_seq_cst);
     // seq_cst [word] [doze]: the peer either sees the word or is seen here.

@@ -284,7 +284,7 @@ int run(const settings& s, int argc, char** argv) {
     listen.modules = s.modules;
     for (const auto& each : s.allowed) listen.others.push_back(read_allowed_key(each));
     kept_bridge bridge{self, listen};
-    self.tell(control::node_called{listen.node_name});
+    self.send(control::node_called{listen.node_name});
 
     std::optional<int> status;
     {

@@ -106,7 +106,7 @@ TEST(owner_watch, of_a_detached_node_that_may_stay_ends_when_it_is_wanted_no_mor
 }
 
 TEST(owner_watch, of_a_detached_node_says_that_it_stays_when_it_is_asked) {
-    held h({true, true, 0ms, 1ms}, {places::launcher::say_stays});
+    held h({true, true, 0ms, 1ms}, {places::launcher::ask_stays});
     std::string said(places::launcher::stays_line.size(), '\0');
     EXPECT_EQ(::read(h.output.get(), said.data(), said.size()), static_cast<ssize_t>(said.size()));
     EXPECT_EQ(said, places::launcher::stays_line);
@@ -117,7 +117,7 @@ TEST(owner_watch, of_a_detached_node_says_that_it_stays_when_it_is_asked) {
 }
 
 TEST(owner_watch, of_a_node_that_is_not_detached_does_not_let_it_stay) {
-    for (const char word : {places::launcher::may_stay, places::launcher::say_stays}) {
+    for (const char word : {places::launcher::may_stay, places::launcher::ask_stays}) {
         held h({true, false, 0ms, 1h});
         h.say(word);
         h.input.reset();

@@ -283,12 +283,13 @@ TEST(ssh_command, by_hand_is_a_line_of_shell_that_leads_to_the_same_host) {
 }
 
 TEST(ssh_command, tells_a_host_key_and_the_line_that_makes_it_known) {
-    EXPECT_EQ(told_host_key("places-host-key ORDER NONE h NONE NONE\nplaces-host-key HOSTNAME "
-                            "SHA256:f [h]:2 ssh-ed25519 AAAA\r\nHost key verification failed.\n"),
-              "; it shows the ssh-ed25519 key SHA256:f, which is in no known_hosts file; if the "
-              "fingerprint is right, add this line: [h]:2 ssh-ed25519 AAAA");
-    EXPECT_EQ(told_host_key("Host key verification failed.\n"), "");
-    EXPECT_EQ(told_host_key("places-host-key HOSTNAME SHA256:f h\n"), "");
+    EXPECT_EQ(
+        reported_host_key("places-host-key ORDER NONE h NONE NONE\nplaces-host-key HOSTNAME "
+                          "SHA256:f [h]:2 ssh-ed25519 AAAA\r\nHost key verification failed.\n"),
+        "; it shows the ssh-ed25519 key SHA256:f, which is in no known_hosts file; if the "
+        "fingerprint is right, add this line: [h]:2 ssh-ed25519 AAAA");
+    EXPECT_EQ(reported_host_key("Host key verification failed.\n"), "");
+    EXPECT_EQ(reported_host_key("places-host-key HOSTNAME SHA256:f h\n"), "");
 }
 
 TEST(ssh_command, what_it_says_last_tells_which_error_it_was) {

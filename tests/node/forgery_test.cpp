@@ -179,8 +179,8 @@ TEST_P(forging_place, loses_its_channel_and_the_link_lives) {
 }
 
 INSTANTIATE_TEST_SUITE_P(of, forging_place,
-                         ::testing::Values(message_kind::opened, message_kind::refused, message_kind{66},
-                                           message_kind{999}));
+                         ::testing::Values(message_kind::opened, message_kind::refused,
+                                           message_kind{66}, message_kind{999}));
 
 TEST_F(bridge_test, a_place_that_breaks_its_memory_loses_its_channel_and_the_log_says_where) {
     auto p = dial();
@@ -390,7 +390,8 @@ TEST_F(forging_node, opens_nothing_to_whoever_has_dialed_it) {
 }
 
 TEST_F(forging_node, cannot_hide_in_a_pack_what_it_may_not_say) {
-    for (const message_kind hidden : {message_kind::opened, message_kind::refused, message_kind::part}) {
+    for (const message_kind hidden :
+         {message_kind::opened, message_kind::refused, message_kind::part}) {
         SCOPED_TRACE(static_cast<int>(hidden));
         auto dialed = be_dialed(key_, "packer" + std::to_string(static_cast<int>(hidden)));
         auto c = ask_bridge(start_command{dialed.link, control::library_entry{"/x.so", "x"}, ""});

@@ -192,7 +192,7 @@ TEST(remote_place, has_no_status_until_the_text_has_come_that_the_ring_promises)
     auto place = node.supervise_place(throw_text_entry);
     ASSERT_EQ(place.put(std::string("late")), status::ok);
     auto* state = places::detail::state_of::get(place);
-    while (state->end().told() == 0) ::sched_yield();
+    while (state->end().received_word() == 0) ::sched_yield();
     EXPECT_TRUE(state->awaits_text());
     EXPECT_FALSE(state->peer_status());
     EXPECT_EQ(place.wait().text, "late");

@@ -1137,7 +1137,7 @@ TEST(channel, delivers_what_was_sent_before_its_sender_was_killed) {
 
 TEST(channel, believes_no_place_that_reports_its_own_death) {
     auto p = spawn([](channel& c) {
-        places::detail::state_of::get(c)->tell_death({.signalled = true, .value = 9});
+        places::detail::state_of::get(c)->report_death({.signalled = true, .value = 9});
         (void)c.put(1);
         (void)c.get<int>();
         return 5;

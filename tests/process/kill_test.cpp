@@ -73,7 +73,7 @@ class killer {
     std::jthread thread_;
 };
 
-void tell(const char* what, std::vector<std::chrono::nanoseconds> times) {
+void report(const char* what, std::vector<std::chrono::nanoseconds> times) {
     std::sort(times.begin(), times.end());
     const auto at = [&](std::size_t percent) {
         return static_cast<double>(times[(times.size() - 1) * percent / 100].count()) / 1e3;
@@ -126,7 +126,7 @@ void kill_floods(int rounds) {
         messages += n;
     }
     std::printf("%llu messages\n", static_cast<unsigned long long>(messages));
-    tell("the get ended after", std::move(times));
+    report("the get ended after", std::move(times));
 }
 
 TEST(kill, of_a_place_that_floods_ends_the_blocked_get_of_its_creator) {
@@ -287,7 +287,7 @@ TEST(kill, of_a_reader_ends_the_blocked_put_and_the_accounts_equal_the_true_curs
         ASSERT_GE(delivered, said().done.load()) << "round " << round;
         ASSERT_LE(delivered, said().begun.load()) << "round " << round;
     }
-    tell("the put ended after", std::move(times));
+    report("the put ended after", std::move(times));
 }
 
 }  // namespace

@@ -299,8 +299,8 @@ TEST(nursery, tells_of_a_death_although_a_stranger_has_called_the_channel_closed
     auto victim = places::spawn(never_ends);
     auto liar = places::spawn([] {
         auto& self = places::detail::process::current();
-        for (std::uint64_t id = 0; id < 100; ++id) self.tell(places::control::channel_closed{id});
-        for (std::uint64_t id = 0; id < 100; ++id) self.tell(places::control::channel_closed{id});
+        for (std::uint64_t id = 0; id < 100; ++id) self.send(places::control::channel_closed{id});
+        for (std::uint64_t id = 0; id < 100; ++id) self.send(places::control::channel_closed{id});
     });
     // Its own channel is closed to the nursery now; its creator hears of it all the same.
     EXPECT_EQ(liar.wait().value, 0);
@@ -313,8 +313,8 @@ TEST(nursery, hangs_up_no_channel_at_the_word_of_a_stranger) {
     auto liar = places::spawn([] {
         auto& self = places::detail::process::current();
         for (std::uint64_t id = 0; id < 100; ++id) {
-            self.tell(places::control::channel_closed{id, 0, true});
-            self.tell(places::control::channel_closed{id, 1, true});
+            self.send(places::control::channel_closed{id, 0, true});
+            self.send(places::control::channel_closed{id, 1, true});
         }
         await_nursery();
     });
@@ -327,7 +327,7 @@ TEST(nursery, gives_the_log_to_no_place_that_asks_for_it) {
     std::string heard;
     test_runtime().on_log([&](const places::log_record& r) { heard += r.text; });
     auto thief = places::spawn([](places::channel& c) {
-        places::detail::process::current().tell(places::control::take_log{});
+        places::detail::process::current().send(places::control::take_log{});
         await_nursery();
         (void)c.put(1);
         never_ends();
@@ -351,7 +351,7 @@ TEST(nursery, enters_who_has_written_a_line_of_the_log_and_when) {
         note.node = "another";
         note.place = "root";
         note.text = "all is well\n2026-01-01T00:00:00.000Z error root: \x1B[2J\r\a\xC2\x9B";
-        places::detail::process::current().tell(std::move(note));
+        places::detail::process::current().send(std::move(note));
     });
     (void)forger.wait();
     const auto after = std::chrono::system_clock::now();

@@ -278,10 +278,10 @@ TEST(place, has_the_last_words_of_its_exception_and_those_of_no_other_end) {
     const auto end_with = [](int value) {
         return spawn(
                    [](int v) {
-                       using places::control::last_words;
+                       using places::control::exception_text;
                        auto& self = places::detail::process::current();
-                       self.tell(last_words{"the first"});
-                       self.tell(last_words{std::string(20'000, '\x07')});
+                       self.send(exception_text{"the first"});
+                       self.send(exception_text{std::string(20'000, '\x07')});
                        if (v < 0) (void)::raise(SIGKILL);
                        ::_exit(v);
                    },

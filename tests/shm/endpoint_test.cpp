@@ -205,15 +205,15 @@ TEST(endpoint, tells_one_word_that_overtakes_a_full_ring) {
     const channel_memory memory;
     auto end = first_end(memory);
     auto other = second_end(memory);
-    EXPECT_EQ(other.told(), 0U);
+    EXPECT_EQ(other.received_word(), 0U);
     while (end.try_put(0, 0, bytes_of(100, 1)) == status::ok) {
     }
-    end.tell(7);
-    EXPECT_EQ(other.told(), 7U);
-    EXPECT_EQ(end.told(), 0U);
-    end.tell(8);
+    end.send_word(7);
+    EXPECT_EQ(other.received_word(), 7U);
+    EXPECT_EQ(end.received_word(), 0U);
+    end.send_word(8);
     end.shut(half_state::closed);
-    EXPECT_EQ(other.told(), 8U);
+    EXPECT_EQ(other.received_word(), 8U);
     EXPECT_EQ(other.in().peer_state(), status::closed);
     EXPECT_EQ(other.in().try_peek().state, status::ok);
 }
@@ -223,10 +223,10 @@ TEST(endpoint, says_how_large_a_message_it_takes) {
     auto one = first_end(memory);
     auto other = second_end(memory);
     EXPECT_EQ(other.peer_message_bytes_max(), 0U);
-    one.say_message_bytes_max(5000);
+    one.set_message_bytes_max(5000);
     EXPECT_EQ(other.peer_message_bytes_max(), 5000U);
     EXPECT_EQ(one.peer_message_bytes_max(), 0U);
-    one.say_message_bytes_max(100);
+    one.set_message_bytes_max(100);
     EXPECT_EQ(other.peer_message_bytes_max(), 100U);
 }
 
@@ -237,16 +237,16 @@ TEST(endpoint, a_word_wakes_a_sleeping_reader) {
         while (true) {
             const auto seen = end.bell();
             end.in().park(park_mode::futex);
-            if (end.told() != 0) break;
+            if (end.received_word() != 0) break;
             ASSERT_TRUE(sleep_until_changed({&seen, 1}, no_deadline));
             end.in().unpark();
         }
-        EXPECT_EQ(end.told(), 5U);
+        EXPECT_EQ(end.received_word(), 5U);
     }};
     const half_mapping its{memory.second, access::read_only};
     await_park(its.header()->reader_park);
     auto end = first_end(memory);
-    end.tell(5);
+    end.send_word(5);
     EXPECT_EQ(reader.wait(), 0);
 }
 
@@ -492,7 +492,7 @@ TEST(endpoint, has_nothing_to_read_and_may_publish_before_its_peer_has_come) {
     EXPECT_EQ(early.in().try_peek().state, status::empty);
     EXPECT_FALSE(early.in().is_ready());
     EXPECT_EQ(early.in().peer_state(), status::ok);
-    EXPECT_EQ(early.told(), 0U);
+    EXPECT_EQ(early.received_word(), 0U);
     std::uint64_t put = 0;
     while (early.out().try_put(1, 0, as_bytes("first")) == status::ok) ++put;
     EXPECT_EQ(put, ring_bytes_min / line_bytes);

@@ -642,7 +642,7 @@ class manager {
     }
     std::string variable() const { return "NOTIFY_SOCKET=" + path_; }
     /// The next that it has been told; nothing once the watchdog has barked.
-    std::string told() {
+    std::string received() {
         std::array<char, 100> text{};
         const auto got = ::recv(socket_.get(), text.data(), text.size(), 0);
         return {text.data(), got > 0 ? static_cast<std::size_t>(got) : 0};
@@ -674,14 +674,14 @@ class manager {
 TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_and_ends_in_order_on_sigterm) {
     manager one{folder / "notify"};
     auto running = node({}, {one.variable()});
-    EXPECT_EQ(one.told(), "READY=1");
+    EXPECT_EQ(one.received(), "READY=1");
     std::vector<unique_fd> all;
     for (const pid_t each : family_of(running->pid)) {
         if (each != running->pid) all.push_back(watch(each));
     }
     EXPECT_EQ(all.size(), 3U);  // reaper, nursery, bridge
     ::kill(running->pid, SIGTERM);
-    EXPECT_EQ(one.told(), "STOPPING=1");
+    EXPECT_EQ(one.received(), "STOPPING=1");
     EXPECT_EQ(running->status(), 0);
     for (const auto& each : all) EXPECT_TRUE(ends(each));
 }
@@ -693,8 +693,8 @@ TEST_F(cli, a_node_tells_its_manager_that_it_is_ready_once_that_has_room_to_hear
     auto running = node({}, {busy.variable()});
     // It has said that it listens, and now it waits for room.
     while (facts_of(running->pid).state != 'S') ::sched_yield();
-    while (queued-- > 0) EXPECT_EQ(busy.told(), "X=1");
-    EXPECT_EQ(busy.told(), "READY=1");
+    while (queued-- > 0) EXPECT_EQ(busy.received(), "X=1");
+    EXPECT_EQ(busy.received(), "READY=1");
     EXPECT_EQ(command({"stop", address, "--key-file", key}).status(), 0);
     EXPECT_EQ(running->status(), 0);
     EXPECT_EQ(running->output().find("manager"), std::string::npos) << running->output();
@@ -797,7 +797,7 @@ TEST_F(cli, a_node_that_has_lost_its_nursery_says_so_by_its_status) {
 TEST_F(cli, a_node_whose_bridge_is_killed_starts_another_and_its_places_keep_their_state) {
     manager one{folder / "notify"};
     auto running = node({"--module", NODE_MODULE, "--insecure"}, {one.variable()});
-    EXPECT_EQ(one.told(), "READY=1");
+    EXPECT_EQ(one.received(), "READY=1");
     const auto made = key_in_file();
     const std::string secret{reinterpret_cast<const char*>(made.data()), made.size()};
     {
@@ -835,7 +835,7 @@ TEST_F(cli, a_node_whose_bridge_is_killed_starts_another_and_its_places_keep_the
               0);
     EXPECT_EQ(running->status(), 3);
     // It is told once that the node is ready.
-    EXPECT_EQ(one.told(), "STOPPING=1");
+    EXPECT_EQ(one.received(), "STOPPING=1");
 }
 
 TEST_F(cli, a_node_whose_bridges_are_of_no_use_ends_with_the_fifth_of_them) {

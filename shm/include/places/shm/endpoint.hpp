@@ -56,17 +56,17 @@ class endpoint final : private waker {
     /// Blocks: never.  Thread: the owner's.
     void shut(half_state why) noexcept;
     bool is_shut() const noexcept;
-    /// Tells the other end one word, past all records; a later one replaces it. 0 says nothing.
+    /// Sends the other end one word, past all records; a later one replaces it. 0 is no word.
     /// Blocks: never.  Thread: the owner's.
-    void tell(std::uint32_t word) noexcept;
-    /// What the other end has told last. Whoever waits for it parks as a reader.
-    std::uint32_t told() const noexcept;
-    /// Says how large a message this end takes; 0 says nothing. The meaning is the user's.
-    /// Blocks: never.  Thread: the owner's.
-    void say_message_bytes_max(std::uint64_t limit) noexcept;
+    void send_word(std::uint32_t word) noexcept;
+    /// The word that the other end has sent last. Whoever waits for it parks as a reader.
+    std::uint32_t received_word() const noexcept;
+    /// Sets the largest message that this end takes; 0 for no limit. The caller gives it its
+    /// meaning. Blocks: never.  Thread: the owner's.
+    void set_message_bytes_max(std::uint64_t limit) noexcept;
     /// The same, and wakes the other end where it is parked as a reader.
     void announce_message_bytes_max(std::uint64_t limit) noexcept;
-    /// What the other end has said last; 0 for nothing.
+    /// What the other end has set last; 0 for nothing.
     std::uint64_t peer_message_bytes_max() const noexcept {
         // seq_cst [limit] [doze]: after park(), the limit is seen here or its announcer has seen
         // the park.

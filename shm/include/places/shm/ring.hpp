@@ -87,7 +87,7 @@ inline void store_first(std::atomic<status>& gone, status why) noexcept {
 /// at the other end.  Blocks: never.
 void shut_half(half mine, peer_half theirs, half_state why, waker& other) noexcept;
 /// Stores this side's `word`, and wakes a reader at the other end.  Blocks: never.
-void tell_word(half mine, peer_half theirs, std::uint32_t word, waker& other) noexcept;
+void send_word(half mine, peer_half theirs, std::uint32_t word, waker& other) noexcept;
 
 /// A record, or a message of a pack, as it lies in the ring; valid until it is released.
 struct record_view {
