@@ -2,12 +2,10 @@
 #include "launcher/bundle_file.hpp"
 
 #include "launcher/text_parts.hpp"
+#include "net/digest.hpp"
 
 #include <places/core/error.hpp>
 #include <places/shm/unique_fd.hpp>
-
-#include <boost/algorithm/hex.hpp>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <array>
@@ -17,9 +15,7 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <gnu/libc-version.h>
-#include <iterator>
 #include <link.h>
-#include <memory>
 #include <optional>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -31,34 +27,6 @@ namespace places::launcher {
 namespace {
 
 constexpr std::size_t read_bytes = 256 * 1024;
-
-struct digest_deleter {
-    void operator()(EVP_MD_CTX* c) const noexcept { ::EVP_MD_CTX_free(c); }
-};
-
-/// SHA-256 of what is fed to it.
-class digest {
-  public:
-    digest() : context_(::EVP_MD_CTX_new()) {
-        if (!context_ || !::EVP_DigestInit_ex(context_.get(), ::EVP_sha256(), nullptr)) {
-            throw error(errc::start_failed, "OpenSSL has no SHA-256");
-        }
-    }
-    void feed(std::string_view octets) {
-        (void)::EVP_DigestUpdate(context_.get(), octets.data(), octets.size());
-    }
-    std::string text() {
-        std::array<unsigned char, EVP_MAX_MD_SIZE> octets{};
-        unsigned size = 0;
-        (void)::EVP_DigestFinal_ex(context_.get(), octets.data(), &size);
-        std::string text;
-        boost::algorithm::hex_lower(octets.data(), octets.data() + size, std::back_inserter(text));
-        return text;
-    }
-
-  private:
-    std::unique_ptr<EVP_MD_CTX, digest_deleter> context_;
-};
 
 /// A name that needs no quoting anywhere.
 std::string plain_name(std::string_view name) {
@@ -81,9 +49,7 @@ std::string base_name(std::string_view path) {
 // -- what goes --
 
 std::string sha256_of(std::string_view octets) {
-    digest d;
-    d.feed(octets);
-    return d.text();
+    return net::to_hex(net::digest_of(net::hash::sha256, octets));
 }
 
 std::string deployed_name(std::string_view path) { return plain_name(base_name(path)); }
@@ -101,15 +67,15 @@ bundle_file bundle_file_of(const std::string& path, const std::function<void()>&
     if (!file || ::fstat(file.get(), &status) != 0) fail(std::strerror(errno));
     if (!S_ISREG(status.st_mode)) fail("not a file");
     bundle_file c{path, deployed_name(path), {}, 0};
-    digest d;
+    net::digest content(net::hash::sha256);
     std::vector<char> buffer(read_bytes);
     for (ssize_t got; (got = ::read(file.get(), buffer.data(), buffer.size())) != 0;) {
         if (got < 0) fail(std::strerror(errno));
-        d.feed({buffer.data(), static_cast<std::size_t>(got)});
+        content.add({buffer.data(), static_cast<std::size_t>(got)});
         c.bytes += static_cast<std::uint64_t>(got);
         if (on_read) on_read();
     }
-    c.digest = d.text();
+    c.digest = net::to_hex(content.finish());
     return c;
 }
 

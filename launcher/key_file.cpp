@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/key_file.hpp"
 
+#include "net/digest.hpp"
+
 #include <places/shm/unique_fd.hpp>
 
 #include <boost/algorithm/hex.hpp>
@@ -10,7 +12,6 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
-#include <iterator>
 #include <optional>
 #include <string_view>
 #include <sys/stat.h>
@@ -100,10 +101,8 @@ net::known_key read_key_file(const std::string& path) {
 }
 
 void write_key_file(const std::string& path, const net::known_key& key) {
-    const auto* octets = reinterpret_cast<const unsigned char*>(key.key.data());
-    std::string content;
-    boost::algorithm::hex_lower(octets, octets + key.key.size(), std::back_inserter(content));
-    content += '\n';
+    auto content =
+        net::to_hex({reinterpret_cast<const char*>(key.key.data()), key.key.size()}) + "\n";
     if (key.kind != net::key_kind::launcher) {
         content.append(owner_word).append(key.owner).append("\n");
         content.append(allows_word).append(net::to_string(key.rights)).append("\n");

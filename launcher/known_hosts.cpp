@@ -2,14 +2,11 @@
 #include "launcher/known_hosts.hpp"
 
 #include "launcher/text_parts.hpp"
+#include "net/digest.hpp"
 
 #include <places/shm/unique_fd.hpp>
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <fcntl.h>
 #include <filesystem>
@@ -28,14 +25,7 @@ bool matches_hashed(std::string_view field, std::string_view name) {
     if (bar == field.npos) return false;
     const auto salt = from_base64(field.substr(0, bar));
     const auto digest = from_base64(field.substr(bar + 1));
-    std::array<unsigned char, EVP_MAX_MD_SIZE> found{};
-    unsigned size = 0;
-    if (!::HMAC(::EVP_sha1(), salt.data(), static_cast<int>(salt.size()),
-                reinterpret_cast<const unsigned char*>(name.data()), name.size(), found.data(),
-                &size)) {
-        return false;
-    }
-    return digest == std::string_view(reinterpret_cast<const char*>(found.data()), size);
+    return digest == net::hmac_of(net::hash::sha1, salt, name);
 }
 
 bool matches_field(std::string_view field, std::string_view name) {
@@ -146,10 +136,7 @@ void add_known_host(const std::string& file, const std::string& line,
 }
 
 std::string fingerprint_of(std::string_view key) {
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-    unsigned size = 0;
-    ::EVP_Digest(key.data(), key.size(), digest.data(), &size, ::EVP_sha256(), nullptr);
-    auto text = to_base64({reinterpret_cast<const char*>(digest.data()), size});
+    auto text = to_base64(net::digest_of(net::hash::sha256, key));
     text.resize(text.find_last_not_of('=') + 1);
     return "SHA256:" + text;
 }

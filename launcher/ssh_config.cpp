@@ -2,11 +2,9 @@
 #include "launcher/ssh_config.hpp"
 
 #include "launcher/text_parts.hpp"
+#include "net/digest.hpp"
 
 #include <places/core/error.hpp>
-
-#include <boost/algorithm/hex.hpp>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <array>
@@ -51,15 +49,6 @@ std::string own_host_name() {
     std::array<char, 256> name{};
     (void)::gethostname(name.data(), name.size() - 1);
     return name.data();
-}
-
-std::string sha1_hex(const std::string& text) {
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-    unsigned size = 0;
-    ::EVP_Digest(text.data(), text.size(), digest.data(), &size, ::EVP_sha1(), nullptr);
-    std::string hex;
-    boost::algorithm::hex_lower(digest.data(), digest.data() + size, std::back_inserter(hex));
-    return hex;
 }
 
 /// Reads files into settings; what has been set stays.
@@ -154,8 +143,9 @@ class reader {
     std::string token(char name) const {
         switch (name) {
             case 'C':
-                return sha1_hex(own_host_name() + into_.host_name + std::to_string(into_.port) +
-                                into_.user);
+                return net::to_hex(net::digest_of(
+                    net::hash::sha1,
+                    own_host_name() + into_.host_name + std::to_string(into_.port) + into_.user));
             case 'd': return home_;
             case 'h': return into_.host_name;
             case 'i': return std::to_string(::getuid());

@@ -2,12 +2,12 @@
 #include "net/command_channel.hpp"
 
 #include "core/child.hpp"
+#include "net/digest.hpp"
 
 #include <boost/asio/steady_timer.hpp>
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <string_view>
 #include <utility>
 #include <variant>
@@ -32,13 +32,7 @@ command_channel::command_channel(boost::asio::io_context& io, const incarnation_
 namespace {
 
 std::string hexadecimal(const incarnation_id& id) {
-    std::string text;
-    for (const auto b : id) {
-        char two[3];
-        std::snprintf(two, sizeof two, "%02x", std::to_integer<unsigned>(b));
-        text += two;
-    }
-    return text;
+    return to_hex({reinterpret_cast<const char*>(id.data()), id.size()});
 }
 
 node_key key_of(const bytes& octets) {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/handshake.hpp"
 
+#include "net/digest.hpp"
+
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/rand.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <span>
+#include <string>
 #include <utility>
-#include <vector>
 
 namespace places::net {
 namespace {
@@ -49,8 +50,8 @@ class transcript {
   public:
     void add(std::span<const std::byte> field) {
         for (int shift = 0; shift < 32; shift += 8)
-            bytes_.push_back(static_cast<unsigned char>(field.size() >> shift));
-        for (std::byte b : field) bytes_.push_back(std::to_integer<unsigned char>(b));
+            bytes_.push_back(static_cast<char>(field.size() >> shift));
+        for (std::byte b : field) bytes_.push_back(std::to_integer<char>(b));
     }
     void add(std::string_view field) { add(std::as_bytes(std::span{field})); }
     void add(std::uint16_t number) {
@@ -59,18 +60,15 @@ class transcript {
     }
 
     proof_bytes hmac(const node_key& key) const {
+        const auto made =
+            hmac_of(hash::sha256, {reinterpret_cast<const char*>(key.data()), key.size()}, bytes_);
         proof_bytes proof;
-        unsigned int size = 0;
-        const unsigned char* done =
-            HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), bytes_.data(),
-                 bytes_.size(), reinterpret_cast<unsigned char*>(proof.data()), &size);
-        if (done == nullptr || size != proof.size())
-            throw error{errc::start_failed, "HMAC-SHA256 failed in the crypto library"};
+        std::ranges::copy(std::as_bytes(std::span{made}).first<proof.size()>(), proof.begin());
         return proof;
     }
 
   private:
-    std::vector<unsigned char> bytes_;
+    std::string bytes_;
 };
 
 bool same_proof(const proof_bytes& a, const proof_bytes& b) noexcept {

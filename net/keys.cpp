@@ -2,15 +2,14 @@
 #include "net/keys.hpp"
 
 #include "core/text.hpp"
+#include "net/digest.hpp"
 
-#include <boost/algorithm/hex.hpp>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
 
-#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -98,11 +97,8 @@ bool is_owned_by(const known_key& key, std::string_view name) noexcept {
 }
 
 std::string key_id(const node_key& key) {
-    const auto digest = derive(key, "places/1 key id");
-    const auto* octets = reinterpret_cast<const unsigned char*>(digest.data());
-    std::string text;
-    boost::algorithm::hex_lower(octets, octets + key_id_bytes, std::back_inserter(text));
-    return text;
+    const auto derived = derive(key, "places/1 key id");
+    return to_hex({reinterpret_cast<const char*>(derived.data()), key_id_bytes});
 }
 
 node_key make_peer_key(const node_key& key, std::string_view name) {

@@ -4,18 +4,16 @@
 #include "core/text.hpp"
 #include "launcher/ssh_program.hpp"
 #include "launcher/text_parts.hpp"
+#include "net/digest.hpp"
 #include "tests/support/error_of.hpp"
 #include "tests/support/scratch.hpp"
 
-#include <boost/algorithm/hex.hpp>
 #include <gtest/gtest.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <filesystem>
-#include <iterator>
 #include <pwd.h>
 #include <unistd.h>
 #include <utility>
@@ -23,6 +21,8 @@
 using places::errc;
 using namespace places::launcher;
 using checking = ssh_settings::checking;
+
+namespace net = places::net;
 
 namespace {
 
@@ -117,14 +117,8 @@ TEST(ssh_config, files_take_tokens_variables_and_the_homes_of_others) {
     };
     EXPECT_EQ(file_of("/%n/%k/%j/%i"), "/far/far//" + std::to_string(::getuid()));
     EXPECT_EQ(file_of("/%l/%L"), "/" + local + "/" + local.substr(0, local.find('.')));
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-    const auto way = local + "a.org5joe";
-    ASSERT_EQ(
-        ::EVP_Q_digest(nullptr, "SHA1", nullptr, way.data(), way.size(), digest.data(), nullptr),
-        1);
-    std::string hex;
-    boost::algorithm::hex_lower(digest.data(), digest.data() + 20, std::back_inserter(hex));
-    EXPECT_EQ(file_of("/%C"), "/" + hex);
+    const auto way = net::to_hex(net::digest_of(net::hash::sha1, local + "a.org5joe"));
+    EXPECT_EQ(file_of("/%C"), "/" + way);
 
     ::setenv("PLACES_TEST_FOLDER", "/a%d", 1);
     EXPECT_EQ(file_of("${PLACES_TEST_FOLDER}/${PLACES_TEST_FOLDER}x"), "/a%d//a%dx");
