@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/text_parts.hpp"
 
+#include <boost/endian/conversion.hpp>
 #include <openssl/evp.h>
 
 #include <algorithm>
@@ -123,8 +124,8 @@ std::string from_base64(std::string_view text) {
 
 std::optional<std::string_view> take_string(std::string_view& from) noexcept {
     if (from.size() < 4) return std::nullopt;
-    std::size_t size = 0;
-    for (int i = 0; i < 4; ++i) size = size << 8 | static_cast<unsigned char>(from[i]);
+    const std::size_t size =
+        boost::endian::load_big_u32(reinterpret_cast<const unsigned char*>(from.data()));
     if (size > from.size() - 4) return std::nullopt;
     const auto taken = from.substr(4, size);
     from.remove_prefix(4 + size);

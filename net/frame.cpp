@@ -4,6 +4,7 @@
 #include "core/text.hpp"
 #include "net/wire.capnp.h"
 
+#include <boost/endian/conversion.hpp>
 #include <capnp/message.h>
 #include <capnp/serialize.h>
 #include <kj/exception.h>
@@ -19,18 +20,14 @@ namespace {
 
 // -- numbers --
 
-template <class Number>
-void store_le(std::byte* to, Number value) noexcept {
-    for (std::size_t i = 0; i < sizeof(Number); ++i)
-        to[i] = static_cast<std::byte>(static_cast<std::uint64_t>(value) >> (8 * i));
-}
+using boost::endian::load_little_u32;
+using boost::endian::load_little_u64;
+using boost::endian::store_little_u32;
+using boost::endian::store_little_u64;
 
-template <class Number>
-Number load_le(const std::byte* from) noexcept {
-    std::uint64_t value = 0;
-    for (std::size_t i = 0; i < sizeof(Number); ++i)
-        value |= std::to_integer<std::uint64_t>(from[i]) << (8 * i);
-    return static_cast<Number>(value);
+// As Boost.Endian takes them.
+const unsigned char* octets(const std::byte* bytes) noexcept {
+    return reinterpret_cast<const unsigned char*>(bytes);
 }
 
 constexpr std::size_t round_up_8(std::size_t bytes) noexcept { return (bytes + 7) / 8 * 8; }
@@ -366,13 +363,13 @@ std::optional<data_frame> read_usual_data(std::span<const std::byte> body) {
         return std::memcmp(body.data() + at, usual + at, to - from) == 0;
     };
     if (!same(body_at, channel_at) || !same(list_pointer_at, list_size_at)) return std::nullopt;
-    const auto size = load_le<std::uint32_t>(body.data() + (list_size_at - body_at));
+    const auto size = load_little_u32(octets(body.data()) + (list_size_at - body_at));
     const std::size_t record_bytes = size >> 3;
     if ((size & 7) != 2 || record_bytes > records_bytes_max ||
         head_bytes + round_up_8(record_bytes) != body.size())
         return std::nullopt;
-    return data_frame{load_le<std::uint64_t>(body.data() + (channel_at - body_at)),
-                      load_le<std::uint64_t>(body.data() + (position_at - body_at)),
+    return data_frame{load_little_u64(octets(body.data()) + (channel_at - body_at)),
+                      load_little_u64(octets(body.data()) + (position_at - body_at)),
                       body.subspan(head_bytes, record_bytes)};
 }
 
@@ -579,7 +576,8 @@ std::vector<std::byte> encode(const frame& f) {
         throw error{errc::too_large, "a frame's texts do not fit into one frame together"};
     const auto body = std::as_bytes(std::span{segments[0].begin(), segments[0].size()});
     std::vector<std::byte> bytes(length_prefix_bytes + body.size());
-    store_le(bytes.data(), static_cast<std::uint32_t>(body.size()));
+    store_little_u32(reinterpret_cast<unsigned char*>(bytes.data()),
+                     static_cast<std::uint32_t>(body.size()));
     std::ranges::copy(body, bytes.begin() + length_prefix_bytes);
     return bytes;
 }
@@ -622,7 +620,7 @@ result<frame> decode(std::span<const std::byte> body) {
 
 result<std::size_t> decode_length(std::span<const std::byte, length_prefix_bytes> prefix,
                                   frame_limits limits) noexcept {
-    const std::size_t bytes = load_le<std::uint32_t>(prefix.data());
+    const std::size_t bytes = load_little_u32(octets(prefix.data()));
     if (bytes > limits.frame_bytes_max) return errc::too_large;
     if (bytes < 16 || bytes % 8 != 0) return errc::protocol;
     return bytes;
@@ -633,11 +631,11 @@ data_prefix encode_data_prefix(std::uint64_t channel, std::uint64_t position,
     check_records(record_bytes);
     const std::size_t padded_bytes = round_up_8(record_bytes);
     data_prefix prefix{data_template(), padded_bytes - record_bytes};
-    std::byte* bytes = prefix.bytes.data();
-    store_le(bytes, static_cast<std::uint32_t>(prefix_bytes - body_at + padded_bytes));
-    store_le(bytes + channel_at, channel);
-    store_le(bytes + position_at, position);
-    store_le(bytes + list_size_at, static_cast<std::uint32_t>(record_bytes << 3 | 2));
+    auto* bytes = reinterpret_cast<unsigned char*>(prefix.bytes.data());
+    store_little_u32(bytes, static_cast<std::uint32_t>(prefix_bytes - body_at + padded_bytes));
+    store_little_u64(bytes + channel_at, channel);
+    store_little_u64(bytes + position_at, position);
+    store_little_u32(bytes + list_size_at, static_cast<std::uint32_t>(record_bytes << 3 | 2));
     return prefix;
 }
 

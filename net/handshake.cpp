@@ -3,6 +3,7 @@
 
 #include "net/digest.hpp"
 
+#include <boost/endian/buffers.hpp>
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 
@@ -49,14 +50,14 @@ std::string no_common_protocol(protocol_range ours, protocol_range theirs) {
 class transcript {
   public:
     void add(std::span<const std::byte> field) {
-        for (int shift = 0; shift < 32; shift += 8)
-            bytes_.push_back(static_cast<char>(field.size() >> shift));
-        for (std::byte b : field) bytes_.push_back(std::to_integer<char>(b));
+        const boost::endian::little_uint32_buf_t size{static_cast<std::uint32_t>(field.size())};
+        append(std::as_bytes(std::span{&size, 1}));
+        append(field);
     }
     void add(std::string_view field) { add(std::as_bytes(std::span{field})); }
     void add(std::uint16_t number) {
-        const std::array bytes{static_cast<std::byte>(number), static_cast<std::byte>(number >> 8)};
-        add(std::span<const std::byte>{bytes});
+        const boost::endian::little_uint16_buf_t bytes{number};
+        add(std::as_bytes(std::span{&bytes, 1}));
     }
 
     proof_bytes hmac(const node_key& key) const {
@@ -68,6 +69,10 @@ class transcript {
     }
 
   private:
+    void append(std::span<const std::byte> bytes) {
+        bytes_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    }
+
     std::string bytes_;
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/tls_hello.hpp"
 
+#include <boost/endian/conversion.hpp>
+
 #include <algorithm>
 #include <new>
 #include <tuple>
@@ -14,24 +16,23 @@ constexpr std::size_t version_bytes = 2;
 static_assert(hello_start_bytes == tls_record_header_bytes + message_header_bytes + version_bytes +
                                        std::tuple_size_v<hello_random>);
 
-// Big endian.
-std::size_t number_of(std::span<const std::byte> bytes) noexcept {
-    std::size_t number = 0;
-    for (const auto each : bytes) number = number << 8 | std::to_integer<std::size_t>(each);
-    return number;
+// As Boost.Endian takes them.
+const unsigned char* octets(std::span<const std::byte> bytes) noexcept {
+    return reinterpret_cast<const unsigned char*>(bytes.data());
 }
 
 }  // namespace
 
 std::size_t first_record_bytes(std::span<const std::byte> start) noexcept {
     if (start.size() < tls_record_header_bytes) return tls_record_header_bytes;
-    return tls_record_header_bytes + number_of(start.subspan(3, 2));
+    return tls_record_header_bytes + boost::endian::load_big_u16(octets(start.subspan(3, 2)));
 }
 
 std::optional<hello_random> random_of_hello(std::span<const std::byte> start) noexcept {
     if (start.size() < hello_start_bytes) return std::nullopt;
     const auto message = start.subspan(tls_record_header_bytes);
-    const auto message_bytes = message_header_bytes + number_of(message.subspan(1, 3));
+    const auto message_bytes =
+        message_header_bytes + boost::endian::load_big_u24(octets(message.subspan(1, 3)));
     if (start[0] != tls_handshake_record || message[0] != client_hello ||
         tls_record_header_bytes + message_bytes > first_record_bytes(start))
         return std::nullopt;

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/handshake.hpp"
 
+#include "net/digest.hpp"
+
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <set>
+#include <span>
+#include <string>
 
 namespace places::net {
 namespace {
@@ -98,6 +103,31 @@ TEST(handshake, with_a_peer_key_lets_its_owner_connect_and_nobody_else) {
     EXPECT_EQ(rejected(refusal)->code, errc::bad_key);
     // Where the key makes none.
     EXPECT_TRUE(rejected(dialed_with_peer_key(config_of("a"), "b", "b")));
+}
+
+std::string text_of(std::span<const std::byte> bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// A field of a proof, written out as wire.capnp says.
+std::string proof_field(const std::string& bytes) {
+    return std::string{static_cast<char>(bytes.size()), 0, 0, 0} + bytes;
+}
+std::string proof_number(char low, char high) { return proof_field({low, high}); }
+
+TEST(handshake, proof_covers_the_fields_and_has_the_byte_order_that_wire_capnp_says) {
+    const auto d = config_of("d", 1, {0x0102, 0x0304});
+    sides both{config_of("a", 1, {0x0001, 0x0203}), d};
+    const auto challenge = both.accepting.start();
+    const auto hello = both.dialing.feed(*challenge.send);
+    const auto& asked = std::get<challenge_frame>(*challenge.send);
+    const auto& said = std::get<hello_frame>(*hello.send);
+    const auto fields =
+        proof_field("dialing") + proof_field("places/1") + proof_number(0x01, 0x00) +
+        proof_number(0x03, 0x02) + proof_number(0x02, 0x01) + proof_number(0x04, 0x03) +
+        proof_field(text_of(asked.nonce)) + proof_field(text_of(said.nonce)) + proof_field("d") +
+        proof_field(text_of(d.incarnation)) + proof_field(std::string(32, '\0'));
+    EXPECT_EQ(text_of(said.proof), hmac_of(hash::sha256, text_of(key_of(1)), fields));
 }
 
 TEST(handshake, impostor_that_accepts_every_hello_is_found_out) {
