@@ -12,6 +12,7 @@
 #include "net/frame.hpp"
 #include "net/handshake.hpp"
 #include "net/keys.hpp"
+#include "net/line_reader.hpp"
 #include "net/output.hpp"
 
 #include <algorithm>
@@ -27,7 +28,6 @@
 #include <map>
 #include <poll.h>
 #include <span>
-#include <sstream>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <system_error>
@@ -112,7 +112,7 @@ struct pending_node::state {
     bytes unsent{};  ///< to its standard input
     std::size_t sent = 0;
     std::array<unique_fd, 2> streams{};
-    std::array<std::string, 2> line{};
+    std::array<net::line_reader, 2> lines{};
     std::array<bool, 2> ended{};
     std::string printed{};
     std::string incarnation{};  // as the ready line has it
@@ -183,11 +183,8 @@ bool pending_node::state::take(std::size_t stream) {
             ended[stream] = true;
             break;
         }
-        const bool is_end = c == '\n';
-        if (!is_end) line[stream] += c;
-        if (is_end || line[stream].size() == net::line_bytes_max) {
-            take_line(stream, std::exchange(line[stream], {}));
-        }
+        lines[stream].add({&c, 1});
+        if (const auto text = lines[stream].next()) take_line(stream, std::string(*text));
     }
     return true;
 }
@@ -285,15 +282,16 @@ void pending_node::state::print(const std::string& text) {
 
 /// What was printed without a line feed so far is a line: nobody reads its beginning again.
 void pending_node::state::finish_lines() {
-    for (auto& each : line) {
-        if (!each.empty()) print(std::exchange(each, {}));
-    }
+    for (auto& each : lines) print(each.rest());
 }
 
 /// Of a start that has failed: what the node has printed as it ended may say why.
 void pending_node::state::take_rest() {
     printed.clear();
     for (const std::size_t stream : {1, 0}) {
+        const auto keep = [&](const std::string& text) {
+            if (stream == 1 || !text.starts_with("places-")) print(text);
+        };
         std::array<char, 4096> buffer;
         for (std::size_t left = rest_bytes_max; left > 0 && streams[stream];) {
             pollfd more{streams[stream].get(), POLLIN, 0};
@@ -301,12 +299,10 @@ void pending_node::state::take_rest() {
             const auto got = ::read(more.fd, buffer.data(), std::min(buffer.size(), left));
             if (got <= 0) break;
             left -= static_cast<std::size_t>(got);
-            line[stream].append(buffer.data(), static_cast<std::size_t>(got));
+            lines[stream].add({buffer.data(), static_cast<std::size_t>(got)});
+            while (const auto text = lines[stream].next()) keep(std::string(*text));
         }
-        std::istringstream lines(std::exchange(line[stream], {}));
-        for (std::string each; std::getline(lines, each);) {
-            if (stream == 1 || !each.starts_with("places-")) print(each);
-        }
+        keep(lines[stream].rest());
     }
     if (printed.empty()) return;
     const auto words = std::string(failure->what()) + "; it printed: " + printed;

@@ -70,7 +70,7 @@ bool far_shell::take(int stream) {
                         "print, or the command in authorized_keys? It has sent: " +
                         noise().substr(0, shown_noise_bytes_max));
     }
-    lines_[stream - 1].append(buffer.data(), got);
+    lines_[static_cast<std::size_t>(stream - 1)].add({buffer.data(), got});
     return got > 0;
 }
 
@@ -83,22 +83,12 @@ std::string far_shell::read_line() {
     };
     bool looked_again = false;
     while (true) {
-        auto& errors = lines_[1];
-        for (std::size_t end; (end = errors.find('\n')) != errors.npos;) {
-            keep(std::string_view(errors).substr(0, end));
-            errors.erase(0, end + 1);
-        }
-        auto& answers = lines_[0];
-        if (const auto end = answers.find('\n'); end != answers.npos) {
-            auto line = answers.substr(0, end);
-            answers.erase(0, end + 1);
-            if (line.starts_with(answer_mark)) return line.substr(answer_mark.size());
-            keep(line);
+        while (const auto line = lines_[1].next()) keep(*line);
+        if (const auto line = lines_[0].next()) {
+            if (line->starts_with(answer_mark))
+                return std::string(line->substr(answer_mark.size()));
+            keep(*line);
             continue;
-        }
-        // A line feed may never come.
-        for (auto& each : lines_) {
-            if (each.size() > noise_bytes_max) keep(std::exchange(each, {}));
         }
         const bool has_answer = take(1);
         if (take(2) || has_answer) {
@@ -106,7 +96,7 @@ std::string far_shell::read_line() {
             continue;
         }
         if (stream_->has_ended()) {
-            for (auto& each : lines_) keep(std::exchange(each, {}));
+            for (auto& each : lines_) keep(each.rest());
             return {};
         }
         // Once: what lies there and cannot be read is no reason not to wait.
@@ -123,8 +113,7 @@ std::string far_shell::noise() const {
 }
 
 started_stream far_shell::release() {
-    return {std::move(stream_), std::exchange(lines_[0], {}),
-            std::exchange(noise_, {}) + std::exchange(lines_[1], {})};
+    return {std::move(stream_), lines_[0].rest(), std::exchange(noise_, {}) + lines_[1].rest()};
 }
 
 std::string far_command(const std::string& script) { return "exec sh -c " + shell_word(script); }

@@ -3,9 +3,11 @@
 #pragma once
 
 #include "launcher/stage_deadline.hpp"
+#include "net/line_reader.hpp"
 
 #include <places/core/place.hpp>
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -118,7 +120,7 @@ class far_shell {
 
     remote_host& far_;
     std::unique_ptr<far_stream> stream_;
-    std::string lines_[2];
+    std::array<net::line_reader, 2> lines_{};  // of standard output and standard error
     std::string noise_;
     std::size_t received_bytes_ = 0;
 };

@@ -12,6 +12,7 @@
 #include "launcher/ssh_program.hpp"
 #include "launcher/stage_deadline.hpp"
 #include "net/keys.hpp"
+#include "net/line_reader.hpp"
 
 #include <algorithm>
 #include <array>
@@ -153,7 +154,7 @@ class node_pump {
     remote_host& far_;
     std::unique_ptr<far_stream> node_;
     const remote_launch_order& order_;
-    std::string unready_;  // what the node has printed, until it is ready
+    net::line_reader unready_{buffered_bytes_max};  // what the node has printed, until it is ready
     bool is_ready_ = false;
     bool is_wanted_ = true;
     bool may_stay_ = false;
@@ -170,8 +171,8 @@ class node_pump {
 node_pump::node_pump(remote_host& far, started_stream node, const remote_launch_order& order)
     : far_(far),
       node_(std::move(node.stream)),
-      order_(order),
-      unready_(std::move(node.out)) {
+      order_(order) {
+    unready_.add(node.out);
     err_.waiting = std::move(node.err);
     for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
         checked(::fcntl(fd, F_SETFL, O_NONBLOCK), "fcntl");
@@ -283,8 +284,12 @@ bool node_pump::move_node() {
     if (out_.has_room()) {
         const auto got = node_->read(1, buffer);
         moved |= got > 0;
-        (is_ready_ ? out_.waiting : unready_).append(buffer.data(), got);
-        if (!is_ready_) take_lines(false);
+        if (is_ready_) {
+            out_.waiting.append(buffer.data(), got);
+        } else {
+            unready_.add({buffer.data(), got});
+            take_lines(false);
+        }
     }
     if (err_.has_room()) {
         const auto got = node_->read(2, buffer);
@@ -298,19 +303,17 @@ bool node_pump::move_node() {
 
 /// Passes on whole lines until the one that says the node is ready; then everything as it comes.
 void node_pump::take_lines(bool all) {
-    std::size_t end;
-    while (!is_ready_ && (end = unready_.find('\n')) != unready_.npos) {
-        auto line = unready_.substr(0, end);
-        unready_.erase(0, end + 1);
+    while (!is_ready_) {
+        const auto next = unready_.next();
+        if (!next) break;
+        std::string line(*next);
         if (line.starts_with(ready_marker)) {
             is_ready_ = true;
             line = ready_line(line);
         }
         out_.waiting += line + "\n";
     }
-    if (is_ready_ || all || unready_.size() > buffered_bytes_max) {
-        out_.waiting += std::exchange(unready_, {});
-    }
+    if (is_ready_ || all) out_.waiting += unready_.rest();
 }
 
 /// The same, with a port of ours that leads to the node's where a tunnel is wanted.

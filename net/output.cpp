@@ -187,30 +187,15 @@ void output::read_more() {
         boost::asio::buffer(buffer_),
         [self = shared_from_this()](boost::system::error_code ec, std::size_t count) {
             if (ec) {
-                if (!self->line_.empty()) self->handlers_.on_line(self->line_);
+                const auto last = self->lines_.rest();
+                if (!last.empty()) self->handlers_.on_line(last);
                 self->handlers_.on_end();
                 return;
             }
-            self->take({self->buffer_.data(), count});
+            self->lines_.add({self->buffer_.data(), count});
+            while (const auto line = self->lines_.next()) self->handlers_.on_line(*line);
             self->read_more();
         });
-}
-
-void output::take(std::string_view text) {
-    while (!text.empty()) {
-        const auto end = text.find('\n');
-        line_ += text.substr(0, end);
-        if (end == text.npos) {
-            if (line_.size() < line_bytes_max) return;
-            const auto whole = detail::whole_characters(line_).size();
-            handlers_.on_line(std::string_view(line_).substr(0, whole));
-            line_.erase(0, whole);
-            return;
-        }
-        handlers_.on_line(line_);
-        line_.clear();
-        text.remove_prefix(end + 1);
-    }
 }
 
 forwarded_outputs::forwarded_outputs(boost::asio::io_context& io, line_printer& lines,

@@ -2,6 +2,8 @@
 // What processes print, line by line: read from their pipes, printed here or sent over a link.
 #pragma once
 
+#include "net/line_reader.hpp"
+
 #include <places/shm/unique_fd.hpp>
 
 #include <boost/asio/io_context.hpp>
@@ -61,9 +63,6 @@ class line_printer {
     std::chrono::milliseconds retry_after_{};
 };
 
-/// A line longer than this is cut into several, between two characters.
-inline constexpr std::size_t line_bytes_max = 16 * 1024;
-
 /// Reads one pipe to its end and hands out its lines, without line feeds; the last one also when
 /// it has none. Keeps itself alive until then.
 /// Thread: the one that runs the io_context.
@@ -84,12 +83,11 @@ class output : public std::enable_shared_from_this<output> {
   private:
     output(boost::asio::io_context& io, handlers h);
     void read_more();
-    void take(std::string_view text);
 
     boost::asio::posix::stream_descriptor pipe_;
     handlers handlers_;
     std::array<char, 4096> buffer_;
-    std::string line_;
+    line_reader lines_;
     bool paused_ = false;
 };
 

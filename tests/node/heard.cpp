@@ -3,6 +3,8 @@
 // and goes where standard error went.
 #include "tests/node/heard.hpp"
 
+#include "net/line_reader.hpp"
+
 #include <gtest/gtest.h>
 
 #include <array>
@@ -13,7 +15,6 @@
 #include <mutex>
 #include <thread>
 #include <unistd.h>
-#include <utility>
 #include <vector>
 
 namespace {
@@ -64,20 +65,15 @@ class ear {
   private:
     void listen() {
         std::array<char, 4096> buffer;
-        std::string line;
+        // A part of a cut line, with its label, is longer than line_bytes_max.
+        places::net::line_reader text{1 << 20};
         while (true) {
             const auto got = ::read(reader, buffer.data(), buffer.size());
             if (got <= 0) return;
             if (::write(before, buffer.data(), static_cast<std::size_t>(got)) < 0) continue;
             const std::lock_guard lock(mutex_);
-            for (ssize_t i = 0; i < got; ++i) {
-                const char c = buffer[static_cast<std::size_t>(i)];
-                if (c == '\n') {
-                    lines_.push_back(std::exchange(line, {}));
-                } else {
-                    line += c;
-                }
-            }
+            text.add({buffer.data(), static_cast<std::size_t>(got)});
+            while (const auto line = text.next()) lines_.emplace_back(*line);
             changed_.notify_all();
         }
     }

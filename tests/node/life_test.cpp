@@ -12,6 +12,7 @@
 #include "tests/support/error_of.hpp"
 #include "tests/support/halt.hpp"
 #include "tests/support/kill_process.hpp"
+#include "tests/support/line_from.hpp"
 #include "tests/support/sanitized.hpp"
 #include "tests/support/scratch.hpp"
 
@@ -303,8 +304,7 @@ TEST(node, of_a_root_whose_file_is_gone_runs_the_same_program) {
     const auto root = places::launcher::spawn_program({program, "wait"});
     std::filesystem::remove(program);
     places::launcher::write_all(root.in.get(), "\n", 1);
-    std::string printed;
-    for (char c = 0; c != '\n' && ::read(root.out.get(), &c, 1) == 1;) printed += c;
+    const auto printed = line_from(root.out.get());
     const pid_t node = std::atoi(printed.c_str());
     ASSERT_NE(node, 0) << printed;
     EXPECT_EQ(facts_of(node).name, facts_of(root.pid).name);
@@ -440,11 +440,9 @@ TEST(node, ends_when_it_is_asked_to_though_its_bridge_hangs) {
     order.insecure = true;
     tell(places::detail::encode_datum(places::launcher::node_setting{}));
     tell(places::detail::encode_datum(order));
-    std::string line;
+    auto line = line_from(node.out.get());
     // An empty one comes before it.
-    for (char c = 0; ::read(node.out.get(), &c, 1) == 1 && (line.empty() || c != '\n');) {
-        if (c != '\n') line += c;
-    }
+    if (line.empty()) line = line_from(node.out.get());
     unsigned port = 0;
     ASSERT_EQ(std::sscanf(line.c_str(), "places-node-ready port=%u", &port), 1) << line;
 
@@ -745,9 +743,8 @@ TEST(node, and_its_places_end_when_its_root_is_killed) {
     ::posix_spawn_file_actions_destroy(&actions);
     writer.reset();
 
-    std::string printed;
+    const auto printed = line_from(reader.get());
     std::array<int, 5> pids{};
-    for (char c = 0; c != '\n' && ::read(reader.get(), &c, 1) == 1;) printed += c;
     ASSERT_EQ(std::sscanf(printed.c_str(), "%d %d %d %d %d", &pids[0], &pids[1], &pids[2], &pids[3],
                           &pids[4]),
               5);

@@ -7,6 +7,7 @@
 #include "tests/node/processes.hpp"
 #include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
+#include "tests/support/line_from.hpp"
 #include "tests/support/sanitized.hpp"
 
 #include <gtest/gtest.h>
@@ -88,8 +89,7 @@ doomed_start begin_doomed(const test_sshd& far, const std::string& grace_ms,
     return d;
 }
 doomed finish_doomed(doomed_start d) {
-    std::string line;
-    for (char c = 0; c != '\n' && ::read(d.out.get(), &c, 1) == 1;) line += c;
+    const auto line = line_from(d.out.get());
     std::istringstream in(line);
     doomed result;
     result.root = d.root;

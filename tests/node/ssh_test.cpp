@@ -9,6 +9,7 @@
 #include "tests/node/processes.hpp"
 #include "tests/support/content_of.hpp"
 #include "tests/support/error_of.hpp"
+#include "tests/support/line_from.hpp"
 #include "tests/support/missing.hpp"
 
 #include <gtest/gtest.h>
@@ -444,8 +445,7 @@ TEST_P(ssh, looks_for_a_library_that_is_needed_by_its_path_where_the_loader_ther
 
 /// doomed_root tells of its node there; then it is killed, and takes that with it.
 void expect_a_node_of(const places::launcher::spawned& root, const test_sshd& far) {
-    std::string printed;
-    for (char c = 0; c != '\n' && ::read(root.out.get(), &c, 1) == 1;) printed += c;
+    const auto printed = line_from(root.out.get());
     EXPECT_NE(std::atoi(printed.c_str()), 0) << printed;
     ::kill(root.pid, SIGKILL);
     EXPECT_TRUE(places::launcher::reap(root.pid, root.pidfd, watchdog_ms));

@@ -4,6 +4,7 @@
 #include "launcher/nursery.hpp"
 #include "core/process.hpp"
 #include "tests/support/halt.hpp"
+#include "tests/support/line_from.hpp"
 #include "tests/support/node_main.hpp"
 #include "tests/support/sanitized.hpp"
 #include "processes.hpp"
@@ -77,8 +78,7 @@ class doomed_root {
         out.writer.reset();
         order_ = std::move(in.writer);
 
-        std::string line;
-        for (char c = 0; ::read(out.reader.get(), &c, 1) == 1 && c != '\n';) line += c;
+        const auto line = line_from(out.reader.get());
         said_ = line;
         std::istringstream numbers(line);
         for (int each; numbers >> each;) {

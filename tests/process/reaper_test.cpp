@@ -2,6 +2,7 @@
 // What places have started and left running ends with the place, with the nursery, and with the
 // root, whichever of the processes above them is killed.
 #include "tests/support/halt.hpp"
+#include "tests/support/line_from.hpp"
 #include "tests/support/node_main.hpp"
 #include "leave.hpp"
 
@@ -82,11 +83,7 @@ class leaving_root {
     left_behind left;
 
   private:
-    std::string next_line() {
-        std::string line;
-        for (char c = 0; ::read(output_.get(), &c, 1) == 1 && c != '\n';) line += c;
-        return line;
-    }
+    std::string next_line() { return line_from(output_.get()); }
 
     pid_t pid_ = 0;
     int reaper_ = 0;

@@ -3,6 +3,7 @@
 
 #include "tests/node/processes.hpp"
 #include "tests/support/content_of.hpp"
+#include "tests/support/line_from.hpp"
 
 #include <arpa/inet.h>
 #include <array>
@@ -42,12 +43,6 @@ std::uint16_t unused_port(const std::string& address) {
     ::bind(s.get(), reinterpret_cast<sockaddr*>(&where), size);
     ::getsockname(s.get(), reinterpret_cast<sockaddr*>(&where), &size);
     return ntohs(where.sin_port);
-}
-
-std::string read_line(int fd) {
-    std::string line;
-    for (char c; ::read(fd, &c, 1) == 1 && c != '\n';) line += c;
-    return line;
 }
 
 }  // namespace
@@ -142,7 +137,7 @@ std::string test_sshd::try_start() {
     writer.reset();
     std::string said;
     while (true) {
-        const auto line = read_line(reader.get());
+        const auto line = line_from(reader.get());
         if (line.find("Server listening") != line.npos) break;
         if (line.empty()) {
             ::waitpid(pid_, nullptr, 0);
