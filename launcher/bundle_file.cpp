@@ -132,6 +132,8 @@ std::pair<int, int> version_of(std::string_view text) {
     return version;
 }
 
+// Not by libelf: it saves no code here, and every user would have to install it and zlib.
+
 /// Octets of a file; empty where it has not so many.
 std::string part_of(int file, std::uint64_t at, std::uint64_t size) {
     struct stat status {};
