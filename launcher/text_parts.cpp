@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "launcher/text_parts.hpp"
 
+#include <boost/algorithm/string/case_conv.hpp>
+#include <boost/algorithm/string/replace.hpp>
+#include <boost/algorithm/string/split.hpp>
 #include <boost/endian/conversion.hpp>
 #include <openssl/evp.h>
 
 #include <algorithm>
-#include <cctype>
+#include <locale>
 
 namespace places::launcher {
 
@@ -17,14 +20,8 @@ bool is_blank(char c) noexcept { return c == ' ' || c == '\t' || c == '\r'; }
 
 std::vector<std::string> words_of(std::string_view line) {
     std::vector<std::string> words;
-    bool was_blank = true;
-    for (const char c : line) {
-        if (!is_blank(c)) {
-            if (was_blank) words.emplace_back();
-            words.back() += c;
-        }
-        was_blank = is_blank(c);
-    }
+    boost::split(words, line, is_blank);
+    std::erase(words, "");
     return words;
 }
 
@@ -95,10 +92,7 @@ bool matches_any(std::span<const std::string> patterns, std::string_view text) n
 }
 
 std::string to_lower(std::string_view text) {
-    std::string lower(text);
-    std::transform(lower.begin(), lower.end(), lower.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return lower;
+    return boost::to_lower_copy(std::string(text), std::locale::classic());
 }
 
 std::string to_base64(std::string_view octets) {
@@ -133,15 +127,11 @@ std::optional<std::string_view> take_string(std::string_view& from) noexcept {
 }
 
 std::string shell_word(std::string_view text) {
-    std::string word = "'";
-    for (const char c : text) {
-        if (c == '\'') {
-            word += "'\\''";
-        } else {
-            word += c;
-        }
-    }
-    return word + "'";
+    std::string word(text);
+    boost::replace_all(word, "'", "'\\''");
+    word.insert(word.begin(), '\'');
+    word += '\'';
+    return word;
 }
 
 }  // namespace places::launcher
