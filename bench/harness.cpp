@@ -4,11 +4,13 @@
 #include "bench/build_info.hpp"
 #include "bench/plot.hpp"
 
+#include <boost/json/serialize.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <sched.h>
@@ -71,23 +73,21 @@ void write_file(const std::string& path, const std::string& content) {
     }
 }
 
-/// `text` as it stands between quotes in JSON.
-std::string json_escaped(const std::string& text) {
-    std::string out;
-    for (const char c : text) {
-        if (c == '"' || c == '\\') {
-            out += '\\';
-            out += c;
-        } else if (static_cast<unsigned char>(c) < 0x20) {
-            out += fmt::format("\\u{:04x}", c);
-        } else {
-            out += c;
-        }
-    }
-    return out;
+/// The first members of a line, and then `members`.
+boost::json::object beginning_with(boost::json::object line, const boost::json::object& members) {
+    line.insert(members.begin(), members.end());
+    return line;
+}
+
+void print_line(const boost::json::object& line) {
+    fmt::print("{}\n", boost::json::serialize(line));
 }
 
 }  // namespace
+
+double rounded(fmt::format_string<double&> format, double value) {
+    return std::strtod(fmt::format(format, value).c_str(), nullptr);
+}
 
 contestant faster_of(contestant one, contestant other) {
     auto both = one;
@@ -135,12 +135,14 @@ void harness::print_machine() const {
     const auto cpu = cpu_name();
     const auto kernel = kernel_name();
     if (settings_.json) {
-        fmt::print(
-            "{{\"machine\":{{\"cpu\":\"{}\",\"cores\":{},\"kernel\":\"{}\",\"compiler\":\"{}\","
-            "\"flags\":\"{}\",\"commit\":\"{}\",\"clock\":\"{}\"}}}}\n",
-            json_escaped(cpu), cores_.size(), json_escaped(kernel),
-            json_escaped(PLACES_BENCH_COMPILER), json_escaped(PLACES_BENCH_FLAGS),
-            PLACES_BENCH_COMMIT, clock_.name());
+        print_line({{"machine",
+                     {{"cpu", cpu},
+                      {"cores", cores_.size()},
+                      {"kernel", kernel},
+                      {"compiler", PLACES_BENCH_COMPILER},
+                      {"flags", PLACES_BENCH_FLAGS},
+                      {"commit", PLACES_BENCH_COMMIT},
+                      {"clock", clock_.name()}}}});
     } else {
         fmt::print(
             "# cpu       {}, {} cores\n# kernel    {}\n# compiler  {}\n# flags     {}\n"
@@ -155,8 +157,7 @@ void harness::print_machine() const {
 void harness::miss(const std::string& name, const std::string& why) {
     if (!wants_peer(name) || !missing_.emplace(name, why).second) return;
     if (settings_.json) {
-        fmt::print("{{\"question\":\"{}\",\"peer\":\"{}\",\"missing\":\"{}\"}}\n",
-                   settings_.question, name, json_escaped(why));
+        print_line({{"question", settings_.question}, {"peer", name}, {"missing", why}});
     } else {
         fmt::print("# without {}: {}\n", name, why);
     }
@@ -254,23 +255,25 @@ void harness::print_results(const contest& c, const std::vector<result>& results
             figures.push_back(c.compared == figure::time ? s.p50 : s.per_second);
         }
         const auto rate = median(rates);
-        const auto has_times = r.times.total() != 0;
         const auto at = [&](double p) { return static_cast<double>(r.times.at_percentile(p)); };
         const auto relative = median(figures) > 0 ? spread(figures) / median(figures) : 0;
         if (settings_.json) {
-            fmt::print("{{\"question\":\"{}\",\"size\":{},\"contestant\":\"{}\",\"api\":\"{}\"",
-                       settings_.question, r.size, r.name, settings_.api);
-            if (has_times) {
-                fmt::print(
-                    ",\"p50_ns\":{:.0f},\"p99_ns\":{:.0f},\"p999_ns\":{:.0f},"
-                    "\"max_ns\":{}",
-                    at(50), at(99), at(99.9), r.times.max());
+            boost::json::object line{{"question", settings_.question},
+                                     {"size", r.size},
+                                     {"contestant", r.name},
+                                     {"api", settings_.api}};
+            if (r.times.total() != 0) {
+                line["p50_ns"] = r.times.at_percentile(50);
+                line["p99_ns"] = r.times.at_percentile(99);
+                line["p999_ns"] = r.times.at_percentile(99.9);
+                line["max_ns"] = r.times.max();
             }
-            fmt::print(
-                ",\"per_second\":{:.1f},\"bytes_per_second\":{:.0f},\"median\":{:.1f},"
-                "\"mad\":{:.1f},\"rounds\":{}}}\n",
-                rate, rate * static_cast<double>(r.size), median(figures), spread(figures),
-                r.rounds.size());
+            line["per_second"] = rounded("{:.1f}", rate);
+            line["bytes_per_second"] = std::llround(rate * static_cast<double>(r.size));
+            line["median"] = rounded("{:.1f}", median(figures));
+            line["mad"] = rounded("{:.1f}", spread(figures));
+            line["rounds"] = r.rounds.size();
+            print_line(line);
         } else {
             fmt::print("{:<14}", r.name);
             if (c.compared == figure::time) {
@@ -313,18 +316,18 @@ void harness::compare(const contest& c, const std::vector<result>& results) {
             const auto by_round = median(tails);
             const auto of_all = static_cast<double>(ours.times.at_percentile(99)) /
                                 static_cast<double>(theirs.times.at_percentile(99));
-            summarise(
-                ours.name, theirs.name, c.size, std::move(ratios),
-                fmt::format(",\"ratio_p99\":{:.3f},\"ratio_p99_all\":{:.3f}", by_round, of_all));
+            summarise(ours.name, theirs.name, c.size, std::move(ratios),
+                      {{"ratio_p99", rounded("{:.3f}", by_round)},
+                       {"ratio_p99_all", rounded("{:.3f}", of_all)}});
             summary_text_.back() +=
                 fmt::format("  p99 {:.3f}, of all rounds {:.3f}", by_round, of_all);
         }
     }
 }
 
-void harness::print(const std::string& members, const std::string& text) {
+void harness::print(const boost::json::object& members, const std::string& text) {
     if (settings_.json) {
-        fmt::print("{{\"question\":\"{}\",{}}}\n", settings_.question, members);
+        print_line(beginning_with({{"question", settings_.question}}, members));
     } else {
         fmt::print("{}\n", text);
     }
@@ -332,23 +335,29 @@ void harness::print(const std::string& members, const std::string& text) {
 }
 
 void harness::summarise(const std::string& subject, const std::string& versus, std::size_t size,
-                        std::vector<double> ratios, const std::string& more_members,
+                        std::vector<double> ratios, const boost::json::object& more_members,
                         std::size_t rounds) {
     if (ratios.empty()) return;
     const auto middle = median(ratios);
     const auto [low, high] = std::minmax_element(ratios.begin(), ratios.end());
-    summary_json_.push_back(fmt::format(
-        "{{\"question\":\"{}\",\"size\":{},\"subject\":\"{}\",\"versus\":\"{}\",\"ratio\":{:.4g},"
-        "\"ratio_min\":{:.4g},\"ratio_max\":{:.4g},\"rounds\":{}{},\"api\":\"{}\"}}",
-        settings_.question, size, subject, versus, middle, *low, *high,
-        rounds ? rounds : ratios.size(), more_members, settings_.api));
+    auto line = beginning_with({{"question", settings_.question},
+                                {"size", size},
+                                {"subject", subject},
+                                {"versus", versus},
+                                {"ratio", rounded("{:.4g}", middle)},
+                                {"ratio_min", rounded("{:.4g}", *low)},
+                                {"ratio_max", rounded("{:.4g}", *high)},
+                                {"rounds", rounds ? rounds : ratios.size()}},
+                               more_members);
+    line["api"] = settings_.api;
+    summary_json_.push_back(std::move(line));
     summary_text_.push_back(fmt::format("{:<22} {:>8} {:>9.3f}  [{:.3f} .. {:.3f}]",
                                         subject + " / " + versus, size, middle, *low, *high));
 }
 
 int harness::finish() {
     if (settings_.json) {
-        for (const auto& line : summary_json_) fmt::print("{}\n", line);
+        for (const auto& line : summary_json_) print_line(line);
     } else if (!summary_text_.empty()) {
         fmt::print("\n{:<22} {:>8} {:>9}  over the rounds\n", "ours / theirs", "size", "ratio");
         for (const auto& line : summary_text_) fmt::print("{}\n", line);

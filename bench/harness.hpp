@@ -6,6 +6,9 @@
 #include "bench/end.hpp"
 #include "bench/report.hpp"
 
+#include <boost/json/object.hpp>
+#include <fmt/core.h>
+
 #include <chrono>
 #include <functional>
 #include <map>
@@ -34,6 +37,9 @@ struct settings {
     std::string plot;
     std::string hgrm;
 };
+
+/// `value` with the digits that `format` shows; those beyond them are noise.
+double rounded(fmt::format_string<double&> format, double value);
 
 /// One who takes part. `run` measures a slice; what it returns is valid until the next call.
 struct contestant {
@@ -89,10 +95,10 @@ class harness {
     void measure(contest c);
 
     /// A line of the answer that is no contest: members of a JSON object after "question".
-    void print(const std::string& members, const std::string& text);
+    void print(const boost::json::object& members, const std::string& text);
     /// A summary line of such. Shape: as many ratios as rounds, unless `rounds` says otherwise.
     void summarise(const std::string& subject, const std::string& versus, std::size_t size,
-                   std::vector<double> ratios, const std::string& more_members = {},
+                   std::vector<double> ratios, const boost::json::object& more_members = {},
                    std::size_t rounds = 0);
 
     /// Draws how far it is, on a terminal only; `rounds` 0 takes the bar away.
@@ -124,7 +130,7 @@ class harness {
     runtime& root_;
     std::vector<int> cores_;
     std::map<std::string, std::string> missing_;
-    std::vector<std::string> summary_json_;
+    std::vector<boost::json::object> summary_json_;
     std::vector<std::string> summary_text_;
     struct curve {
         std::string name;

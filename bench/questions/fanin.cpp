@@ -95,7 +95,7 @@ void fanin(harness& h) {
     h.measure(std::move(all));
     // The first slice was the warm-up.
     if (!longest.empty()) longest.erase(longest.begin());
-    h.summarise("places", "median_wait", message_bytes, longest, ",\"figure\":\"longest_wait\"");
+    h.summarise("places", "median_wait", message_bytes, longest, {{"figure", "longest_wait"}});
 }
 
 }  // namespace places::bench

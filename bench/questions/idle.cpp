@@ -59,9 +59,11 @@ void idle(harness& h) {
     const auto wake_ups = (after.wake_ups - before.wake_ups - steps) / taken.count();
     for (auto& p : places) p.close();
 
-    h.print(fmt::format("\"subject\":\"places\",\"processes\":{},\"seconds\":{:.1f},"
-                        "\"cpu_percent\":{:.4f},\"wake_ups_per_second\":{:.2f}",
-                        all.size(), taken.count(), percent, wake_ups),
+    h.print({{"subject", "places"},
+             {"processes", all.size()},
+             {"seconds", rounded("{:.1f}", taken.count())},
+             {"cpu_percent", rounded("{:.4f}", percent)},
+             {"wake_ups_per_second", rounded("{:.2f}", wake_ups)}},
             fmt::format("\n{} processes, {:.0f} s: {:.4f} % of one core, {:.2f} wake-ups a second",
                         all.size(), taken.count(), percent, wake_ups));
     constexpr double allowed_percent = 0.5;

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <memory>
 #include <sys/wait.h>
@@ -84,17 +85,18 @@ void weigh_live_places(harness& h) {
     // All at once: a place's end is waited for by its handle.
     for (auto& p : places) p.close();
     h.print(
-        fmt::format("\"subject\":\"places\",\"live\":{},\"pss_kib_median\":{:.0f},"
-                    "\"pss_kib_max\":{:.0f},\"largest\":{}",
-                    count, sizes[count / 2], sizes.back(), largest),
+        {{"subject", "places"},
+         {"live", count},
+         {"pss_kib_median", std::llround(sizes[count / 2])},
+         {"pss_kib_max", std::llround(sizes.back())},
+         {"largest", largest}},
         fmt::format("\n{} live places: {:.0f} KiB of proportional set size each, {:.0f} at most "
                     "(the {}. place)",
                     count, sizes[count / 2], sizes.back(), largest));
     constexpr double allowed_kib = 400;
     for (auto& kib : sizes) kib /= allowed_kib;
     // Weighed once; the ratios are those of the places.
-    h.summarise("places", "allowed_memory", 0, std::move(sizes), fmt::format(",\"live\":{}", count),
-                1);
+    h.summarise("places", "allowed_memory", 0, std::move(sizes), {{"live", count}}, 1);
 }
 
 }  // namespace

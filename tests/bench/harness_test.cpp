@@ -7,8 +7,8 @@
 #include "tests/support/process_cost.hpp"
 #include "bench/build_info.hpp"
 
-#include <boost/property_tree/json_parser.hpp>
-#include <boost/property_tree/ptree.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/value_to.hpp>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -20,6 +20,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <sys/utsname.h>
 #include <thread>
 #include <unistd.h>
@@ -28,7 +29,11 @@
 namespace places::bench {
 namespace {
 
-using boost::property_tree::ptree;
+using boost::json::object;
+
+std::string text_of(const object& line, std::string_view key) {
+    return boost::json::value_to<std::string>(line.at(key));
+}
 
 /// Finds in each slice, the warm-up first, what is listed, and writes its name into a log.
 /// Shape: one more than there are rounds.
@@ -55,7 +60,7 @@ contestant follows(const script& s, std::string* log = nullptr) {
 }
 
 /// The lines of JSON after that of the machine.
-std::vector<ptree> told_of(figure compared, const std::vector<script>& scripts, int rounds) {
+std::vector<object> told_of(figure compared, const std::vector<script>& scripts, int rounds) {
     captured out;
     fixture f{asked(rounds, true)};
     contest c{64, compared, {}};
@@ -63,19 +68,17 @@ std::vector<ptree> told_of(figure compared, const std::vector<script>& scripts, 
     f.measuring.measure(std::move(c));
     EXPECT_EQ(f.measuring.finish(), 0);
     std::istringstream lines(out.take());
-    std::vector<ptree> found;
+    std::vector<object> found;
     for (std::string line; std::getline(lines, line);) {
-        std::istringstream one(line);
-        ptree tree;
-        boost::property_tree::read_json(one, tree);
-        if (tree.count("machine") == 0) found.push_back(std::move(tree));
+        auto parsed = boost::json::parse(line).as_object();
+        if (parsed.count("machine") == 0) found.push_back(std::move(parsed));
     }
     return found;
 }
 
 /// The one summary line.
-ptree summary_of(figure compared, const std::vector<script>& scripts, int rounds) {
-    ptree found;
+object summary_of(figure compared, const std::vector<script>& scripts, int rounds) {
+    object found;
     int count = 0;
     for (auto& line : told_of(compared, scripts, rounds)) {
         if (line.count("versus") == 0) continue;
@@ -86,12 +89,12 @@ ptree summary_of(figure compared, const std::vector<script>& scripts, int rounds
     return found;
 }
 
-void expect_ratio(const ptree& summary, double least, double middle, double most) {
-    EXPECT_EQ(summary.get<std::string>("subject"), "places");
-    EXPECT_EQ(summary.get<std::string>("versus"), "limit");
-    EXPECT_DOUBLE_EQ(summary.get<double>("ratio_min"), least);
-    EXPECT_DOUBLE_EQ(summary.get<double>("ratio"), middle);
-    EXPECT_DOUBLE_EQ(summary.get<double>("ratio_max"), most);
+void expect_ratio(const object& summary, double least, double middle, double most) {
+    EXPECT_EQ(text_of(summary, "subject"), "places");
+    EXPECT_EQ(text_of(summary, "versus"), "limit");
+    EXPECT_DOUBLE_EQ(summary.at("ratio_min").to_number<double>(), least);
+    EXPECT_DOUBLE_EQ(summary.at("ratio").to_number<double>(), middle);
+    EXPECT_DOUBLE_EQ(summary.at("ratio_max").to_number<double>(), most);
 }
 
 TEST(bench_harness, every_round_begins_with_another) {
@@ -116,8 +119,8 @@ TEST(bench_harness, rates_are_compared_ours_over_theirs_round_by_round) {
     const auto s = summary_of(
         figure::rate, {{"places", true, {900, 10, 30, 80}}, {"limit", false, {1, 10, 5, 20}}}, 3);
     expect_ratio(s, 1, 4, 6);
-    EXPECT_EQ(s.get<int>("rounds"), 3);
-    EXPECT_EQ(s.get<std::size_t>("size"), 64u);
+    EXPECT_EQ(s.at("rounds").to_number<int>(), 3);
+    EXPECT_EQ(s.at("size").to_number<std::size_t>(), 64u);
     EXPECT_EQ(s.count("ratio_p99"), 0u);
     EXPECT_EQ(s.count("ratio_p99_all"), 0u);
 }
@@ -128,15 +131,15 @@ TEST(bench_harness, times_are_compared_ours_over_theirs_round_by_round) {
                                {"limit", false, {7, 7, 7, 7}, {1, 10, 5, 20}}},
                               3);
     expect_ratio(s, 1, 4, 6);
-    EXPECT_DOUBLE_EQ(s.get<double>("ratio_p99"), 4);
+    EXPECT_DOUBLE_EQ(s.at("ratio_p99").to_number<double>(), 4);
 }
 
 TEST(bench_harness, the_99th_percentiles_are_compared_by_round_and_of_all_rounds) {
     const std::vector<script> both{{"places", true, {1, 1, 1, 1}, {900, 10, 60, 30}},
                                    {"limit", false, {7, 7, 7, 7}, {1, 10, 5, 20}}};
     const auto s = summary_of(figure::time, both, 3);
-    EXPECT_DOUBLE_EQ(s.get<double>("ratio_p99"), 1.5);
-    EXPECT_DOUBLE_EQ(s.get<double>("ratio_p99_all"), 3);
+    EXPECT_DOUBLE_EQ(s.at("ratio_p99").to_number<double>(), 1.5);
+    EXPECT_DOUBLE_EQ(s.at("ratio_p99_all").to_number<double>(), 3);
     captured out;
     fixture f{asked(3, false)};
     contest c{64, figure::time, {}};
@@ -170,7 +173,7 @@ TEST(bench_harness, a_subject_is_not_compared_with_another) {
     std::string pairs;
     for (const auto& line : lines) {
         if (line.count("versus") == 0) continue;
-        pairs += line.get<std::string>("subject") + "/" + line.get<std::string>("versus") + " ";
+        pairs += text_of(line, "subject") + "/" + text_of(line, "versus") + " ";
     }
     EXPECT_EQ(pairs, "places/limit places/pipe ring/limit ring/pipe ");
 }
@@ -221,6 +224,26 @@ TEST(bench_harness, the_head_tells_machine_and_build) {
     EXPECT_EQ(of("flags"), PLACES_BENCH_FLAGS);
     EXPECT_EQ(of("commit"), PLACES_BENCH_COMMIT);
     EXPECT_FALSE(of("clock").empty());
+}
+
+TEST(bench_harness, a_line_of_json_begins_with_the_question_and_holds_any_words_of_others) {
+    captured out;
+    auto all = asked(1, true);
+    all.peers = "auto";
+    fixture f{all};
+    const std::string words = "it said \"no\\\x01\n";
+    f.measuring.print({{"subject", "places"}, {"seconds", rounded("{:.1f}", 2.26)}}, "");
+    f.measuring.miss("peer", words);
+    std::istringstream lines(out.take());
+    std::string line;
+    std::getline(lines, line);
+    EXPECT_TRUE(boost::json::parse(line).as_object().contains("machine"));
+    std::getline(lines, line);
+    EXPECT_EQ(line, R"({"question":"test","subject":"places","seconds":2.3E0})");
+    std::getline(lines, line);
+    EXPECT_TRUE(line.starts_with(R"({"question":"test","peer":"peer","missing":)")) << line;
+    EXPECT_EQ(text_of(boost::json::parse(line).as_object(), "missing"), words);
+    EXPECT_FALSE(std::getline(lines, line));
 }
 
 /// Measures two contestants of which the second fails.

@@ -3,8 +3,8 @@
 #include "tests/support/missing.hpp"
 #include "tests/support/scratch.hpp"
 
-#include <boost/property_tree/json_parser.hpp>
-#include <boost/property_tree/ptree.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/value_to.hpp>
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -15,16 +15,21 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
 
 namespace {
 
-using boost::property_tree::ptree;
+using boost::json::object;
+
+std::string text_of(const object& line, std::string_view key) {
+    return boost::json::value_to<std::string>(line.at(key));
+}
 
 struct answer {
-    std::vector<ptree> lines;
+    std::vector<object> lines;
     int exit_code = -1;
 };
 
@@ -39,16 +44,13 @@ answer ask(const std::string& arguments) {
     a.exit_code = WEXITSTATUS(::pclose(out));
     std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) {
-        std::istringstream one(line);
-        ptree tree;
         // Throws for what is no JSON.
-        boost::property_tree::read_json(one, tree);
-        a.lines.push_back(std::move(tree));
+        a.lines.push_back(boost::json::parse(line).as_object());
     }
     return a;
 }
 
-bool is_summary(const ptree& line) { return line.count("versus") != 0; }
+bool is_summary(const object& line) { return line.count("versus") != 0; }
 
 /// Checks what every answer has; returns "subject/versus" of its summary lines.
 std::set<std::string> checked_summary(const answer& a, const std::string& question) {
@@ -57,25 +59,26 @@ std::set<std::string> checked_summary(const answer& a, const std::string& questi
         ADD_FAILURE() << "no line";
         return {};
     }
-    const auto& machine = a.lines.front().get_child("machine");
-    for (const auto* key : {"cpu", "cores", "kernel", "compiler", "flags", "commit", "clock"}) {
-        EXPECT_FALSE(machine.get<std::string>(key).empty()) << key;
+    const auto& machine = a.lines.front().at("machine").as_object();
+    for (const auto* key : {"cpu", "kernel", "compiler", "flags", "commit", "clock"}) {
+        EXPECT_FALSE(text_of(machine, key).empty()) << key;
     }
+    EXPECT_GT(machine.at("cores").to_number<int>(), 0);
     std::set<std::string> found;
     for (auto line = a.lines.begin() + 1; line != a.lines.end(); ++line) {
-        EXPECT_EQ(line->get<std::string>("question"), question);
+        EXPECT_EQ(text_of(*line, "question"), question);
         if (!is_summary(*line)) {
             EXPECT_TRUE(found.empty()) << "a line after the summary has begun";
             continue;
         }
-        const auto subject = line->get<std::string>("subject");
+        const auto subject = text_of(*line, "subject");
         EXPECT_TRUE(subject.starts_with("places") || subject == "ring") << subject;
-        found.insert(subject + "/" + line->get<std::string>("versus"));
-        line->get<std::size_t>("size");
-        const auto ratio = line->get<double>("ratio");
-        EXPECT_LE(line->get<double>("ratio_min"), ratio);
-        EXPECT_GE(line->get<double>("ratio_max"), ratio);
-        EXPECT_GT(line->get<int>("rounds"), 0);
+        found.insert(subject + "/" + text_of(*line, "versus"));
+        line->at("size").to_number<std::size_t>();
+        const auto ratio = line->at("ratio").to_number<double>();
+        EXPECT_LE(line->at("ratio_min").to_number<double>(), ratio);
+        EXPECT_GE(line->at("ratio_max").to_number<double>(), ratio);
+        EXPECT_GT(line->at("rounds").to_number<int>(), 0);
     }
     return found;
 }
@@ -89,10 +92,10 @@ TEST(places_bench, latency_compares_channel_and_ring_with_limit_and_peers) {
     for (const auto& line : a.lines) {
         if (line.count("contestant") == 0) continue;
         ++rows;
-        EXPECT_LE(line.get<double>("p50_ns"), line.get<double>("p99_ns"));
-        EXPECT_LE(line.get<double>("p99_ns"), line.get<double>("p999_ns"));
-        EXPECT_LE(line.get<double>("p999_ns"), line.get<double>("max_ns"));
-        EXPECT_GT(line.get<double>("per_second"), 0);
+        EXPECT_LE(line.at("p50_ns").to_number<double>(), line.at("p99_ns").to_number<double>());
+        EXPECT_LE(line.at("p99_ns").to_number<double>(), line.at("p999_ns").to_number<double>());
+        EXPECT_LE(line.at("p999_ns").to_number<double>(), line.at("max_ns").to_number<double>());
+        EXPECT_GT(line.at("per_second").to_number<double>(), 0);
     }
     EXPECT_EQ(rows, 5);
 }
@@ -143,8 +146,8 @@ TEST(places_bench, fanin_is_answered) {
               (std::set<std::string>{"places/single", "places/median_wait"}));
     for (const auto& line : a.lines) {
         if (!is_summary(line)) continue;
-        const bool is_fairness = line.get<std::string>("versus") == "median_wait";
-        EXPECT_EQ(line.get<std::string>("figure", "median"),
+        const bool is_fairness = text_of(line, "versus") == "median_wait";
+        EXPECT_EQ(line.contains("figure") ? text_of(line, "figure") : "median",
                   is_fairness ? "longest_wait" : "median");
     }
 }
@@ -174,8 +177,8 @@ std::set<std::string> missing_of(const answer& a) {
     std::set<std::string> names;
     for (const auto& line : a.lines) {
         if (line.count("missing") == 0) continue;
-        EXPECT_FALSE(line.get<std::string>("missing").empty());
-        names.insert(line.get<std::string>("peer"));
+        EXPECT_FALSE(text_of(line, "missing").empty());
+        names.insert(text_of(line, "peer"));
     }
     return names;
 }
