@@ -64,8 +64,9 @@ class waiter {
   public:
     virtual bool wait(std::span<const interest> on, const std::function<bool()>& ready,
                       shm::deadline until) = 0;
-    /// For who parks channels itself: from now on, and while the router runs, `by` is told of the
-    /// wakeups. Returns: whether it did not before: it may have missed some.
+    /// For a caller that parks channels itself. From now on, while the router runs, `by` receives
+    /// the wakeups.
+    /// Returns: whether it did not before: it may have missed some.
     virtual bool add_listener(wakeup_listener& by) = 0;
     /// Passes on the wakeups that are there.
     virtual void take_wakeups() = 0;
@@ -280,9 +281,8 @@ class process : public std::enable_shared_from_this<process> {
     std::atomic<std::uint32_t> seen_ = 0;  // of our board word
     // Of orphan_word_: 0 while the nursery lives, then these two in turn, the first of which may be
     // left out.
-    static constexpr std::uint32_t orphan_reported =
-        1;                                            // somebody saw it end; pump() will find out
-    static constexpr std::uint32_t orphan_known = 2;  // peers are marked dead, requests fail
+    static constexpr std::uint32_t orphan_reported = 1;  // a thread saw it end; pump() finds out
+    static constexpr std::uint32_t orphan_known = 2;     // peers are marked dead, requests fail
     std::atomic<std::uint32_t> orphan_word_ = 0;
     // Changes with everything a wait may be about: packets acted on, the nursery's end. Watched in
     // every wait, for the thread that takes a packet may not be the one that waits for it.

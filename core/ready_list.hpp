@@ -57,9 +57,10 @@ class ready_list final : private wakeup_listener {
 
     /// How many next() looks at in one turn.
     std::size_t turn_size() const noexcept { return hot_.size(); }
-    /// Whoever has something to do, in turns. Once in a turn, but not more often than the wakeups
-    /// are worth a look, whoever is cold and has called gets hot: the hot alone may be busy for
-    /// ever. Returns: null when nobody has who is hot.  Throws: as wait().
+    /// The next hot member that has something to do, in turns. Once in a turn, but at most every
+    /// wakeups_interval, a cold member whose wakeup has come gets hot: the hot members alone may
+    /// be busy for ever.
+    /// Returns: null when no hot member has something to do.  Throws: as wait().
     pointer next();
 
     /// Takes the packets that wait. The dead ring no doorbell: they are looked for here.

@@ -106,8 +106,7 @@ struct remote_node::state {
     pid_t pid = 0;
     unique_fd pidfd;
     unique_fd life;              ///< the node's standard input; closing it ends the node
-    bool has_remote_launcher =
-        false;  ///< pid is that of a remote launcher: the node runs on another host
+    bool has_remote_launcher = false;  ///< `pid` is its: the node runs on another host
     bool is_detached = false;
     std::map<std::string, std::string> modules;  ///< as we call them, and as it does
     channel bridge;                              ///< events of the link

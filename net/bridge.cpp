@@ -89,12 +89,12 @@ std::string key_of(const link_token& token) {
     return {reinterpret_cast<const char*>(token.data()), token.size()};
 }
 
-/// The loop: takes what the processes of this node offer and call about, and hands it to the
-/// command_channel or the session whose it is. Owns these, the table of channels, and the
-/// io_context. A local channel is a command_channel's or a relay's, never both's. What is posted
-/// about it names its id, so a call that comes too late finds nothing. Dying:   a place's death is
-/// a call on each of its channels; a lost link ends its session. Only
-///          the end of the nursery, or of whoever made us listen, ends the bridge.
+/// The loop: takes the offers and wakeups of this node's processes, and hands each to the
+/// command_channel or the session that it belongs to. Owns these, the table of channels, and the
+/// io_context. A local channel belongs to a command_channel or to a relay, never to both. What is
+/// posted about a channel names its id, so a wakeup that comes too late finds nothing.
+/// Dying:   a place's death is a wakeup on each of its channels. A lost link ends its session. Only
+///          the end of the nursery, or of the process that made us listen, ends the bridge.
 class bridge {
   public:
     explicit bridge(detail::process& self);

@@ -42,9 +42,9 @@ struct known_node {
 /// controller, the holder of its own key, tells it about others.
 /// Owns the channels that wait for a node, and what is known of the nodes that we have started.
 /// Thread:  the bridge's.
-/// Dying:   when the controller's link is lost, whoever waits for its answer is refused; when the
-/// node
-///          there dies during the dial, as dial says. Links that stand are their sessions'.
+/// Dying:   when the controller's link is lost, each channel that waits for its answer is refused.
+///          When the node there dies during the dial, dial says what happens. Links that stand
+///          belong to their sessions.
 class directory {
   public:
     struct handlers {

@@ -61,8 +61,8 @@ class endpoint final : private waker {
     void send_word(std::uint32_t word) noexcept;
     /// The word that the other end has sent last. Whoever waits for it parks as a reader.
     std::uint32_t received_word() const noexcept;
-    /// Sets the largest message that this end takes; 0 for no limit. The caller gives it its
-    /// meaning. Blocks: never.  Thread: the owner's.
+    /// Sets the largest message that this end takes. 0 sets none. The caller gives it its meaning.
+    /// Blocks: never.  Thread: the owner's.
     void set_message_bytes_max(std::uint64_t limit) noexcept;
     /// The same, and wakes the other end where it is parked as a reader.
     void announce_message_bytes_max(std::uint64_t limit) noexcept;

@@ -30,8 +30,7 @@
 //   [word]      word         teller -> other end    all before it is visible; with [doze] as [shut]
 //   [limit]     message_bytes_max  the same         with [doze] as [shut], where it is announced
 //   [bell]      bell         waker -> sleeper       the word has changed since the park
-//   [death_report]  peer_gone    reporter -> role         all that the dead process wrote is
-//   visible
+//   [death_report]  peer_gone    reporter -> role    all that the dead process wrote is visible
 //
 // Who died, and what the survivor sees:
 //   producer before the tag store   the record does not exist; the space belongs to nobody else
