@@ -356,7 +356,7 @@ TEST(channel, passes_over_what_was_on_its_way_when_its_limit_was_lowered) {
                 return all ? 3 : 4;
             },
             size);
-        await_undelivered(p, size == 50'000 ? 2 : 5);
+        await_undelivered(p, 5);
         p.set_message_bytes_max(100);
         EXPECT_EQ(p.get<int>().value(), 1);
         EXPECT_EQ(p.get<std::vector<std::byte>>().value(), octets(20));
